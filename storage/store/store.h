@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The store: everything that nbd/, repl/ and daemon/ may ask of it.
+ *
+ * One reactor thread calls all of this and gets all callbacks. Requests never complete before the
+ * call that started them returns. Nothing here blocks, except store_make, store_open and
+ * store_close, which run the env's loop themselves.
+ */
+#ifndef STORAGE_STORE_STORE_H
+#define STORAGE_STORE_STORE_H
+
+#include "proto/units.h"
+#include "storage/rt/env.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct store;
+struct view; /* an attachment: a volume opened read-write, or a snapshot opened read-only */
+
+#define SENTENCE_BYTES 320
+
+/* ---- making, opening, closing ---- */
+
+struct store_make_options {
+	uint64_t log_bytes;	    /* 0: 1 GiB, or 1/16 of the file system if that is less; multiple of 1 MiB */
+	const char *log_dir;	    /* NULL: in the store's directory */
+	bool any_file_system;	    /* accept file systems that are refused by name otherwise */
+};
+
+struct store_options {
+	uint64_t cache_bytes;	    /* decoded blocks; 0: 256 MiB */
+	uint64_t node_cache_bytes;  /* map nodes; 0: 64 MiB */
+	uint64_t directory_cache_bytes; /* segment directories; 0: 64 MiB */
+	const char *log_dir;	    /* NULL: where the superblock says */
+	bool read_only;		    /* offline check: no write to any file */
+	bool any_file_system;
+	uint64_t trash_delay_ns;    /* 0: 7 days */
+	uint64_t idle_fold_ns;	    /* fold a volume's log blocks when it was quiet that long; 0: 30 s */
+	uint64_t capacity_bytes;    /* use no more of the disk than this; 0: no bound of our own */
+};
+
+/* Makes a store in an existing empty directory. Returns 0 or a negative code and one sentence that
+ * says what failed and what to do. */
+int store_make(struct env *env, const char *path, const struct store_make_options *options,
+	       char ret_sentence[SENTENCE_BYTES]);
+
+/* Opens and recovers. On failure nothing was written that was not there. */
+int store_open(struct env *env, const char *path, const struct store_options *options,
+	       struct store **ret_store, char ret_sentence[SENTENCE_BYTES]);
+
+/* Waits for what is under way, makes all durable, writes a checkpoint, frees. All views must be
+ * closed. Returns 0 or what went wrong (the store is free in any case). */
+int store_close(struct store *store);
+
+/* ---- data path ---- */
+
+enum request_kind {
+	REQUEST_READ,
+	REQUEST_WRITE,
+	REQUEST_TRIM,	/* reads as zeros afterwards */
+	REQUEST_ZERO,
+	REQUEST_FLUSH,
+	REQUEST_CACHE,	/* a hint: read it into the cache */
+	REQUEST_STATUS, /* extents */
+};
+enum request_flags {
+	REQUEST_FUA = 1,
+};
+
+struct extent {
+	uint64_t length_bytes;
+	bool hole; /* no data, reads as zeros */
+};
+
+/* One request of a guest. The caller owns it and `data` until op.done; op.res is 0 or a negative
+ * code (-EIO, -ENOSPC, -EROFS, -EINVAL beyond the end, -VS_ECHECKSUM, -VS_EFAILSTOP, -VS_EQUOTA,
+ * -ESHUTDOWN once the view closes). Any offset and length; aligned ones are faster. */
+struct store_request {
+	struct io_op op;
+	struct view *view;
+	enum request_kind kind;
+	unsigned flags;
+	uint64_t offset_bytes;
+	uint64_t length_bytes; /* READ, WRITE: at most 64 MiB */
+	void *data;	       /* READ: filled; WRITE: the payload. Aligned to 4 KiB is faster */
+	struct extent *extents;	   /* STATUS: the caller's array ... */
+	uint32_t extent_count_max; /* ... its room; may end before the range does */
+	uint32_t extent_count;	   /* ... how many were filled in, at least 1 on success */
+
+	/* The store's own until done. */
+	struct store_request *next;
+	struct store_request *prev;
+	uint64_t vseq;
+	uint64_t progress_bytes;
+	uint32_t pending;
+	int32_t status;
+	uint8_t phase;
+	void *part; /* what it waits with */
+};
+
+/* Starts a request. It may be queued inside when the log or a pool is full. */
+void store_submit(struct store_request *request);
+
+/* "NAME", or "NAME@SNAP" (read-only). -ENOENT; -EBUSY for a volume that is being purged. A volume
+ * may be opened several times (NBD multi-conn); a view counts as an attachment of the volume. */
+int store_view_open(struct store *store, const char *name, struct view **ret_view);
+/* Its requests must be done. */
+void store_view_close(struct view *view);
+uint64_t store_view_bytes(const struct view *view);
+bool store_view_read_only(const struct view *view);
+/* Data is cached and ordered for all connections of a volume alike: a flush on one covers all. */
+
+/* ---- administration ---- */
+
+/* A change in progress: the caller's, until op.done. op.res: 0 or a negative code, and then `sentence` says
+ * what failed, why, what to do. */
+struct admin_op {
+	struct io_op op;
+	char sentence[SENTENCE_BYTES];
+
+	/* The store's own until done. */
+	struct store *store;
+	void (*step)(struct admin_op *admin);
+	void *object;
+	uint64_t number;
+	struct io_op commit;
+	struct admin_op *next;
+	bool locked;
+};
+
+#define NAME_ROOM (NAME_BYTES_MAX + 1)
+#define SNAP_NAME_ROOM (2 * NAME_BYTES_MAX + 2) /* VOLUME@SNAP */
+
+struct volume_options {
+	uint64_t size_bytes;
+	int level;	      /* zstd level; 0: 1 */
+	uint32_t frame_bytes; /* 4, 8, 16 or 64 KiB; 0: 16 KiB */
+	uint64_t quota_bytes; /* 0: none */
+};
+
+void store_volume_create(struct store *store, struct admin_op *op, const char *name,
+			 const struct volume_options *options);
+void store_volume_grow(struct store *store, struct admin_op *op, const char *name,
+		       uint64_t size_bytes);
+void store_volume_rename(struct store *store, struct admin_op *op, const char *name,
+			 const char *new_name);
+/* Keys: "level", "quota", "frame". -EINVAL for others. */
+void store_volume_set(struct store *store, struct admin_op *op, const char *name, const char *key,
+		      const char *value);
+/* Into the trash, with its snapshots. -EBUSY while attached, -VS_ERETAINED while a snapshot is held. */
+void store_volume_delete(struct store *store, struct admin_op *op, const char *name);
+/* A new volume that starts as the snapshot; O(1) once that is sealed, and waits until then. */
+void store_volume_clone(struct store *store, struct admin_op *op, const char *snapshot,
+			const char *new_name);
+
+/* `count` names VOL@SNAP, all in one atomic step. Done when the commit is durable. */
+void store_snap_create(struct store *store, struct admin_op *op, const char *const *names,
+		       size_t count);
+void store_snap_delete(struct store *store, struct admin_op *op, const char *name); /* to the trash */
+/* The volume becomes the snapshot again (what it held is lost unless snapshotted). -EBUSY: attached. */
+void store_snap_restore(struct store *store, struct admin_op *op, const char *name);
+void store_snap_hold(struct store *store, struct admin_op *op, const char *name, const char *tag);
+void store_snap_release(struct store *store, struct admin_op *op, const char *name, const char *tag);
+void store_snap_retain(struct store *store, struct admin_op *op, const char *name,
+		       uint64_t until_wall_ns);
+/* Done when its root is known (folded). */
+void store_snap_seal(struct store *store, struct admin_op *op, const char *name);
+
+/* number: the trash's id. as: NULL for its old name. */
+void store_trash_restore(struct store *store, struct admin_op *op, uint64_t number, const char *as);
+void store_trash_purge(struct store *store, struct admin_op *op, uint64_t number);
+
+/* ---- listing: copies, at once ---- */
+
+struct volume_info {
+	char name[NAME_ROOM];
+	uint8_t uuid[16];
+	uint32_t number;
+	uint64_t size_bytes, quota_bytes;
+	int level;
+	uint32_t frame_bytes;
+	uint64_t epoch, vseq;
+	uint64_t created_wall_ns;
+	uint64_t log_bytes;   /* not folded yet */
+	uint64_t mapped_bytes; /* chunks in its map, 64 KiB each */
+	uint32_t attachments;
+	uint32_t snapshot_count;
+	uint8_t root[ID_BYTES]; /* of the last fold */
+	char origin[SNAP_NAME_ROOM]; /* cloned from, or "" */
+	bool in_trash;
+	uint64_t deleted_wall_ns, purge_wall_ns;
+};
+struct snapshot_info {
+	char volume[NAME_ROOM], name[NAME_ROOM];
+	uint32_t number, volume_number, parent_number;
+	uint64_t size_bytes, vseq, created_wall_ns, retain_until_wall_ns;
+	bool sealed, in_trash;
+	uint64_t deleted_wall_ns, purge_wall_ns;
+	uint8_t root[ID_BYTES];
+	uint32_t hold_count;
+	char holds[8][NAME_ROOM];
+};
+struct store_info {
+	uint8_t uuid[16];
+	uint64_t created_wall_ns;
+	bool read_only;
+	char reason[SENTENCE_BYTES]; /* why read-only, or "" */
+	uint64_t disk_free_bytes, disk_total_bytes, capacity_bytes;
+	uint64_t segment_count, segment_bytes, dead_segment_bytes;
+	uint64_t chunk_count;
+	uint64_t log_bytes, log_used_bytes;
+	uint64_t dirty_bytes;
+	uint64_t logical_bytes; /* sum of mapped_bytes of volumes */
+	uint64_t memory_bound_bytes;
+	uint64_t index_bytes;
+	unsigned fold_active;
+};
+struct store_counters {
+	uint64_t reads, writes, trims, flushes, read_bytes, write_bytes;
+	uint64_t cache_hits, cache_misses;
+	uint64_t commits, commit_blocks, log_syncs;
+	uint64_t chunks_stored, chunks_deduplicated, chunk_bytes_in, chunk_bytes_out;
+	uint64_t folds, folded_chunks, checkpoints, index_checkpoints;
+	uint64_t segment_syncs, throttled, checksum_errors, io_errors;
+	uint64_t segments_dropped;
+};
+void store_info(const struct store *store, struct store_info *ret_info);
+void store_counters(const struct store *store, struct store_counters *ret_counters);
+/* Arrays for the caller to free; -ENOMEM. in_trash chooses those in the trash instead. */
+int store_volumes(const struct store *store, bool in_trash, struct volume_info **ret, size_t *ret_count);
+int store_snapshots(const struct store *store, bool in_trash, struct snapshot_info **ret,
+		    size_t *ret_count);
+
+/* ---- long work ---- */
+
+/* Frees segments that no root reaches. In steps; progress in [0, total]. cancel may be set any time. */
+struct store_work {
+	struct io_op op; /* done: res 0, or a negative code; sentence then says more */
+	char sentence[SENTENCE_BYTES];
+	bool cancel;
+	uint64_t progress, total;   /* bytes or objects */
+	uint64_t freed_bytes;	    /* gc */
+	uint64_t chunks, damaged;   /* check, verify: records read and found bad */
+	uint64_t differing_bytes;   /* diff */
+	/* check, verify, diff: one line a finding: what is wrong and what it affects. The callback may
+	 * be NULL. */
+	void (*report)(struct store_work *work, const char *line);
+	/* diff: a range that differs. May be NULL. */
+	void (*range)(struct store_work *work, uint64_t offset_bytes, uint64_t length_bytes);
+	void *state; /* the store's own */
+};
+void store_gc(struct store *store, struct store_work *work);
+/* Reads every record and map node and every root's tree. res: 0 even when damage was found. */
+void store_check(struct store *store, struct store_work *work);
+/* One root's data: "NAME" (after a fold) or "NAME@SNAP". */
+void store_verify(struct store *store, struct store_work *work, const char *name);
+/* Chunks that differ between two of VOL, VOL@SNAP (of one domain), by their maps. */
+void store_diff(struct store *store, struct store_work *work, const char *a, const char *b);
+/* Folds a volume's log blocks into its map now (NULL: all volumes). */
+void store_fold(struct store *store, struct store_work *work, const char *name);
+
+#endif
