@@ -1,0 +1,540 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The write-ahead log: a preallocated ring of 4 KiB blocks, written as a chain of commits.
+ *
+ * Keeps true:
+ *  - one commit is in flight; what arrives meanwhile is staged in the other buffer (group commit);
+ *  - entries end, and so change the state, in the order in which they were appended, when their commit
+ *    has reached the device; replay calls the same log_apply in the same order;
+ *  - a commit's header carries a checksum keyed with the store's secret and chained to the one before: a
+ *    guest's old payload, or a commit of an earlier round of the ring, never passes for the next one;
+ *  - a commit with RWF_DSYNC is durable by itself only: durable_seq moves past it only when all before it
+ *    is durable too, else a sync is made before anything is promised;
+ *  - after any failed write or sync the log takes nothing more.
+ */
+#include "storage/store/store_int.h"
+
+#include "proto/crc32c.h"
+#include "storage/rt/log_event.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define HEADER_FIXED_BYTES 104u
+#define COMMIT_PAD 1u
+#define RESERVE_BLOCKS(log) min_u64((log)->block_count / 8, 1024) /* for fold's, catalog's records */
+static const char commit_magic[8] = "VSCOMMIT";
+
+void wait_add(struct wait_list *list, struct wait *wait)
+{
+	if (!list->tail)
+		list->tail = &list->head;
+	wait->next = NULL;
+	*list->tail = wait;
+	list->tail = &wait->next;
+}
+
+void wait_wake_all(struct wait_list *list)
+{
+	struct wait *wait = list->head;
+	list->head = NULL;
+	list->tail = &list->head;
+	while (wait) {
+		struct wait *next = wait->next;
+		wait->wake(wait);
+		wait = next;
+	}
+}
+
+struct commit_header {
+	uint64_t seq, pos, durable_through;
+	uint8_t prev[16];
+	uint32_t record_bytes, record_count, header_blocks, payload_blocks, flags;
+	uint8_t check[16];
+};
+
+static void header_check(const struct store *store, const uint8_t *header, uint32_t header_blocks, uint8_t ret[16])
+{
+	codec_keyed_check(store->sb.secret, header, 88, header + HEADER_FIXED_BYTES,
+			  header_blocks * (size_t)BLOCK_BYTES - HEADER_FIXED_BYTES, ret);
+}
+
+static void header_encode(const struct store *store, const struct commit_header *h, uint8_t *out)
+{
+	struct cursor c = cursor_over(out, HEADER_FIXED_BYTES);
+	put_bytes(&c, commit_magic, 8);
+	put_bytes(&c, store->sb.uuid, 16);
+	put_u64(&c, h->seq);
+	put_u64(&c, h->pos);
+	put_u64(&c, h->durable_through);
+	put_bytes(&c, h->prev, 16);
+	put_u32(&c, h->record_bytes);
+	put_u32(&c, h->record_count);
+	put_u32(&c, h->header_blocks);
+	put_u32(&c, h->payload_blocks);
+	put_u32(&c, h->flags);
+	put_u32(&c, 0);
+	put_zeros(&c, 16);
+	assert(!c.failed);
+	header_check(store, out, h->header_blocks, out + 88);
+}
+
+/* `bytes` readable from `in`. -VS_EFORMAT: no commit of this store. */
+static int header_decode(const struct store *store, const uint8_t *in, size_t bytes, struct commit_header *h)
+{
+	struct cursor c = cursor_reading(in, bytes);
+	const uint8_t *magic = cursor_take(&c, 8), *uuid = cursor_take(&c, 16);
+	if (!uuid || memcmp(magic, commit_magic, 8) != 0 || memcmp(uuid, store->sb.uuid, 16) != 0)
+		return -VS_EFORMAT;
+	h->seq = get_u64(&c);
+	h->pos = get_u64(&c);
+	h->durable_through = get_u64(&c);
+	get_bytes(&c, h->prev, 16);
+	h->record_bytes = get_u32(&c);
+	h->record_count = get_u32(&c);
+	h->header_blocks = get_u32(&c);
+	h->payload_blocks = get_u32(&c);
+	h->flags = get_u32(&c);
+	get_u32(&c);
+	get_bytes(&c, h->check, 16);
+	if (c.failed || h->header_blocks == 0 || h->header_blocks > COMMIT_HEADER_BLOCKS ||
+	    (!(h->flags & COMMIT_PAD) && h->payload_blocks > COMMIT_PAYLOAD_BLOCKS) ||
+	    h->payload_blocks > store->log.block_count || h->record_bytes > COMMIT_HEADER_BLOCKS * BLOCK_BYTES)
+		return -VS_EFORMAT;
+	uint64_t need = HEADER_FIXED_BYTES + (uint64_t)h->record_bytes;
+	if (!(h->flags & COMMIT_PAD))
+		need += 4 * (uint64_t)h->payload_blocks;
+	if (need > h->header_blocks * (uint64_t)BLOCK_BYTES || h->header_blocks * (uint64_t)BLOCK_BYTES > bytes)
+		return -VS_EFORMAT;
+	uint8_t check[16];
+	header_check(store, in, h->header_blocks, check);
+	if (memcmp(check, h->check, 16) != 0 && !MUTANT(1))
+		return -VS_ECHECKSUM;
+	return 0;
+}
+
+static uint32_t commit_header_blocks(const struct commit *commit, uint32_t more_bytes, uint32_t more_blocks)
+{
+	return (uint32_t)((HEADER_FIXED_BYTES + commit->record_bytes + more_bytes +
+			   4 * (commit->payload_blocks + more_blocks) + BLOCK_BYTES - 1) / BLOCK_BYTES);
+}
+
+uint64_t log_used_blocks(const struct log *log)
+{
+	return log->head_pos - log->tail_pos;
+}
+
+bool log_room(struct log *log, uint32_t record_bytes, uint32_t blocks, bool internal)
+{
+	if (log->failed)
+		return true; /* log_append ends it with an error */
+	const struct commit *c = log->staging;
+	uint32_t header = commit_header_blocks(c, record_bytes, blocks);
+	if (c->payload_blocks + blocks > COMMIT_PAYLOAD_BLOCKS || header > COMMIT_HEADER_BLOCKS)
+		return false;
+	/* staged and in flight, and a pad at the ring's end */
+	uint64_t need = header + c->payload_blocks + blocks + COMMIT_PAYLOAD_BLOCKS + 2 * COMMIT_HEADER_BLOCKS;
+	if (log->flying)
+		need += log->flying->payload_blocks + COMMIT_HEADER_BLOCKS;
+	need += COMMIT_PAYLOAD_BLOCKS; /* what a pad may waste */
+	uint64_t reserve = internal ? 0 : RESERVE_BLOCKS(log);
+	return log_used_blocks(log) + need + reserve <= log->block_count;
+}
+
+static void log_kick_done(struct io_op *op);
+
+static void log_kick(struct log *log)
+{
+	if (log->kicked || log->flying || log->failed)
+		return;
+	log->kicked = true;
+	log->kick_op.done = log_kick_done;
+	env_complete(log->store->env, &log->kick_op, 0);
+}
+
+static void commit_reset(struct commit *commit)
+{
+	commit->record_bytes = commit->record_count = commit->payload_blocks = 0;
+	commit->head = NULL;
+	commit->tail = &commit->head;
+	commit->dsync = false;
+}
+
+/* Ends a commit's entries, in order. */
+static void commit_end(struct log *log, struct commit *commit, int res)
+{
+	struct log_entry *entry = commit->head;
+	uint32_t payload_block = 0;
+	if (res == 0)
+		payload_block = (uint32_t)((commit->pos + commit->header_blocks) % log->block_count);
+	commit->head = NULL;
+	while (entry) {
+		struct log_entry *next = entry->next;
+		entry->log_block = payload_block + entry->payload_index;
+		entry->done(entry, res);
+		entry = next;
+	}
+}
+
+static void flush_check(struct log *log);
+
+static void log_fail(struct log *log, int res, const char *what)
+{
+	if (!log->failed)
+		store_fail(log->store, res, what);
+	log->failed = true;
+	if (log->flying) {
+		struct commit *commit = log->flying;
+		log->flying = NULL;
+		commit_end(log, commit, res);
+		commit_reset(commit);
+	}
+	while (log->staging->head)
+		commit_end(log, log->staging, -VS_EFAILSTOP);
+	commit_reset(log->staging);
+	flush_check(log);
+	wait_wake_all(&log->room_waiters);
+}
+
+static void log_write_done(struct io_op *op);
+
+/* Writes a header block that fills the ring's end, when the commit does not fit there. */
+static void log_write_pad(struct log *log, uint32_t left_blocks)
+{
+	uint8_t *block = log->pad.memory;
+	memset(block, 0, BLOCK_BYTES);
+	struct commit_header h = {.seq = log->next_seq, .pos = log->head_pos, .durable_through = log->durable_seq,
+				  .header_blocks = 1, .payload_blocks = left_blocks - 1, .flags = COMMIT_PAD};
+	memcpy(h.prev, log->chain, 16);
+	header_encode(log->store, &h, block);
+	log->pad.pos = log->head_pos;
+	log->pad.header_blocks = left_blocks;
+	log->writing_pad = true;
+	log->write_op.done = log_write_done;
+	env_file_write(log->file, &log->write_op, block, BLOCK_BYTES,
+		       (log->head_pos % log->block_count) * BLOCK_BYTES, 0);
+}
+
+static void log_write(struct log *log)
+{
+	struct commit *c = log->flying;
+	c->header_blocks = commit_header_blocks(c, 0, 0);
+	uint64_t total = c->header_blocks + c->payload_blocks;
+	uint64_t left = log->block_count - log->head_pos % log->block_count;
+	if (total > left) {
+		log_write_pad(log, (uint32_t)left);
+		return;
+	}
+	c->pos = log->head_pos;
+	c->seq = log->next_seq;
+	uint8_t *header = c->memory + (size_t)(COMMIT_HEADER_BLOCKS - c->header_blocks) * BLOCK_BYTES;
+	memset(header, 0, c->header_blocks * (size_t)BLOCK_BYTES);
+	memcpy(header + HEADER_FIXED_BYTES, c->records, c->record_bytes);
+	struct cursor crcs = cursor_over(header + HEADER_FIXED_BYTES + c->record_bytes, 4 * (size_t)c->payload_blocks);
+	for (uint32_t i = 0; i < c->payload_blocks; i++)
+		put_u32(&crcs, c->crc[i]);
+	struct commit_header h = {.seq = c->seq, .pos = c->pos, .durable_through = log->durable_seq,
+				  .record_bytes = c->record_bytes, .record_count = c->record_count,
+				  .header_blocks = c->header_blocks, .payload_blocks = c->payload_blocks};
+	memcpy(h.prev, log->chain, 16);
+	header_encode(log->store, &h, header);
+	bool dsync = c->dsync || log->dsync_score > 0;
+	c->dsync = dsync && !MUTANT(2);
+	log->write_op.done = log_write_done;
+	env_file_write(log->file, &log->write_op, header, (uint32_t)(total * BLOCK_BYTES),
+		       (c->pos % log->block_count) * BLOCK_BYTES, c->dsync ? ENV_DSYNC : 0);
+	c->dsync = dsync;
+}
+
+static void log_kick_done(struct io_op *op)
+{
+	struct log *log = (struct log *)((char *)op - offsetof(struct log, kick_op));
+	log->kicked = false;
+	if (log->flying || log->failed || !log->staging->record_count)
+		return;
+	log->flying = log->staging;
+	log->staging = log->staging == &log->commits[0] ? &log->commits[1] : &log->commits[0];
+	log_write(log);
+}
+
+static void log_write_done(struct io_op *op)
+{
+	struct log *log = (struct log *)((char *)op - offsetof(struct log, write_op));
+	struct store *store = log->store;
+	if (op->res < 0) {
+		log->writing_pad = false;
+		log_fail(log, (int)op->res, "a write to the log failed");
+		return;
+	}
+	struct commit *c = log->writing_pad ? &log->pad : log->flying;
+	const uint8_t *header = log->writing_pad ? c->memory
+			: c->memory + (size_t)(COMMIT_HEADER_BLOCKS - c->header_blocks) * BLOCK_BYTES;
+	memcpy(log->chain, header + 88, 16);
+	log->done_seq = log->next_seq++;
+	log->head_pos += c->header_blocks + (log->writing_pad ? 0 : c->payload_blocks);
+	if (log->writing_pad) {
+		log->writing_pad = false;
+		log_write(log);
+		return;
+	}
+	if (c->dsync && (log->durable_seq == c->seq - 1 || MUTANT(3)))
+		log->durable_seq = c->seq;
+	if (log->dsync_score > 0)
+		log->dsync_score--;
+	store->counters.commits++;
+	store->counters.commit_blocks += c->header_blocks + c->payload_blocks;
+	log->flying = NULL;
+	commit_end(log, c, 0);
+	commit_reset(c);
+	flush_check(log);
+	if (log->staging->record_count)
+		log_kick(log);
+	wait_wake_all(&log->room_waiters);
+	if (log_used_blocks(log) * 2 > log->block_count)
+		fold_kick(store);
+}
+
+void log_append(struct log *log, struct log_entry *entry, const void *record, uint32_t record_bytes,
+		const void *payload, uint32_t blocks, bool dsync)
+{
+	struct commit *c = log->staging;
+	assert(record_bytes % 8 == 0);
+	entry->next = NULL;
+	entry->blocks = blocks;
+	entry->payload_index = c->payload_blocks;
+	*c->tail = entry;
+	c->tail = &entry->next;
+	if (log->failed) {
+		log_fail(log, -VS_EFAILSTOP, "");
+		return;
+	}
+	memcpy(c->records + c->record_bytes, record, record_bytes);
+	c->record_bytes += record_bytes;
+	c->record_count++;
+	c->dsync |= dsync;
+	uint8_t *to = c->memory + (size_t)(COMMIT_HEADER_BLOCKS + c->payload_blocks) * BLOCK_BYTES;
+	for (uint32_t i = 0; i < blocks; i++) {
+		memcpy(to + (size_t)i * BLOCK_BYTES, (const uint8_t *)payload + (size_t)i * BLOCK_BYTES, BLOCK_BYTES);
+		c->crc[c->payload_blocks + i] = crc32c((uint32_t)(c->payload_blocks + i), to + (size_t)i * BLOCK_BYTES, BLOCK_BYTES);
+	}
+	c->payload_blocks += blocks;
+	log_kick(log);
+}
+
+/* ---- durability ---- */
+
+static void log_sync_done(struct io_op *op)
+{
+	struct log *log = (struct log *)((char *)op - offsetof(struct log, sync_op));
+	log->syncing = false;
+	if (op->res < 0) {
+		log_fail(log, (int)op->res, "a sync of the log failed");
+		return;
+	}
+	log->durable_seq = max_u64(log->durable_seq, log->syncing_seq);
+	log->store->counters.log_syncs++;
+	flush_check(log);
+}
+
+/* Ends the flushes that are satisfied, and starts a sync when one needs it. */
+static void flush_check(struct log *log)
+{
+	bool need_sync = false;
+	for (struct flush_wait **at = &log->flushes; *at;) {
+		struct flush_wait *wait = *at;
+		bool durable = log->durable_seq >= wait->seq || MUTANT(4);
+		if (log->failed || durable) {
+			*at = wait->next;
+			env_complete(log->store->env, wait->op, durable ? 0 : -VS_EFAILSTOP);
+			continue;
+		}
+		need_sync |= log->done_seq >= wait->seq;
+		at = &wait->next;
+	}
+	if (need_sync && !log->syncing) {
+		log->syncing = true;
+		log->syncing_seq = log->done_seq;
+		log->dsync_score = (int)min_u64((uint64_t)log->dsync_score + 8, 64);
+		log->sync_op.done = log_sync_done;
+		env_file_sync(log->file, &log->sync_op);
+	}
+}
+
+void log_flush(struct log *log, struct flush_wait *wait, struct io_op *op)
+{
+	/* What is staged is not answered yet, but an entry's owner may wait for it here. */
+	wait->seq = log->next_seq - 1;
+	if (log->flying || log->writing_pad)
+		wait->seq = log->next_seq;
+	if (log->staging->record_count)
+		wait->seq = log->next_seq + (log->flying ? 1 : 0);
+	if (log->writing_pad)
+		wait->seq++;
+	wait->op = op;
+	wait->next = log->flushes;
+	log->flushes = wait;
+	if (log->dsync_score > 0)
+		log->dsync_score = (int)min_u64((uint64_t)log->dsync_score + 2, 64);
+	flush_check(log);
+}
+
+void log_set_tail(struct log *log, uint64_t tail_pos)
+{
+	assert(tail_pos >= log->tail_pos && tail_pos <= log->head_pos);
+	log->tail_pos = tail_pos;
+	wait_wake_all(&log->room_waiters);
+}
+
+/* ---- opening and replay ---- */
+
+int log_open(struct store *store)
+{
+	struct log *log = &store->log;
+	log->store = store;
+	log->block_count = store->sb.log_bytes / BLOCK_BYTES;
+	int res = env_file_open(store->log_dir, "log", ENV_DIRECT | (store->options.read_only ? ENV_RDONLY : 0), &log->file);
+	if (res < 0)
+		return res;
+	if (env_file_bytes(log->file) < (int64_t)store->sb.log_bytes)
+		return -VS_EFORMAT;
+	size_t bytes = (COMMIT_HEADER_BLOCKS + COMMIT_PAYLOAD_BLOCKS) * (size_t)BLOCK_BYTES;
+	for (unsigned i = 0; i < 2; i++) {
+		log->commits[i].memory = env_memory(store->env, bytes);
+		if (!log->commits[i].memory)
+			return -ENOMEM;
+		commit_reset(&log->commits[i]);
+	}
+	log->pad.memory = env_memory(store->env, BLOCK_BYTES);
+	log->staging = &log->commits[0];
+	return log->pad.memory ? 0 : -ENOMEM;
+}
+
+void log_close(struct store *store)
+{
+	struct log *log = &store->log;
+	size_t bytes = (COMMIT_HEADER_BLOCKS + COMMIT_PAYLOAD_BLOCKS) * (size_t)BLOCK_BYTES;
+	env_file_close(log->file);
+	for (unsigned i = 0; i < 2; i++)
+		if (log->commits[i].memory)
+			env_memory_free(store->env, log->commits[i].memory, bytes);
+	if (log->pad.memory)
+		env_memory_free(store->env, log->pad.memory, BLOCK_BYTES);
+}
+
+/* After the chain ended at `seq`: does a later commit claim that `seq` was durable? Then blocks rotted
+ * and the chain must not be cut there. */
+static int log_find_claim(struct log *log, uint64_t seq, uint8_t *window, uint32_t window_blocks)
+{
+	for (uint64_t at = 0; at < log->block_count; at += window_blocks) {
+		uint32_t blocks = (uint32_t)min_u64(window_blocks, log->block_count - at);
+		int64_t got = env_file_read_wait(log->file, window, blocks * BLOCK_BYTES, at * BLOCK_BYTES);
+		if (got < 0)
+			return (int)got;
+		for (uint32_t i = 0; i < blocks; i++) {
+			const uint8_t *block = window + (size_t)i * BLOCK_BYTES;
+			struct commit_header h;
+			if (memcmp(block, commit_magic, 8) != 0)
+				continue;
+			/* A header of several blocks may be cut by the window: such a one is looked at
+			 * only as far as it is here. */
+			if (header_decode(log->store, block, (size_t)(blocks - i) * BLOCK_BYTES, &h) == 0 &&
+			    h.pos % log->block_count == at + i && h.seq > seq && h.durable_through >= seq)
+				return 1;
+		}
+	}
+	return 0;
+}
+
+static int commit_apply(struct log *log, const struct commit_header *h, const uint8_t *header)
+{
+	struct cursor c = cursor_reading(header + HEADER_FIXED_BYTES, h->record_bytes);
+	uint32_t payload = (uint32_t)((h->pos + h->header_blocks) % log->block_count);
+	uint32_t used = 0;
+	for (uint32_t i = 0; i < h->record_count; i++) {
+		const uint8_t *record = c.at;
+		uint8_t op = get_u8(&c);
+		get_u8(&c);
+		uint16_t bytes = get_u16(&c);
+		if (c.failed || bytes < 8 || (size_t)(c.end - record) < bytes)
+			return -VS_EFORMAT;
+		uint32_t blocks = 0;
+		if (op == LOG_WRITE && bytes >= 32)
+			memcpy(&blocks, record + 24, 4);
+		int res = log_apply(log->store, record, bytes, payload + used);
+		if (res < 0)
+			return res;
+		used += le32toh(blocks);
+		if (used > h->payload_blocks)
+			return -VS_EFORMAT;
+		c.at = (uint8_t *)(uintptr_t)record + bytes;
+	}
+	return 0;
+}
+
+static bool payload_good(const struct commit_header *h, const uint8_t *header)
+{
+	struct cursor crcs = cursor_reading(header + HEADER_FIXED_BYTES + h->record_bytes, 4 * (size_t)h->payload_blocks);
+	const uint8_t *payload = header + (size_t)h->header_blocks * BLOCK_BYTES;
+	for (uint32_t i = 0; i < h->payload_blocks; i++)
+		if (get_u32(&crcs) != crc32c(i, payload + (size_t)i * BLOCK_BYTES, BLOCK_BYTES) && !MUTANT(5))
+			return false;
+	return true;
+}
+
+int log_replay(struct log *log, char *sentence)
+{
+	struct store *store = log->store;
+	uint32_t window_blocks = 4 * (COMMIT_HEADER_BLOCKS + COMMIT_PAYLOAD_BLOCKS);
+	uint8_t *window = env_memory(store->env, window_blocks * (size_t)BLOCK_BYTES);
+	if (!window)
+		return -ENOMEM;
+	uint64_t pos = log->head_pos, window_pos = 0, window_end = 0;
+	int res = 0;
+	for (;;) {
+		uint64_t ring = pos % log->block_count;
+		uint64_t commit_max = min_u64(COMMIT_HEADER_BLOCKS + COMMIT_PAYLOAD_BLOCKS, log->block_count - ring);
+		if (pos < window_pos || pos + commit_max > window_end) {
+			uint32_t blocks = (uint32_t)min_u64(window_blocks, log->block_count - ring);
+			int64_t got = env_file_read_wait(log->file, window, blocks * BLOCK_BYTES, ring * BLOCK_BYTES);
+			if (got < 0) {
+				res = (int)got;
+				break;
+			}
+			window_pos = pos;
+			window_end = pos + (uint64_t)got / BLOCK_BYTES;
+		}
+		const uint8_t *header = window + (pos - window_pos) * BLOCK_BYTES;
+		struct commit_header h;
+		res = header_decode(store, header, (window_end - pos) * BLOCK_BYTES, &h);
+		if (res == 0 && (h.seq != log->next_seq || h.pos != pos || (memcmp(h.prev, log->chain, 16) != 0 && !MUTANT(1))))
+			res = -VS_EFORMAT;
+		if (res == 0 && !(h.flags & COMMIT_PAD) &&
+		    (h.header_blocks + h.payload_blocks > commit_max || !payload_good(&h, header)))
+			res = -VS_ECHECKSUM;
+		if (res < 0) {
+			res = log_find_claim(log, log->next_seq, window, window_blocks);
+			break;
+		}
+		if (!(h.flags & COMMIT_PAD) && (res = commit_apply(log, &h, header)) < 0)
+			break;
+		memcpy(log->chain, header + 88, 16);
+		log->done_seq = log->next_seq++;
+		pos += h.header_blocks + h.payload_blocks;
+	}
+	env_memory_free(store->env, window, window_blocks * (size_t)BLOCK_BYTES);
+	log->head_pos = pos;
+	log->durable_seq = log->done_seq;
+	if (res > 0) {
+		snprintf(sentence, SENTENCE_BYTES,
+			 "The log is damaged at commit %llu, which a later commit proves was durable: it is not cut there. "
+			 "Restore the log from a copy, or run --check to see what it affects.",
+			 (unsigned long long)log->next_seq);
+		return -VS_ELOST;
+	}
+	if (res < 0)
+		snprintf(sentence, SENTENCE_BYTES, "The log cannot be replayed at commit %llu: %s.",
+			 (unsigned long long)log->next_seq, vs_strerror(res));
+	return res;
+}

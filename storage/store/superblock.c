@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The superblock: what a directory must hold to be a store. Two copies in one file, 64 KiB apart,
+ * each with its own checksum and generation; the newer valid one counts. Written one copy at a time, with
+ * a sync between, so that one is whole at every moment.
+ */
+#include "storage/store/store_int.h"
+
+#include "proto/crc32c.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#define SB_BYTES 4096u
+#define SB_COPY_OFFSET 65536u
+#define SB_VERSION 1u
+static const char sb_magic[8] = "VSTORE\r\n";
+
+/* Feature bits that this code knows; an unknown incompatible bit refuses the store. */
+#define FEATURES_READ_ONLY 0u
+#define FEATURES_INCOMPATIBLE 0u
+
+static void superblock_encode(const struct superblock *sb, uint8_t out[SB_BYTES])
+{
+	memset(out, 0, SB_BYTES);
+	struct cursor c = cursor_over(out, SB_BYTES - 4);
+	put_bytes(&c, sb_magic, 8);
+	put_u32(&c, SB_VERSION);
+	put_u32(&c, 0);
+	put_u64(&c, sb->feature_compatible);
+	put_u64(&c, sb->feature_read_only);
+	put_u64(&c, sb->feature_incompatible);
+	put_u64(&c, sb->generation);
+	put_bytes(&c, sb->uuid, 16);
+	put_bytes(&c, sb->secret, 16);
+	put_u64(&c, sb->created_wall_ns);
+	put_u64(&c, sb->log_bytes);
+	put_bytes(&c, sb->domain.key, 64);
+	put_bytes(&c, sb->log_dir, sizeof sb->log_dir);
+	assert(!c.failed);
+	c = cursor_over(out + SB_BYTES - 4, 4);
+	put_u32(&c, crc32c(0, out, SB_BYTES - 4));
+}
+
+static int superblock_decode(const uint8_t in[SB_BYTES], struct superblock *ret)
+{
+	struct cursor c = cursor_reading(in + SB_BYTES - 4, 4);
+	if (memcmp(in, sb_magic, 8) != 0)
+		return -VS_EFORMAT;
+	if (get_u32(&c) != crc32c(0, in, SB_BYTES - 4))
+		return -VS_ECHECKSUM;
+	c = cursor_reading(in + 8, SB_BYTES - 12);
+	uint32_t version = get_u32(&c);
+	get_u32(&c);
+	ret->feature_compatible = get_u64(&c);
+	ret->feature_read_only = get_u64(&c);
+	ret->feature_incompatible = get_u64(&c);
+	ret->generation = get_u64(&c);
+	get_bytes(&c, ret->uuid, 16);
+	get_bytes(&c, ret->secret, 16);
+	ret->created_wall_ns = get_u64(&c);
+	ret->log_bytes = get_u64(&c);
+	get_bytes(&c, ret->domain.key, 64);
+	get_bytes(&c, ret->log_dir, sizeof ret->log_dir);
+	ret->log_dir[sizeof ret->log_dir - 1] = 0;
+	if (version > SB_VERSION || (ret->feature_incompatible & ~(uint64_t)FEATURES_INCOMPATIBLE))
+		return -VS_ENEWER;
+	if (ret->log_bytes < MIB || ret->log_bytes % MIB || ret->log_bytes > TIB)
+		return -VS_EFORMAT;
+	return 0;
+}
+
+int superblock_write(struct env_dir *dir, const struct superblock *sb)
+{
+	struct env_file *file;
+	int res = env_file_open(dir, "superblock", ENV_CREATE, &file);
+	if (res < 0)
+		return res;
+	uint8_t block[SB_BYTES];
+	superblock_encode(sb, block);
+	for (unsigned copy = 0; copy < 2 && res >= 0; copy++) {
+		int64_t moved = env_file_write_wait(file, block, SB_BYTES, copy * SB_COPY_OFFSET);
+		res = moved < 0 ? (int)moved : env_file_sync_wait(file);
+	}
+	env_file_close(file);
+	return res < 0 ? res : 0;
+}
+
+int superblock_read(struct env_dir *dir, struct superblock *ret_sb, char *sentence)
+{
+	struct env_file *file;
+	int res = env_file_open(dir, "superblock", ENV_RDONLY, &file);
+	if (res < 0) {
+		snprintf(sentence, SENTENCE_BYTES,
+			 res == -ENOENT ? "There is no superblock in the store's directory: check that its disk is mounted; "
+					  "a new store is made with --init only."
+					: "The superblock cannot be opened: check the rights of the store's directory.");
+		return res;
+	}
+	int worst = -VS_EFORMAT;
+	bool found = false;
+	for (unsigned copy = 0; copy < 2; copy++) {
+		uint8_t block[SB_BYTES];
+		struct superblock sb;
+		int64_t got = env_file_read_wait(file, block, SB_BYTES, copy * SB_COPY_OFFSET);
+		res = got < 0 ? (int)got : got < SB_BYTES ? -VS_EFORMAT : superblock_decode(block, &sb);
+		if (res == 0 && (!found || sb.generation > ret_sb->generation)) {
+			*ret_sb = sb;
+			found = true;
+		}
+		if (res == -VS_ENEWER || (res < 0 && worst != -VS_ENEWER))
+			worst = res;
+	}
+	env_file_close(file);
+	if (found)
+		return 0;
+	snprintf(sentence, SENTENCE_BYTES,
+		 worst == -VS_ENEWER ? "The store was written by a newer vstored: run that version or newer; nothing was changed."
+				     : "Both copies of the superblock are unreadable (%s): restore the file from a copy of the store.",
+		 vs_strerror(worst));
+	return worst;
+}
