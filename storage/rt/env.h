@@ -371,7 +371,6 @@ struct env_real_options {
 	unsigned worker_count; /* threads of the codec pool; 0: cores - 1, at least 1 */
 	unsigned ring_entries; /* 0: 512 */
 	bool no_fixed_buffers;
-	const char *record_dir; /* NULL, or: record every write and sync there (power-cut tests) */
 };
 /* -ENOSYS, -EPERM: io_uring is missing or disabled; *ret_sentence says so and what to do. */
 int env_real_new(const struct env_real_options *options, struct env **ret_env,

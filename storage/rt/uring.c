@@ -1,0 +1,673 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The real env: one io_uring, one thread.
+ *
+ * A pass (env_step) submits what was prepared, harvests completions into a FIFO, then dispatches. Starting
+ * an operation only fills an SQE, so a pass costs one system call however much it carries. The reactor
+ * sleeps in that call; workers and env_post write to an eventfd only when it does (`asleep`).
+ * Not here: what needs no ring (files.c), threads (workers.c).
+ */
+#include "storage/rt/real.h"
+#include "storage/rt/timers.h"
+#include "storage/rt/workers.h"
+
+#include "proto/units.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <liburing.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <time.h>
+#include <unistd.h>
+
+#define RING_ENTRIES_DEFAULT 512u
+#define REGIONS_MAX 16u
+#define REGION_BYTES_MAX GIB
+#define INLINE_JOBS 2u /* decoded by the reactor between passes when it would sleep */
+#define CQE_BATCH 256u
+
+enum op_kind {
+	OP_READ = 1,
+	OP_WRITE,
+	OP_SYNC,
+	OP_ALLOCATE,
+	OP_REMOVE,
+	OP_RENAME,
+	OP_ACCEPT,
+	OP_RECV,
+	OP_SEND,
+	OP_EVENT,
+};
+
+struct region {
+	uint8_t *at;
+	size_t bytes;
+};
+
+struct real_env {
+	struct env env;
+	struct io_uring ring;
+	struct io_op *ready, **ready_tail;
+	struct timers timers;
+	struct workers *workers;
+	unsigned worker_count;
+	uint64_t now_ns;
+	struct region regions[REGIONS_MAX];
+	bool fixed;
+	int event_fd;
+	uint64_t event_value;
+	struct io_op event_op;
+	_Atomic bool asleep;
+};
+
+static struct real_env *real_of(struct env *env)
+{
+	return (struct real_env *)env;
+}
+
+static void ready_add(struct real_env *real, struct io_op *op, int64_t res)
+{
+	op->res = res;
+	op->link = NULL;
+	*real->ready_tail = op;
+	real->ready_tail = &op->link;
+}
+
+static struct io_uring_sqe *sqe_get(struct real_env *real)
+{
+	struct io_uring_sqe *sqe = io_uring_get_sqe(&real->ring);
+	while (!sqe) { /* the queue is full: the kernel takes it all (completions overflow safely) */
+		io_uring_submit(&real->ring);
+		sqe = io_uring_get_sqe(&real->ring);
+	}
+	return sqe;
+}
+
+/* ---- clock, randomness, timers, memory ---- */
+
+static uint64_t clock_ns(clockid_t clock)
+{
+	struct timespec at;
+	clock_gettime(clock, &at);
+	return (uint64_t)at.tv_sec * NSEC_PER_SEC + (uint64_t)at.tv_nsec;
+}
+
+static uint64_t real_now_ns(struct env *env)
+{
+	return real_of(env)->now_ns;
+}
+
+static uint64_t real_wall_ns(struct env *env)
+{
+	(void)env;
+	return clock_ns(CLOCK_REALTIME);
+}
+
+static void real_random(struct env *env, void *ret, size_t bytes)
+{
+	(void)env;
+	for (uint8_t *at = ret; bytes;) {
+		ssize_t got = getrandom(at, min_u64(bytes, 256), 0);
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got <= 0) {
+			fputs("vstore: the kernel gives no random numbers; nothing safe can be done without\n", stderr);
+			abort();
+		}
+		at += got;
+		bytes -= (size_t)got;
+	}
+}
+
+static void real_timer_start(struct env *env, struct env_timer *timer, uint64_t delay_ns)
+{
+	struct real_env *real = real_of(env);
+	timers_start(&real->timers, timer, clock_ns(CLOCK_MONOTONIC) + delay_ns);
+}
+
+static void real_timer_stop(struct env *env, struct env_timer *timer)
+{
+	timers_stop(&real_of(env)->timers, timer);
+}
+
+/* Registers a region where the kernel allows it; without, plain reads and writes do. */
+static void region_register(struct real_env *real, void *at, size_t bytes)
+{
+	if (!real->fixed || bytes > REGION_BYTES_MAX)
+		return;
+	for (unsigned i = 0; i < REGIONS_MAX; i++) {
+		if (real->regions[i].at)
+			continue;
+		struct iovec iov = {.iov_base = at, .iov_len = bytes};
+		__u64 tag = 0;
+		if (io_uring_register_buffers_update_tag(&real->ring, i, &iov, &tag, 1) == 1)
+			real->regions[i] = (struct region){.at = at, .bytes = bytes};
+		return;
+	}
+}
+
+static void *real_memory(struct env *env, size_t bytes)
+{
+	bytes = round_up(bytes, BLOCK_BYTES);
+	void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (at == MAP_FAILED)
+		return NULL;
+	if (bytes >= 2 * MIB)
+		madvise(at, bytes, MADV_HUGEPAGE);
+	region_register(real_of(env), at, bytes);
+	return at;
+}
+
+static void real_memory_free(struct env *env, void *at, size_t bytes)
+{
+	struct real_env *real = real_of(env);
+	for (unsigned i = 0; i < REGIONS_MAX; i++) {
+		if (real->regions[i].at != at)
+			continue;
+		struct iovec none = {0};
+		__u64 tag = 0;
+		io_uring_register_buffers_update_tag(&real->ring, i, &none, &tag, 1);
+		real->regions[i] = (struct region){0};
+	}
+	munmap(at, round_up(bytes, BLOCK_BYTES));
+}
+
+static int region_index(const struct real_env *real, const void *buf, size_t bytes)
+{
+	const uint8_t *at = buf;
+	for (unsigned i = 0; i < REGIONS_MAX; i++) {
+		const struct region *region = &real->regions[i];
+		if (at >= region->at && region->at && at + bytes <= region->at + region->bytes)
+			return (int)i;
+	}
+	return -1;
+}
+
+/* ---- files ---- */
+
+/* Prepares what is left of a read or write. */
+static void file_move(struct real_env *real, struct io_op *op)
+{
+	struct env_file *file = op->env.target;
+	struct io_uring_sqe *sqe = sqe_get(real);
+	uint8_t *buf = (uint8_t *)op->env.buf + op->env.moved;
+	unsigned bytes = op->env.bytes - op->env.moved;
+	uint64_t offset = op->env.offset + op->env.moved;
+	int region = region_index(real, buf, bytes);
+	if (op->env.kind == OP_READ && region >= 0)
+		io_uring_prep_read_fixed(sqe, file->fd, buf, bytes, offset, region);
+	else if (op->env.kind == OP_READ)
+		io_uring_prep_read(sqe, file->fd, buf, bytes, offset);
+	else if (region >= 0)
+		io_uring_prep_write_fixed(sqe, file->fd, buf, bytes, offset, region);
+	else
+		io_uring_prep_write(sqe, file->fd, buf, bytes, offset);
+	if (op->env.flags & ENV_DSYNC)
+		sqe->rw_flags = RWF_DSYNC;
+	io_uring_sqe_set_data(sqe, op);
+}
+
+static void file_start(struct env_file *file, struct io_op *op, enum op_kind kind, void *buf,
+		       uint32_t bytes, uint64_t offset, unsigned flags)
+{
+	op->env.target = file;
+	op->env.kind = (uint8_t)kind;
+	op->env.buf = buf;
+	op->env.bytes = bytes;
+	op->env.moved = 0;
+	op->env.offset = offset;
+	op->env.flags = (uint8_t)flags;
+}
+
+static void real_file_read(struct env_file *file, struct io_op *op, void *buf, uint32_t bytes,
+			   uint64_t offset)
+{
+	file_start(file, op, OP_READ, buf, bytes, offset, 0);
+	file_move(real_of(file->env), op);
+}
+
+static void real_file_write(struct env_file *file, struct io_op *op, const void *buf, uint32_t bytes,
+			    uint64_t offset, unsigned flags)
+{
+	file_start(file, op, OP_WRITE, (void *)(uintptr_t)buf, bytes, offset, flags);
+	file_move(real_of(file->env), op);
+}
+
+/* True: the op has ended with *res; false: the rest was started. */
+static bool file_moved(struct real_env *real, struct io_op *op, int64_t *res)
+{
+	struct env_file *file = op->env.target;
+	if (*res == -EINTR || *res == -EAGAIN) {
+		file_move(real, op);
+		return false;
+	}
+	if (*res < 0)
+		return true;
+	op->env.moved += (uint32_t)*res;
+	bool ended = *res == 0 || (file->direct && op->env.moved % file->align);
+	if (op->env.moved < op->env.bytes && !ended) {
+		file_move(real, op);
+		return false;
+	}
+	*res = op->env.moved;
+	if (op->env.kind == OP_WRITE && op->env.moved < op->env.bytes)
+		*res = -EIO; /* a device that takes nothing and says no error */
+	return true;
+}
+
+static void real_file_sync(struct env_file *file, struct io_op *op)
+{
+	struct io_uring_sqe *sqe = sqe_get(real_of(file->env));
+	op->env.kind = OP_SYNC;
+	io_uring_prep_fsync(sqe, file->fd, IORING_FSYNC_DATASYNC);
+	io_uring_sqe_set_data(sqe, op);
+}
+
+static void real_file_allocate(struct env_file *file, struct io_op *op, uint64_t bytes)
+{
+	struct io_uring_sqe *sqe = sqe_get(real_of(file->env));
+	op->env.kind = OP_ALLOCATE;
+	io_uring_prep_fallocate(sqe, file->fd, 0, 0, (off_t)bytes);
+	io_uring_sqe_set_data(sqe, op);
+}
+
+/* liburing 2.3 has no truncate; ours cut a few unwritten MiB off a sealed segment. */
+static void real_file_truncate(struct env_file *file, struct io_op *op, uint64_t bytes)
+{
+	ready_add(real_of(file->env), op, ftruncate(file->fd, (off_t)bytes) < 0 ? -errno : 0);
+}
+
+static void real_dir_sync(struct env_dir *dir, struct io_op *op)
+{
+	struct io_uring_sqe *sqe = sqe_get(real_of(dir->env));
+	op->env.kind = OP_SYNC;
+	io_uring_prep_fsync(sqe, dir->fd, 0);
+	io_uring_sqe_set_data(sqe, op);
+}
+
+static void real_file_remove(struct env_dir *dir, struct io_op *op, const char *name)
+{
+	ready_add(real_of(dir->env), op, unlinkat(dir->fd, name, 0) < 0 ? -errno : 0);
+}
+
+static void real_file_rename(struct env_dir *dir, struct io_op *op, const char *from, const char *to)
+{
+	ready_add(real_of(dir->env), op, renameat(dir->fd, from, dir->fd, to) < 0 ? -errno : 0);
+}
+
+/* ---- sockets ---- */
+
+static void accept_again(struct real_env *real, struct env_listener *listener, struct io_op *op)
+{
+	struct io_uring_sqe *sqe = sqe_get(real);
+	io_uring_prep_accept(sqe, listener->fd, NULL, NULL, SOCK_CLOEXEC);
+	io_uring_sqe_set_data(sqe, op);
+}
+
+static void real_accept(struct env_listener *listener, struct io_op *op, struct env_sock **ret_sock)
+{
+	assert(!listener->accepting);
+	listener->accepting = op;
+	op->env.kind = OP_ACCEPT;
+	op->env.target = listener;
+	op->env.buf = ret_sock;
+	accept_again(real_of(listener->env), listener, op);
+}
+
+static void listener_free(struct env_listener *listener)
+{
+	close(listener->fd);
+	free(listener);
+}
+
+static void real_listener_close(struct env_listener *listener)
+{
+	struct real_env *real = real_of(listener->env);
+	if (listener->path[0])
+		unlink(listener->path);
+	if (!listener->accepting) {
+		listener_free(listener);
+		return;
+	}
+	struct io_uring_sqe *sqe = sqe_get(real);
+	io_uring_prep_cancel(sqe, listener->accepting, 0);
+	io_uring_sqe_set_data(sqe, NULL);
+	listener->accepting->env.target = NULL;
+	listener->accepting->env.iovs = (const struct iovec *)listener; /* freed when the accept ends */
+}
+
+static void accept_done(struct real_env *real, struct io_op *op, int res)
+{
+	struct env_listener *listener = op->env.target;
+	if (!listener) {
+		if (res >= 0)
+			close(res);
+		listener_free((struct env_listener *)(uintptr_t)op->env.iovs);
+		ready_add(real, op, -ECANCELED);
+		return;
+	}
+	if (res == -EINTR || res == -ECONNABORTED) {
+		accept_again(real, listener, op);
+		return;
+	}
+	listener->accepting = NULL;
+	struct env_sock *sock = res < 0 ? NULL : calloc(1, sizeof(*sock));
+	if (res >= 0 && !sock) {
+		close(res);
+		res = -ENOMEM;
+	}
+	if (sock) {
+		sock->env = listener->env;
+		sock->fd = res;
+		*(struct env_sock **)op->env.buf = sock;
+		res = 0;
+	}
+	ready_add(real, op, res);
+}
+
+static void recv_again(struct real_env *real, struct io_op *op)
+{
+	struct env_sock *sock = op->env.target;
+	struct io_uring_sqe *sqe = sqe_get(real);
+	io_uring_prep_recv(sqe, sock->fd, op->env.buf, op->env.bytes, 0);
+	io_uring_sqe_set_data(sqe, op);
+}
+
+static void real_sock_recv(struct env_sock *sock, struct io_op *op, void *buf, uint32_t bytes)
+{
+	op->env.kind = OP_RECV;
+	op->env.target = sock;
+	op->env.buf = buf;
+	op->env.bytes = bytes;
+	recv_again(real_of(sock->env), op);
+}
+
+static void send_again(struct real_env *real, struct io_op *op)
+{
+	struct env_sock *sock = op->env.target;
+	sock->message.msg_iov = (struct iovec *)(uintptr_t)op->env.iovs;
+	sock->message.msg_iovlen = op->env.iov_count;
+	struct io_uring_sqe *sqe = sqe_get(real);
+	io_uring_prep_sendmsg(sqe, sock->fd, &sock->message, MSG_NOSIGNAL);
+	io_uring_sqe_set_data(sqe, op);
+}
+
+static void real_sock_send(struct env_sock *sock, struct io_op *op, const struct iovec *iov, uint32_t iov_count)
+{
+	op->env.kind = OP_SEND;
+	op->env.target = sock;
+	op->env.iovs = iov;
+	op->env.iov_count = iov_count;
+	send_again(real_of(sock->env), op);
+}
+
+static void send_done(struct real_env *real, struct io_op *op, int64_t res)
+{
+	if (res < 0 && res != -EINTR && res != -EAGAIN) {
+		ready_add(real, op, res);
+		return;
+	}
+	uint64_t sent = res < 0 ? 0 : (uint64_t)res;
+	struct iovec *iov = (struct iovec *)(uintptr_t)op->env.iovs;
+	while (op->env.iov_count && sent >= iov->iov_len) {
+		sent -= iov->iov_len;
+		iov++;
+		op->env.iov_count--;
+	}
+	op->env.iovs = iov;
+	if (!op->env.iov_count) {
+		ready_add(real, op, 0);
+		return;
+	}
+	iov->iov_base = (uint8_t *)iov->iov_base + sent;
+	iov->iov_len -= sent;
+	send_again(real, op);
+}
+
+static void real_sock_shutdown(struct env_sock *sock)
+{
+	shutdown(sock->fd, SHUT_RDWR);
+}
+
+static void real_sock_close(struct env_sock *sock)
+{
+	close(sock->fd);
+	free(sock);
+}
+
+/* ---- workers ---- */
+
+static void real_job(struct env *env, struct env_job *job)
+{
+	workers_add(real_of(env)->workers, job);
+}
+
+static unsigned real_worker_count(struct env *env)
+{
+	return real_of(env)->worker_count + 1;
+}
+
+static void real_notify(void *arg)
+{
+	struct real_env *real = arg;
+	uint64_t one = 1;
+	if (atomic_exchange(&real->asleep, false)) {
+		ssize_t written = write(real->event_fd, &one, sizeof one);
+		(void)written; /* fails only when the counter is full: then it wakes all the same */
+	}
+}
+
+static void event_arm(struct real_env *real)
+{
+	struct io_uring_sqe *sqe = sqe_get(real);
+	real->event_op.env.kind = OP_EVENT;
+	io_uring_prep_read(sqe, real->event_fd, &real->event_value, sizeof real->event_value, 0);
+	io_uring_sqe_set_data(sqe, &real->event_op);
+}
+
+static void take_finished(struct real_env *real)
+{
+	struct io_op *op = workers_take_done(real->workers);
+	while (op) {
+		struct io_op *next = op->link;
+		ready_add(real, op, op->res);
+		op = next;
+	}
+}
+
+static void real_post(struct env *env, struct io_op *op)
+{
+	workers_post(real_of(env)->workers, op);
+}
+
+/* ---- the loop ---- */
+
+static void real_complete(struct env *env, struct io_op *op, int64_t res)
+{
+	ready_add(real_of(env), op, res);
+}
+
+static void cqe_harvest(struct real_env *real, struct io_op *op, int64_t res)
+{
+	if (!op) /* of a cancel */
+		return;
+	switch ((enum op_kind)op->env.kind) {
+	case OP_READ:
+	case OP_WRITE:
+		if (file_moved(real, op, &res))
+			ready_add(real, op, res);
+		break;
+	case OP_ACCEPT:
+		accept_done(real, op, (int)res);
+		break;
+	case OP_RECV:
+		if (res == -EINTR || res == -EAGAIN)
+			recv_again(real, op);
+		else
+			ready_add(real, op, res);
+		break;
+	case OP_SEND:
+		send_done(real, op, res);
+		break;
+	case OP_EVENT:
+		event_arm(real);
+		break;
+	case OP_SYNC:
+	case OP_ALLOCATE:
+	case OP_REMOVE:
+	case OP_RENAME:
+		ready_add(real, op, res);
+		break;
+	}
+}
+
+/* Submits, and sleeps if told to, until a completion, a post or the next timer. */
+static void ring_enter(struct real_env *real, bool wait)
+{
+	if (wait) {
+		atomic_store(&real->asleep, true);
+		take_finished(real); /* what came before `asleep` was set wakes nobody */
+		wait = !real->ready;
+	}
+	if (wait) {
+		uint64_t next = timers_next_ns(&real->timers), now = clock_ns(CLOCK_MONOTONIC);
+		struct __kernel_timespec timeout;
+		struct io_uring_cqe *cqe;
+		uint64_t delay = next <= now ? 0 : next - now;
+		timeout.tv_sec = (long long)(delay / NSEC_PER_SEC);
+		timeout.tv_nsec = (long long)(delay % NSEC_PER_SEC);
+		io_uring_submit_and_wait_timeout(&real->ring, &cqe, 1, next == UINT64_MAX ? NULL : &timeout, NULL);
+	} else {
+		io_uring_submit_and_get_events(&real->ring);
+	}
+	atomic_store(&real->asleep, false);
+}
+
+static bool real_step(struct env *env, bool wait)
+{
+	struct real_env *real = real_of(env);
+	if (real->ready)
+		wait = false;
+	for (unsigned i = 0; wait && i < INLINE_JOBS; i++) {
+		struct env_job *job = workers_take_foreground(real->workers);
+		if (!job)
+			break;
+		ready_add(real, &job->op, job->run(job, 0));
+	}
+	if (real->ready)
+		wait = false;
+	ring_enter(real, wait);
+	struct io_uring_cqe *cqes[CQE_BATCH];
+	unsigned count;
+	while ((count = io_uring_peek_batch_cqe(&real->ring, cqes, CQE_BATCH)) > 0) {
+		for (unsigned i = 0; i < count; i++)
+			cqe_harvest(real, io_uring_cqe_get_data(cqes[i]), cqes[i]->res);
+		io_uring_cq_advance(&real->ring, count);
+		if (count < CQE_BATCH)
+			break;
+	}
+	take_finished(real);
+	real->now_ns = clock_ns(CLOCK_MONOTONIC);
+	unsigned dispatched = timers_fire(&real->timers, real->now_ns);
+	struct io_op *op = real->ready; /* what these start ends in a later pass */
+	real->ready = NULL;
+	real->ready_tail = &real->ready;
+	while (op) {
+		struct io_op *next = op->link;
+		op->done(op);
+		op = next;
+		dispatched++;
+	}
+	return dispatched > 0;
+}
+
+/* ---- life ---- */
+
+static const struct env_ops real_ops = {
+	.now_ns = real_now_ns, .wall_ns = real_wall_ns, .random = real_random,
+	.timer_start = real_timer_start, .timer_stop = real_timer_stop,
+	.memory = real_memory, .memory_free = real_memory_free,
+	.dir_open = real_dir_open, .dir_close = real_dir_close, .dir_list = real_dir_list,
+	.dir_make = real_dir_make, .dir_space = real_dir_space, .dir_kind = real_dir_kind,
+	.file_open = real_file_open, .file_close = real_file_close, .file_bytes = real_file_bytes,
+	.file_align = real_file_align, .file_read = real_file_read, .file_write = real_file_write,
+	.file_sync = real_file_sync, .file_allocate = real_file_allocate,
+	.file_truncate = real_file_truncate, .dir_sync = real_dir_sync,
+	.file_remove = real_file_remove, .file_rename = real_file_rename,
+	.listen_unix = real_listen_unix, .listen_tcp = real_listen_tcp,
+	.listener_close = real_listener_close, .accept = real_accept, .sock_recv = real_sock_recv,
+	.sock_send = real_sock_send, .sock_shutdown = real_sock_shutdown, .sock_close = real_sock_close,
+	.job = real_job, .worker_count = real_worker_count,
+	.complete = real_complete, .post = real_post, .step = real_step,
+};
+
+/* The newest flags first; the last rung asks for nothing. */
+static int ring_open(struct io_uring *ring, unsigned entries)
+{
+	static const unsigned ladder[] = {
+		IORING_SETUP_SINGLE_ISSUER | (1u << 13) /* DEFER_TASKRUN, Linux 6.1 */,
+		IORING_SETUP_COOP_TASKRUN | IORING_SETUP_SINGLE_ISSUER,
+		IORING_SETUP_COOP_TASKRUN,
+		0,
+	};
+	int res = -EINVAL;
+	for (size_t i = 0; i < sizeof ladder / sizeof ladder[0] && res == -EINVAL; i++)
+		res = io_uring_queue_init(entries, ring, ladder[i]);
+	return res;
+}
+
+int env_real_new(const struct env_real_options *options, struct env **ret_env, const char **ret_sentence)
+{
+	struct real_env *real = calloc(1, sizeof(*real));
+	*ret_sentence = "There is not enough memory to start.";
+	if (!real)
+		return -ENOMEM;
+	real->env.ops = &real_ops;
+	real->ready_tail = &real->ready;
+	int res = ring_open(&real->ring, options->ring_entries ? options->ring_entries : RING_ENTRIES_DEFAULT);
+	if (res < 0) {
+		*ret_sentence = res == -ENOSYS || res == -EPERM || res == -EACCES
+			? "The kernel refuses io_uring, which vstore needs: set sysctl kernel.io_uring_disabled to 0, "
+			  "and allow io_uring in the container's seccomp profile."
+			: "io_uring could not be set up: raise the limit of locked memory (ulimit -l) or free some memory.";
+		free(real);
+		return res;
+	}
+	real->fixed = !options->no_fixed_buffers &&
+		      io_uring_register_buffers_sparse(&real->ring, REGIONS_MAX) == 0;
+	real->now_ns = clock_ns(CLOCK_MONOTONIC);
+	long cores = sysconf(_SC_NPROCESSORS_ONLN);
+	real->worker_count = options->worker_count ? options->worker_count : cores > 2 ? (unsigned)cores - 1 : 1;
+	real->event_fd = eventfd(0, EFD_CLOEXEC);
+	res = real->event_fd < 0 ? -errno : workers_new(real->worker_count, real_notify, real, &real->workers);
+	if (res < 0) {
+		*ret_sentence = "The codec's threads could not be started: raise the limit of processes or open files.";
+		io_uring_queue_exit(&real->ring);
+		if (real->event_fd >= 0)
+			close(real->event_fd);
+		free(real);
+		return res;
+	}
+	event_arm(real);
+	*ret_env = &real->env;
+	return 0;
+}
+
+void env_real_free(struct env *env)
+{
+	if (!env)
+		return;
+	struct real_env *real = real_of(env);
+	workers_free(real->workers);
+	io_uring_queue_exit(&real->ring);
+	close(real->event_fd);
+	timers_done(&real->timers);
+	free(real);
+}
