@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Contexts belong to a worker's number and are reused: making one costs more than a frame. OpenSSL's low-level
+ * SHA256 calls are deprecated in 3.0 but skip an allocation and a lookup a digest, which a
+ * 16 KiB quarter would feel; they use the same SHA-NI code.
+ */
+#define OPENSSL_SUPPRESS_DEPRECATED
+#include "storage/store/codec.h"
+
+#include "proto/crc32c.h"
+#include "proto/err.h"
+
+#include <assert.h>
+#include <endian.h>
+#include <openssl/sha.h>
+#include <stdlib.h>
+#include <zstd.h>
+
+struct codec_worker {
+	ZSTD_CCtx *compress;
+	ZSTD_DCtx *decompress;
+	int level; /* that `compress` is set to */
+};
+
+struct codec {
+	unsigned worker_count;
+	struct codec_worker workers[];
+};
+
+struct codec *codec_new(unsigned worker_count)
+{
+	struct codec *codec = calloc(1, sizeof(*codec) + worker_count * sizeof(struct codec_worker));
+	if (!codec)
+		return NULL;
+	codec->worker_count = worker_count;
+	for (unsigned i = 0; i < worker_count; i++) {
+		struct codec_worker *worker = &codec->workers[i];
+		worker->compress = ZSTD_createCCtx();
+		worker->decompress = ZSTD_createDCtx();
+		if (!worker->compress || !worker->decompress) {
+			codec_free(codec);
+			return NULL;
+		}
+		ZSTD_CCtx_setParameter(worker->compress, ZSTD_c_contentSizeFlag, 0);
+	}
+	return codec;
+}
+
+void codec_free(struct codec *codec)
+{
+	if (!codec)
+		return;
+	for (unsigned i = 0; i < codec->worker_count; i++) {
+		ZSTD_freeCCtx(codec->workers[i].compress);
+		ZSTD_freeDCtx(codec->workers[i].decompress);
+	}
+	free(codec);
+}
+
+void codec_id_chunk(const struct domain_key *key, const void *chunk, struct id *ret_id)
+{
+	uint8_t quarters[CHUNK_BYTES / QUARTER_BYTES][SHA256_DIGEST_LENGTH];
+	SHA256_CTX sha;
+	for (unsigned i = 0; i < CHUNK_BYTES / QUARTER_BYTES; i++) {
+		SHA256_Init(&sha);
+		SHA256_Update(&sha, (const uint8_t *)chunk + (size_t)i * QUARTER_BYTES, QUARTER_BYTES);
+		SHA256_Final(quarters[i], &sha);
+	}
+	SHA256_Init(&sha);
+	SHA256_Update(&sha, key->key, sizeof key->key);
+	SHA256_Update(&sha, quarters, sizeof quarters);
+	SHA256_Final(ret_id->bytes, &sha);
+}
+
+static void sha_with_key(SHA256_CTX *sha, const struct domain_key *key, uint8_t mask)
+{
+	uint8_t masked[sizeof key->key];
+	for (size_t i = 0; i < sizeof masked; i++)
+		masked[i] = key->key[i] ^ mask;
+	SHA256_Init(sha);
+	SHA256_Update(sha, masked, sizeof masked);
+}
+
+void codec_id_node(const struct domain_key *key, const void *node, size_t bytes, struct id *ret_id)
+{
+	SHA256_CTX sha;
+	sha_with_key(&sha, key, 0x5c);
+	SHA256_Update(&sha, node, bytes);
+	SHA256_Final(ret_id->bytes, &sha);
+}
+
+void codec_id_root(const struct domain_key *key, uint64_t size_bytes, const struct id *top,
+		   struct id *ret_id)
+{
+	uint64_t size_le = htole64(size_bytes);
+	SHA256_CTX sha;
+	sha_with_key(&sha, key, 0x36);
+	SHA256_Update(&sha, &size_le, sizeof size_le);
+	SHA256_Update(&sha, top->bytes, ID_BYTES);
+	SHA256_Final(ret_id->bytes, &sha);
+}
+
+void codec_keyed_check(const uint8_t secret[16], const void *a, size_t a_bytes, const void *b,
+		       size_t b_bytes, uint8_t ret_check[16])
+{
+	uint8_t digest[SHA256_DIGEST_LENGTH];
+	SHA256_CTX sha;
+	SHA256_Init(&sha);
+	SHA256_Update(&sha, secret, 16);
+	SHA256_Update(&sha, a, a_bytes);
+	SHA256_Update(&sha, b, b_bytes);
+	SHA256_Final(digest, &sha);
+	memcpy(ret_check, digest, 16);
+}
+
+bool codec_is_zero(const void *at, size_t bytes)
+{
+	const uint64_t *word = at;
+	for (const uint64_t *end = word + bytes / 8; word < end; word += 8)
+		if (word[0] | word[1] | word[2] | word[3] | word[4] | word[5] | word[6] | word[7])
+			return false;
+	return true;
+}
+
+uint32_t codec_crc_seed(const struct id *id, unsigned frame_no)
+{
+	uint32_t word;
+	memcpy(&word, id->bytes, 4);
+	return le32toh(word) ^ (frame_no * 0x9e3779b1u);
+}
+
+/* Returns the compressed bytes, or 0: it does not pay. */
+static size_t frame_compress(struct codec_worker *worker, int level, const void *raw, uint32_t raw_bytes, void *out)
+{
+	if (worker->level != level) {
+		ZSTD_CCtx_setParameter(worker->compress, ZSTD_c_compressionLevel, level);
+		worker->level = level;
+	}
+	size_t room = raw_bytes - raw_bytes / 16;
+	size_t bytes = ZSTD_compress2(worker->compress, out, room, raw, raw_bytes);
+	return ZSTD_isError(bytes) ? 0 : bytes;
+}
+
+int64_t codec_encode(struct codec *codec, unsigned worker_no, int level, uint32_t frame_bytes,
+		     const void *raw, uint32_t raw_bytes, const struct id *id, void *out,
+		     struct frame_entry *ret_entries)
+{
+	assert(worker_no < codec->worker_count);
+	uint8_t *at = out;
+	for (uint32_t done = 0, frame_no = 0; done < raw_bytes; done += frame_bytes, frame_no++) {
+		const uint8_t *frame = (const uint8_t *)raw + done;
+		uint32_t bytes = (uint32_t)min_u64(frame_bytes, raw_bytes - done);
+		struct frame_entry *entry = &ret_entries[frame_no];
+		*entry = (struct frame_entry){.codec = FRAME_ZERO};
+		if (!codec_is_zero(frame, bytes)) {
+			size_t small = frame_compress(&codec->workers[worker_no], level, frame, bytes, at);
+			entry->codec = small ? FRAME_ZSTD : FRAME_RAW;
+			entry->stored_bytes = small ? (uint32_t)small : bytes;
+			if (!small)
+				memcpy(at, frame, bytes);
+		}
+		entry->crc = crc32c(codec_crc_seed(id, frame_no), at, entry->stored_bytes);
+		at += entry->stored_bytes;
+	}
+	return at - (uint8_t *)out;
+}
+
+int codec_decode(struct codec *codec, unsigned worker_no, const struct frame_entry *entry,
+		 unsigned frame_no, const struct id *id, const void *stored, void *raw, uint32_t raw_bytes)
+{
+	assert(worker_no < codec->worker_count);
+	if (crc32c(codec_crc_seed(id, frame_no), stored, entry->stored_bytes) != entry->crc)
+		return -VS_ECHECKSUM;
+	switch (entry->codec) {
+	case FRAME_ZERO:
+		memset(raw, 0, raw_bytes);
+		return entry->stored_bytes == 0 ? 0 : -VS_EFORMAT;
+	case FRAME_RAW:
+		if (entry->stored_bytes != raw_bytes)
+			return -VS_EFORMAT;
+		memcpy(raw, stored, raw_bytes);
+		return 0;
+	case FRAME_ZSTD:
+		return ZSTD_decompressDCtx(codec->workers[worker_no].decompress, raw, raw_bytes, stored,
+					   entry->stored_bytes) == raw_bytes
+			       ? 0
+			       : -VS_EFORMAT;
+	default:
+		return -VS_EFORMAT;
+	}
+}

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The chunk index: from an id to where its record may lie. It keeps 20 bits of the id, so an answer is a
+ * candidate that the caller verifies with the record's full id. About 10 bytes an entry.
+ */
+#ifndef STORAGE_STORE_INDEX_H
+#define STORAGE_STORE_INDEX_H
+
+#include "storage/store/id.h"
+
+#include <stddef.h>
+
+#define INDEX_SHARDS 16384u
+#define INDEX_CANDIDATES_MAX 16u
+#define INDEX_SLOT_MAX ((UINT32_C(1) << 24) - 1)
+
+/* {segment slot (1 to INDEX_SLOT_MAX), offset in units of 64 bytes (20 bits)} */
+static inline uint64_t location_of(uint32_t slot, uint32_t offset64)
+{
+	return (uint64_t)slot << 20 | offset64;
+}
+static inline uint32_t location_slot(uint64_t location)
+{
+	return (uint32_t)(location >> 20);
+}
+static inline uint32_t location_offset64(uint64_t location)
+{
+	return (uint32_t)(location & 0xfffff);
+}
+
+struct index;
+
+struct index *index_new(void); /* NULL: no memory */
+void index_free(struct index *index);
+/* -ENOMEM. The same id may be there several times, at several places. */
+int index_insert(struct index *index, const struct id *id, uint64_t location);
+/* True when it was there. */
+bool index_remove(struct index *index, const struct id *id, uint64_t location);
+/* How many candidates were written to ret_locations. */
+unsigned index_find(const struct index *index, const struct id *id,
+		    uint64_t ret_locations[INDEX_CANDIDATES_MAX]);
+/* Brings an id's shard into the cache ahead of index_find. */
+void index_prefetch(const struct index *index, const struct id *id);
+uint64_t index_count(const struct index *index);
+uint64_t index_bytes(const struct index *index);
+
+/* For checkpoints, shard by shard: the raw entries, little-endian on disk as in memory (x86, arm64). */
+size_t index_shard_count(const struct index *index, uint32_t shard_no);
+void index_shard_store(const struct index *index, uint32_t shard_no, uint64_t *out);
+/* Adds foreign entries to a shard. -VS_EFORMAT, -ENOMEM. */
+int index_shard_load(struct index *index, uint32_t shard_no, const uint64_t *entries, size_t count);
+
+#endif
