@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/unit/unit.h"
+
+#include "proto/crc32c.h"
+#include "proto/err.h"
+#include "storage/store/codec.h"
+
+static struct codec *codec;
+static const struct domain_key key = {{1, 2, 3}};
+
+/* Text-like in the first half, random in the third quarter, zero in the last. */
+static void chunk_fill(uint8_t chunk[CHUNK_BYTES], uint64_t seed)
+{
+	for (unsigned i = 0; i < CHUNK_BYTES / 2; i++)
+		chunk[i] = "the quick brown fox "[test_random(&seed) % 20];
+	test_random_fill(&seed, chunk + CHUNK_BYTES / 2, CHUNK_BYTES / 4);
+	memset(chunk + CHUNK_BYTES * 3 / 4, 0, CHUNK_BYTES / 4);
+}
+
+static void every_frame_size_round_trips(void **state)
+{
+	(void)state;
+	static uint8_t chunk[CHUNK_BYTES], back[CHUNK_BYTES], stored[CHUNK_BYTES + 512];
+	static const uint32_t sizes[] = {4096, 8192, 16384, 65536};
+	struct frame_entry entries[FRAMES_PER_CHUNK_MAX];
+	struct id id;
+	chunk_fill(chunk, 1);
+	codec_id_chunk(&key, chunk, &id);
+	for (unsigned s = 0; s < 4; s++) {
+		int64_t bytes = codec_encode(codec, 0, 1, sizes[s], chunk, CHUNK_BYTES, &id, stored, entries);
+		assert_true(bytes > 0 && bytes < CHUNK_BYTES);
+		const uint8_t *at = stored;
+		for (unsigned f = 0; f < CHUNK_BYTES / sizes[s]; f++) {
+			assert_int_equal(codec_decode(codec, 1, &entries[f], f, &id, at,
+						      back + (size_t)f * sizes[s], sizes[s]), 0);
+			at += entries[f].stored_bytes;
+		}
+		assert_memory_equal(chunk, back, CHUNK_BYTES);
+	}
+	assert_int_equal(codec_encode(codec, 0, 1, 16384, chunk, CHUNK_BYTES, &id, stored, entries) > 0, 1);
+	assert_int_equal(entries[0].codec, FRAME_ZSTD);
+	assert_int_equal(entries[2].codec, FRAME_RAW);
+	assert_int_equal(entries[3].codec, FRAME_ZERO);
+}
+
+static void a_flipped_bit_or_another_place_fails(void **state)
+{
+	(void)state;
+	static uint8_t chunk[CHUNK_BYTES], back[CHUNK_BYTES], stored[CHUNK_BYTES + 512];
+	struct frame_entry entries[4];
+	struct id id, other;
+	chunk_fill(chunk, 2);
+	codec_id_chunk(&key, chunk, &id);
+	codec_encode(codec, 0, 1, 16384, chunk, CHUNK_BYTES, &id, stored, entries);
+	assert_int_equal(codec_decode(codec, 0, &entries[0], 1, &id, stored, back, 16384), -VS_ECHECKSUM);
+	other = id;
+	other.bytes[0] ^= 1;
+	assert_int_equal(codec_decode(codec, 0, &entries[0], 0, &other, stored, back, 16384), -VS_ECHECKSUM);
+	for (unsigned bit = 0; bit < 8 * 64; bit += 7) {
+		stored[bit / 8] ^= (uint8_t)(1 << bit % 8);
+		assert_int_equal(codec_decode(codec, 0, &entries[0], 0, &id, stored, back, 16384), -VS_ECHECKSUM);
+		stored[bit / 8] ^= (uint8_t)(1 << bit % 8);
+	}
+	/* A checksum that fits, over bytes that are no frame, is a format error and no crash. */
+	test_random_fill(&(uint64_t){3}, stored, 1000);
+	struct frame_entry made = {.codec = FRAME_ZSTD, .stored_bytes = 1000};
+	made.crc = crc32c(codec_crc_seed(&id, 0), stored, 1000);
+	assert_int_equal(codec_decode(codec, 0, &made, 0, &id, stored, back, 16384), -VS_EFORMAT);
+	made.codec = 77;
+	assert_int_equal(codec_decode(codec, 0, &made, 0, &id, stored, back, 16384), -VS_EFORMAT);
+}
+
+static void ids_depend_on_key_kind_and_every_byte(void **state)
+{
+	(void)state;
+	static uint8_t chunk[CHUNK_BYTES];
+	struct domain_key other = key;
+	struct id a, b;
+	chunk_fill(chunk, 4);
+	codec_id_chunk(&key, chunk, &a);
+	codec_id_node(&key, chunk, CHUNK_BYTES, &b);
+	assert_false(id_equal(&a, &b));
+	other.key[63] ^= 1;
+	codec_id_chunk(&other, chunk, &b);
+	assert_false(id_equal(&a, &b));
+	for (unsigned at = 0; at < CHUNK_BYTES; at += 4099) {
+		chunk[at] ^= 1;
+		codec_id_chunk(&key, chunk, &b);
+		assert_false(id_equal(&a, &b));
+		chunk[at] ^= 1;
+	}
+	struct id root_a, root_b;
+	codec_id_root(&key, 4096, &a, &root_a);
+	codec_id_root(&key, 8192, &a, &root_b);
+	assert_false(id_equal(&root_a, &root_b));
+}
+
+static int setup(void **state)
+{
+	(void)state;
+	codec = codec_new(2);
+	return codec ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	codec_free(codec);
+	return 0;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(every_frame_size_round_trips),
+		cmocka_unit_test(a_flipped_bit_or_another_place_fails),
+		cmocka_unit_test(ids_depend_on_key_kind_and_every_byte),
+	};
+	return cmocka_run_group_tests(tests, setup, teardown);
+}

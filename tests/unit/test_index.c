@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/unit/unit.h"
+
+#include "proto/err.h"
+#include "storage/store/index.h"
+
+#define COUNT 1000000u
+
+static struct id id_number(uint64_t number)
+{
+	struct id id;
+	uint64_t seed = number * 77 + 5;
+	for (unsigned i = 0; i < 4; i++) {
+		uint64_t word = test_random(&seed);
+		memcpy(id.bytes + 8 * i, &word, 8);
+	}
+	return id;
+}
+
+static uint64_t location_number(uint64_t number)
+{
+	return location_of(1 + (uint32_t)(number >> 11), (uint32_t)(number & 2047) * 512);
+}
+
+static bool found(const struct index *index, const struct id *id, uint64_t location)
+{
+	uint64_t candidates[INDEX_CANDIDATES_MAX];
+	unsigned count = index_find(index, id, candidates);
+	for (unsigned i = 0; i < count; i++)
+		if (candidates[i] == location)
+			return true;
+	return false;
+}
+
+static void a_million_ids_are_found_in_at_most_12_bytes_each(void **state)
+{
+	(void)state;
+	struct index *index = index_new();
+	uint64_t false_candidates = 0, candidates[INDEX_CANDIDATES_MAX];
+	for (uint64_t i = 0; i < COUNT; i++) {
+		struct id id = id_number(i);
+		assert_int_equal(index_insert(index, &id, location_number(i)), 0);
+	}
+	for (uint64_t i = 0; i < COUNT; i++) {
+		struct id id = id_number(i), absent = id_number(i + COUNT);
+		assert_true(found(index, &id, location_number(i)));
+		false_candidates += index_find(index, &absent, candidates);
+	}
+	assert_true(index_count(index) == COUNT);
+	/* the 16,384 shards' own headers are 0.26 MB of it */
+	double bytes = (double)index_bytes(index) / COUNT;
+	print_message("bytes an entry: %.2f, false candidates a lookup: %.5f\n", bytes,
+		      (double)false_candidates / COUNT);
+	assert_true(bytes <= 12.0);
+	assert_true(false_candidates < COUNT / 1000);
+	index_free(index);
+}
+
+static void removed_entries_are_gone_and_others_stay(void **state)
+{
+	(void)state;
+	struct index *index = index_new();
+	for (uint64_t i = 0; i < 100000; i++) {
+		struct id id = id_number(i);
+		assert_int_equal(index_insert(index, &id, location_number(i)), 0);
+	}
+	struct id twice = id_number(4);
+	assert_int_equal(index_insert(index, &twice, location_number(900)), 0);
+	for (uint64_t i = 0; i < 100000; i += 3) {
+		struct id id = id_number(i);
+		assert_true(index_remove(index, &id, location_number(i)));
+		assert_false(index_remove(index, &id, location_number(i)));
+	}
+	for (uint64_t i = 0; i < 100000; i++) {
+		struct id id = id_number(i);
+		assert_int_equal(found(index, &id, location_number(i)), i % 3 != 0);
+	}
+	assert_true(found(index, &twice, location_number(900)));
+	index_free(index);
+}
+
+static void shards_survive_a_checkpoint(void **state)
+{
+	(void)state;
+	struct index *index = index_new(), *copy = index_new();
+	for (uint64_t i = 0; i < 200000; i++) {
+		struct id id = id_number(i);
+		assert_int_equal(index_insert(index, &id, location_number(i)), 0);
+	}
+	for (uint32_t shard = 0; shard < INDEX_SHARDS; shard++) {
+		size_t count = index_shard_count(index, shard);
+		uint64_t *entries = calloc(count + 1, 8);
+		index_shard_store(index, shard, entries);
+		assert_int_equal(entries[count], 0);
+		assert_int_equal(index_shard_load(copy, shard, entries, count), 0);
+		free(entries);
+	}
+	assert_true(index_count(copy) == 200000);
+	for (uint64_t i = 0; i < 200000; i++) {
+		struct id id = id_number(i);
+		assert_true(found(copy, &id, location_number(i)));
+	}
+	uint64_t no_slot = 17;
+	assert_int_equal(index_shard_load(copy, 0, &no_slot, 1), -VS_EFORMAT);
+	index_free(index);
+	index_free(copy);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_million_ids_are_found_in_at_most_12_bytes_each),
+		cmocka_unit_test(removed_entries_are_gone_and_others_stay),
+		cmocka_unit_test(shards_survive_a_checkpoint),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
