@@ -19,6 +19,9 @@ enum vs_err {
 	VS_ELOCKED,		/* another process has the store open */
 };
 
+/* Room for the one sentence that tells a person what failed, why, and what to do. */
+#define SENTENCE_BYTES 320
+
 /* A short text for a negative (or positive) code. Any thread; the string is static. */
 const char *vs_strerror(int err);
 

@@ -12,41 +12,52 @@
  *    is durable too, else a sync is made before anything is promised;
  *  - after any failed write or sync the log takes nothing more.
  */
-#include "storage/store/store_int.h"
+#include "storage/store/log.h"
 
 #include "proto/crc32c.h"
-#include "storage/rt/log_event.h"
+#include "proto/cursor.h"
+#include "proto/err.h"
+#include "storage/store/codec.h"
+#include "storage/store/mutant.h"
 
+#include <assert.h>
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define HEADER_FIXED_BYTES 104u
 #define COMMIT_PAD 1u
-#define RESERVE_BLOCKS(log) min_u64((log)->block_count / 8, 1024) /* for fold's, catalog's records */
+#define RESERVE_BLOCKS(log) min_u64((log)->options.block_count / 8, 1024) /* for fold's, catalog's records */
+#define DSYNC_SCORE_MAX 64u
 static const char commit_magic[8] = "VSCOMMIT";
 
-void wait_add(struct wait_list *list, struct wait *wait)
-{
-	if (!list->tail)
-		list->tail = &list->head;
-	wait->next = NULL;
-	*list->tail = wait;
-	list->tail = &wait->next;
-}
+#define RECORDS_BYTES (COMMIT_HEADER_BLOCKS * BLOCK_BYTES)
 
-void wait_wake_all(struct wait_list *list)
-{
-	struct wait *wait = list->head;
-	list->head = NULL;
-	list->tail = &list->head;
-	while (wait) {
-		struct wait *next = wait->next;
-		wait->wake(wait);
-		wait = next;
-	}
-}
+struct commit {
+	uint8_t *memory; /* room for the largest header, then the payload */
+	uint32_t record_bytes, record_count, payload_blocks, header_blocks;
+	struct log_entry *head, **tail;
+	bool dsync;
+	uint64_t pos, seq; /* once it is written */
+	uint32_t crc[COMMIT_PAYLOAD_BLOCKS];
+	uint8_t records[RECORDS_BYTES];
+};
+
+struct log {
+	struct env *env;
+	struct env_file *file;
+	struct log_options options;
+	struct log_owner *owner;
+	struct log_place next;
+	uint64_t tail_pos, done_seq, durable_seq, syncing_seq;
+	struct commit commits[2];
+	struct commit *staging, *flying;
+	struct commit pad; /* a header block that fills the end of the ring */
+	bool kicked, syncing, failed, writing_pad;
+	int dsync_score; /* above 0: commits are flushed one by one, so each is made durable at once */
+	struct io_op kick_op, write_op, sync_op;
+	struct log_flush_op *flushes;
+};
 
 struct commit_header {
 	uint64_t seq, pos, durable_through;
@@ -55,17 +66,17 @@ struct commit_header {
 	uint8_t check[16];
 };
 
-static void header_check(const struct store *store, const uint8_t *header, uint32_t header_blocks, uint8_t ret[16])
+static void header_check(const struct log *log, const uint8_t *header, uint32_t header_blocks, uint8_t ret[16])
 {
-	codec_keyed_check(store->sb.secret, header, 88, header + HEADER_FIXED_BYTES,
+	codec_keyed_check(log->options.secret, header, 88, header + HEADER_FIXED_BYTES,
 			  header_blocks * (size_t)BLOCK_BYTES - HEADER_FIXED_BYTES, ret);
 }
 
-static void header_encode(const struct store *store, const struct commit_header *h, uint8_t *out)
+static void header_encode(const struct log *log, const struct commit_header *h, uint8_t *out)
 {
 	struct cursor c = cursor_over(out, HEADER_FIXED_BYTES);
 	put_bytes(&c, commit_magic, 8);
-	put_bytes(&c, store->sb.uuid, 16);
+	put_bytes(&c, log->options.uuid, 16);
 	put_u64(&c, h->seq);
 	put_u64(&c, h->pos);
 	put_u64(&c, h->durable_through);
@@ -78,15 +89,15 @@ static void header_encode(const struct store *store, const struct commit_header 
 	put_u32(&c, 0);
 	put_zeros(&c, 16);
 	assert(!c.failed);
-	header_check(store, out, h->header_blocks, out + 88);
+	header_check(log, out, h->header_blocks, out + 88);
 }
 
 /* `bytes` readable from `in`. -VS_EFORMAT: no commit of this store. */
-static int header_decode(const struct store *store, const uint8_t *in, size_t bytes, struct commit_header *h)
+static int header_decode(const struct log *log, const uint8_t *in, size_t bytes, struct commit_header *h)
 {
 	struct cursor c = cursor_reading(in, bytes);
 	const uint8_t *magic = cursor_take(&c, 8), *uuid = cursor_take(&c, 16);
-	if (!uuid || memcmp(magic, commit_magic, 8) != 0 || memcmp(uuid, store->sb.uuid, 16) != 0)
+	if (!uuid || memcmp(magic, commit_magic, 8) != 0 || memcmp(uuid, log->options.uuid, 16) != 0)
 		return -VS_EFORMAT;
 	h->seq = get_u64(&c);
 	h->pos = get_u64(&c);
@@ -101,7 +112,7 @@ static int header_decode(const struct store *store, const uint8_t *in, size_t by
 	get_bytes(&c, h->check, 16);
 	if (c.failed || h->header_blocks == 0 || h->header_blocks > COMMIT_HEADER_BLOCKS ||
 	    (!(h->flags & COMMIT_PAD) && h->payload_blocks > COMMIT_PAYLOAD_BLOCKS) ||
-	    h->payload_blocks > store->log.block_count || h->record_bytes > COMMIT_HEADER_BLOCKS * BLOCK_BYTES)
+	    h->payload_blocks > log->options.block_count || h->record_bytes > COMMIT_HEADER_BLOCKS * BLOCK_BYTES)
 		return -VS_EFORMAT;
 	uint64_t need = HEADER_FIXED_BYTES + (uint64_t)h->record_bytes;
 	if (!(h->flags & COMMIT_PAD))
@@ -109,7 +120,7 @@ static int header_decode(const struct store *store, const uint8_t *in, size_t by
 	if (need > h->header_blocks * (uint64_t)BLOCK_BYTES || h->header_blocks * (uint64_t)BLOCK_BYTES > bytes)
 		return -VS_EFORMAT;
 	uint8_t check[16];
-	header_check(store, in, h->header_blocks, check);
+	header_check(log, in, h->header_blocks, check);
 	if (memcmp(check, h->check, 16) != 0 && !MUTANT(1))
 		return -VS_ECHECKSUM;
 	return 0;
@@ -123,10 +134,10 @@ static uint32_t commit_header_blocks(const struct commit *commit, uint32_t more_
 
 uint64_t log_used_blocks(const struct log *log)
 {
-	return log->head_pos - log->tail_pos;
+	return log->next.pos - log->tail_pos;
 }
 
-bool log_room(struct log *log, uint32_t record_bytes, uint32_t blocks, bool internal)
+bool log_room(const struct log *log, uint32_t record_bytes, uint32_t blocks, bool internal)
 {
 	if (log->failed)
 		return true; /* log_append ends it with an error */
@@ -140,7 +151,7 @@ bool log_room(struct log *log, uint32_t record_bytes, uint32_t blocks, bool inte
 		need += log->flying->payload_blocks + COMMIT_HEADER_BLOCKS;
 	need += COMMIT_PAYLOAD_BLOCKS; /* what a pad may waste */
 	uint64_t reserve = internal ? 0 : RESERVE_BLOCKS(log);
-	return log_used_blocks(log) + need + reserve <= log->block_count;
+	return log_used_blocks(log) + need + reserve <= log->options.block_count;
 }
 
 static void log_kick_done(struct io_op *op);
@@ -151,7 +162,7 @@ static void log_kick(struct log *log)
 		return;
 	log->kicked = true;
 	log->kick_op.done = log_kick_done;
-	env_complete(log->store->env, &log->kick_op, 0);
+	env_complete(log->env, &log->kick_op, 0);
 }
 
 static void commit_reset(struct commit *commit)
@@ -168,7 +179,7 @@ static void commit_end(struct log *log, struct commit *commit, int res)
 	struct log_entry *entry = commit->head;
 	uint32_t payload_block = 0;
 	if (res == 0)
-		payload_block = (uint32_t)((commit->pos + commit->header_blocks) % log->block_count);
+		payload_block = (uint32_t)((commit->pos + commit->header_blocks) % log->options.block_count);
 	commit->head = NULL;
 	while (entry) {
 		struct log_entry *next = entry->next;
@@ -182,8 +193,7 @@ static void flush_check(struct log *log);
 
 static void log_fail(struct log *log, int res, const char *what)
 {
-	if (!log->failed)
-		store_fail(log->store, res, what);
+	bool first = !log->failed;
 	log->failed = true;
 	if (log->flying) {
 		struct commit *commit = log->flying;
@@ -195,7 +205,8 @@ static void log_fail(struct log *log, int res, const char *what)
 		commit_end(log, log->staging, -VS_EFAILSTOP);
 	commit_reset(log->staging);
 	flush_check(log);
-	wait_wake_all(&log->room_waiters);
+	if (first)
+		log->owner->failed(log->owner, res, what);
 }
 
 static void log_write_done(struct io_op *op);
@@ -205,16 +216,16 @@ static void log_write_pad(struct log *log, uint32_t left_blocks)
 {
 	uint8_t *block = log->pad.memory;
 	memset(block, 0, BLOCK_BYTES);
-	struct commit_header h = {.seq = log->next_seq, .pos = log->head_pos, .durable_through = log->durable_seq,
+	struct commit_header h = {.seq = log->next.seq, .pos = log->next.pos, .durable_through = log->durable_seq,
 				  .header_blocks = 1, .payload_blocks = left_blocks - 1, .flags = COMMIT_PAD};
-	memcpy(h.prev, log->chain, 16);
-	header_encode(log->store, &h, block);
-	log->pad.pos = log->head_pos;
+	memcpy(h.prev, log->next.chain, 16);
+	header_encode(log, &h, block);
+	log->pad.pos = log->next.pos;
 	log->pad.header_blocks = left_blocks;
 	log->writing_pad = true;
 	log->write_op.done = log_write_done;
 	env_file_write(log->file, &log->write_op, block, BLOCK_BYTES,
-		       (log->head_pos % log->block_count) * BLOCK_BYTES, 0);
+		       (log->next.pos % log->options.block_count) * BLOCK_BYTES, 0);
 }
 
 static void log_write(struct log *log)
@@ -222,13 +233,13 @@ static void log_write(struct log *log)
 	struct commit *c = log->flying;
 	c->header_blocks = commit_header_blocks(c, 0, 0);
 	uint64_t total = c->header_blocks + c->payload_blocks;
-	uint64_t left = log->block_count - log->head_pos % log->block_count;
+	uint64_t left = log->options.block_count - log->next.pos % log->options.block_count;
 	if (total > left) {
 		log_write_pad(log, (uint32_t)left);
 		return;
 	}
-	c->pos = log->head_pos;
-	c->seq = log->next_seq;
+	c->pos = log->next.pos;
+	c->seq = log->next.seq;
 	uint8_t *header = c->memory + (size_t)(COMMIT_HEADER_BLOCKS - c->header_blocks) * BLOCK_BYTES;
 	memset(header, 0, c->header_blocks * (size_t)BLOCK_BYTES);
 	memcpy(header + HEADER_FIXED_BYTES, c->records, c->record_bytes);
@@ -238,13 +249,13 @@ static void log_write(struct log *log)
 	struct commit_header h = {.seq = c->seq, .pos = c->pos, .durable_through = log->durable_seq,
 				  .record_bytes = c->record_bytes, .record_count = c->record_count,
 				  .header_blocks = c->header_blocks, .payload_blocks = c->payload_blocks};
-	memcpy(h.prev, log->chain, 16);
-	header_encode(log->store, &h, header);
+	memcpy(h.prev, log->next.chain, 16);
+	header_encode(log, &h, header);
 	bool dsync = c->dsync || log->dsync_score > 0;
 	c->dsync = dsync && !MUTANT(2);
 	log->write_op.done = log_write_done;
 	env_file_write(log->file, &log->write_op, header, (uint32_t)(total * BLOCK_BYTES),
-		       (c->pos % log->block_count) * BLOCK_BYTES, c->dsync ? ENV_DSYNC : 0);
+		       (c->pos % log->options.block_count) * BLOCK_BYTES, c->dsync ? ENV_DSYNC : 0);
 	c->dsync = dsync;
 }
 
@@ -262,7 +273,6 @@ static void log_kick_done(struct io_op *op)
 static void log_write_done(struct io_op *op)
 {
 	struct log *log = (struct log *)((char *)op - offsetof(struct log, write_op));
-	struct store *store = log->store;
 	if (op->res < 0) {
 		log->writing_pad = false;
 		log_fail(log, (int)op->res, "a write to the log failed");
@@ -271,9 +281,9 @@ static void log_write_done(struct io_op *op)
 	struct commit *c = log->writing_pad ? &log->pad : log->flying;
 	const uint8_t *header = log->writing_pad ? c->memory
 			: c->memory + (size_t)(COMMIT_HEADER_BLOCKS - c->header_blocks) * BLOCK_BYTES;
-	memcpy(log->chain, header + 88, 16);
-	log->done_seq = log->next_seq++;
-	log->head_pos += c->header_blocks + (log->writing_pad ? 0 : c->payload_blocks);
+	memcpy(log->next.chain, header + 88, 16);
+	log->done_seq = log->next.seq++;
+	log->next.pos += c->header_blocks + (log->writing_pad ? 0 : c->payload_blocks);
 	if (log->writing_pad) {
 		log->writing_pad = false;
 		log_write(log);
@@ -283,17 +293,13 @@ static void log_write_done(struct io_op *op)
 		log->durable_seq = c->seq;
 	if (log->dsync_score > 0)
 		log->dsync_score--;
-	store->counters.commits++;
-	store->counters.commit_blocks += c->header_blocks + c->payload_blocks;
 	log->flying = NULL;
 	commit_end(log, c, 0);
 	commit_reset(c);
 	flush_check(log);
 	if (log->staging->record_count)
 		log_kick(log);
-	wait_wake_all(&log->room_waiters);
-	if (log_used_blocks(log) * 2 > log->block_count)
-		fold_kick(store);
+	log->owner->committed(log->owner);
 }
 
 void log_append(struct log *log, struct log_entry *entry, const void *record, uint32_t record_bytes,
@@ -302,7 +308,6 @@ void log_append(struct log *log, struct log_entry *entry, const void *record, ui
 	struct commit *c = log->staging;
 	assert(record_bytes % 8 == 0);
 	entry->next = NULL;
-	entry->blocks = blocks;
 	entry->payload_index = c->payload_blocks;
 	*c->tail = entry;
 	c->tail = &entry->next;
@@ -334,7 +339,6 @@ static void log_sync_done(struct io_op *op)
 		return;
 	}
 	log->durable_seq = max_u64(log->durable_seq, log->syncing_seq);
-	log->store->counters.log_syncs++;
 	flush_check(log);
 }
 
@@ -342,93 +346,113 @@ static void log_sync_done(struct io_op *op)
 static void flush_check(struct log *log)
 {
 	bool need_sync = false;
-	for (struct flush_wait **at = &log->flushes; *at;) {
-		struct flush_wait *wait = *at;
-		bool durable = log->durable_seq >= wait->seq || MUTANT(4);
+	for (struct log_flush_op **at = &log->flushes; *at;) {
+		struct log_flush_op *flush = *at;
+		bool durable = log->durable_seq >= flush->seq || MUTANT(4);
 		if (log->failed || durable) {
-			*at = wait->next;
-			env_complete(log->store->env, wait->op, durable ? 0 : -VS_EFAILSTOP);
+			*at = flush->next;
+			env_complete(log->env, &flush->op, durable ? 0 : -VS_EFAILSTOP);
 			continue;
 		}
-		need_sync |= log->done_seq >= wait->seq;
-		at = &wait->next;
+		need_sync |= log->done_seq >= flush->seq;
+		at = &flush->next;
 	}
 	if (need_sync && !log->syncing) {
 		log->syncing = true;
 		log->syncing_seq = log->done_seq;
-		log->dsync_score = (int)min_u64((uint64_t)log->dsync_score + 8, 64);
+		log->dsync_score = (int)min_u64((uint64_t)log->dsync_score + 8, DSYNC_SCORE_MAX);
 		log->sync_op.done = log_sync_done;
 		env_file_sync(log->file, &log->sync_op);
 	}
 }
 
-void log_flush(struct log *log, struct flush_wait *wait, struct io_op *op)
+void log_flush(struct log *log, struct log_flush_op *flush)
 {
-	/* What is staged is not answered yet, but an entry's owner may wait for it here. */
-	wait->seq = log->next_seq - 1;
-	if (log->flying || log->writing_pad)
-		wait->seq = log->next_seq;
-	if (log->staging->record_count)
-		wait->seq = log->next_seq + (log->flying ? 1 : 0);
-	if (log->writing_pad)
-		wait->seq++;
-	wait->op = op;
-	wait->next = log->flushes;
-	log->flushes = wait;
+	/* The number that the last commit with something appended by now has or will have. */
+	flush->seq = log->done_seq + log->writing_pad + (log->flying != NULL) + (log->staging->record_count > 0);
 	if (log->dsync_score > 0)
-		log->dsync_score = (int)min_u64((uint64_t)log->dsync_score + 2, 64);
+		log->dsync_score = (int)min_u64((uint64_t)log->dsync_score + 2, DSYNC_SCORE_MAX);
+	flush->next = log->flushes;
+	log->flushes = flush;
 	flush_check(log);
 }
 
 void log_set_tail(struct log *log, uint64_t tail_pos)
 {
-	assert(tail_pos >= log->tail_pos && tail_pos <= log->head_pos);
+	assert(tail_pos >= log->tail_pos && tail_pos <= log->next.pos);
 	log->tail_pos = tail_pos;
-	wait_wake_all(&log->room_waiters);
+}
+
+uint64_t log_tail(const struct log *log)
+{
+	return log->tail_pos;
+}
+
+uint64_t log_durable_seq(const struct log *log)
+{
+	return log->durable_seq;
+}
+
+bool log_idle(const struct log *log)
+{
+	return !log->flying && !log->staging->record_count;
+}
+
+void log_place(const struct log *log, struct log_place *ret_place)
+{
+	assert(log_idle(log));
+	*ret_place = log->next;
 }
 
 /* ---- opening and replay ---- */
 
-int log_open(struct store *store)
+#define COMMIT_BYTES ((COMMIT_HEADER_BLOCKS + COMMIT_PAYLOAD_BLOCKS) * (size_t)BLOCK_BYTES)
+
+int log_new(struct env *env, struct env_file *file, const struct log_options *options,
+	    struct log_owner *owner, struct log **ret_log)
 {
-	struct log *log = &store->log;
-	log->store = store;
-	log->block_count = store->sb.log_bytes / BLOCK_BYTES;
-	int res = env_file_open(store->log_dir, "log", ENV_DIRECT | (store->options.read_only ? ENV_RDONLY : 0), &log->file);
-	if (res < 0)
-		return res;
-	if (env_file_bytes(log->file) < (int64_t)store->sb.log_bytes)
-		return -VS_EFORMAT;
-	size_t bytes = (COMMIT_HEADER_BLOCKS + COMMIT_PAYLOAD_BLOCKS) * (size_t)BLOCK_BYTES;
+	struct log *log = calloc(1, sizeof(*log));
+	assert(options->block_count >= LOG_BYTES_MIN / BLOCK_BYTES);
+	if (!log)
+		return -ENOMEM;
+	log->env = env;
+	log->file = file;
+	log->options = *options;
+	log->owner = owner;
+	log->staging = &log->commits[0];
+	log->pad.memory = env_memory(env, BLOCK_BYTES);
+	bool memory = log->pad.memory != NULL;
 	for (unsigned i = 0; i < 2; i++) {
-		log->commits[i].memory = env_memory(store->env, bytes);
-		if (!log->commits[i].memory)
-			return -ENOMEM;
+		log->commits[i].memory = env_memory(env, COMMIT_BYTES);
+		memory = memory && log->commits[i].memory;
 		commit_reset(&log->commits[i]);
 	}
-	log->pad.memory = env_memory(store->env, BLOCK_BYTES);
-	log->staging = &log->commits[0];
-	return log->pad.memory ? 0 : -ENOMEM;
+	if (!memory) {
+		log_free(log);
+		return -ENOMEM;
+	}
+	*ret_log = log;
+	return 0;
 }
 
-void log_close(struct store *store)
+void log_free(struct log *log)
 {
-	struct log *log = &store->log;
-	size_t bytes = (COMMIT_HEADER_BLOCKS + COMMIT_PAYLOAD_BLOCKS) * (size_t)BLOCK_BYTES;
-	env_file_close(log->file);
+	if (!log)
+		return;
 	for (unsigned i = 0; i < 2; i++)
 		if (log->commits[i].memory)
-			env_memory_free(store->env, log->commits[i].memory, bytes);
+			env_memory_free(log->env, log->commits[i].memory, COMMIT_BYTES);
 	if (log->pad.memory)
-		env_memory_free(store->env, log->pad.memory, BLOCK_BYTES);
+		env_memory_free(log->env, log->pad.memory, BLOCK_BYTES);
+	free(log);
 }
 
 /* After the chain ended at `seq`: does a later commit claim that `seq` was durable? Then blocks rotted
  * and the chain must not be cut there. */
 static int log_find_claim(struct log *log, uint64_t seq, uint8_t *window, uint32_t window_blocks)
 {
-	for (uint64_t at = 0; at < log->block_count; at += window_blocks) {
-		uint32_t blocks = (uint32_t)min_u64(window_blocks, log->block_count - at);
+	for (uint64_t at = 0; at < log->options.block_count; at += window_blocks) {
+		uint32_t blocks = (uint32_t)min_u64(window_blocks, log->options.block_count - at);
 		int64_t got = env_file_read_wait(log->file, window, blocks * BLOCK_BYTES, at * BLOCK_BYTES);
 		if (got < 0)
 			return (int)got;
@@ -439,8 +463,8 @@ static int log_find_claim(struct log *log, uint64_t seq, uint8_t *window, uint32
 				continue;
 			/* A header of several blocks may be cut by the window: such a one is looked at
 			 * only as far as it is here. */
-			if (header_decode(log->store, block, (size_t)(blocks - i) * BLOCK_BYTES, &h) == 0 &&
-			    h.pos % log->block_count == at + i && h.seq > seq && h.durable_through >= seq)
+			if (header_decode(log, block, (size_t)(blocks - i) * BLOCK_BYTES, &h) == 0 &&
+			    h.pos % log->options.block_count == at + i && h.seq > seq && h.durable_through >= seq)
 				return 1;
 		}
 	}
@@ -450,27 +474,22 @@ static int log_find_claim(struct log *log, uint64_t seq, uint8_t *window, uint32
 static int commit_apply(struct log *log, const struct commit_header *h, const uint8_t *header)
 {
 	struct cursor c = cursor_reading(header + HEADER_FIXED_BYTES, h->record_bytes);
-	uint32_t payload = (uint32_t)((h->pos + h->header_blocks) % log->block_count);
-	uint32_t used = 0;
+	uint64_t payload = (h->pos + h->header_blocks) % log->options.block_count;
+	uint64_t used = 0;
 	for (uint32_t i = 0; i < h->record_count; i++) {
-		const uint8_t *record = c.at;
-		uint8_t op = get_u8(&c);
-		get_u8(&c);
-		uint16_t bytes = get_u16(&c);
-		if (c.failed || bytes < 8 || (size_t)(c.end - record) < bytes)
+		uint16_t bytes;
+		if (cursor_left(&c) < 8)
 			return -VS_EFORMAT;
-		uint32_t blocks = 0;
-		if (op == LOG_WRITE && bytes >= 32)
-			memcpy(&blocks, record + 24, 4);
-		int res = log_apply(log->store, record, bytes, payload + used);
+		memcpy(&bytes, c.at + 2, 2);
+		const void *record = cursor_take(&c, le16toh(bytes));
+		if (!record || le16toh(bytes) < 8)
+			return -VS_EFORMAT;
+		int res = log->owner->apply(log->owner, record, le16toh(bytes), (uint32_t)(payload + used));
 		if (res < 0)
 			return res;
-		used += le32toh(blocks);
-		if (used > h->payload_blocks)
-			return -VS_EFORMAT;
-		c.at = (uint8_t *)(uintptr_t)record + bytes;
+		used += (uint64_t)res;
 	}
-	return 0;
+	return used == h->payload_blocks && cursor_left(&c) == 0 ? 0 : -VS_EFORMAT;
 }
 
 static bool payload_good(const struct commit_header *h, const uint8_t *header)
@@ -483,58 +502,69 @@ static bool payload_good(const struct commit_header *h, const uint8_t *header)
 	return true;
 }
 
-int log_replay(struct log *log, char *sentence)
+/* Is the commit at `header`, of which `blocks` can be read, the next one of the chain? */
+static int commit_next(const struct log *log, const uint8_t *header, uint64_t blocks, struct commit_header *h)
 {
-	struct store *store = log->store;
+	int res = header_decode(log, header, blocks * BLOCK_BYTES, h);
+	if (res < 0)
+		return res;
+	if (h->seq != log->next.seq || h->pos != log->next.pos)
+		return -VS_EFORMAT;
+	if (memcmp(h->prev, log->next.chain, CHECK_BYTES) != 0 && !MUTANT(1))
+		return -VS_ECHECKSUM;
+	if (h->flags & COMMIT_PAD)
+		return 0;
+	if (h->header_blocks + h->payload_blocks > blocks)
+		return -VS_EFORMAT;
+	return payload_good(h, header) ? 0 : -VS_ECHECKSUM;
+}
+
+/* Applies commits until one is not the next. 0: the chain's end; negative: the disk or the owner said no. */
+static int chain_walk(struct log *log, uint8_t *window, uint32_t window_blocks)
+{
+	uint64_t start = 0, end = 0; /* positions that the window holds */
+	for (;;) {
+		uint64_t pos = log->next.pos, ring = pos % log->options.block_count;
+		uint64_t most = min_u64(COMMIT_HEADER_BLOCKS + COMMIT_PAYLOAD_BLOCKS, log->options.block_count - ring);
+		if (pos < start || pos + most > end) {
+			uint32_t blocks = (uint32_t)min_u64(window_blocks, log->options.block_count - ring);
+			int64_t got = env_file_read_wait(log->file, window, blocks * BLOCK_BYTES, ring * BLOCK_BYTES);
+			if (got < 0)
+				return (int)got;
+			start = pos;
+			end = pos + (uint64_t)got / BLOCK_BYTES;
+		}
+		const uint8_t *header = window + (pos - start) * BLOCK_BYTES;
+		struct commit_header h;
+		if (end == pos || commit_next(log, header, end - pos, &h) < 0)
+			return 0;
+		int res = h.flags & COMMIT_PAD ? 0 : commit_apply(log, &h, header);
+		if (res < 0)
+			return res;
+		memcpy(log->next.chain, header + 88, CHECK_BYTES);
+		log->done_seq = log->next.seq++;
+		log->next.pos += h.header_blocks + h.payload_blocks;
+	}
+}
+
+int log_replay(struct log *log, const struct log_place *from)
+{
 	uint32_t window_blocks = 4 * (COMMIT_HEADER_BLOCKS + COMMIT_PAYLOAD_BLOCKS);
-	uint8_t *window = env_memory(store->env, window_blocks * (size_t)BLOCK_BYTES);
+	uint8_t *window = env_memory(log->env, window_blocks * (size_t)BLOCK_BYTES);
 	if (!window)
 		return -ENOMEM;
-	uint64_t pos = log->head_pos, window_pos = 0, window_end = 0;
-	int res = 0;
-	for (;;) {
-		uint64_t ring = pos % log->block_count;
-		uint64_t commit_max = min_u64(COMMIT_HEADER_BLOCKS + COMMIT_PAYLOAD_BLOCKS, log->block_count - ring);
-		if (pos < window_pos || pos + commit_max > window_end) {
-			uint32_t blocks = (uint32_t)min_u64(window_blocks, log->block_count - ring);
-			int64_t got = env_file_read_wait(log->file, window, blocks * BLOCK_BYTES, ring * BLOCK_BYTES);
-			if (got < 0) {
-				res = (int)got;
-				break;
-			}
-			window_pos = pos;
-			window_end = pos + (uint64_t)got / BLOCK_BYTES;
-		}
-		const uint8_t *header = window + (pos - window_pos) * BLOCK_BYTES;
-		struct commit_header h;
-		res = header_decode(store, header, (window_end - pos) * BLOCK_BYTES, &h);
-		if (res == 0 && (h.seq != log->next_seq || h.pos != pos || (memcmp(h.prev, log->chain, 16) != 0 && !MUTANT(1))))
-			res = -VS_EFORMAT;
-		if (res == 0 && !(h.flags & COMMIT_PAD) &&
-		    (h.header_blocks + h.payload_blocks > commit_max || !payload_good(&h, header)))
-			res = -VS_ECHECKSUM;
-		if (res < 0) {
-			res = log_find_claim(log, log->next_seq, window, window_blocks);
-			break;
-		}
-		if (!(h.flags & COMMIT_PAD) && (res = commit_apply(log, &h, header)) < 0)
-			break;
-		memcpy(log->chain, header + 88, 16);
-		log->done_seq = log->next_seq++;
-		pos += h.header_blocks + h.payload_blocks;
-	}
-	env_memory_free(store->env, window, window_blocks * (size_t)BLOCK_BYTES);
-	log->head_pos = pos;
+	log->next = *from;
+	log->tail_pos = from->pos;
+	log->done_seq = from->seq - 1;
+	int res = chain_walk(log, window, window_blocks);
+	if (res == 0)
+		res = log_find_claim(log, log->next.seq, window, window_blocks);
+	if (res > 0)
+		res = -VS_ELOST;
+	env_memory_free(log->env, window, window_blocks * (size_t)BLOCK_BYTES);
+	if (res == 0) /* what was replayed may lie in the device's cache only */
+		res = env_file_sync_wait(log->file);
 	log->durable_seq = log->done_seq;
-	if (res > 0) {
-		snprintf(sentence, SENTENCE_BYTES,
-			 "The log is damaged at commit %llu, which a later commit proves was durable: it is not cut there. "
-			 "Restore the log from a copy, or run --check to see what it affects.",
-			 (unsigned long long)log->next_seq);
-		return -VS_ELOST;
-	}
-	if (res < 0)
-		snprintf(sentence, SENTENCE_BYTES, "The log cannot be replayed at commit %llu: %s.",
-			 (unsigned long long)log->next_seq, vs_strerror(res));
+	log->failed = res < 0;
 	return res;
 }

@@ -9,6 +9,7 @@
 #ifndef STORAGE_STORE_STORE_H
 #define STORAGE_STORE_STORE_H
 
+#include "proto/err.h"
 #include "proto/units.h"
 #include "storage/rt/env.h"
 
@@ -17,8 +18,6 @@
 
 struct store;
 struct view; /* an attachment: a volume opened read-write, or a snapshot opened read-only */
-
-#define SENTENCE_BYTES 320
 
 /* ---- making, opening, closing ---- */
 

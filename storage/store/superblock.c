@@ -4,15 +4,17 @@
  * each with its own checksum and generation; the newer valid one counts. Written one copy at a time, with
  * a sync between, so that one is whole at every moment.
  */
-#include "storage/store/store_int.h"
+#include "storage/store/superblock.h"
 
 #include "proto/crc32c.h"
+#include "proto/cursor.h"
+#include "proto/err.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
-#define SB_BYTES 4096u
 #define SB_COPY_OFFSET 65536u
 #define SB_VERSION 1u
 static const char sb_magic[8] = "VSTORE\r\n";
@@ -21,10 +23,10 @@ static const char sb_magic[8] = "VSTORE\r\n";
 #define FEATURES_READ_ONLY 0u
 #define FEATURES_INCOMPATIBLE 0u
 
-static void superblock_encode(const struct superblock *sb, uint8_t out[SB_BYTES])
+void superblock_encode(const struct superblock *sb, uint8_t out[SUPERBLOCK_BYTES])
 {
-	memset(out, 0, SB_BYTES);
-	struct cursor c = cursor_over(out, SB_BYTES - 4);
+	memset(out, 0, SUPERBLOCK_BYTES);
+	struct cursor c = cursor_over(out, SUPERBLOCK_BYTES - 4);
 	put_bytes(&c, sb_magic, 8);
 	put_u32(&c, SB_VERSION);
 	put_u32(&c, 0);
@@ -39,18 +41,18 @@ static void superblock_encode(const struct superblock *sb, uint8_t out[SB_BYTES]
 	put_bytes(&c, sb->domain.key, 64);
 	put_bytes(&c, sb->log_dir, sizeof sb->log_dir);
 	assert(!c.failed);
-	c = cursor_over(out + SB_BYTES - 4, 4);
-	put_u32(&c, crc32c(0, out, SB_BYTES - 4));
+	c = cursor_over(out + SUPERBLOCK_BYTES - 4, 4);
+	put_u32(&c, crc32c(0, out, SUPERBLOCK_BYTES - 4));
 }
 
-static int superblock_decode(const uint8_t in[SB_BYTES], struct superblock *ret)
+int superblock_decode(const uint8_t in[SUPERBLOCK_BYTES], struct superblock *ret)
 {
-	struct cursor c = cursor_reading(in + SB_BYTES - 4, 4);
+	struct cursor c = cursor_reading(in + SUPERBLOCK_BYTES - 4, 4);
 	if (memcmp(in, sb_magic, 8) != 0)
 		return -VS_EFORMAT;
-	if (get_u32(&c) != crc32c(0, in, SB_BYTES - 4))
+	if (get_u32(&c) != crc32c(0, in, SUPERBLOCK_BYTES - 4))
 		return -VS_ECHECKSUM;
-	c = cursor_reading(in + 8, SB_BYTES - 12);
+	c = cursor_reading(in + 8, SUPERBLOCK_BYTES - 12);
 	uint32_t version = get_u32(&c);
 	get_u32(&c);
 	ret->feature_compatible = get_u64(&c);
@@ -77,10 +79,10 @@ int superblock_write(struct env_dir *dir, const struct superblock *sb)
 	int res = env_file_open(dir, "superblock", ENV_CREATE, &file);
 	if (res < 0)
 		return res;
-	uint8_t block[SB_BYTES];
+	uint8_t block[SUPERBLOCK_BYTES];
 	superblock_encode(sb, block);
 	for (unsigned copy = 0; copy < 2 && res >= 0; copy++) {
-		int64_t moved = env_file_write_wait(file, block, SB_BYTES, copy * SB_COPY_OFFSET);
+		int64_t moved = env_file_write_wait(file, block, SUPERBLOCK_BYTES, copy * SB_COPY_OFFSET);
 		res = moved < 0 ? (int)moved : env_file_sync_wait(file);
 	}
 	env_file_close(file);
@@ -101,10 +103,10 @@ int superblock_read(struct env_dir *dir, struct superblock *ret_sb, char *senten
 	int worst = -VS_EFORMAT;
 	bool found = false;
 	for (unsigned copy = 0; copy < 2; copy++) {
-		uint8_t block[SB_BYTES];
+		uint8_t block[SUPERBLOCK_BYTES];
 		struct superblock sb;
-		int64_t got = env_file_read_wait(file, block, SB_BYTES, copy * SB_COPY_OFFSET);
-		res = got < 0 ? (int)got : got < SB_BYTES ? -VS_EFORMAT : superblock_decode(block, &sb);
+		int64_t got = env_file_read_wait(file, block, SUPERBLOCK_BYTES, copy * SB_COPY_OFFSET);
+		res = got < 0 ? (int)got : got < SUPERBLOCK_BYTES ? -VS_EFORMAT : superblock_decode(block, &sb);
 		if (res == 0 && (!found || sb.generation > ret_sb->generation)) {
 			*ret_sb = sb;
 			found = true;

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What makes a directory a store. */
+#ifndef STORAGE_STORE_SUPERBLOCK_H
+#define STORAGE_STORE_SUPERBLOCK_H
+
+#include "proto/err.h"
+#include "storage/rt/env.h"
+#include "storage/store/codec.h"
+
+#define SUPERBLOCK_BYTES 4096u
+
+
+struct superblock {
+	uint64_t feature_compatible;   /* unknown bits: ignored */
+	uint64_t feature_read_only;    /* unknown bits: the store may be read, not written */
+	uint64_t feature_incompatible; /* unknown bits: refused */
+	uint8_t uuid[16];
+	uint8_t secret[16]; /* keys the log's checksums */
+	uint64_t created_wall_ns;
+	uint64_t log_bytes;
+	uint64_t generation; /* the copy with the larger one counts */
+	struct domain_key domain;
+	char log_dir[512]; /* "": in the store's directory */
+};
+
+void superblock_encode(const struct superblock *sb, uint8_t out[SUPERBLOCK_BYTES]);
+/* Foreign bytes: -VS_EFORMAT, -VS_ECHECKSUM, -VS_ENEWER. */
+int superblock_decode(const uint8_t in[SUPERBLOCK_BYTES], struct superblock *ret);
+/* Straight-line. Writes and syncs one copy after the other. */
+int superblock_write(struct env_dir *dir, const struct superblock *sb);
+/* Straight-line. On failure *sentence (SENTENCE_BYTES) says what to do. */
+int superblock_read(struct env_dir *dir, struct superblock *ret_sb, char *sentence);
+
+#endif
