@@ -53,7 +53,7 @@ struct log {
 	struct commit commits[2];
 	struct commit *staging, *flying;
 	struct commit pad; /* a header block that fills the end of the ring */
-	bool kicked, syncing, failed, writing_pad;
+	bool kicked, writing, syncing, failed, writing_pad;
 	int dsync_score; /* above 0: commits are flushed one by one, so each is made durable at once */
 	struct io_op kick_op, write_op, sync_op;
 	struct log_flush_op *flushes;
@@ -158,7 +158,7 @@ static void log_kick_done(struct io_op *op);
 
 static void log_kick(struct log *log)
 {
-	if (log->kicked || log->flying || log->failed)
+	if (log->kicked || log->writing)
 		return;
 	log->kicked = true;
 	log->kick_op.done = log_kick_done;
@@ -173,14 +173,14 @@ static void commit_reset(struct commit *commit)
 	commit->dsync = false;
 }
 
-/* Ends a commit's entries, in order. */
+/* Ends a commit's entries, in order, and empties it: what they append goes elsewhere or comes after. */
 static void commit_end(struct log *log, struct commit *commit, int res)
 {
 	struct log_entry *entry = commit->head;
 	uint32_t payload_block = 0;
 	if (res == 0)
 		payload_block = (uint32_t)((commit->pos + commit->header_blocks) % log->options.block_count);
-	commit->head = NULL;
+	commit_reset(commit);
 	while (entry) {
 		struct log_entry *next = entry->next;
 		entry->log_block = payload_block + entry->payload_index;
@@ -191,19 +191,16 @@ static void commit_end(struct log *log, struct commit *commit, int res)
 
 static void flush_check(struct log *log);
 
+/* From here on nothing is written; what is staged, now or later, ends with an error. */
 static void log_fail(struct log *log, int res, const char *what)
 {
+	struct commit *commit = log->flying;
 	bool first = !log->failed;
 	log->failed = true;
-	if (log->flying) {
-		struct commit *commit = log->flying;
-		log->flying = NULL;
+	log->flying = NULL;
+	if (commit)
 		commit_end(log, commit, res);
-		commit_reset(commit);
-	}
-	while (log->staging->head)
-		commit_end(log, log->staging, -VS_EFAILSTOP);
-	commit_reset(log->staging);
+	log_kick(log);
 	flush_check(log);
 	if (first)
 		log->owner->failed(log->owner, res, what);
@@ -222,7 +219,7 @@ static void log_write_pad(struct log *log, uint32_t left_blocks)
 	header_encode(log, &h, block);
 	log->pad.pos = log->next.pos;
 	log->pad.header_blocks = left_blocks;
-	log->writing_pad = true;
+	log->writing_pad = log->writing = true;
 	log->write_op.done = log_write_done;
 	env_file_write(log->file, &log->write_op, block, BLOCK_BYTES,
 		       (log->next.pos % log->options.block_count) * BLOCK_BYTES, 0);
@@ -251,19 +248,20 @@ static void log_write(struct log *log)
 				  .header_blocks = c->header_blocks, .payload_blocks = c->payload_blocks};
 	memcpy(h.prev, log->next.chain, 16);
 	header_encode(log, &h, header);
-	bool dsync = c->dsync || log->dsync_score > 0;
-	c->dsync = dsync && !MUTANT(2);
+	c->dsync = c->dsync || log->dsync_score > 0;
+	log->writing = true;
 	log->write_op.done = log_write_done;
 	env_file_write(log->file, &log->write_op, header, (uint32_t)(total * BLOCK_BYTES),
-		       (c->pos % log->options.block_count) * BLOCK_BYTES, c->dsync ? ENV_DSYNC : 0);
-	c->dsync = dsync;
+		       (c->pos % log->options.block_count) * BLOCK_BYTES, c->dsync && !MUTANT(2) ? ENV_DSYNC : 0);
 }
 
 static void log_kick_done(struct io_op *op)
 {
 	struct log *log = (struct log *)((char *)op - offsetof(struct log, kick_op));
 	log->kicked = false;
-	if (log->flying || log->failed || !log->staging->record_count)
+	if (log->failed)
+		commit_end(log, log->staging, -VS_EFAILSTOP);
+	if (log->writing || !log->staging->record_count)
 		return;
 	log->flying = log->staging;
 	log->staging = log->staging == &log->commits[0] ? &log->commits[1] : &log->commits[0];
@@ -273,9 +271,10 @@ static void log_kick_done(struct io_op *op)
 static void log_write_done(struct io_op *op)
 {
 	struct log *log = (struct log *)((char *)op - offsetof(struct log, write_op));
-	if (op->res < 0) {
+	log->writing = false;
+	if (op->res < 0 || log->failed) { /* a sync may have failed meanwhile */
 		log->writing_pad = false;
-		log_fail(log, (int)op->res, "a write to the log failed");
+		log_fail(log, op->res < 0 ? (int)op->res : -VS_EFAILSTOP, "a write to the log failed");
 		return;
 	}
 	struct commit *c = log->writing_pad ? &log->pad : log->flying;
@@ -295,7 +294,6 @@ static void log_write_done(struct io_op *op)
 		log->dsync_score--;
 	log->flying = NULL;
 	commit_end(log, c, 0);
-	commit_reset(c);
 	flush_check(log);
 	if (log->staging->record_count)
 		log_kick(log);
@@ -312,7 +310,7 @@ void log_append(struct log *log, struct log_entry *entry, const void *record, ui
 	*c->tail = entry;
 	c->tail = &entry->next;
 	if (log->failed) {
-		log_fail(log, -VS_EFAILSTOP, "");
+		log_kick(log);
 		return;
 	}
 	memcpy(c->records + c->record_bytes, record, record_bytes);
@@ -351,7 +349,7 @@ static void flush_check(struct log *log)
 		bool durable = log->durable_seq >= flush->seq || MUTANT(4);
 		if (log->failed || durable) {
 			*at = flush->next;
-			env_complete(log->env, &flush->op, durable ? 0 : -VS_EFAILSTOP);
+			env_complete(log->env, &flush->op, log->failed ? -VS_EFAILSTOP : 0);
 			continue;
 		}
 		need_sync |= log->done_seq >= flush->seq;
@@ -395,7 +393,7 @@ uint64_t log_durable_seq(const struct log *log)
 
 bool log_idle(const struct log *log)
 {
-	return !log->flying && !log->staging->record_count;
+	return !log->writing && !log->kicked && !log->staging->head;
 }
 
 void log_place(const struct log *log, struct log_place *ret_place)
