@@ -70,17 +70,17 @@ static inline void put_zeros(struct cursor *c, size_t bytes)
 		memset(at, 0, bytes);
 }
 
-#define CURSOR_INT(bits, order, prefix)                                        \
-	static inline uint##bits##_t get_##prefix##u##bits(struct cursor *c)   \
-	{                                                                      \
-		uint##bits##_t v;                                              \
-		get_bytes(c, &v, sizeof v);                                    \
-		return order##bits##toh(v);                                    \
-	}                                                                      \
-	static inline void put_##prefix##u##bits(struct cursor *c, uint##bits##_t v) \
-	{                                                                      \
-		v = hto##order##bits(v);                                       \
-		put_bytes(c, &v, sizeof v);                                    \
+#define CURSOR_INT(bits, order, prefix)                                                            \
+	static inline uint##bits##_t get_##prefix##u##bits(struct cursor *c)                       \
+	{                                                                                          \
+		uint##bits##_t v;                                                                  \
+		get_bytes(c, &v, sizeof v);                                                        \
+		return order##bits##toh(v);                                                        \
+	}                                                                                          \
+	static inline void put_##prefix##u##bits(struct cursor *c, uint##bits##_t v)               \
+	{                                                                                          \
+		v = hto##order##bits(v);                                                           \
+		put_bytes(c, &v, sizeof v);                                                        \
 	}
 CURSOR_INT(16, le, )
 CURSOR_INT(32, le, )

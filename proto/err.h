@@ -7,16 +7,16 @@
 #define PROTO_ERR_H
 
 enum vs_err {
-	VS_ECHECKSUM = 4001,	/* bytes that were read do not match their checksum or id */
-	VS_EFORMAT,		/* bytes that were read make no sense */
-	VS_ENEWER,		/* written by a newer vstore: an incompatible feature is set */
-	VS_ELOST,		/* something that was promised durable is missing: named in the log */
-	VS_EFAILSTOP,		/* an earlier I/O error made the store read-only */
-	VS_EFENCED,		/* another holder has the volume now */
-	VS_ERETAINED,		/* a hold, a lock or a retention date forbids it */
-	VS_EQUOTA,		/* the volume's quota is used up */
-	VS_ECANCELLED,		/* a person or the shutdown cancelled it */
-	VS_ELOCKED,		/* another process has the store open */
+	VS_ECHECKSUM = 4001, /* bytes that were read do not match their checksum or id */
+	VS_EFORMAT,	     /* bytes that were read make no sense */
+	VS_ENEWER,	     /* written by a newer vstore: an incompatible feature is set */
+	VS_ELOST,	     /* something that was promised durable is missing: named in the log */
+	VS_EFAILSTOP,	     /* an earlier I/O error made the store read-only */
+	VS_EFENCED,	     /* another holder has the volume now */
+	VS_ERETAINED,	     /* a hold, a lock or a retention date forbids it */
+	VS_EQUOTA,	     /* the volume's quota is used up */
+	VS_ECANCELLED,	     /* a person or the shutdown cancelled it */
+	VS_ELOCKED,	     /* another process has the store open */
 };
 
 /* Room for the one sentence that tells a person what failed, why, and what to do. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Sizes, durations, names, UUIDs and times, as people write them. Outputs are untouched on failure. */
+/* Sizes, durations, names, UUIDs and times, as people write them. Outputs are untouched on failure.
+ */
 #include "proto/text.h"
 
 #include "proto/units.h"
@@ -55,9 +56,8 @@ int text_duration(const char *text, uint64_t *ret_ns)
 		const char *unit;
 		uint64_t ns;
 	} units[] = {
-		{"ms", NSEC_PER_MSEC},	     {"s", NSEC_PER_SEC},
-		{"m", 60 * NSEC_PER_SEC},    {"h", 3600 * NSEC_PER_SEC},
-		{"d", 86400 * NSEC_PER_SEC},
+		{"ms", NSEC_PER_MSEC},	    {"s", NSEC_PER_SEC},	 {"m", 60 * NSEC_PER_SEC},
+		{"h", 3600 * NSEC_PER_SEC}, {"d", 86400 * NSEC_PER_SEC},
 	};
 	uint64_t value;
 	int res = text_number(&text, &value);
@@ -80,7 +80,8 @@ bool text_name_ok(const char *name, size_t bytes)
 		return false;
 	for (size_t i = 0; i < bytes; i++) {
 		unsigned char c = (unsigned char)name[i];
-		bool plain = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+		bool plain =
+			(c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
 		if (!plain && (i == 0 || (c != '.' && c != '_' && c != '-')))
 			return false;
 	}
@@ -139,7 +140,8 @@ int text_uuid_parse(const char *text, uint8_t ret_uuid[16])
 		}
 		if (!isxdigit(c))
 			return -EINVAL;
-		unsigned value = isdigit(c) ? (unsigned)(c - '0') : (unsigned)(tolower(c) - 'a') + 10;
+		unsigned value =
+			isdigit(c) ? (unsigned)(c - '0') : (unsigned)(tolower(c) - 'a') + 10;
 		uuid[digit / 2] |= (uint8_t)(digit % 2 ? value : value << 4);
 		digit++;
 	}

@@ -14,12 +14,12 @@
 #define NSEC_PER_MSEC UINT64_C(1000000)
 #define NSEC_PER_SEC UINT64_C(1000000000)
 
-#define BLOCK_BYTES 4096u		/* the log's unit, and a guest's preferred one */
-#define CHUNK_BYTES 65536u		/* the unit of deduplication */
+#define BLOCK_BYTES 4096u  /* the log's unit, and a guest's preferred one */
+#define CHUNK_BYTES 65536u /* the unit of deduplication */
 #define CHUNK_BLOCKS (CHUNK_BYTES / BLOCK_BYTES)
-#define QUARTER_BYTES 16384u		/* what an id is computed over, whatever the frame size */
-#define FRAME_BYTES_DEFAULT 16384u	/* the unit of compression */
-#define FRAMES_PER_CHUNK_MAX 16u	/* a frame has at least 4 KiB */
+#define QUARTER_BYTES 16384u	   /* what an id is computed over, whatever the frame size */
+#define FRAME_BYTES_DEFAULT 16384u /* the unit of compression */
+#define FRAMES_PER_CHUNK_MAX 16u   /* a frame has at least 4 KiB */
 #define ID_BYTES 32u
 #define VOLUME_BYTES_MAX (256 * TIB)
 #define NAME_BYTES_MAX 63u

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Straight-line waiting over any env: for start, offline tools and tests, never on a serving path. */
+/* Straight-line waiting over any env: for start, offline tools and tests, never on a serving path.
+ */
 #include "storage/rt/env.h"
 
 #include <assert.h>

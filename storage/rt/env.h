@@ -55,17 +55,17 @@ struct env_job {
 
 struct env_timer {
 	void (*fire)(struct env_timer *timer);
-	uint64_t at_ns; /* the env's own, like what follows */
+	uint64_t at_ns;	     /* the env's own, like what follows */
 	uint32_t heap_index; /* 1-based; 0: not armed */
 };
 
 enum env_open_flags {
-	ENV_CREATE = 1,	   /* create, or open what is there */
-	ENV_EXCL = 2,	   /* with CREATE: -EEXIST when it is there */
+	ENV_CREATE = 1, /* create, or open what is there */
+	ENV_EXCL = 2,	/* with CREATE: -EEXIST when it is there */
 	ENV_RDONLY = 4,
-	ENV_DIRECT = 8,	   /* O_DIRECT: buffers, offsets and lengths aligned to env_file_align; falls
-			      back to buffered I/O where the file system has none */
-	ENV_LOCK = 16,	   /* an exclusive lock for as long as it is open; -VS_ELOCKED */
+	ENV_DIRECT = 8, /* O_DIRECT: buffers, offsets and lengths aligned to env_file_align; falls
+			   back to buffered I/O where the file system has none */
+	ENV_LOCK = 16,	/* an exclusive lock for as long as it is open; -VS_ELOCKED */
 };
 enum env_write_flags { ENV_DSYNC = 1 /* the write is durable when it is done (RWF_DSYNC) */ };
 
@@ -108,7 +108,8 @@ struct env_ops {
 	void (*file_truncate)(struct env_file *file, struct io_op *op, uint64_t bytes);
 	void (*dir_sync)(struct env_dir *dir, struct io_op *op);
 	void (*file_remove)(struct env_dir *dir, struct io_op *op, const char *name);
-	void (*file_rename)(struct env_dir *dir, struct io_op *op, const char *from, const char *to);
+	void (*file_rename)(struct env_dir *dir, struct io_op *op, const char *from,
+			    const char *to);
 
 	/* sockets */
 	int (*listen_unix)(struct env *env, const char *path, unsigned mode, int64_t group,
@@ -137,8 +138,14 @@ struct env {
 };
 
 /* Monotonic, and the time of day (UTC since 1970). now is read once a loop pass. */
-static inline uint64_t env_now_ns(struct env *env) { return env->ops->now_ns(env); }
-static inline uint64_t env_wall_ns(struct env *env) { return env->ops->wall_ns(env); }
+static inline uint64_t env_now_ns(struct env *env)
+{
+	return env->ops->now_ns(env);
+}
+static inline uint64_t env_wall_ns(struct env *env)
+{
+	return env->ops->wall_ns(env);
+}
 
 /* Never fails: dies with a sentence where the machine has no randomness. */
 static inline void env_random(struct env *env, void *ret, size_t bytes)
@@ -146,7 +153,8 @@ static inline void env_random(struct env *env, void *ret, size_t bytes)
 	env->ops->random(env, ret, bytes);
 }
 
-/* Arms (or re-arms) a timer whose `fire` is set. One-shot; stop is harmless when it is not armed. */
+/* Arms (or re-arms) a timer whose `fire` is set. One-shot; stop is harmless when it is not armed.
+ */
 static inline void env_timer_start(struct env *env, struct env_timer *timer, uint64_t delay_ns)
 {
 	env->ops->timer_start(env, timer, delay_ns);
@@ -185,7 +193,8 @@ static inline int env_dir_space(struct env_dir *dir, uint64_t *ret_free_bytes,
 /* Its file system's name: "ext4", "xfs", "tmpfs", "overlay", "nfs", "btrfs", or "0x...." */
 static inline int env_dir_kind(struct env_dir *dir, char *ret_name, size_t name_bytes);
 
-/* `name` may hold one '/': "seg/0000000000000001". New files are 0600. Returns 0 or a negative code. */
+/* `name` may hold one '/': "seg/0000000000000001". New files are 0600. Returns 0 or a negative
+ * code. */
 static inline int env_file_open(struct env_dir *dir, const char *name, unsigned flags,
 				struct env_file **ret_file);
 /* No op of it may be under way. NULL is fine. */
@@ -299,7 +308,8 @@ static inline int env_listen_tcp(struct env *env, const char *address,
 {
 	return env->ops->listen_tcp(env, address, ret_listener);
 }
-/* A pending accept completes with -ECANCELED (its op must stay valid until then); removes the socket's path. */
+/* A pending accept completes with -ECANCELED (its op must stay valid until then); removes the
+ * socket's path. */
 static inline void env_listener_close(struct env_listener *listener)
 {
 	if (listener)
@@ -335,9 +345,15 @@ static inline void env_sock_close(struct env_sock *sock)
 		env_ops_of(sock)->sock_close(sock);
 }
 
-static inline void env_job(struct env *env, struct env_job *job) { env->ops->job(env, job); }
+static inline void env_job(struct env *env, struct env_job *job)
+{
+	env->ops->job(env, job);
+}
 /* worker_no of a job is below this; 0 is the reactor itself. */
-static inline unsigned env_worker_count(struct env *env) { return env->ops->worker_count(env); }
+static inline unsigned env_worker_count(struct env *env)
+{
+	return env->ops->worker_count(env);
+}
 
 /* Ends an op that no I/O was needed for: its done runs in a later dispatch, in order. */
 static inline void env_complete(struct env *env, struct io_op *op, int64_t res)
@@ -345,12 +361,18 @@ static inline void env_complete(struct env *env, struct io_op *op, int64_t res)
 	env->ops->complete(env, op, res);
 }
 /* From any thread: op->done runs on the reactor soon. */
-static inline void env_post(struct env *env, struct io_op *op) { env->ops->post(env, op); }
+static inline void env_post(struct env *env, struct io_op *op)
+{
+	env->ops->post(env, op);
+}
 
 /* One pass: submit, harvest, dispatch; with `wait` sleeps until there is something to dispatch.
  * False: nothing was dispatched (with wait: nothing is under way and no timer is armed, so that
  * waiting would be forever; in the real env a post can still come, and it sleeps). */
-static inline bool env_step(struct env *env, bool wait) { return env->ops->step(env, wait); }
+static inline bool env_step(struct env *env, bool wait)
+{
+	return env->ops->step(env, wait);
+}
 
 /* Runs the loop until an op is done: for straight-line code at start and in offline tools. Returns
  * its result. Implemented once for every env (rt/env.c). */
@@ -358,7 +380,8 @@ int64_t env_wait(struct env *env, struct io_op *op);
 /* Gives op a done that env_wait knows; call before starting the op. */
 void env_wait_prepare(struct io_op *op);
 int64_t env_file_read_wait(struct env_file *file, void *buf, uint32_t bytes, uint64_t offset);
-int64_t env_file_write_wait(struct env_file *file, const void *buf, uint32_t bytes, uint64_t offset);
+int64_t env_file_write_wait(struct env_file *file, const void *buf, uint32_t bytes,
+			    uint64_t offset);
 int env_file_sync_wait(struct env_file *file);
 int env_file_allocate_wait(struct env_file *file, uint64_t bytes);
 int env_file_truncate_wait(struct env_file *file, uint64_t bytes);

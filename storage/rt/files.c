@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The synchronous half of the real env: opening, listing, listening. These calls are short and rare (start,
- * a new segment, a new volume's socket), so they run on the reactor.
+ * The synchronous half of the real env: opening, listing, listening. These calls are short and rare
+ * (start, a new segment, a new volume's socket), so they run on the reactor.
  */
 #include "storage/rt/real.h"
 
@@ -48,7 +48,8 @@ void real_dir_close(struct env_dir *dir)
 
 static int entry_compare(const void *a, const void *b)
 {
-	return strcmp(((const struct env_dir_entry *)a)->name, ((const struct env_dir_entry *)b)->name);
+	return strcmp(((const struct env_dir_entry *)a)->name,
+		      ((const struct env_dir_entry *)b)->name);
 }
 
 int real_dir_list(struct env_dir *dir, struct env_dir_entry **ret_entries, size_t *ret_count)
@@ -119,9 +120,9 @@ int real_dir_kind(struct env_dir *dir, char *ret_name, size_t name_bytes)
 		unsigned long magic;
 		const char *name;
 	} kinds[] = {
-		{0xef53, "ext4"},	{0x58465342, "xfs"},  {0x9123683e, "btrfs"},
-		{0x01021994, "tmpfs"},	{0x858458f6, "ramfs"}, {0x794c7630, "overlay"},
-		{0x6969, "nfs"},	{0xff534d42, "cifs"}, {0x65735546, "fuse"},
+		{0xef53, "ext4"},      {0x58465342, "xfs"},   {0x9123683e, "btrfs"},
+		{0x01021994, "tmpfs"}, {0x858458f6, "ramfs"}, {0x794c7630, "overlay"},
+		{0x6969, "nfs"},       {0xff534d42, "cifs"},  {0x65735546, "fuse"},
 		{0x2fc12fc1, "zfs"},
 	};
 	struct statfs fs;
@@ -148,7 +149,8 @@ static unsigned file_direct_align(int fd)
 	return ALIGN_DEFAULT;
 }
 
-int real_file_open(struct env_dir *dir, const char *name, unsigned flags, struct env_file **ret_file)
+int real_file_open(struct env_dir *dir, const char *name, unsigned flags,
+		   struct env_file **ret_file)
 {
 	int how = O_CLOEXEC | (flags & ENV_RDONLY ? O_RDONLY : O_RDWR);
 	if (flags & ENV_CREATE)
@@ -173,7 +175,9 @@ int real_file_open(struct env_dir *dir, const char *name, unsigned flags, struct
 		close(fd);
 		return -ENOMEM;
 	}
-	*file = (struct env_file){.env = dir->env, .fd = fd, .direct = direct,
+	*file = (struct env_file){.env = dir->env,
+				  .fd = fd,
+				  .direct = direct,
 				  .align = direct ? file_direct_align(fd) : 1};
 	*ret_file = file;
 	return 0;
@@ -211,7 +215,8 @@ static int unix_path_free(const struct sockaddr_un *address)
 	return res == 0 || res == -EAGAIN ? -EADDRINUSE : res;
 }
 
-static int listener_new(struct env *env, int fd, const char *path, struct env_listener **ret_listener)
+static int listener_new(struct env *env, int fd, const char *path,
+			struct env_listener **ret_listener)
 {
 	struct env_listener *listener = calloc(1, sizeof(*listener));
 	if (!listener)
@@ -264,7 +269,8 @@ int real_listen_tcp(struct env *env, const char *address, struct env_listener **
 	}
 	memcpy(host, start, bytes);
 	host[bytes] = 0;
-	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICHOST | AI_NUMERICSERV};
+	struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
+				 .ai_flags = AI_PASSIVE | AI_NUMERICHOST | AI_NUMERICSERV};
 	struct addrinfo *found;
 	if (getaddrinfo(host, colon + 1, &hints, &found) != 0)
 		return -EINVAL;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Events: one write(2) a line. Where stderr goes to journald a "<LEVEL>" prefix tells it the priority. An
- * event's name may appear at most EVENTS_PER_SECOND times a second; what was held back is counted
- * in its next line.
+ * Events: one write(2) a line. Where stderr goes to journald a "<LEVEL>" prefix tells it the
+ * priority. An event's name may appear at most EVENTS_PER_SECOND times a second; what was held back
+ * is counted in its next line.
  */
 #include "storage/rt/log_event.h"
 

@@ -35,7 +35,8 @@ int real_dir_list(struct env_dir *dir, struct env_dir_entry **ret_entries, size_
 int real_dir_make(struct env_dir *dir, const char *name);
 int real_dir_space(struct env_dir *dir, uint64_t *ret_free_bytes, uint64_t *ret_total_bytes);
 int real_dir_kind(struct env_dir *dir, char *ret_name, size_t name_bytes);
-int real_file_open(struct env_dir *dir, const char *name, unsigned flags, struct env_file **ret_file);
+int real_file_open(struct env_dir *dir, const char *name, unsigned flags,
+		   struct env_file **ret_file);
 void real_file_close(struct env_file *file);
 int64_t real_file_bytes(struct env_file *file);
 unsigned real_file_align(struct env_file *file);

@@ -15,7 +15,8 @@ void timers_start(struct timers *timers, struct env_timer *timer, uint64_t at_ns
 void timers_stop(struct timers *timers, struct env_timer *timer);
 /* UINT64_MAX: none is armed. */
 uint64_t timers_next_ns(const struct timers *timers);
-/* Fires those due at now_ns, earliest first; those that they arm meanwhile wait. Returns how many. */
+/* Fires those due at now_ns, earliest first; those that they arm meanwhile wait. Returns how many.
+ */
 unsigned timers_fire(struct timers *timers, uint64_t now_ns);
 void timers_done(struct timers *timers);
 

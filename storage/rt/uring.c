@@ -2,10 +2,10 @@
 /*
  * The real env: one io_uring, one thread.
  *
- * A pass (env_step) submits what was prepared, harvests completions into a FIFO, then dispatches. Starting
- * an operation only fills an SQE, so a pass costs one system call however much it carries. The reactor
- * sleeps in that call; workers and env_post write to an eventfd only when it does (`asleep`).
- * Not here: what needs no ring (files.c), threads (workers.c).
+ * A pass (env_step) submits what was prepared, harvests completions into a FIFO, then dispatches.
+ * Starting an operation only fills an SQE, so a pass costs one system call however much it carries.
+ * The reactor sleeps in that call; workers and env_post write to an eventfd only when it does
+ * (`asleep`). Not here: what needs no ring (files.c), threads (workers.c).
  */
 #include "storage/rt/real.h"
 #include "storage/rt/timers.h"
@@ -83,7 +83,8 @@ static void ready_add(struct real_env *real, struct io_op *op, int64_t res)
 static struct io_uring_sqe *sqe_get(struct real_env *real)
 {
 	struct io_uring_sqe *sqe = io_uring_get_sqe(&real->ring);
-	while (!sqe) { /* the queue is full: the kernel takes it all (completions overflow safely) */
+	while (!sqe) { /* the queue is full: the kernel takes it all (completions overflow safely)
+			*/
 		io_uring_submit(&real->ring);
 		sqe = io_uring_get_sqe(&real->ring);
 	}
@@ -118,7 +119,9 @@ static void real_random(struct env *env, void *ret, size_t bytes)
 		if (got < 0 && errno == EINTR)
 			continue;
 		if (got <= 0) {
-			fputs("vstore: the kernel gives no random numbers; nothing safe can be done without\n", stderr);
+			fputs("vstore: the kernel gives no random numbers; nothing safe can be "
+			      "done without\n",
+			      stderr);
 			abort();
 		}
 		at += got;
@@ -233,8 +236,8 @@ static void real_file_read(struct env_file *file, struct io_op *op, void *buf, u
 	file_move(real_of(file->env), op);
 }
 
-static void real_file_write(struct env_file *file, struct io_op *op, const void *buf, uint32_t bytes,
-			    uint64_t offset, unsigned flags)
+static void real_file_write(struct env_file *file, struct io_op *op, const void *buf,
+			    uint32_t bytes, uint64_t offset, unsigned flags)
 {
 	file_start(file, op, OP_WRITE, (void *)(uintptr_t)buf, bytes, offset, flags);
 	file_move(real_of(file->env), op);
@@ -297,7 +300,8 @@ static void real_file_remove(struct env_dir *dir, struct io_op *op, const char *
 	ready_add(real_of(dir->env), op, unlinkat(dir->fd, name, 0) < 0 ? -errno : 0);
 }
 
-static void real_file_rename(struct env_dir *dir, struct io_op *op, const char *from, const char *to)
+static void real_file_rename(struct env_dir *dir, struct io_op *op, const char *from,
+			     const char *to)
 {
 	ready_add(real_of(dir->env), op, renameat(dir->fd, from, dir->fd, to) < 0 ? -errno : 0);
 }
@@ -340,7 +344,8 @@ static void real_listener_close(struct env_listener *listener)
 	io_uring_prep_cancel(sqe, listener->accepting, 0);
 	io_uring_sqe_set_data(sqe, NULL);
 	listener->accepting->env.target = NULL;
-	listener->accepting->env.iovs = (const struct iovec *)listener; /* freed when the accept ends */
+	listener->accepting->env.iovs =
+		(const struct iovec *)listener; /* freed when the accept ends */
 }
 
 static void accept_done(struct real_env *real, struct io_op *op, int res)
@@ -399,7 +404,8 @@ static void send_again(struct real_env *real, struct io_op *op)
 	io_uring_sqe_set_data(sqe, op);
 }
 
-static void real_sock_send(struct env_sock *sock, struct io_op *op, const struct iovec *iov, uint32_t iov_count)
+static void real_sock_send(struct env_sock *sock, struct io_op *op, const struct iovec *iov,
+			   uint32_t iov_count)
 {
 	op->env.kind = OP_SEND;
 	op->env.target = sock;
@@ -543,7 +549,8 @@ static void ring_enter(struct real_env *real, bool wait)
 		uint64_t delay = next <= now ? 0 : next - now;
 		timeout.tv_sec = (long long)(delay / NSEC_PER_SEC);
 		timeout.tv_nsec = (long long)(delay % NSEC_PER_SEC);
-		io_uring_submit_and_wait_timeout(&real->ring, &cqe, 1, next == UINT64_MAX ? NULL : &timeout, NULL);
+		io_uring_submit_and_wait_timeout(&real->ring, &cqe, 1,
+						 next == UINT64_MAX ? NULL : &timeout, NULL);
 	} else {
 		io_uring_submit_and_get_events(&real->ring);
 	}
@@ -591,21 +598,44 @@ static bool real_step(struct env *env, bool wait)
 /* ---- life ---- */
 
 static const struct env_ops real_ops = {
-	.now_ns = real_now_ns, .wall_ns = real_wall_ns, .random = real_random,
-	.timer_start = real_timer_start, .timer_stop = real_timer_stop,
-	.memory = real_memory, .memory_free = real_memory_free,
-	.dir_open = real_dir_open, .dir_close = real_dir_close, .dir_list = real_dir_list,
-	.dir_make = real_dir_make, .dir_space = real_dir_space, .dir_kind = real_dir_kind,
-	.file_open = real_file_open, .file_close = real_file_close, .file_bytes = real_file_bytes,
-	.file_align = real_file_align, .file_read = real_file_read, .file_write = real_file_write,
-	.file_sync = real_file_sync, .file_allocate = real_file_allocate,
-	.file_truncate = real_file_truncate, .dir_sync = real_dir_sync,
-	.file_remove = real_file_remove, .file_rename = real_file_rename,
-	.listen_unix = real_listen_unix, .listen_tcp = real_listen_tcp,
-	.listener_close = real_listener_close, .accept = real_accept, .sock_recv = real_sock_recv,
-	.sock_send = real_sock_send, .sock_shutdown = real_sock_shutdown, .sock_close = real_sock_close,
-	.job = real_job, .worker_count = real_worker_count,
-	.complete = real_complete, .post = real_post, .step = real_step,
+	.now_ns = real_now_ns,
+	.wall_ns = real_wall_ns,
+	.random = real_random,
+	.timer_start = real_timer_start,
+	.timer_stop = real_timer_stop,
+	.memory = real_memory,
+	.memory_free = real_memory_free,
+	.dir_open = real_dir_open,
+	.dir_close = real_dir_close,
+	.dir_list = real_dir_list,
+	.dir_make = real_dir_make,
+	.dir_space = real_dir_space,
+	.dir_kind = real_dir_kind,
+	.file_open = real_file_open,
+	.file_close = real_file_close,
+	.file_bytes = real_file_bytes,
+	.file_align = real_file_align,
+	.file_read = real_file_read,
+	.file_write = real_file_write,
+	.file_sync = real_file_sync,
+	.file_allocate = real_file_allocate,
+	.file_truncate = real_file_truncate,
+	.dir_sync = real_dir_sync,
+	.file_remove = real_file_remove,
+	.file_rename = real_file_rename,
+	.listen_unix = real_listen_unix,
+	.listen_tcp = real_listen_tcp,
+	.listener_close = real_listener_close,
+	.accept = real_accept,
+	.sock_recv = real_sock_recv,
+	.sock_send = real_sock_send,
+	.sock_shutdown = real_sock_shutdown,
+	.sock_close = real_sock_close,
+	.job = real_job,
+	.worker_count = real_worker_count,
+	.complete = real_complete,
+	.post = real_post,
+	.step = real_step,
 };
 
 /* The newest flags first; the last rung asks for nothing. */
@@ -623,7 +653,8 @@ static int ring_open(struct io_uring *ring, unsigned entries)
 	return res;
 }
 
-int env_real_new(const struct env_real_options *options, struct env **ret_env, const char **ret_sentence)
+int env_real_new(const struct env_real_options *options, struct env **ret_env,
+		 const char **ret_sentence)
 {
 	struct real_env *real = calloc(1, sizeof(*real));
 	*ret_sentence = "There is not enough memory to start.";
@@ -631,12 +662,15 @@ int env_real_new(const struct env_real_options *options, struct env **ret_env, c
 		return -ENOMEM;
 	real->env.ops = &real_ops;
 	real->ready_tail = &real->ready;
-	int res = ring_open(&real->ring, options->ring_entries ? options->ring_entries : RING_ENTRIES_DEFAULT);
+	int res = ring_open(&real->ring,
+			    options->ring_entries ? options->ring_entries : RING_ENTRIES_DEFAULT);
 	if (res < 0) {
 		*ret_sentence = res == -ENOSYS || res == -EPERM || res == -EACCES
-			? "The kernel refuses io_uring, which vstore needs: set sysctl kernel.io_uring_disabled to 0, "
-			  "and allow io_uring in the container's seccomp profile."
-			: "io_uring could not be set up: raise the limit of locked memory (ulimit -l) or free some memory.";
+					? "The kernel refuses io_uring, which vstore needs: set "
+					  "sysctl kernel.io_uring_disabled to 0, "
+					  "and allow io_uring in the container's seccomp profile."
+					: "io_uring could not be set up: raise the limit of locked "
+					  "memory (ulimit -l) or free some memory.";
 		free(real);
 		return res;
 	}
@@ -644,11 +678,16 @@ int env_real_new(const struct env_real_options *options, struct env **ret_env, c
 		      io_uring_register_buffers_sparse(&real->ring, REGIONS_MAX) == 0;
 	real->now_ns = clock_ns(CLOCK_MONOTONIC);
 	long cores = sysconf(_SC_NPROCESSORS_ONLN);
-	real->worker_count = options->worker_count ? options->worker_count : cores > 2 ? (unsigned)cores - 1 : 1;
+	real->worker_count = options->worker_count ? options->worker_count
+			     : cores > 2	   ? (unsigned)cores - 1
+						   : 1;
 	real->event_fd = eventfd(0, EFD_CLOEXEC);
-	res = real->event_fd < 0 ? -errno : workers_new(real->worker_count, real_notify, real, &real->workers);
+	res = real->event_fd < 0
+		      ? -errno
+		      : workers_new(real->worker_count, real_notify, real, &real->workers);
 	if (res < 0) {
-		*ret_sentence = "The codec's threads could not be started: raise the limit of processes or open files.";
+		*ret_sentence = "The codec's threads could not be started: raise the limit of "
+				"processes or open files.";
 		io_uring_queue_exit(&real->ring);
 		if (real->event_fd >= 0)
 			close(real->event_fd);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One mutex guards the two queues, one the finished list: both are held for a few instructions. A thread is
- * woken only when one sleeps. Background jobs are taken only when no foreground job waits.
+ * One mutex guards the two queues, one the finished list: both are held for a few instructions. A
+ * thread is woken only when one sleeps. Background jobs are taken only when no foreground job
+ * waits.
  */
 #include "storage/rt/workers.h"
 

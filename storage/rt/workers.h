@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The codec pool: threads that run pure jobs. Two queues, foreground first; finished jobs are handed back
- * in batches. Only this file and uring.c know of threads.
+ * The codec pool: threads that run pure jobs. Two queues, foreground first; finished jobs are
+ * handed back in batches. Only this file and uring.c know of threads.
  */
 #ifndef STORAGE_RT_WORKERS_H
 #define STORAGE_RT_WORKERS_H
@@ -10,7 +10,8 @@
 
 struct workers;
 
-/* `notify` is called on a worker's thread when the list of finished ops was empty and is not any more. */
+/* `notify` is called on a worker's thread when the list of finished ops was empty and is not any
+ * more. */
 int workers_new(unsigned count, void (*notify)(void *arg), void *arg, struct workers **ret_workers);
 /* Ends the threads; jobs that wait are dropped (the loop does not run any more). */
 void workers_free(struct workers *workers);

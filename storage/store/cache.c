@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Slots with a chained hash table over their numbers. A slot's key is 16 bytes of the id (chance of a
- * meeting: 2^-128 a pair) with the block number mixed in.
+ * Slots with a chained hash table over their numbers. A slot's key is 16 bytes of the id (chance of
+ * a meeting: 2^-128 a pair) with the block number mixed in.
  */
 #include "storage/store/cache.h"
 
@@ -60,7 +60,8 @@ static uint32_t *cache_chain(struct cache *cache, const uint64_t key[2])
 static uint32_t cache_find(struct cache *cache, const uint64_t key[2])
 {
 	uint32_t at = *cache_chain(cache, key);
-	while (at != NONE && (cache->slots[at].key[0] != key[0] || cache->slots[at].key[1] != key[1]))
+	while (at != NONE &&
+	       (cache->slots[at].key[0] != key[0] || cache->slots[at].key[1] != key[1]))
 		at = cache->slots[at].next;
 	return at;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Contexts belong to a worker's number and are reused: making one costs more than a frame. OpenSSL's low-level
- * SHA256 calls are deprecated in 3.0 but skip an allocation and a lookup a digest, which a
- * 16 KiB quarter would feel; they use the same SHA-NI code.
+ * Contexts belong to a worker's number and are reused: making one costs more than a frame.
+ * OpenSSL's low-level SHA256 calls are deprecated in 3.0 but skip an allocation and a lookup a
+ * digest, which a 16 KiB quarter would feel; they use the same SHA-NI code.
  */
 #define OPENSSL_SUPPRESS_DEPRECATED
 #include "storage/store/codec.h"
@@ -29,7 +29,8 @@ struct codec {
 
 struct codec *codec_new(unsigned worker_count)
 {
-	struct codec *codec = calloc(1, sizeof(*codec) + worker_count * sizeof(struct codec_worker));
+	struct codec *codec =
+		calloc(1, sizeof(*codec) + worker_count * sizeof(struct codec_worker));
 	if (!codec)
 		return NULL;
 	codec->worker_count = worker_count;
@@ -63,7 +64,8 @@ void codec_id_chunk(const struct domain_key *key, const void *chunk, struct id *
 	SHA256_CTX sha;
 	for (unsigned i = 0; i < CHUNK_BYTES / QUARTER_BYTES; i++) {
 		SHA256_Init(&sha);
-		SHA256_Update(&sha, (const uint8_t *)chunk + (size_t)i * QUARTER_BYTES, QUARTER_BYTES);
+		SHA256_Update(&sha, (const uint8_t *)chunk + (size_t)i * QUARTER_BYTES,
+			      QUARTER_BYTES);
 		SHA256_Final(quarters[i], &sha);
 	}
 	SHA256_Init(&sha);
@@ -130,7 +132,8 @@ uint32_t codec_crc_seed(const struct id *id, unsigned frame_no)
 }
 
 /* Returns the compressed bytes, or 0: it does not pay. */
-static size_t frame_compress(struct codec_worker *worker, int level, const void *raw, uint32_t raw_bytes, void *out)
+static size_t frame_compress(struct codec_worker *worker, int level, const void *raw,
+			     uint32_t raw_bytes, void *out)
 {
 	if (worker->level != level) {
 		ZSTD_CCtx_setParameter(worker->compress, ZSTD_c_compressionLevel, level);
@@ -153,7 +156,8 @@ int64_t codec_encode(struct codec *codec, unsigned worker_no, int level, uint32_
 		struct frame_entry *entry = &ret_entries[frame_no];
 		*entry = (struct frame_entry){.codec = FRAME_ZERO};
 		if (!codec_is_zero(frame, bytes)) {
-			size_t small = frame_compress(&codec->workers[worker_no], level, frame, bytes, at);
+			size_t small =
+				frame_compress(&codec->workers[worker_no], level, frame, bytes, at);
 			entry->codec = small ? FRAME_ZSTD : FRAME_RAW;
 			entry->stored_bytes = small ? (uint32_t)small : bytes;
 			if (!small)
@@ -166,7 +170,8 @@ int64_t codec_encode(struct codec *codec, unsigned worker_no, int level, uint32_
 }
 
 int codec_decode(struct codec *codec, unsigned worker_no, const struct frame_entry *entry,
-		 unsigned frame_no, const struct id *id, const void *stored, void *raw, uint32_t raw_bytes)
+		 unsigned frame_no, const struct id *id, const void *stored, void *raw,
+		 uint32_t raw_bytes)
 {
 	assert(worker_no < codec->worker_count);
 	if (crc32c(codec_crc_seed(id, frame_no), stored, entry->stored_bytes) != entry->crc)
@@ -181,8 +186,8 @@ int codec_decode(struct codec *codec, unsigned worker_no, const struct frame_ent
 		memcpy(raw, stored, raw_bytes);
 		return 0;
 	case FRAME_ZSTD:
-		return ZSTD_decompressDCtx(codec->workers[worker_no].decompress, raw, raw_bytes, stored,
-					   entry->stored_bytes) == raw_bytes
+		return ZSTD_decompressDCtx(codec->workers[worker_no].decompress, raw, raw_bytes,
+					   stored, entry->stored_bytes) == raw_bytes
 			       ? 0
 			       : -VS_EFORMAT;
 	default:

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Hashing and compression: pure functions over buffers, run as jobs. The only place that knows OpenSSL's
- * digests and zstd.
+ * Hashing and compression: pure functions over buffers, run as jobs. The only place that knows
+ * OpenSSL's digests and zstd.
  */
 #ifndef STORAGE_STORE_CODEC_H
 #define STORAGE_STORE_CODEC_H
@@ -49,9 +49,9 @@ bool codec_is_zero(const void *at, size_t bytes); /* a multiple of 64 */
 /* What a frame's checksum starts from, so that a frame read from the wrong place fails. */
 uint32_t codec_crc_seed(const struct id *id, unsigned frame_no);
 
-/* Compresses raw_bytes in frames of frame_bytes each (the last may be shorter) into out, which has room for
- * codec_bound(raw_bytes). A frame that shrinks by less than 1/16 is stored raw. Returns the bytes
- * stored, fills one entry a frame. */
+/* Compresses raw_bytes in frames of frame_bytes each (the last may be shorter) into out, which has
+ * room for codec_bound(raw_bytes). A frame that shrinks by less than 1/16 is stored raw. Returns
+ * the bytes stored, fills one entry a frame. */
 int64_t codec_encode(struct codec *codec, unsigned worker_no, int level, uint32_t frame_bytes,
 		     const void *raw, uint32_t raw_bytes, const struct id *id, void *out,
 		     struct frame_entry *ret_entries);

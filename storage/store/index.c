@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * 2^14 shards by the id's first bits; a shard is an array of 64-byte buckets of eight entries, and grows by a
- * quarter when both buckets of an entry are full. An entry is {20 bits of the id, 44 bits of location}; both
- * bucket choices follow from those 20 bits alone, so growing needs no id. At 50 million chunks a shard
- * has 3,000 entries and a lookup of an absent id meets a false candidate in 0.3 % of cases.
- * An entry is never 0: slots start at 1.
+ * 2^14 shards by the id's first bits; a shard is an array of 64-byte buckets of eight entries, and
+ * grows by a quarter when both buckets of an entry are full. An entry is {20 bits of the id, 44
+ * bits of location}; both bucket choices follow from those 20 bits alone, so growing needs no id.
+ * At 50 million chunks a shard has 3,000 entries and a lookup of an absent id meets a false
+ * candidate in 0.3 % of cases. An entry is never 0: slots start at 1.
  */
 #include "storage/store/index.h"
 
@@ -131,7 +131,8 @@ static int shard_insert(struct index *index, struct shard *shard, uint64_t entry
 int index_insert(struct index *index, const struct id *id, uint64_t location)
 {
 	assert(location_slot(location) >= 1 && location <= LOCATION_MASK);
-	return shard_insert(index, &index->shards[shard_of(id)], tag_of(id) << LOCATION_BITS | location);
+	return shard_insert(index, &index->shards[shard_of(id)],
+			    tag_of(id) << LOCATION_BITS | location);
 }
 
 bool index_remove(struct index *index, const struct id *id, uint64_t location)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The chunk index: from an id to where its record may lie. It keeps 20 bits of the id, so an answer is a
- * candidate that the caller verifies with the record's full id. About 10 bytes an entry.
+ * The chunk index: from an id to where its record may lie. It keeps 20 bits of the id, so an answer
+ * is a candidate that the caller verifies with the record's full id. About 10 bytes an entry.
  */
 #ifndef STORAGE_STORE_INDEX_H
 #define STORAGE_STORE_INDEX_H
@@ -44,7 +44,8 @@ void index_prefetch(const struct index *index, const struct id *id);
 uint64_t index_count(const struct index *index);
 uint64_t index_bytes(const struct index *index);
 
-/* For checkpoints, shard by shard: the raw entries, little-endian on disk as in memory (x86, arm64). */
+/* For checkpoints, shard by shard: the raw entries, little-endian on disk as in memory (x86,
+ * arm64). */
 size_t index_shard_count(const struct index *index, uint32_t shard_no);
 void index_shard_store(const struct index *index, uint32_t shard_no, uint64_t *out);
 /* Adds foreign entries to a shard. -VS_EFORMAT, -ENOMEM. */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A chained hash table of entries by chunk number, and a sorted list of zero ranges below them. Keeps true: an
- * entry inside a zero range never has base INHERIT; log_blocks counts the set blocks that lie in the log.
+ * A chained hash table of entries by chunk number, and a sorted list of zero ranges below them.
+ * Keeps true: an entry inside a zero range never has base INHERIT; log_blocks counts the set blocks
+ * that lie in the log.
  */
 #include "storage/store/layer.h"
 
@@ -153,17 +154,21 @@ static struct dirty_chunk *layer_entry_make(struct layer *layer, uint64_t chunk_
 		layer_rehash(layer);
 	entry = pool_take(layer->pool);
 	struct dirty_chunk **chain = layer_chain(layer, chunk_no);
-	*entry = (struct dirty_chunk){.chunk_no = chunk_no, .next = *chain,
-				      .base = range_holds(layer, chunk_no) ? BASE_ZERO : BASE_INHERIT};
+	*entry = (struct dirty_chunk){.chunk_no = chunk_no,
+				      .next = *chain,
+				      .base = range_holds(layer, chunk_no) ? BASE_ZERO
+									   : BASE_INHERIT};
 	*chain = entry;
 	layer->entry_count++;
 	return entry;
 }
 
-static void entry_release_blocks(struct layer *layer, const struct dirty_chunk *entry, uint16_t mask)
+static void entry_release_blocks(struct layer *layer, const struct dirty_chunk *entry,
+				 uint16_t mask)
 {
 	for (unsigned block = 0; block < CHUNK_BLOCKS; block++)
-		if ((entry->mask & mask & (1u << block)) && entry->log_block[block] != LOG_BLOCK_ZERO)
+		if ((entry->mask & mask & (1u << block)) &&
+		    entry->log_block[block] != LOG_BLOCK_ZERO)
 			layer->log_blocks--;
 }
 
@@ -194,7 +199,8 @@ static void chunk_set(struct layer *layer, uint64_t block_no, unsigned count, ui
 	uint16_t mask = (uint16_t)(((1u << count) - 1) << first);
 	entry_release_blocks(layer, entry, mask);
 	for (unsigned i = 0; i < count; i++)
-		entry->log_block[first + i] = log_block == LOG_BLOCK_ZERO ? LOG_BLOCK_ZERO : log_block + i;
+		entry->log_block[first + i] =
+			log_block == LOG_BLOCK_ZERO ? LOG_BLOCK_ZERO : log_block + i;
 	entry->mask |= mask;
 	if (log_block != LOG_BLOCK_ZERO)
 		layer->log_blocks += count;
@@ -206,7 +212,8 @@ int layer_write(struct layer *layer, uint64_t block_no, uint32_t block_count, ui
 	    block_count / CHUNK_BLOCKS + 2 > layer->pool->free_count)
 		return -ENOSPC;
 	while (block_count) {
-		unsigned count = (unsigned)min_u64(CHUNK_BLOCKS - block_no % CHUNK_BLOCKS, block_count);
+		unsigned count =
+			(unsigned)min_u64(CHUNK_BLOCKS - block_no % CHUNK_BLOCKS, block_count);
 		chunk_set(layer, block_no, count, log_block);
 		block_no += count;
 		block_count -= count;
@@ -267,7 +274,8 @@ int layer_zero(struct layer *layer, uint64_t block_no, uint64_t block_count)
 	if (!layer_room(layer, block_count))
 		return -ENOSPC;
 	if (block_no % CHUNK_BLOCKS) {
-		unsigned count = (unsigned)min_u64(CHUNK_BLOCKS - block_no % CHUNK_BLOCKS, block_count);
+		unsigned count =
+			(unsigned)min_u64(CHUNK_BLOCKS - block_no % CHUNK_BLOCKS, block_count);
 		chunk_set(layer, block_no, count, LOG_BLOCK_ZERO);
 		block_no += count;
 		block_count -= count;
@@ -302,7 +310,8 @@ int layer_set_id(struct layer *layer, uint64_t chunk_no, const struct id *id)
 	return 0;
 }
 
-const struct dirty_chunk *layer_find(const struct layer *layer, uint64_t chunk_no, struct dirty_chunk *room)
+const struct dirty_chunk *layer_find(const struct layer *layer, uint64_t chunk_no,
+				     struct dirty_chunk *room)
 {
 	const struct dirty_chunk *entry = layer_entry(layer, chunk_no);
 	if (entry || !range_holds(layer, chunk_no))
@@ -322,14 +331,16 @@ void layer_sorted(const struct layer *layer, const struct dirty_chunk **out)
 {
 	uint32_t count = 0;
 	for (uint32_t b = 0; b < layer->bucket_count; b++)
-		for (const struct dirty_chunk *entry = layer->buckets[b]; entry; entry = entry->next)
+		for (const struct dirty_chunk *entry = layer->buckets[b]; entry;
+		     entry = entry->next)
 			out[count++] = entry;
 	assert(count == layer->entry_count);
 	if (count)
 		qsort(out, count, sizeof(*out), entry_compare);
 }
 
-/* ---- the checkpoint's form: header, ranges, entries; an entry has a log block for each set bit ---- */
+/* ---- the checkpoint's form: header, ranges, entries; an entry has a log block for each set bit
+ * ---- */
 
 #define LAYER_HEADER_BYTES 32u
 #define ENTRY_FIXED_BYTES 16u
@@ -344,7 +355,8 @@ size_t layer_encoded_bytes(const struct layer *layer)
 {
 	size_t bytes = LAYER_HEADER_BYTES + layer->range_count * sizeof(struct zero_range);
 	for (uint32_t b = 0; b < layer->bucket_count; b++)
-		for (const struct dirty_chunk *entry = layer->buckets[b]; entry; entry = entry->next)
+		for (const struct dirty_chunk *entry = layer->buckets[b]; entry;
+		     entry = entry->next)
 			bytes += entry_encoded_bytes(entry);
 	return bytes;
 }
@@ -374,7 +386,8 @@ void layer_encode(const struct layer *layer, struct cursor *c)
 		put_u64(c, layer->ranges[i].chunk_count);
 	}
 	for (uint32_t b = 0; b < layer->bucket_count; b++)
-		for (const struct dirty_chunk *entry = layer->buckets[b]; entry; entry = entry->next)
+		for (const struct dirty_chunk *entry = layer->buckets[b]; entry;
+		     entry = entry->next)
 			entry_encode(entry, c);
 	assert(!c->failed);
 }
@@ -404,7 +417,8 @@ static int entry_decode(struct layer *layer, struct cursor *c, uint64_t ring_blo
 	return c->failed ? -VS_EFORMAT : 0;
 }
 
-int layer_decode(struct layer_pool *pool, struct cursor *c, uint64_t ring_blocks, struct layer **ret_layer)
+int layer_decode(struct layer_pool *pool, struct cursor *c, uint64_t ring_blocks,
+		 struct layer **ret_layer)
 {
 	uint64_t number = get_u64(c), start_pos = get_u64(c);
 	uint32_t range_count = get_u32(c), entry_count = get_u32(c);
@@ -420,7 +434,8 @@ int layer_decode(struct layer_pool *pool, struct cursor *c, uint64_t ring_blocks
 	for (uint32_t i = 0; i < range_count && res == 0; i++) {
 		uint64_t chunk_no = get_u64(c), count = get_u64(c);
 		if (c->failed || (i && chunk_no <= end) || count == 0 ||
-		    chunk_no + count > VOLUME_BYTES_MAX / CHUNK_BYTES || chunk_no + count < chunk_no)
+		    chunk_no + count > VOLUME_BYTES_MAX / CHUNK_BYTES ||
+		    chunk_no + count < chunk_no)
 			res = -VS_EFORMAT;
 		else
 			res = range_add(layer, chunk_no, count);

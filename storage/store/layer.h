@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A layer: what a volume's writes changed since the layer began, by chunk. The newest layer of a volume takes
- * its writes; a frozen one is folded into the volume's map and then dropped. Memory comes
- * from a pool with a fixed number of entries, shared by all layers of a store.
+ * A layer: what a volume's writes changed since the layer began, by chunk. The newest layer of a
+ * volume takes its writes; a frozen one is folded into the volume's map and then dropped. Memory
+ * comes from a pool with a fixed number of entries, shared by all layers of a store.
  */
 #ifndef STORAGE_STORE_LAYER_H
 #define STORAGE_STORE_LAYER_H
@@ -23,7 +23,8 @@ struct dirty_chunk {
 	uint64_t chunk_no;
 	struct dirty_chunk *next; /* the table's, or the pool's free list */
 	struct id id;
-	uint32_t log_block[CHUNK_BLOCKS]; /* where set in mask: in the log's ring, or LOG_BLOCK_ZERO */
+	uint32_t log_block[CHUNK_BLOCKS]; /* where set in mask: in the log's ring, or LOG_BLOCK_ZERO
+					   */
 	uint16_t mask;
 	uint8_t base;
 };
@@ -65,8 +66,8 @@ int layer_write(struct layer *layer, uint64_t block_no, uint32_t block_count, ui
 int layer_zero(struct layer *layer, uint64_t block_no, uint64_t block_count);
 int layer_set_id(struct layer *layer, uint64_t chunk_no, const struct id *id); /* null: zero */
 
-/* What the layer says of a chunk, or NULL: nothing. *room is used to make up an entry for a range. Valid
- * until the next change. */
+/* What the layer says of a chunk, or NULL: nothing. *room is used to make up an entry for a range.
+ * Valid until the next change. */
 const struct dirty_chunk *layer_find(const struct layer *layer, uint64_t chunk_no,
 				     struct dirty_chunk *room);
 
@@ -76,6 +77,7 @@ void layer_sorted(const struct layer *layer, const struct dirty_chunk **out);
 /* For checkpoints. Decoding takes foreign bytes: -VS_EFORMAT. */
 size_t layer_encoded_bytes(const struct layer *layer);
 void layer_encode(const struct layer *layer, struct cursor *c);
-int layer_decode(struct layer_pool *pool, struct cursor *c, uint64_t ring_blocks, struct layer **ret_layer);
+int layer_decode(struct layer_pool *pool, struct cursor *c, uint64_t ring_blocks,
+		 struct layer **ret_layer);
 
 #endif

@@ -4,12 +4,13 @@
  *
  * Keeps true:
  *  - one commit is in flight; what arrives meanwhile is staged in the other buffer (group commit);
- *  - entries end, and so change the state, in the order in which they were appended, when their commit
- *    has reached the device; replay calls the same log_apply in the same order;
- *  - a commit's header carries a checksum keyed with the store's secret and chained to the one before: a
- *    guest's old payload, or a commit of an earlier round of the ring, never passes for the next one;
- *  - a commit with RWF_DSYNC is durable by itself only: durable_seq moves past it only when all before it
- *    is durable too, else a sync is made before anything is promised;
+ *  - entries end, and so change the state, in the order in which they were appended, when their
+ * commit has reached the device; replay calls the same log_apply in the same order;
+ *  - a commit's header carries a checksum keyed with the store's secret and chained to the one
+ * before: a guest's old payload, or a commit of an earlier round of the ring, never passes for the
+ * next one;
+ *  - a commit with RWF_DSYNC is durable by itself only: durable_seq moves past it only when all
+ * before it is durable too, else a sync is made before anything is promised;
  *  - after any failed write or sync the log takes nothing more.
  */
 #include "storage/store/log.h"
@@ -27,7 +28,8 @@
 
 #define HEADER_FIXED_BYTES 104u
 #define COMMIT_PAD 1u
-#define RESERVE_BLOCKS(log) min_u64((log)->options.block_count / 8, 1024) /* for fold's, catalog's records */
+#define RESERVE_BLOCKS(log)                                                                        \
+	min_u64((log)->options.block_count / 8, 1024) /* for fold's, catalog's records */
 #define DSYNC_SCORE_MAX 64u
 static const char commit_magic[8] = "VSCOMMIT";
 
@@ -54,7 +56,8 @@ struct log {
 	struct commit *staging, *flying;
 	struct commit pad; /* a header block that fills the end of the ring */
 	bool kicked, writing, syncing, failed, writing_pad;
-	int dsync_score; /* above 0: commits are flushed one by one, so each is made durable at once */
+	int dsync_score; /* above 0: commits are flushed one by one, so each is made durable at once
+			  */
 	struct io_op kick_op, write_op, sync_op;
 	struct log_flush_op *flushes;
 };
@@ -66,7 +69,8 @@ struct commit_header {
 	uint8_t check[16];
 };
 
-static void header_check(const struct log *log, const uint8_t *header, uint32_t header_blocks, uint8_t ret[16])
+static void header_check(const struct log *log, const uint8_t *header, uint32_t header_blocks,
+			 uint8_t ret[16])
 {
 	codec_keyed_check(log->options.secret, header, 88, header + HEADER_FIXED_BYTES,
 			  header_blocks * (size_t)BLOCK_BYTES - HEADER_FIXED_BYTES, ret);
@@ -93,11 +97,13 @@ static void header_encode(const struct log *log, const struct commit_header *h, 
 }
 
 /* `bytes` readable from `in`. -VS_EFORMAT: no commit of this store. */
-static int header_decode(const struct log *log, const uint8_t *in, size_t bytes, struct commit_header *h)
+static int header_decode(const struct log *log, const uint8_t *in, size_t bytes,
+			 struct commit_header *h)
 {
 	struct cursor c = cursor_reading(in, bytes);
 	const uint8_t *magic = cursor_take(&c, 8), *uuid = cursor_take(&c, 16);
-	if (!uuid || memcmp(magic, commit_magic, 8) != 0 || memcmp(uuid, log->options.uuid, 16) != 0)
+	if (!uuid || memcmp(magic, commit_magic, 8) != 0 ||
+	    memcmp(uuid, log->options.uuid, 16) != 0)
 		return -VS_EFORMAT;
 	h->seq = get_u64(&c);
 	h->pos = get_u64(&c);
@@ -112,12 +118,14 @@ static int header_decode(const struct log *log, const uint8_t *in, size_t bytes,
 	get_bytes(&c, h->check, 16);
 	if (c.failed || h->header_blocks == 0 || h->header_blocks > COMMIT_HEADER_BLOCKS ||
 	    (!(h->flags & COMMIT_PAD) && h->payload_blocks > COMMIT_PAYLOAD_BLOCKS) ||
-	    h->payload_blocks > log->options.block_count || h->record_bytes > COMMIT_HEADER_BLOCKS * BLOCK_BYTES)
+	    h->payload_blocks > log->options.block_count ||
+	    h->record_bytes > COMMIT_HEADER_BLOCKS * BLOCK_BYTES)
 		return -VS_EFORMAT;
 	uint64_t need = HEADER_FIXED_BYTES + (uint64_t)h->record_bytes;
 	if (!(h->flags & COMMIT_PAD))
 		need += 4 * (uint64_t)h->payload_blocks;
-	if (need > h->header_blocks * (uint64_t)BLOCK_BYTES || h->header_blocks * (uint64_t)BLOCK_BYTES > bytes)
+	if (need > h->header_blocks * (uint64_t)BLOCK_BYTES ||
+	    h->header_blocks * (uint64_t)BLOCK_BYTES > bytes)
 		return -VS_EFORMAT;
 	uint8_t check[16];
 	header_check(log, in, h->header_blocks, check);
@@ -126,10 +134,12 @@ static int header_decode(const struct log *log, const uint8_t *in, size_t bytes,
 	return 0;
 }
 
-static uint32_t commit_header_blocks(const struct commit *commit, uint32_t more_bytes, uint32_t more_blocks)
+static uint32_t commit_header_blocks(const struct commit *commit, uint32_t more_bytes,
+				     uint32_t more_blocks)
 {
 	return (uint32_t)((HEADER_FIXED_BYTES + commit->record_bytes + more_bytes +
-			   4 * (commit->payload_blocks + more_blocks) + BLOCK_BYTES - 1) / BLOCK_BYTES);
+			   4 * (commit->payload_blocks + more_blocks) + BLOCK_BYTES - 1) /
+			  BLOCK_BYTES);
 }
 
 uint64_t log_used_blocks(const struct log *log)
@@ -146,7 +156,8 @@ bool log_room(const struct log *log, uint32_t record_bytes, uint32_t blocks, boo
 	if (c->payload_blocks + blocks > COMMIT_PAYLOAD_BLOCKS || header > COMMIT_HEADER_BLOCKS)
 		return false;
 	/* staged and in flight, and a pad at the ring's end */
-	uint64_t need = header + c->payload_blocks + blocks + COMMIT_PAYLOAD_BLOCKS + 2 * COMMIT_HEADER_BLOCKS;
+	uint64_t need = header + c->payload_blocks + blocks + COMMIT_PAYLOAD_BLOCKS +
+			2 * COMMIT_HEADER_BLOCKS;
 	if (log->flying)
 		need += log->flying->payload_blocks + COMMIT_HEADER_BLOCKS;
 	need += COMMIT_PAYLOAD_BLOCKS; /* what a pad may waste */
@@ -173,13 +184,15 @@ static void commit_reset(struct commit *commit)
 	commit->dsync = false;
 }
 
-/* Ends a commit's entries, in order, and empties it: what they append goes elsewhere or comes after. */
+/* Ends a commit's entries, in order, and empties it: what they append goes elsewhere or comes
+ * after. */
 static void commit_end(struct log *log, struct commit *commit, int res)
 {
 	struct log_entry *entry = commit->head;
 	uint32_t payload_block = 0;
 	if (res == 0)
-		payload_block = (uint32_t)((commit->pos + commit->header_blocks) % log->options.block_count);
+		payload_block = (uint32_t)((commit->pos + commit->header_blocks) %
+					   log->options.block_count);
 	commit_reset(commit);
 	while (entry) {
 		struct log_entry *next = entry->next;
@@ -213,8 +226,12 @@ static void log_write_pad(struct log *log, uint32_t left_blocks)
 {
 	uint8_t *block = log->pad.memory;
 	memset(block, 0, BLOCK_BYTES);
-	struct commit_header h = {.seq = log->next.seq, .pos = log->next.pos, .durable_through = log->durable_seq,
-				  .header_blocks = 1, .payload_blocks = left_blocks - 1, .flags = COMMIT_PAD};
+	struct commit_header h = {.seq = log->next.seq,
+				  .pos = log->next.pos,
+				  .durable_through = log->durable_seq,
+				  .header_blocks = 1,
+				  .payload_blocks = left_blocks - 1,
+				  .flags = COMMIT_PAD};
 	memcpy(h.prev, log->next.chain, 16);
 	header_encode(log, &h, block);
 	log->pad.pos = log->next.pos;
@@ -237,22 +254,29 @@ static void log_write(struct log *log)
 	}
 	c->pos = log->next.pos;
 	c->seq = log->next.seq;
-	uint8_t *header = c->memory + (size_t)(COMMIT_HEADER_BLOCKS - c->header_blocks) * BLOCK_BYTES;
+	uint8_t *header =
+		c->memory + (size_t)(COMMIT_HEADER_BLOCKS - c->header_blocks) * BLOCK_BYTES;
 	memset(header, 0, c->header_blocks * (size_t)BLOCK_BYTES);
 	memcpy(header + HEADER_FIXED_BYTES, c->records, c->record_bytes);
-	struct cursor crcs = cursor_over(header + HEADER_FIXED_BYTES + c->record_bytes, 4 * (size_t)c->payload_blocks);
+	struct cursor crcs = cursor_over(header + HEADER_FIXED_BYTES + c->record_bytes,
+					 4 * (size_t)c->payload_blocks);
 	for (uint32_t i = 0; i < c->payload_blocks; i++)
 		put_u32(&crcs, c->crc[i]);
-	struct commit_header h = {.seq = c->seq, .pos = c->pos, .durable_through = log->durable_seq,
-				  .record_bytes = c->record_bytes, .record_count = c->record_count,
-				  .header_blocks = c->header_blocks, .payload_blocks = c->payload_blocks};
+	struct commit_header h = {.seq = c->seq,
+				  .pos = c->pos,
+				  .durable_through = log->durable_seq,
+				  .record_bytes = c->record_bytes,
+				  .record_count = c->record_count,
+				  .header_blocks = c->header_blocks,
+				  .payload_blocks = c->payload_blocks};
 	memcpy(h.prev, log->next.chain, 16);
 	header_encode(log, &h, header);
 	c->dsync = c->dsync || log->dsync_score > 0;
 	log->writing = true;
 	log->write_op.done = log_write_done;
 	env_file_write(log->file, &log->write_op, header, (uint32_t)(total * BLOCK_BYTES),
-		       (c->pos % log->options.block_count) * BLOCK_BYTES, c->dsync && !MUTANT(2) ? ENV_DSYNC : 0);
+		       (c->pos % log->options.block_count) * BLOCK_BYTES,
+		       c->dsync && !MUTANT(2) ? ENV_DSYNC : 0);
 }
 
 static void log_kick_done(struct io_op *op)
@@ -274,12 +298,15 @@ static void log_write_done(struct io_op *op)
 	log->writing = false;
 	if (op->res < 0 || log->failed) { /* a sync may have failed meanwhile */
 		log->writing_pad = false;
-		log_fail(log, op->res < 0 ? (int)op->res : -VS_EFAILSTOP, "a write to the log failed");
+		log_fail(log, op->res < 0 ? (int)op->res : -VS_EFAILSTOP,
+			 "a write to the log failed");
 		return;
 	}
 	struct commit *c = log->writing_pad ? &log->pad : log->flying;
-	const uint8_t *header = log->writing_pad ? c->memory
-			: c->memory + (size_t)(COMMIT_HEADER_BLOCKS - c->header_blocks) * BLOCK_BYTES;
+	const uint8_t *header =
+		log->writing_pad ? c->memory
+				 : c->memory + (size_t)(COMMIT_HEADER_BLOCKS - c->header_blocks) *
+						       BLOCK_BYTES;
 	memcpy(log->next.chain, header + 88, 16);
 	log->done_seq = log->next.seq++;
 	log->next.pos += c->header_blocks + (log->writing_pad ? 0 : c->payload_blocks);
@@ -319,8 +346,10 @@ void log_append(struct log *log, struct log_entry *entry, const void *record, ui
 	c->dsync |= dsync;
 	uint8_t *to = c->memory + (size_t)(COMMIT_HEADER_BLOCKS + c->payload_blocks) * BLOCK_BYTES;
 	for (uint32_t i = 0; i < blocks; i++) {
-		memcpy(to + (size_t)i * BLOCK_BYTES, (const uint8_t *)payload + (size_t)i * BLOCK_BYTES, BLOCK_BYTES);
-		c->crc[c->payload_blocks + i] = crc32c((uint32_t)(c->payload_blocks + i), to + (size_t)i * BLOCK_BYTES, BLOCK_BYTES);
+		memcpy(to + (size_t)i * BLOCK_BYTES,
+		       (const uint8_t *)payload + (size_t)i * BLOCK_BYTES, BLOCK_BYTES);
+		c->crc[c->payload_blocks + i] = crc32c((uint32_t)(c->payload_blocks + i),
+						       to + (size_t)i * BLOCK_BYTES, BLOCK_BYTES);
 	}
 	c->payload_blocks += blocks;
 	log_kick(log);
@@ -367,7 +396,8 @@ static void flush_check(struct log *log)
 void log_flush(struct log *log, struct log_flush_op *flush)
 {
 	/* The number that the last commit with something appended by now has or will have. */
-	flush->seq = log->done_seq + log->writing_pad + (log->flying != NULL) + (log->staging->record_count > 0);
+	flush->seq = log->done_seq + log->writing_pad + (log->flying != NULL) +
+		     (log->staging->record_count > 0);
 	if (log->dsync_score > 0)
 		log->dsync_score = (int)min_u64((uint64_t)log->dsync_score + 2, DSYNC_SCORE_MAX);
 	flush->next = log->flushes;
@@ -445,13 +475,14 @@ void log_free(struct log *log)
 	free(log);
 }
 
-/* After the chain ended at `seq`: does a later commit claim that `seq` was durable? Then blocks rotted
- * and the chain must not be cut there. */
+/* After the chain ended at `seq`: does a later commit claim that `seq` was durable? Then blocks
+ * rotted and the chain must not be cut there. */
 static int log_find_claim(struct log *log, uint64_t seq, uint8_t *window, uint32_t window_blocks)
 {
 	for (uint64_t at = 0; at < log->options.block_count; at += window_blocks) {
 		uint32_t blocks = (uint32_t)min_u64(window_blocks, log->options.block_count - at);
-		int64_t got = env_file_read_wait(log->file, window, blocks * BLOCK_BYTES, at * BLOCK_BYTES);
+		int64_t got = env_file_read_wait(log->file, window, blocks * BLOCK_BYTES,
+						 at * BLOCK_BYTES);
 		if (got < 0)
 			return (int)got;
 		for (uint32_t i = 0; i < blocks; i++) {
@@ -459,10 +490,12 @@ static int log_find_claim(struct log *log, uint64_t seq, uint8_t *window, uint32
 			struct commit_header h;
 			if (memcmp(block, commit_magic, 8) != 0)
 				continue;
-			/* A header of several blocks may be cut by the window: such a one is looked at
-			 * only as far as it is here. */
-			if (header_decode(log, block, (size_t)(blocks - i) * BLOCK_BYTES, &h) == 0 &&
-			    h.pos % log->options.block_count == at + i && h.seq > seq && h.durable_through >= seq)
+			/* A header of several blocks may be cut by the window: such a one is looked
+			 * at only as far as it is here. */
+			if (header_decode(log, block, (size_t)(blocks - i) * BLOCK_BYTES, &h) ==
+				    0 &&
+			    h.pos % log->options.block_count == at + i && h.seq > seq &&
+			    h.durable_through >= seq)
 				return 1;
 		}
 	}
@@ -482,7 +515,8 @@ static int commit_apply(struct log *log, const struct commit_header *h, const ui
 		const void *record = cursor_take(&c, le16toh(bytes));
 		if (!record || le16toh(bytes) < 8)
 			return -VS_EFORMAT;
-		int res = log->owner->apply(log->owner, record, le16toh(bytes), (uint32_t)(payload + used));
+		int res = log->owner->apply(log->owner, record, le16toh(bytes),
+					    (uint32_t)(payload + used));
 		if (res < 0)
 			return res;
 		used += (uint64_t)res;
@@ -492,16 +526,19 @@ static int commit_apply(struct log *log, const struct commit_header *h, const ui
 
 static bool payload_good(const struct commit_header *h, const uint8_t *header)
 {
-	struct cursor crcs = cursor_reading(header + HEADER_FIXED_BYTES + h->record_bytes, 4 * (size_t)h->payload_blocks);
+	struct cursor crcs = cursor_reading(header + HEADER_FIXED_BYTES + h->record_bytes,
+					    4 * (size_t)h->payload_blocks);
 	const uint8_t *payload = header + (size_t)h->header_blocks * BLOCK_BYTES;
 	for (uint32_t i = 0; i < h->payload_blocks; i++)
-		if (get_u32(&crcs) != crc32c(i, payload + (size_t)i * BLOCK_BYTES, BLOCK_BYTES) && !MUTANT(5))
+		if (get_u32(&crcs) != crc32c(i, payload + (size_t)i * BLOCK_BYTES, BLOCK_BYTES) &&
+		    !MUTANT(5))
 			return false;
 	return true;
 }
 
 /* Is the commit at `header`, of which `blocks` can be read, the next one of the chain? */
-static int commit_next(const struct log *log, const uint8_t *header, uint64_t blocks, struct commit_header *h)
+static int commit_next(const struct log *log, const uint8_t *header, uint64_t blocks,
+		       struct commit_header *h)
 {
 	int res = header_decode(log, header, blocks * BLOCK_BYTES, h);
 	if (res < 0)
@@ -517,16 +554,20 @@ static int commit_next(const struct log *log, const uint8_t *header, uint64_t bl
 	return payload_good(h, header) ? 0 : -VS_ECHECKSUM;
 }
 
-/* Applies commits until one is not the next. 0: the chain's end; negative: the disk or the owner said no. */
+/* Applies commits until one is not the next. 0: the chain's end; negative: the disk or the owner
+ * said no. */
 static int chain_walk(struct log *log, uint8_t *window, uint32_t window_blocks)
 {
 	uint64_t start = 0, end = 0; /* positions that the window holds */
 	for (;;) {
 		uint64_t pos = log->next.pos, ring = pos % log->options.block_count;
-		uint64_t most = min_u64(COMMIT_HEADER_BLOCKS + COMMIT_PAYLOAD_BLOCKS, log->options.block_count - ring);
+		uint64_t most = min_u64(COMMIT_HEADER_BLOCKS + COMMIT_PAYLOAD_BLOCKS,
+					log->options.block_count - ring);
 		if (pos < start || pos + most > end) {
-			uint32_t blocks = (uint32_t)min_u64(window_blocks, log->options.block_count - ring);
-			int64_t got = env_file_read_wait(log->file, window, blocks * BLOCK_BYTES, ring * BLOCK_BYTES);
+			uint32_t blocks =
+				(uint32_t)min_u64(window_blocks, log->options.block_count - ring);
+			int64_t got = env_file_read_wait(log->file, window, blocks * BLOCK_BYTES,
+							 ring * BLOCK_BYTES);
 			if (got < 0)
 				return (int)got;
 			start = pos;

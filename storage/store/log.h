@@ -16,9 +16,10 @@
 
 /* What the log needs of the store that it belongs to. */
 struct log_owner {
-	/* Replay: one record; its payload starts at this block of the ring. Returns how many payload
-	 * blocks the record has, or a negative code, which ends the replay. */
-	int (*apply)(struct log_owner *owner, const void *record, uint32_t bytes, uint32_t log_block);
+	/* Replay: one record; its payload starts at this block of the ring. Returns how many
+	 * payload blocks the record has, or a negative code, which ends the replay. */
+	int (*apply)(struct log_owner *owner, const void *record, uint32_t bytes,
+		     uint32_t log_block);
 	/* A write or sync failed; from now on every append and flush fails. */
 	void (*failed)(struct log_owner *owner, int res, const char *what);
 	/* A commit has ended: there may be room again, or reason to fold. */
@@ -32,7 +33,8 @@ struct log_options {
 
 /* A place in the chain: where the next commit goes, its number, and what it must chain to. */
 struct log_place {
-	uint64_t pos, seq; /* positions count blocks and never wrap; the ring's block is pos % block_count */
+	uint64_t pos, seq; /* positions count blocks and never wrap; the ring's block is pos %
+			      block_count */
 	uint8_t chain[CHECK_BYTES];
 };
 
@@ -45,29 +47,31 @@ struct log_entry {
 };
 
 struct log_flush_op {
-	struct io_op op;	/* op.done; res 0: durable */
+	struct io_op op; /* op.done; res 0: durable */
 	struct log_flush_op *next;
 	uint64_t seq;
 };
 
 struct log;
 
-/* Takes over `file`, which has block_count * 4 KiB (the caller closes it after log_free). -ENOMEM. */
+/* Takes over `file`, which has block_count * 4 KiB (the caller closes it after log_free). -ENOMEM.
+ */
 int log_new(struct env *env, struct env_file *file, const struct log_options *options,
 	    struct log_owner *owner, struct log **ret_log);
 void log_free(struct log *log); /* nothing may be under way */
 
-/* Straight-line, once, before anything is appended: walks the chain from `from`, applies its records,
- * and leaves the log ready to append behind them. The torn tail is cut; damage before the tail is
- * -VS_ELOST, and nothing may be appended then. */
+/* Straight-line, once, before anything is appended: walks the chain from `from`, applies its
+ * records, and leaves the log ready to append behind them. The torn tail is cut; damage before the
+ * tail is -VS_ELOST, and nothing may be appended then. */
 int log_replay(struct log *log, const struct log_place *from);
 
-/* Room in the staged commit and in the ring for a record and its payload? `internal` records (of fold
- * and catalog) may use the reserve that guests' may not. At most 256 blocks, and 1 KiB a record. */
+/* Room in the staged commit and in the ring for a record and its payload? `internal` records (of
+ * fold and catalog) may use the reserve that guests' may not. At most 256 blocks, and 1 KiB a
+ * record. */
 bool log_room(const struct log *log, uint32_t record_bytes, uint32_t blocks, bool internal);
-/* Copies record (a multiple of 8 bytes, {u8 op, u8 flags, u16 bytes, ...}) and payload in; entry->done
- * when their commit has reached the device: 0, or a negative code. log_room said yes before. dsync: that
- * commit shall be durable by itself. */
+/* Copies record (a multiple of 8 bytes, {u8 op, u8 flags, u16 bytes, ...}) and payload in;
+ * entry->done when their commit has reached the device: 0, or a negative code. log_room said yes
+ * before. dsync: that commit shall be durable by itself. */
 void log_append(struct log *log, struct log_entry *entry, const void *record, uint32_t record_bytes,
 		const void *payload, uint32_t blocks, bool dsync);
 /* Ends when all that is appended now is durable. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Bytes of a segment file: its header, records, the directory at its end. Encoding and decoding only; what comes
- * from disk is foreign and is checked here, once.
+ * Bytes of a segment file: its header, records, the directory at its end. Encoding and decoding
+ * only; what comes from disk is foreign and is checked here, once.
  */
 #include "storage/store/record.h"
 
@@ -23,8 +23,8 @@ uint32_t record_header_bytes(unsigned frame_count)
 	return RECORD_HEADER_BYTES + frame_count * RECORD_FRAME_BYTES;
 }
 
-uint32_t record_encode_header(void *out, const struct dir_entry *entry, const struct frame_entry *frames,
-			      uint32_t stored_bytes)
+uint32_t record_encode_header(void *out, const struct dir_entry *entry,
+			      const struct frame_entry *frames, uint32_t stored_bytes)
 {
 	uint32_t bytes = record_header_bytes(entry->frame_count);
 	struct cursor c = cursor_over(out, bytes);
@@ -52,7 +52,8 @@ uint32_t record_encode_header(void *out, const struct dir_entry *entry, const st
 }
 
 int record_decode_header(const void *from, size_t bytes, struct dir_entry *ret_entry,
-			 struct frame_entry ret_frames[FRAMES_PER_CHUNK_MAX], uint32_t *ret_stored_bytes)
+			 struct frame_entry ret_frames[FRAMES_PER_CHUNK_MAX],
+			 uint32_t *ret_stored_bytes)
 {
 	uint8_t copy[RECORD_HEADER_BYTES + FRAMES_PER_CHUNK_MAX * RECORD_FRAME_BYTES];
 	struct cursor c = cursor_reading(from, bytes);
@@ -70,7 +71,8 @@ int record_decode_header(const void *from, size_t bytes, struct dir_entry *ret_e
 	if (c.failed || entry.frame_count == 0 || entry.frame_count > FRAMES_PER_CHUNK_MAX ||
 	    record_header_bytes(entry.frame_count) > bytes || stored > CHUNK_BYTES ||
 	    !((entry.type == RECORD_CHUNK && entry.raw_bytes == CHUNK_BYTES) ||
-	      (entry.type == RECORD_NODE && entry.raw_bytes == NODE_BYTES && entry.frame_count == 1)))
+	      (entry.type == RECORD_NODE && entry.raw_bytes == NODE_BYTES &&
+	       entry.frame_count == 1)))
 		return -VS_EFORMAT;
 	memcpy(copy, from, record_header_bytes(entry.frame_count));
 	memset(copy + 60, 0, 4);
@@ -125,7 +127,8 @@ void directory_free(struct directory *directory)
 	free(directory);
 }
 
-int directory_add(struct directory *directory, const struct dir_entry *entry, const struct frame_entry *frames)
+int directory_add(struct directory *directory, const struct dir_entry *entry,
+		  const struct frame_entry *frames)
 {
 	if (directory->entry_count == directory->entry_room) {
 		uint32_t room = directory->entry_room ? directory->entry_room * 2 : 512;
@@ -146,7 +149,8 @@ int directory_add(struct directory *directory, const struct dir_entry *entry, co
 	struct dir_entry *to = &directory->entries[directory->entry_count++];
 	*to = *entry;
 	to->frame_first = directory->frame_count;
-	memcpy(&directory->frames[directory->frame_count], frames, entry->frame_count * sizeof(*frames));
+	memcpy(&directory->frames[directory->frame_count], frames,
+	       entry->frame_count * sizeof(*frames));
 	directory->frame_count += entry->frame_count;
 	return 0;
 }
@@ -181,7 +185,8 @@ size_t footer_bytes(const struct directory *directory)
 	return round_up(bytes, BLOCK_BYTES) + BLOCK_BYTES;
 }
 
-void footer_encode(const struct directory *directory, uint64_t segment_id, uint64_t offset, uint8_t *out)
+void footer_encode(const struct directory *directory, uint64_t segment_id, uint64_t offset,
+		   uint8_t *out)
 {
 	size_t bytes = footer_bytes(directory);
 	memset(out, 0, bytes);
@@ -206,7 +211,8 @@ void footer_encode(const struct directory *directory, uint64_t segment_id, uint6
 	put_u32(&c, crc32c(0, trailer, BLOCK_BYTES - 4));
 }
 
-int trailer_decode(const uint8_t in[BLOCK_BYTES], uint64_t segment_id, uint64_t file_bytes, struct trailer *ret)
+int trailer_decode(const uint8_t in[BLOCK_BYTES], uint64_t segment_id, uint64_t file_bytes,
+		   struct trailer *ret)
 {
 	struct cursor c = cursor_reading(in + BLOCK_BYTES - 4, 4);
 	if (memcmp(in, trailer_magic, 8) != 0)
@@ -220,12 +226,14 @@ int trailer_decode(const uint8_t in[BLOCK_BYTES], uint64_t segment_id, uint64_t 
 	ret->entry_count = get_u32(&c);
 	ret->crc = get_u32(&c);
 	if (id != segment_id || ret->bytes > file_bytes || ret->offset > SEGMENT_BYTES ||
-	    ret->offset % BLOCK_BYTES || ret->offset + round_up(ret->bytes, BLOCK_BYTES) + BLOCK_BYTES != file_bytes)
+	    ret->offset % BLOCK_BYTES ||
+	    ret->offset + round_up(ret->bytes, BLOCK_BYTES) + BLOCK_BYTES != file_bytes)
 		return -VS_EFORMAT;
 	return 0;
 }
 
-int directory_decode(const struct trailer *trailer, const uint8_t *in, struct directory **ret_directory)
+int directory_decode(const struct trailer *trailer, const uint8_t *in,
+		     struct directory **ret_directory)
 {
 	if (crc32c(0, in, trailer->bytes) != trailer->crc)
 		return -VS_ECHECKSUM;

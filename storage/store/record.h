@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The bytes of a segment file, see FORMAT.md: header, records, directory, trailer. Pure functions, any thread. */
+/* The bytes of a segment file, see FORMAT.md: header, records, directory, trailer. Pure functions,
+ * any thread. */
 #ifndef STORAGE_STORE_RECORD_H
 #define STORAGE_STORE_RECORD_H
 
@@ -38,12 +39,14 @@ struct trailer {
 };
 
 uint32_t record_header_bytes(unsigned frame_count);
-/* Returns the bytes written to out; the frames' stored bytes follow, then zeros up to RECORD_ALIGN. */
-uint32_t record_encode_header(void *out, const struct dir_entry *entry, const struct frame_entry *frames,
-			      uint32_t stored_bytes);
+/* Returns the bytes written to out; the frames' stored bytes follow, then zeros up to RECORD_ALIGN.
+ */
+uint32_t record_encode_header(void *out, const struct dir_entry *entry,
+			      const struct frame_entry *frames, uint32_t stored_bytes);
 /* Foreign bytes: -VS_EFORMAT, -VS_ECHECKSUM. offset64 and frame_first are left 0. */
 int record_decode_header(const void *from, size_t bytes, struct dir_entry *ret_entry,
-			 struct frame_entry ret_frames[FRAMES_PER_CHUNK_MAX], uint32_t *ret_stored_bytes);
+			 struct frame_entry ret_frames[FRAMES_PER_CHUNK_MAX],
+			 uint32_t *ret_stored_bytes);
 
 void segment_header_encode(const uint8_t uuid[16], uint64_t segment_id, uint32_t slot,
 			   uint8_t out[SEGMENT_HEADER_BYTES]);
@@ -51,15 +54,19 @@ int segment_header_decode(const uint8_t uuid[16], uint64_t segment_id, uint32_t 
 			  const uint8_t in[SEGMENT_HEADER_BYTES]);
 
 void directory_free(struct directory *directory);
-int directory_add(struct directory *directory, const struct dir_entry *entry, const struct frame_entry *frames);
+int directory_add(struct directory *directory, const struct dir_entry *entry,
+		  const struct frame_entry *frames);
 struct dir_entry *directory_find(struct directory *directory, uint32_t offset64); /* NULL: none */
 
 size_t footer_bytes(const struct directory *directory); /* directory and trailer */
 /* offset: where the footer starts in the file, a multiple of 4 KiB. */
-void footer_encode(const struct directory *directory, uint64_t segment_id, uint64_t offset, uint8_t *out);
+void footer_encode(const struct directory *directory, uint64_t segment_id, uint64_t offset,
+		   uint8_t *out);
 /* in: the file's last 4 KiB. */
-int trailer_decode(const uint8_t in[BLOCK_BYTES], uint64_t segment_id, uint64_t file_bytes, struct trailer *ret);
+int trailer_decode(const uint8_t in[BLOCK_BYTES], uint64_t segment_id, uint64_t file_bytes,
+		   struct trailer *ret);
 /* in: trailer->bytes from trailer->offset on. -ENOMEM too. */
-int directory_decode(const struct trailer *trailer, const uint8_t *in, struct directory **ret_directory);
+int directory_decode(const struct trailer *trailer, const uint8_t *in,
+		     struct directory **ret_directory);
 
 #endif

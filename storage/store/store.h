@@ -22,21 +22,22 @@ struct view; /* an attachment: a volume opened read-write, or a snapshot opened 
 /* ---- making, opening, closing ---- */
 
 struct store_make_options {
-	uint64_t log_bytes;	    /* 0: 1 GiB, or 1/16 of the file system if that is less; multiple of 1 MiB */
-	const char *log_dir;	    /* NULL: in the store's directory */
-	bool any_file_system;	    /* accept file systems that are refused by name otherwise */
+	uint64_t log_bytes;   /* 0: 1 GiB, or 1/16 of the file system if that is less; multiple of 1
+				 MiB */
+	const char *log_dir;  /* NULL: in the store's directory */
+	bool any_file_system; /* accept file systems that are refused by name otherwise */
 };
 
 struct store_options {
-	uint64_t cache_bytes;	    /* decoded blocks; 0: 256 MiB */
-	uint64_t node_cache_bytes;  /* map nodes; 0: 64 MiB */
+	uint64_t cache_bytes;		/* decoded blocks; 0: 256 MiB */
+	uint64_t node_cache_bytes;	/* map nodes; 0: 64 MiB */
 	uint64_t directory_cache_bytes; /* segment directories; 0: 64 MiB */
-	const char *log_dir;	    /* NULL: where the superblock says */
-	bool read_only;		    /* offline check: no write to any file */
+	const char *log_dir;		/* NULL: where the superblock says */
+	bool read_only;			/* offline check: no write to any file */
 	bool any_file_system;
-	uint64_t trash_delay_ns;    /* 0: 7 days */
-	uint64_t idle_fold_ns;	    /* fold a volume's log blocks when it was quiet that long; 0: 30 s */
-	uint64_t capacity_bytes;    /* use no more of the disk than this; 0: no bound of our own */
+	uint64_t trash_delay_ns; /* 0: 7 days */
+	uint64_t idle_fold_ns; /* fold a volume's log blocks when it was quiet that long; 0: 30 s */
+	uint64_t capacity_bytes; /* use no more of the disk than this; 0: no bound of our own */
 };
 
 /* Makes a store in an existing empty directory. Returns 0 or a negative code and one sentence that
@@ -57,7 +58,7 @@ int store_close(struct store *store);
 enum request_kind {
 	REQUEST_READ,
 	REQUEST_WRITE,
-	REQUEST_TRIM,	/* reads as zeros afterwards */
+	REQUEST_TRIM, /* reads as zeros afterwards */
 	REQUEST_ZERO,
 	REQUEST_FLUSH,
 	REQUEST_CACHE,	/* a hint: read it into the cache */
@@ -81,9 +82,9 @@ struct store_request {
 	enum request_kind kind;
 	unsigned flags;
 	uint64_t offset_bytes;
-	uint64_t length_bytes; /* READ, WRITE: at most 64 MiB */
-	void *data;	       /* READ: filled; WRITE: the payload. Aligned to 4 KiB is faster */
-	struct extent *extents;	   /* STATUS: the caller's array ... */
+	uint64_t length_bytes;	/* READ, WRITE: at most 64 MiB */
+	void *data;		/* READ: filled; WRITE: the payload. Aligned to 4 KiB is faster */
+	struct extent *extents; /* STATUS: the caller's array ... */
 	uint32_t extent_count_max; /* ... its room; may end before the range does */
 	uint32_t extent_count;	   /* ... how many were filled in, at least 1 on success */
 
@@ -112,8 +113,8 @@ bool store_view_read_only(const struct view *view);
 
 /* ---- administration ---- */
 
-/* A change in progress: the caller's, until op.done. op.res: 0 or a negative code, and then `sentence` says
- * what failed, why, what to do. */
+/* A change in progress: the caller's, until op.done. op.res: 0 or a negative code, and then
+ * `sentence` says what failed, why, what to do. */
 struct admin_op {
 	struct io_op op;
 	char sentence[SENTENCE_BYTES];
@@ -147,7 +148,8 @@ void store_volume_rename(struct store *store, struct admin_op *op, const char *n
 /* Keys: "level", "quota", "frame". -EINVAL for others. */
 void store_volume_set(struct store *store, struct admin_op *op, const char *name, const char *key,
 		      const char *value);
-/* Into the trash, with its snapshots. -EBUSY while attached, -VS_ERETAINED while a snapshot is held. */
+/* Into the trash, with its snapshots. -EBUSY while attached, -VS_ERETAINED while a snapshot is
+ * held. */
 void store_volume_delete(struct store *store, struct admin_op *op, const char *name);
 /* A new volume that starts as the snapshot; O(1) once that is sealed, and waits until then. */
 void store_volume_clone(struct store *store, struct admin_op *op, const char *snapshot,
@@ -156,11 +158,14 @@ void store_volume_clone(struct store *store, struct admin_op *op, const char *sn
 /* `count` names VOL@SNAP, all in one atomic step. Done when the commit is durable. */
 void store_snap_create(struct store *store, struct admin_op *op, const char *const *names,
 		       size_t count);
-void store_snap_delete(struct store *store, struct admin_op *op, const char *name); /* to the trash */
-/* The volume becomes the snapshot again (what it held is lost unless snapshotted). -EBUSY: attached. */
+void store_snap_delete(struct store *store, struct admin_op *op,
+		       const char *name); /* to the trash */
+/* The volume becomes the snapshot again (what it held is lost unless snapshotted). -EBUSY:
+ * attached. */
 void store_snap_restore(struct store *store, struct admin_op *op, const char *name);
 void store_snap_hold(struct store *store, struct admin_op *op, const char *name, const char *tag);
-void store_snap_release(struct store *store, struct admin_op *op, const char *name, const char *tag);
+void store_snap_release(struct store *store, struct admin_op *op, const char *name,
+			const char *tag);
 void store_snap_retain(struct store *store, struct admin_op *op, const char *name,
 		       uint64_t until_wall_ns);
 /* Done when its root is known (folded). */
@@ -181,11 +186,11 @@ struct volume_info {
 	uint32_t frame_bytes;
 	uint64_t epoch, vseq;
 	uint64_t created_wall_ns;
-	uint64_t log_bytes;   /* not folded yet */
+	uint64_t log_bytes;    /* not folded yet */
 	uint64_t mapped_bytes; /* chunks in its map, 64 KiB each */
 	uint32_t attachments;
 	uint32_t snapshot_count;
-	uint8_t root[ID_BYTES]; /* of the last fold */
+	uint8_t root[ID_BYTES];	     /* of the last fold */
 	char origin[SNAP_NAME_ROOM]; /* cloned from, or "" */
 	bool in_trash;
 	uint64_t deleted_wall_ns, purge_wall_ns;
@@ -227,23 +232,25 @@ struct store_counters {
 void store_info(const struct store *store, struct store_info *ret_info);
 void store_counters(const struct store *store, struct store_counters *ret_counters);
 /* Arrays for the caller to free; -ENOMEM. in_trash chooses those in the trash instead. */
-int store_volumes(const struct store *store, bool in_trash, struct volume_info **ret, size_t *ret_count);
+int store_volumes(const struct store *store, bool in_trash, struct volume_info **ret,
+		  size_t *ret_count);
 int store_snapshots(const struct store *store, bool in_trash, struct snapshot_info **ret,
 		    size_t *ret_count);
 
 /* ---- long work ---- */
 
-/* Frees segments that no root reaches. In steps; progress in [0, total]. cancel may be set any time. */
+/* Frees segments that no root reaches. In steps; progress in [0, total]. cancel may be set any
+ * time. */
 struct store_work {
 	struct io_op op; /* done: res 0, or a negative code; sentence then says more */
 	char sentence[SENTENCE_BYTES];
 	bool cancel;
-	uint64_t progress, total;   /* bytes or objects */
-	uint64_t freed_bytes;	    /* gc */
-	uint64_t chunks, damaged;   /* check, verify: records read and found bad */
-	uint64_t differing_bytes;   /* diff */
-	/* check, verify, diff: one line a finding: what is wrong and what it affects. The callback may
-	 * be NULL. */
+	uint64_t progress, total; /* bytes or objects */
+	uint64_t freed_bytes;	  /* gc */
+	uint64_t chunks, damaged; /* check, verify: records read and found bad */
+	uint64_t differing_bytes; /* diff */
+	/* check, verify, diff: one line a finding: what is wrong and what it affects. The callback
+	 * may be NULL. */
 	void (*report)(struct store_work *work, const char *line);
 	/* diff: a range that differs. May be NULL. */
 	void (*range)(struct store_work *work, uint64_t offset_bytes, uint64_t length_bytes);

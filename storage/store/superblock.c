@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The superblock: what a directory must hold to be a store. Two copies in one file, 64 KiB apart,
- * each with its own checksum and generation; the newer valid one counts. Written one copy at a time, with
- * a sync between, so that one is whole at every moment.
+ * each with its own checksum and generation; the newer valid one counts. Written one copy at a
+ * time, with a sync between, so that one is whole at every moment.
  */
 #include "storage/store/superblock.h"
 
@@ -82,7 +82,8 @@ int superblock_write(struct env_dir *dir, const struct superblock *sb)
 	uint8_t block[SUPERBLOCK_BYTES];
 	superblock_encode(sb, block);
 	for (unsigned copy = 0; copy < 2 && res >= 0; copy++) {
-		int64_t moved = env_file_write_wait(file, block, SUPERBLOCK_BYTES, copy * SB_COPY_OFFSET);
+		int64_t moved =
+			env_file_write_wait(file, block, SUPERBLOCK_BYTES, copy * SB_COPY_OFFSET);
 		res = moved < 0 ? (int)moved : env_file_sync_wait(file);
 	}
 	env_file_close(file);
@@ -95,9 +96,11 @@ int superblock_read(struct env_dir *dir, struct superblock *ret_sb, char *senten
 	int res = env_file_open(dir, "superblock", ENV_RDONLY, &file);
 	if (res < 0) {
 		snprintf(sentence, SENTENCE_BYTES,
-			 res == -ENOENT ? "There is no superblock in the store's directory: check that its disk is mounted; "
+			 res == -ENOENT ? "There is no superblock in the store's directory: check "
+					  "that its disk is mounted; "
 					  "a new store is made with --init only."
-					: "The superblock cannot be opened: check the rights of the store's directory.");
+					: "The superblock cannot be opened: check the rights of "
+					  "the store's directory.");
 		return res;
 	}
 	int worst = -VS_EFORMAT;
@@ -105,8 +108,11 @@ int superblock_read(struct env_dir *dir, struct superblock *ret_sb, char *senten
 	for (unsigned copy = 0; copy < 2; copy++) {
 		uint8_t block[SUPERBLOCK_BYTES];
 		struct superblock sb;
-		int64_t got = env_file_read_wait(file, block, SUPERBLOCK_BYTES, copy * SB_COPY_OFFSET);
-		res = got < 0 ? (int)got : got < SUPERBLOCK_BYTES ? -VS_EFORMAT : superblock_decode(block, &sb);
+		int64_t got =
+			env_file_read_wait(file, block, SUPERBLOCK_BYTES, copy * SB_COPY_OFFSET);
+		res = got < 0		       ? (int)got
+		      : got < SUPERBLOCK_BYTES ? -VS_EFORMAT
+					       : superblock_decode(block, &sb);
 		if (res == 0 && (!found || sb.generation > ret_sb->generation)) {
 			*ret_sb = sb;
 			found = true;
@@ -118,8 +124,10 @@ int superblock_read(struct env_dir *dir, struct superblock *ret_sb, char *senten
 	if (found)
 		return 0;
 	snprintf(sentence, SENTENCE_BYTES,
-		 worst == -VS_ENEWER ? "The store was written by a newer vstored: run that version or newer; nothing was changed."
-				     : "Both copies of the superblock are unreadable (%s): restore the file from a copy of the store.",
+		 worst == -VS_ENEWER ? "The store was written by a newer vstored: run that version "
+				       "or newer; nothing was changed."
+				     : "Both copies of the superblock are unreadable (%s): restore "
+				       "the file from a copy of the store.",
 		 vs_strerror(worst));
 	return worst;
 }

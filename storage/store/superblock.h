@@ -9,7 +9,6 @@
 
 #define SUPERBLOCK_BYTES 4096u
 
-
 struct superblock {
 	uint64_t feature_compatible;   /* unknown bits: ignored */
 	uint64_t feature_read_only;    /* unknown bits: the store may be read, not written */

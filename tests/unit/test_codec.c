@@ -27,17 +27,20 @@ static void every_frame_size_round_trips(void **state)
 	chunk_fill(chunk, 1);
 	codec_id_chunk(&key, chunk, &id);
 	for (unsigned s = 0; s < 4; s++) {
-		int64_t bytes = codec_encode(codec, 0, 1, sizes[s], chunk, CHUNK_BYTES, &id, stored, entries);
+		int64_t bytes = codec_encode(codec, 0, 1, sizes[s], chunk, CHUNK_BYTES, &id, stored,
+					     entries);
 		assert_true(bytes > 0 && bytes < CHUNK_BYTES);
 		const uint8_t *at = stored;
 		for (unsigned f = 0; f < CHUNK_BYTES / sizes[s]; f++) {
 			assert_int_equal(codec_decode(codec, 1, &entries[f], f, &id, at,
-						      back + (size_t)f * sizes[s], sizes[s]), 0);
+						      back + (size_t)f * sizes[s], sizes[s]),
+					 0);
 			at += entries[f].stored_bytes;
 		}
 		assert_memory_equal(chunk, back, CHUNK_BYTES);
 	}
-	assert_int_equal(codec_encode(codec, 0, 1, 16384, chunk, CHUNK_BYTES, &id, stored, entries) > 0, 1);
+	assert_int_equal(
+		codec_encode(codec, 0, 1, 16384, chunk, CHUNK_BYTES, &id, stored, entries) > 0, 1);
 	assert_int_equal(entries[0].codec, FRAME_ZSTD);
 	assert_int_equal(entries[2].codec, FRAME_RAW);
 	assert_int_equal(entries[3].codec, FRAME_ZERO);
@@ -52,13 +55,16 @@ static void a_flipped_bit_or_another_place_fails(void **state)
 	chunk_fill(chunk, 2);
 	codec_id_chunk(&key, chunk, &id);
 	codec_encode(codec, 0, 1, 16384, chunk, CHUNK_BYTES, &id, stored, entries);
-	assert_int_equal(codec_decode(codec, 0, &entries[0], 1, &id, stored, back, 16384), -VS_ECHECKSUM);
+	assert_int_equal(codec_decode(codec, 0, &entries[0], 1, &id, stored, back, 16384),
+			 -VS_ECHECKSUM);
 	other = id;
 	other.bytes[0] ^= 1;
-	assert_int_equal(codec_decode(codec, 0, &entries[0], 0, &other, stored, back, 16384), -VS_ECHECKSUM);
+	assert_int_equal(codec_decode(codec, 0, &entries[0], 0, &other, stored, back, 16384),
+			 -VS_ECHECKSUM);
 	for (unsigned bit = 0; bit < 8 * 64; bit += 7) {
 		stored[bit / 8] ^= (uint8_t)(1 << bit % 8);
-		assert_int_equal(codec_decode(codec, 0, &entries[0], 0, &id, stored, back, 16384), -VS_ECHECKSUM);
+		assert_int_equal(codec_decode(codec, 0, &entries[0], 0, &id, stored, back, 16384),
+				 -VS_ECHECKSUM);
 		stored[bit / 8] ^= (uint8_t)(1 << bit % 8);
 	}
 	/* A checksum that fits, over bytes that are no frame, is a format error and no crash. */

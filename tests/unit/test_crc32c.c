@@ -34,7 +34,8 @@ static void every_length_and_alignment_matches_the_bitwise_one(void **state)
 	static uint8_t buf[20000];
 	test_random_fill(&seed, buf, sizeof buf);
 	for (size_t bytes = 0; bytes < 9000; bytes += bytes < 64 ? 1 : 61)
-		assert_int_equal(crc32c(7, buf + bytes % 9, bytes), bitwise(7, buf + bytes % 9, bytes));
+		assert_int_equal(crc32c(7, buf + bytes % 9, bytes),
+				 bitwise(7, buf + bytes % 9, bytes));
 	assert_int_equal(crc32c(0, buf, 16384), bitwise(0, buf, 16384));
 }
 

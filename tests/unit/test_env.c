@@ -25,7 +25,9 @@ static int setup(void **state)
 	const char *sentence;
 	snprintf(world.path, sizeof world.path, "./test-env.XXXXXX");
 	assert_non_null(mkdtemp(world.path));
-	assert_int_equal(env_real_new(&(struct env_real_options){.worker_count = 2}, &world.env, &sentence), 0);
+	assert_int_equal(
+		env_real_new(&(struct env_real_options){.worker_count = 2}, &world.env, &sentence),
+		0);
 	assert_int_equal(env_dir_open(world.env, world.path, &world.dir), 0);
 	*state = &world;
 	return 0;
@@ -51,7 +53,8 @@ static void what_is_written_is_read(void **state)
 	struct env_file *file;
 	uint64_t seed = 1;
 	uint8_t *out = env_memory(world->env, 128 * KIB), *in = aligned_alloc(4096, 128 * KIB);
-	assert_int_equal(env_file_open(world->dir, "data", ENV_CREATE | ENV_EXCL | ENV_DIRECT, &file), 0);
+	assert_int_equal(
+		env_file_open(world->dir, "data", ENV_CREATE | ENV_EXCL | ENV_DIRECT, &file), 0);
 	assert_int_equal(env_file_allocate_wait(file, MIB), 0);
 	assert_true(env_file_bytes(file) == (int64_t)MIB);
 	test_random_fill(&seed, out, 128 * KIB);
@@ -59,7 +62,8 @@ static void what_is_written_is_read(void **state)
 	assert_int_equal(env_file_sync_wait(file), 0);
 	assert_true(env_file_read_wait(file, in, 128 * KIB, 64 * KIB) == 128 * KIB);
 	assert_memory_equal(out, in, 128 * KIB);
-	assert_true(env_file_read_wait(file, in, 128 * KIB, MIB - 64 * KIB) == 64 * KIB); /* the end */
+	assert_true(env_file_read_wait(file, in, 128 * KIB, MIB - 64 * KIB) ==
+		    64 * KIB); /* the end */
 	assert_int_equal(env_file_truncate_wait(file, 8192), 0);
 	assert_true(env_file_read_wait(file, in, 4096, 8192) == 0);
 	env_file_close(file);
@@ -126,9 +130,21 @@ static void jobs_run_and_answer_on_the_reactor(void **state)
 }
 
 static char fired[8];
-static void fire_a(struct env_timer *timer) { (void)timer; strcat(fired, "a"); }
-static void fire_b(struct env_timer *timer) { (void)timer; strcat(fired, "b"); }
-static void fire_c(struct env_timer *timer) { (void)timer; strcat(fired, "c"); }
+static void fire_a(struct env_timer *timer)
+{
+	(void)timer;
+	strcat(fired, "a");
+}
+static void fire_b(struct env_timer *timer)
+{
+	(void)timer;
+	strcat(fired, "b");
+}
+static void fire_c(struct env_timer *timer)
+{
+	(void)timer;
+	strcat(fired, "c");
+}
 
 static void timers_fire_in_order_of_time(void **state)
 {
@@ -231,11 +247,15 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(what_is_written_is_read, setup, teardown),
-		cmocka_unit_test_setup_teardown(a_locked_file_is_refused_to_others, setup, teardown),
-		cmocka_unit_test_setup_teardown(jobs_run_and_answer_on_the_reactor, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_locked_file_is_refused_to_others, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(jobs_run_and_answer_on_the_reactor, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(timers_fire_in_order_of_time, setup, teardown),
-		cmocka_unit_test_setup_teardown(a_post_of_another_thread_wakes_the_loop, setup, teardown),
-		cmocka_unit_test_setup_teardown(sockets_carry_more_than_their_buffers, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_post_of_another_thread_wakes_the_loop, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(sockets_carry_more_than_their_buffers, setup,
+						teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -30,7 +30,8 @@ static uint64_t layer_says(const struct layer *layer, uint64_t block_no)
 	if (!entry)
 		return NOTHING;
 	if (entry->mask & (1u << block))
-		return entry->log_block[block] == LOG_BLOCK_ZERO ? ZERO : OF_LOG(entry->log_block[block]);
+		return entry->log_block[block] == LOG_BLOCK_ZERO ? ZERO
+								 : OF_LOG(entry->log_block[block]);
 	if (entry->base == BASE_ID)
 		return OF_ID(id_word(&entry->id, 0));
 	return entry->base == BASE_ZERO ? ZERO : NOTHING;
@@ -110,7 +111,8 @@ static void sorted_entries_come_in_order(void **state)
 	struct layer *layer = layer_new(pool, 1, 0);
 	const struct dirty_chunk *sorted[500];
 	for (uint32_t i = 0; i < 500; i++)
-		assert_int_equal(layer_write(layer, (uint64_t)((i * 7919) % 500) * CHUNK_BLOCKS, 1, i), 0);
+		assert_int_equal(
+			layer_write(layer, (uint64_t)((i * 7919) % 500) * CHUNK_BLOCKS, 1, i), 0);
 	layer_sorted(layer, sorted);
 	for (uint32_t i = 0; i < 500; i++)
 		assert_true(sorted[i]->chunk_no == i);
@@ -158,7 +160,8 @@ static void foreign_bytes_are_refused(void **state)
 		uint64_t state2 = seed;
 		memcpy(changed, encoded, bytes);
 		for (unsigned i = 0; i < 1 + seed % 3; i++)
-			changed[test_random(&state2) % bytes] ^= (uint8_t)(1u << test_random(&state2) % 8);
+			changed[test_random(&state2) % bytes] ^=
+				(uint8_t)(1u << test_random(&state2) % 8);
 		c = cursor_reading(changed, bytes);
 		if (layer_decode(pool, &c, RING_BLOCKS, &copy) == 0)
 			layer_free(copy);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The write-ahead log on a real file: what is answered is replayed, in order; what is not whole is not. */
+/* The write-ahead log on a real file: what is answered is replayed, in order; what is not whole is
+ * not. */
 #include "tests/unit/unit.h"
 
 #include "proto/err.h"
@@ -88,7 +89,8 @@ static int setup(void **state)
 	f->owner = (struct log_owner){.apply = apply, .failed = failed, .committed = committed};
 	snprintf(f->path, sizeof f->path, "./test-log.XXXXXX");
 	assert_non_null(mkdtemp(f->path));
-	assert_int_equal(env_real_new(&(struct env_real_options){.worker_count = 1}, &f->env, &sentence), 0);
+	assert_int_equal(
+		env_real_new(&(struct env_real_options){.worker_count = 1}, &f->env, &sentence), 0);
 	assert_int_equal(env_dir_open(f->env, f->path, &f->dir), 0);
 	assert_int_equal(env_file_open(f->dir, "log", ENV_CREATE | ENV_DIRECT, &f->file), 0);
 	assert_int_equal(env_file_allocate_wait(f->file, LOG_BYTES_MIN), 0);
@@ -127,12 +129,17 @@ static uint8_t payload[COMMIT_PAYLOAD_BLOCKS * BLOCK_BYTES];
 
 static void append_start(struct fixture *f, struct append *append, uint64_t number, uint32_t blocks)
 {
-	*append = (struct append){.entry.done = append_done, .fixture = f,
-				  .record = {.op = 1, .bytes = sizeof(struct record), .blocks = blocks, .number = number}};
+	*append = (struct append){.entry.done = append_done,
+				  .fixture = f,
+				  .record = {.op = 1,
+					     .bytes = sizeof(struct record),
+					     .blocks = blocks,
+					     .number = number}};
 	for (uint32_t i = 0; i < blocks; i++)
 		memcpy(payload + (size_t)i * BLOCK_BYTES, &number, 8);
 	assert_true(log_room(f->log, sizeof(struct record), blocks, false));
-	log_append(f->log, &append->entry, &append->record, sizeof(struct record), payload, blocks, false);
+	log_append(f->log, &append->entry, &append->record, sizeof(struct record), payload, blocks,
+		   false);
 	assert_false(append->ended); /* never inside the call */
 }
 
@@ -156,9 +163,11 @@ static int64_t flush_wait(struct fixture *f)
 static void flip_byte(struct fixture *f, uint64_t block, unsigned at)
 {
 	uint8_t *buf = aligned_alloc(4096, BLOCK_BYTES);
-	assert_int_equal(env_file_read_wait(f->file, buf, BLOCK_BYTES, block * BLOCK_BYTES), BLOCK_BYTES);
+	assert_int_equal(env_file_read_wait(f->file, buf, BLOCK_BYTES, block * BLOCK_BYTES),
+			 BLOCK_BYTES);
 	buf[at] ^= 0x10;
-	assert_int_equal(env_file_write_wait(f->file, buf, BLOCK_BYTES, block * BLOCK_BYTES), BLOCK_BYTES);
+	assert_int_equal(env_file_write_wait(f->file, buf, BLOCK_BYTES, block * BLOCK_BYTES),
+			 BLOCK_BYTES);
 	free(buf);
 }
 
@@ -211,7 +220,8 @@ static void payload_lies_where_the_entry_says(void **state)
 		env_step(f->env, true);
 	for (uint64_t i = 0; i < 3; i++) {
 		uint64_t number, block = appends[i].entry.log_block + 1;
-		assert_int_equal(env_file_read_wait(f->file, buf, BLOCK_BYTES, block * BLOCK_BYTES), BLOCK_BYTES);
+		assert_int_equal(env_file_read_wait(f->file, buf, BLOCK_BYTES, block * BLOCK_BYTES),
+				 BLOCK_BYTES);
 		memcpy(&number, buf, 8);
 		assert_true(number == 1000 + i);
 	}

@@ -8,8 +8,8 @@
 
 #define ENTRIES 900u
 
-static struct dir_entry entry_number(uint64_t number, struct frame_entry frames[FRAMES_PER_CHUNK_MAX],
-				     uint32_t *ret_stored)
+static struct dir_entry
+entry_number(uint64_t number, struct frame_entry frames[FRAMES_PER_CHUNK_MAX], uint32_t *ret_stored)
 {
 	struct dir_entry entry = {.type = number % 5 ? RECORD_CHUNK : RECORD_NODE};
 	static const uint8_t counts[] = {1, 4, 8, 16};
@@ -19,8 +19,10 @@ static struct dir_entry entry_number(uint64_t number, struct frame_entry frames[
 	entry.raw_bytes = entry.type == RECORD_NODE ? NODE_BYTES : CHUNK_BYTES;
 	*ret_stored = 0;
 	for (unsigned i = 0; i < entry.frame_count; i++) {
-		frames[i] = (struct frame_entry){.stored_bytes = (uint32_t)(test_random(&seed) % 4000),
-						 .crc = (uint32_t)test_random(&seed), .codec = FRAME_ZSTD};
+		frames[i] =
+			(struct frame_entry){.stored_bytes = (uint32_t)(test_random(&seed) % 4000),
+					     .crc = (uint32_t)test_random(&seed),
+					     .codec = FRAME_ZSTD};
 		*ret_stored += frames[i].stored_bytes;
 	}
 	return entry;
@@ -49,7 +51,8 @@ static void a_header_round_trips_and_every_bit_counts(void **state)
 			assert_true(record_decode_header(bytes, cut, &got, back, &got_stored) < 0);
 		for (uint32_t bit = 0; bit < length * 8; bit++) {
 			bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
-			assert_true(record_decode_header(bytes, length, &got, back, &got_stored) < 0);
+			assert_true(record_decode_header(bytes, length, &got, back, &got_stored) <
+				    0);
 			bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
 		}
 	}
@@ -64,7 +67,9 @@ static struct directory *directory_make(void)
 		uint32_t stored;
 		struct dir_entry entry = entry_number(number, frames, &stored);
 		entry.offset64 = offset64;
-		offset64 += (uint32_t)round_up(record_header_bytes(entry.frame_count) + stored, RECORD_ALIGN) / RECORD_ALIGN;
+		offset64 += (uint32_t)round_up(record_header_bytes(entry.frame_count) + stored,
+					       RECORD_ALIGN) /
+			    RECORD_ALIGN;
 		assert_int_equal(directory_add(directory, &entry, frames), 0);
 	}
 	return directory;
@@ -82,7 +87,8 @@ static void a_directory_survives_its_footer(void **state)
 	const uint8_t *last = footer + bytes - BLOCK_BYTES;
 	assert_int_equal(trailer_decode(last, 42, offset + bytes, &trailer), 0);
 	assert_int_equal(trailer_decode(last, 43, offset + bytes, &trailer), -VS_EFORMAT);
-	assert_int_equal(trailer_decode(last, 42, offset + bytes + BLOCK_BYTES, &trailer), -VS_EFORMAT);
+	assert_int_equal(trailer_decode(last, 42, offset + bytes + BLOCK_BYTES, &trailer),
+			 -VS_EFORMAT);
 	assert_int_equal(directory_decode(&trailer, footer, &back), 0);
 	assert_int_equal(back->entry_count, ENTRIES);
 	for (uint32_t i = 0; i < ENTRIES; i++) {
@@ -121,7 +127,8 @@ static void a_segment_header_names_store_and_segment(void **state)
 static void a_superblock_round_trips_and_a_newer_one_is_refused(void **state)
 {
 	(void)state;
-	struct superblock sb = {.log_bytes = 64 * MIB, .generation = 3, .uuid = {1}, .secret = {2}}, back;
+	struct superblock sb = {.log_bytes = 64 * MIB, .generation = 3, .uuid = {1}, .secret = {2}},
+			  back;
 	uint8_t bytes[SUPERBLOCK_BYTES];
 	superblock_encode(&sb, bytes);
 	assert_int_equal(superblock_decode(bytes, &back), 0);

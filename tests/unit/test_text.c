@@ -82,9 +82,14 @@ static void times_are_utc(void **state)
 	assert_int_equal(text_time_parse("2036-01-31", &v), 0);
 	text_time(v, text);
 	assert_string_equal(text, "2036-01-31T00:00:00Z");
-	static const char *const bad[] = {"",		"2026",		  "2026-02-31",
-					  "2026-13-01", "2026-11-24T07:41", "2026-11-24T07:41:11",
-					  "1960-01-01", "2026-11-24T07:41:11+7"};
+	static const char *const bad[] = {"",
+					  "2026",
+					  "2026-02-31",
+					  "2026-13-01",
+					  "2026-11-24T07:41",
+					  "2026-11-24T07:41:11",
+					  "1960-01-01",
+					  "2026-11-24T07:41:11+7"};
 	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
 		assert_int_equal(text_time_parse(bad[i], &v), -EINVAL);
 }
@@ -100,9 +105,12 @@ static void sizes_for_people(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(sizes_are_powers_of_1024), cmocka_unit_test(durations_need_a_unit),
-		cmocka_unit_test(names_are_checked),	    cmocka_unit_test(uuids_go_both_ways),
-		cmocka_unit_test(times_are_utc),	    cmocka_unit_test(sizes_for_people),
+		cmocka_unit_test(sizes_are_powers_of_1024),
+		cmocka_unit_test(durations_need_a_unit),
+		cmocka_unit_test(names_are_checked),
+		cmocka_unit_test(uuids_go_both_ways),
+		cmocka_unit_test(times_are_utc),
+		cmocka_unit_test(sizes_for_people),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
