@@ -130,20 +130,29 @@ static void jobs_run_and_answer_on_the_reactor(void **state)
 }
 
 static char fired[8];
+
+static void fired_add(char letter)
+{
+	size_t count = strlen(fired);
+	assert_true(count + 1 < sizeof fired);
+	fired[count] = letter;
+	fired[count + 1] = 0;
+}
+
 static void fire_a(struct env_timer *timer)
 {
 	(void)timer;
-	strcat(fired, "a");
+	fired_add('a');
 }
 static void fire_b(struct env_timer *timer)
 {
 	(void)timer;
-	strcat(fired, "b");
+	fired_add('b');
 }
 static void fire_c(struct env_timer *timer)
 {
 	(void)timer;
-	strcat(fired, "c");
+	fired_add('c');
 }
 
 static void timers_fire_in_order_of_time(void **state)
