@@ -10,19 +10,18 @@
 
 static void env_wait_done(struct io_op *op)
 {
-	op->link = op; /* the loop is through with the field: it marks the end here */
+	op->done = NULL; /* marks the end: no other thread touches this field */
 }
 
 void env_wait_prepare(struct io_op *op)
 {
 	op->done = env_wait_done;
-	op->link = NULL;
 }
 
 int64_t env_wait(struct env *env, struct io_op *op)
 {
 	unsigned idle = 0;
-	while (op->link != op) {
+	while (op->done) {
 		idle = env_step(env, true) ? 0 : idle + 1;
 		assert(idle < IDLE_PASSES_MAX); /* nothing under way will ever end it */
 	}

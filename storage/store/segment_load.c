@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Finding a segment's records again, straight-line, at start: from the directory of a sealed one,
+ * or record by record in one that was open at a crash. A record counts only when its header and all
+ * frames are whole; after the first that is not, only the next block may start another (a forced
+ * write pads to it), else it is the end.
+ */
+#include "storage/store/segment.h"
+
+#include "proto/crc32c.h"
+#include "proto/err.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+/* Reads all of [offset, offset + bytes) into new memory; both multiples of the block. */
+static int read_whole(struct env *env, struct env_file *file, uint64_t offset, uint64_t bytes,
+		      uint8_t **ret)
+{
+	uint8_t *buf = env_memory(env, bytes);
+	if (!buf)
+		return -ENOMEM;
+	int64_t got = env_file_read_wait(file, buf, (uint32_t)bytes, offset);
+	if (got == (int64_t)bytes) {
+		*ret = buf;
+		return 0;
+	}
+	env_memory_free(env, buf, bytes);
+	return got < 0 ? (int)got : -VS_EFORMAT;
+}
+
+static int header_check(struct env *env, struct env_file *file, const struct segment_name *name)
+{
+	uint8_t *header;
+	int res = read_whole(env, file, 0, SEGMENT_HEADER_BYTES, &header);
+	if (res < 0)
+		return res;
+	res = segment_header_decode(name->uuid, name->id, name->slot, header);
+	env_memory_free(env, header, SEGMENT_HEADER_BYTES);
+	return res;
+}
+
+int segment_load(struct env *env, struct env_file *file, const struct segment_name *name,
+		 struct directory **ret_directory)
+{
+	int64_t bytes = env_file_bytes(file);
+	struct trailer trailer;
+	uint8_t *buf;
+	if (bytes < 0)
+		return (int)bytes;
+	if (bytes < SEGMENT_HEADER_BYTES + BLOCK_BYTES || bytes % BLOCK_BYTES)
+		return -VS_EFORMAT;
+	int res = header_check(env, file, name);
+	if (res < 0 ||
+	    (res = read_whole(env, file, (uint64_t)bytes - BLOCK_BYTES, BLOCK_BYTES, &buf)) < 0)
+		return res;
+	res = trailer_decode(buf, name->id, (uint64_t)bytes, &trailer);
+	env_memory_free(env, buf, BLOCK_BYTES);
+	if (res < 0)
+		return res;
+	uint64_t room = round_up(trailer.bytes, BLOCK_BYTES);
+	if (room == 0) { /* sealed without a record */
+		*ret_directory = calloc(1, sizeof(struct directory));
+		return *ret_directory ? 0 : -ENOMEM;
+	}
+	res = read_whole(env, file, trailer.offset, room, &buf);
+	if (res < 0)
+		return res;
+	res = directory_decode(&trailer, buf, ret_directory);
+	env_memory_free(env, buf, room);
+	return res;
+}
+
+static bool frames_whole(const struct dir_entry *entry, const struct frame_entry *frames,
+			 const uint8_t *stored)
+{
+	for (unsigned i = 0; i < entry->frame_count; i++) {
+		if (crc32c(codec_crc_seed(&entry->id, i), stored, frames[i].stored_bytes) !=
+		    frames[i].crc)
+			return false;
+		stored += frames[i].stored_bytes;
+	}
+	return true;
+}
+
+/* The records in `bytes` of a segment, all in memory. Returns where the last one ends. */
+static int64_t scan_bytes(const uint8_t *buf, uint64_t bytes, struct directory *directory)
+{
+	uint64_t at = SEGMENT_HEADER_BYTES, end = at;
+	while (at + RECORD_HEADER_BYTES <= bytes) {
+		struct dir_entry entry;
+		struct frame_entry frames[FRAMES_PER_CHUNK_MAX];
+		uint32_t stored, header = 0;
+		bool whole =
+			record_decode_header(buf + at, bytes - at, &entry, frames, &stored) == 0;
+		if (whole) {
+			header = record_header_bytes(entry.frame_count);
+			whole = at + header + stored <= bytes &&
+				frames_whole(&entry, frames, buf + at + header);
+		}
+		if (!whole && at % BLOCK_BYTES == 0)
+			break;
+		if (!whole) {
+			at = round_up(at, BLOCK_BYTES);
+			continue;
+		}
+		entry.offset64 = (uint32_t)(at / RECORD_ALIGN);
+		int res = directory_add(directory, &entry, frames);
+		if (res < 0)
+			return res;
+		at += round_up(header + stored, RECORD_ALIGN);
+		end = at;
+	}
+	return (int64_t)round_up(end, BLOCK_BYTES);
+}
+
+int segment_scan(struct env *env, struct env_file *file, const struct segment_name *name,
+		 struct directory **ret_directory, uint64_t *ret_end)
+{
+	int64_t bytes = env_file_bytes(file);
+	uint8_t *buf;
+	if (bytes < 0)
+		return (int)bytes;
+	bytes = (int64_t)min_u64(round_down((uint64_t)bytes, BLOCK_BYTES), SEGMENT_BYTES);
+	int res = header_check(env, file, name);
+	if (res < 0 || (res = read_whole(env, file, 0, (uint64_t)bytes, &buf)) < 0)
+		return res;
+	struct directory *directory = calloc(1, sizeof(*directory));
+	int64_t end = directory ? scan_bytes(buf, (uint64_t)bytes, directory) : -ENOMEM;
+	env_memory_free(env, buf, (uint64_t)bytes);
+	if (end < 0) {
+		directory_free(directory);
+		return (int)end;
+	}
+	*ret_directory = directory;
+	*ret_end = (uint64_t)end;
+	return 0;
+}
+
+int segment_seal_scanned(struct env *env, struct env_file *file, const struct segment_name *name,
+			 const struct directory *directory, uint64_t end)
+{
+	size_t bytes = footer_bytes(directory);
+	uint8_t *footer = env_memory(env, bytes);
+	if (!footer)
+		return -ENOMEM;
+	footer_encode(directory, name->id, end, footer);
+	int res = env_file_sync_wait(
+		file); /* what was found must stay: it may be only in the page cache */
+	int64_t moved = res < 0 ? res : env_file_write_wait(file, footer, (uint32_t)bytes, end);
+	env_memory_free(env, footer, bytes);
+	if (moved < 0)
+		return (int)moved;
+	res = env_file_truncate_wait(file, end + bytes);
+	return res < 0 ? res : env_file_sync_wait(file);
+}
