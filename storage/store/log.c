@@ -39,6 +39,8 @@ struct commit {
 	uint8_t *memory; /* room for the largest header, then the payload */
 	uint32_t record_bytes, record_count, payload_blocks, header_blocks;
 	struct log_entry *head, **tail;
+	struct log_flush_op
+		*flushes; /* that wait for this commit; its number is known at its end */
 	bool dsync;
 	uint64_t pos, seq; /* once it is written */
 	uint32_t crc[COMMIT_PAYLOAD_BLOCKS];
@@ -204,6 +206,18 @@ static void commit_end(struct log *log, struct commit *commit, int res)
 
 static void flush_check(struct log *log);
 
+/* The commit has its number now, or never will: its flushes join those that wait for durability. */
+static void commit_flushes(struct log *log, struct commit *commit)
+{
+	while (commit->flushes) {
+		struct log_flush_op *flush = commit->flushes;
+		commit->flushes = flush->next;
+		flush->seq = commit->seq;
+		flush->next = log->flushes;
+		log->flushes = flush;
+	}
+}
+
 /* From here on nothing is written; what is staged, now or later, ends with an error. */
 static void log_fail(struct log *log, int res, const char *what)
 {
@@ -211,8 +225,10 @@ static void log_fail(struct log *log, int res, const char *what)
 	bool first = !log->failed;
 	log->failed = true;
 	log->flying = NULL;
-	if (commit)
+	if (commit) {
+		commit_flushes(log, commit);
 		commit_end(log, commit, res);
+	}
 	log_kick(log);
 	flush_check(log);
 	if (first)
@@ -283,8 +299,11 @@ static void log_kick_done(struct io_op *op)
 {
 	struct log *log = (struct log *)((char *)op - offsetof(struct log, kick_op));
 	log->kicked = false;
-	if (log->failed)
+	if (log->failed) {
+		commit_flushes(log, log->staging);
 		commit_end(log, log->staging, -VS_EFAILSTOP);
+		flush_check(log);
+	}
 	if (log->writing || !log->staging->record_count)
 		return;
 	log->flying = log->staging;
@@ -320,6 +339,7 @@ static void log_write_done(struct io_op *op)
 	if (log->dsync_score > 0)
 		log->dsync_score--;
 	log->flying = NULL;
+	commit_flushes(log, c);
 	commit_end(log, c, 0);
 	flush_check(log);
 	if (log->staging->record_count)
@@ -395,13 +415,14 @@ static void flush_check(struct log *log)
 
 void log_flush(struct log *log, struct log_flush_op *flush)
 {
-	/* The number that the last commit with something appended by now has or will have. */
-	flush->seq = log->done_seq + log->writing_pad + (log->flying != NULL) +
-		     (log->staging->record_count > 0);
+	/* A commit that is not written yet has no sure number: a pad may come before it. */
+	struct commit *last = log->staging->record_count ? log->staging : log->flying;
+	struct log_flush_op **list = last ? &last->flushes : &log->flushes;
+	flush->seq = log->done_seq;
 	if (log->dsync_score > 0)
 		log->dsync_score = (int)min_u64((uint64_t)log->dsync_score + 2, DSYNC_SCORE_MAX);
-	flush->next = log->flushes;
-	log->flushes = flush;
+	flush->next = *list;
+	*list = flush;
 	flush_check(log);
 }
 

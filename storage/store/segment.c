@@ -90,6 +90,13 @@ void segment_writer_free(struct segment_writer *writer)
 	if (!writer)
 		return;
 	assert(segment_writer_idle(writer));
+	segment_writer_abandon(writer);
+}
+
+void segment_writer_abandon(struct segment_writer *writer)
+{
+	if (writer->footer)
+		env_memory_free(writer->env, writer->footer, writer->footer_bytes);
 	for (unsigned i = 0; i < 2; i++)
 		if (writer->buffers[i])
 			env_memory_free(writer->env, writer->buffers[i], BUFFER_BYTES);

@@ -37,6 +37,9 @@ int segment_writer_new(struct env *env, struct env_file *file, const struct segm
 /* Nothing may be under way (segment_writer_idle). */
 void segment_writer_free(struct segment_writer *writer);
 bool segment_writer_idle(const struct segment_writer *writer);
+/* Frees it although operations were under way that will never end: the env has crashed
+ * (simulation). */
+void segment_writer_abandon(struct segment_writer *writer);
 
 /* 0: there is room. -EAGAIN: the buffers are being written, room_again follows. -ENOSPC: the
  * segment is full, seal it. Another code: it has failed, for good. */

@@ -1,0 +1,618 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The simulated disk keeps, for each file, what is durable, what a reader sees, and the list of
+ * writes between the two. A sync makes durable what was done when it was started; ENV_DSYNC only
+ * its own write. Everything under way is an event with a due time; a step runs the earliest one.
+ */
+#include "tests/sim/simenv.h"
+
+#include "proto/units.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SECTOR_BYTES 512u
+#define FILES_MAX 64u
+#define FILE_BYTES_MAX (80 * MIB)
+#define DISK_BYTES (UINT64_C(1) << 40)
+
+struct unsynced {
+	struct unsynced *next;
+	uint64_t offset, number;
+	uint32_t bytes;
+	uint8_t data[];
+};
+
+struct sim_file {
+	char name[64];
+	bool used, entry_durable;
+	uint8_t *now, *durable; /* room for FILE_BYTES_MAX, touched as used */
+	uint64_t bytes, durable_bytes;
+	struct unsynced *writes;
+};
+
+enum event_kind { EVENT_READ, EVENT_WRITE, EVENT_SYNC, EVENT_DIR_SYNC, EVENT_JOB, EVENT_COMPLETE };
+
+struct event {
+	enum event_kind kind;
+	uint64_t due_ns, number; /* number: in order of starting */
+	struct io_op *op;
+	struct sim_file *file;
+	void *buf;
+	uint64_t offset, writes_done;
+	uint32_t bytes;
+	unsigned flags;
+	int64_t res;
+};
+
+struct env_dir {
+	struct env *env;
+};
+struct env_file {
+	struct env *env;
+	struct sim_file *file;
+};
+
+struct sim {
+	struct env env;
+	uint64_t random, now_ns, next_number, writes_done, trace;
+	struct sim_file files[FILES_MAX];
+	struct event *events;
+	size_t event_count, event_room;
+	struct env_timer *timers[64];
+	unsigned timer_count;
+	struct sim_faults faults;
+	struct sim_counts counts;
+	struct env_file handles[FILES_MAX * 4];
+	unsigned handle_count;
+	struct env_dir dir;
+};
+
+static struct sim *sim_of(struct env *env)
+{
+	return (struct sim *)env;
+}
+
+/* splitmix64 (Steele, Lea, Flood 2014) */
+uint64_t sim_random(struct sim *sim, uint64_t below)
+{
+	uint64_t z = (sim->random += 0x9e3779b97f4a7c15u);
+	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+	z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+	return (z ^ (z >> 31)) % below;
+}
+
+static bool sim_chance(struct sim *sim, unsigned of_10000)
+{
+	return of_10000 && sim_random(sim, 10000) < of_10000;
+}
+
+static void sim_note(struct sim *sim, uint64_t value)
+{
+	sim->trace = (sim->trace ^ value) * 0x100000001b3u; /* FNV-1a by words */
+}
+
+static struct event *event_add(struct sim *sim, enum event_kind kind, struct io_op *op,
+			       uint64_t delay_ns)
+{
+	if (sim->event_count == sim->event_room) {
+		sim->event_room = sim->event_room ? sim->event_room * 2 : 64;
+		sim->events = reallocarray(sim->events, sim->event_room, sizeof(struct event));
+		assert(sim->events);
+	}
+	struct event *event = &sim->events[sim->event_count++];
+	*event = (struct event){.kind = kind,
+				.op = op,
+				.due_ns = sim->now_ns + delay_ns,
+				.number = sim->next_number++};
+	return event;
+}
+
+static uint64_t io_delay(struct sim *sim)
+{
+	return 1000 + sim_random(sim, sim_random(sim, 8) ? 100000 : 2000000);
+}
+
+/* ---- clock, memory, jobs ---- */
+
+static uint64_t sim_now_ns(struct env *env)
+{
+	return sim_of(env)->now_ns;
+}
+static uint64_t sim_wall_ns(struct env *env)
+{
+	return UINT64_C(1700000000000000000) + sim_of(env)->now_ns;
+}
+
+static void sim_random_bytes(struct env *env, void *ret, size_t bytes)
+{
+	for (uint8_t *at = ret; bytes; at++, bytes--)
+		*at = (uint8_t)sim_random(sim_of(env), 256);
+}
+
+static void sim_timer_stop(struct env *env, struct env_timer *timer)
+{
+	struct sim *sim = sim_of(env);
+	for (unsigned i = 0; i < sim->timer_count; i++)
+		if (sim->timers[i] == timer)
+			sim->timers[i] = sim->timers[--sim->timer_count];
+	timer->heap_index = 0;
+}
+
+static void sim_timer_start(struct env *env, struct env_timer *timer, uint64_t delay_ns)
+{
+	struct sim *sim = sim_of(env);
+	sim_timer_stop(env, timer);
+	assert(sim->timer_count < 64);
+	timer->at_ns = sim->now_ns + delay_ns;
+	timer->heap_index = 1;
+	sim->timers[sim->timer_count++] = timer;
+}
+
+static void *sim_memory(struct env *env, size_t bytes)
+{
+	(void)env;
+	void *at = aligned_alloc(BLOCK_BYTES, round_up(bytes, BLOCK_BYTES));
+	if (at)
+		memset(at, 0, round_up(bytes, BLOCK_BYTES));
+	return at;
+}
+
+static void sim_memory_free(struct env *env, void *at, size_t bytes)
+{
+	(void)env;
+	(void)bytes;
+	free(at);
+}
+
+static void sim_job(struct env *env, struct env_job *job)
+{
+	event_add(sim_of(env), EVENT_JOB, &job->op, sim_random(sim_of(env), 200000));
+}
+
+static unsigned sim_worker_count(struct env *env)
+{
+	(void)env;
+	return 1;
+}
+
+static void sim_complete(struct env *env, struct io_op *op, int64_t res)
+{
+	event_add(sim_of(env), EVENT_COMPLETE, op, 0)->res = res;
+}
+
+/* ---- files ---- */
+
+static int sim_dir_open(struct env *env, const char *path, struct env_dir **ret_dir)
+{
+	(void)path;
+	*ret_dir = &sim_of(env)->dir;
+	return 0;
+}
+static void sim_dir_close(struct env_dir *dir)
+{
+	(void)dir;
+}
+
+static struct sim_file *file_find(struct sim *sim, const char *name)
+{
+	for (unsigned i = 0; i < FILES_MAX; i++)
+		if (sim->files[i].used && strcmp(sim->files[i].name, name) == 0)
+			return &sim->files[i];
+	return NULL;
+}
+
+static int sim_dir_list(struct env_dir *dir, struct env_dir_entry **ret_entries, size_t *ret_count)
+{
+	struct sim *sim = sim_of(dir->env);
+	struct env_dir_entry *entries = calloc(FILES_MAX, sizeof(*entries));
+	size_t count = 0;
+	for (unsigned i = 0; i < FILES_MAX; i++)
+		if (sim->files[i].used)
+			memcpy(entries[count++].name, sim->files[i].name, 64);
+	*ret_entries = entries;
+	*ret_count = count;
+	return 0;
+}
+
+static int sim_dir_make(struct env_dir *dir, const char *name)
+{
+	(void)dir;
+	(void)name;
+	return 0;
+}
+
+static int sim_dir_space(struct env_dir *dir, uint64_t *ret_free_bytes, uint64_t *ret_total_bytes)
+{
+	(void)dir;
+	*ret_free_bytes = *ret_total_bytes = DISK_BYTES;
+	return 0;
+}
+
+static int sim_dir_kind(struct env_dir *dir, char *ret_name, size_t name_bytes)
+{
+	(void)dir;
+	snprintf(ret_name, name_bytes, "ext4");
+	return 0;
+}
+
+static int sim_file_open(struct env_dir *dir, const char *name, unsigned flags,
+			 struct env_file **ret_file)
+{
+	struct sim *sim = sim_of(dir->env);
+	struct sim_file *file = file_find(sim, name);
+	if (file && (flags & ENV_EXCL))
+		return -EEXIST;
+	if (!file && !(flags & ENV_CREATE))
+		return -ENOENT;
+	for (unsigned i = 0; !file && i < FILES_MAX; i++) {
+		if (sim->files[i].used)
+			continue;
+		file = &sim->files[i];
+		*file = (struct sim_file){.used = true,
+					  .now = calloc(1, FILE_BYTES_MAX),
+					  .durable = calloc(1, FILE_BYTES_MAX)};
+		snprintf(file->name, sizeof file->name, "%s", name);
+	}
+	assert(file && sim->handle_count < FILES_MAX * 4);
+	struct env_file *handle = &sim->handles[sim->handle_count++];
+	*handle = (struct env_file){.env = dir->env, .file = file};
+	*ret_file = handle;
+	return 0;
+}
+
+static void sim_file_close(struct env_file *file)
+{
+	(void)file;
+}
+static int64_t sim_file_bytes(struct env_file *file)
+{
+	return (int64_t)file->file->bytes;
+}
+static unsigned sim_file_align(struct env_file *file)
+{
+	(void)file;
+	return SECTOR_BYTES;
+}
+
+static struct event *file_event(struct env_file *file, enum event_kind kind, struct io_op *op,
+				void *buf, uint32_t bytes, uint64_t offset)
+{
+	struct sim *sim = sim_of(file->env);
+	struct event *event = event_add(sim, kind, op, io_delay(sim));
+	event->file = file->file;
+	event->buf = buf;
+	event->bytes = bytes;
+	event->offset = offset;
+	event->writes_done = sim->writes_done;
+	return event;
+}
+
+static void sim_file_read(struct env_file *file, struct io_op *op, void *buf, uint32_t bytes,
+			  uint64_t offset)
+{
+	file_event(file, EVENT_READ, op, buf, bytes, offset);
+}
+
+static void sim_file_write(struct env_file *file, struct io_op *op, const void *buf, uint32_t bytes,
+			   uint64_t offset, unsigned flags)
+{
+	assert(offset + bytes <= FILE_BYTES_MAX && bytes % SECTOR_BYTES == 0 &&
+	       offset % SECTOR_BYTES == 0);
+	file_event(file, EVENT_WRITE, op, (void *)(uintptr_t)buf, bytes, offset)->flags = flags;
+}
+
+static void sim_file_sync(struct env_file *file, struct io_op *op)
+{
+	file_event(file, EVENT_SYNC, op, NULL, 0, 0);
+}
+
+static void sim_file_allocate(struct env_file *file, struct io_op *op, uint64_t bytes)
+{
+	file->file->bytes = max_u64(file->file->bytes, bytes);
+	sim_complete(file->env, op, 0);
+}
+
+static void sim_file_truncate(struct env_file *file, struct io_op *op, uint64_t bytes)
+{
+	if (bytes < file->file->bytes)
+		memset(file->file->now + bytes, 0, file->file->bytes - bytes);
+	file->file->bytes = bytes;
+	sim_complete(file->env, op, 0);
+}
+
+static void sim_dir_sync(struct env_dir *dir, struct io_op *op)
+{
+	event_add(sim_of(dir->env), EVENT_DIR_SYNC, op, io_delay(sim_of(dir->env)));
+}
+
+static void writes_drop(struct sim_file *file)
+{
+	while (file->writes) {
+		struct unsynced *next = file->writes->next;
+		free(file->writes);
+		file->writes = next;
+	}
+}
+
+static void file_gone(struct sim_file *file)
+{
+	writes_drop(file);
+	free(file->now);
+	free(file->durable);
+	*file = (struct sim_file){0};
+}
+
+static void sim_file_remove(struct env_dir *dir, struct io_op *op, const char *name)
+{
+	struct sim_file *file = file_find(sim_of(dir->env), name);
+	if (file)
+		file_gone(file);
+	sim_complete(dir->env, op, file ? 0 : -ENOENT);
+}
+
+static void sim_file_rename(struct env_dir *dir, struct io_op *op, const char *from, const char *to)
+{
+	struct sim_file *file = file_find(sim_of(dir->env), from);
+	if (file)
+		snprintf(file->name, sizeof file->name, "%s", to);
+	sim_complete(dir->env, op, file ? 0 : -ENOENT);
+}
+
+/* ---- what an event does when it is due ---- */
+
+static int64_t event_read(struct sim *sim, const struct event *event)
+{
+	if (sim_chance(sim, sim->faults.read_error)) {
+		sim->counts.read_errors++;
+		return -EIO;
+	}
+	uint64_t end = min_u64(event->offset + event->bytes, event->file->bytes);
+	uint64_t bytes = end > event->offset ? end - event->offset : 0;
+	memcpy(event->buf, event->file->now + event->offset, bytes);
+	return (int64_t)bytes;
+}
+
+static void file_write(struct sim *sim, const struct event *event)
+{
+	struct sim_file *file = event->file;
+	memcpy(file->now + event->offset, event->buf, event->bytes);
+	file->bytes = max_u64(file->bytes, event->offset + event->bytes);
+	sim->writes_done++;
+	if (event->flags & ENV_DSYNC) {
+		memcpy(file->durable + event->offset, event->buf, event->bytes);
+		file->durable_bytes = max_u64(file->durable_bytes, event->offset + event->bytes);
+		return;
+	}
+	struct unsynced *write = malloc(sizeof(*write) + event->bytes);
+	*write = (struct unsynced){
+		.offset = event->offset, .number = sim->writes_done, .bytes = event->bytes};
+	memcpy(write->data, event->buf, event->bytes);
+	struct unsynced **at = &file->writes;
+	while (*at)
+		at = &(*at)->next;
+	*at = write;
+}
+
+static int64_t event_write(struct sim *sim, const struct event *event)
+{
+	if (sim_chance(sim, sim->faults.write_error)) {
+		sim->counts.write_errors++;
+		return -EIO;
+	}
+	file_write(sim, event);
+	return event->bytes;
+}
+
+/* A failed sync loses what it was to make durable, as on Linux: a reader may still see it, a reboot
+ * does not. */
+static int64_t event_sync(struct sim *sim, const struct event *event)
+{
+	struct sim_file *file = event->file;
+	bool failed = sim_chance(sim, sim->faults.sync_error);
+	sim->counts.sync_errors += failed;
+	for (struct unsynced **at = &file->writes; *at;) {
+		struct unsynced *write = *at;
+		if (write->number > event->writes_done) {
+			at = &write->next;
+			continue;
+		}
+		if (!failed)
+			memcpy(file->durable + write->offset, write->data, write->bytes);
+		*at = write->next;
+		free(write);
+	}
+	if (!failed)
+		file->durable_bytes = file->bytes;
+	return failed ? -EIO : 0;
+}
+
+static int64_t event_run(struct sim *sim, const struct event *event)
+{
+	switch (event->kind) {
+	case EVENT_READ:
+		return event_read(sim, event);
+	case EVENT_WRITE:
+		return event_write(sim, event);
+	case EVENT_SYNC:
+		return event_sync(sim, event);
+	case EVENT_DIR_SYNC:
+		for (unsigned i = 0; i < FILES_MAX; i++)
+			sim->files[i].entry_durable = sim->files[i].used;
+		return 0;
+	case EVENT_JOB: {
+		struct env_job *job =
+			(struct env_job *)((char *)event->op - offsetof(struct env_job, op));
+		return job->run(job, 0);
+	}
+	case EVENT_COMPLETE:
+		break;
+	}
+	return event->res;
+}
+
+static bool timer_step(struct sim *sim, uint64_t before_ns)
+{
+	struct env_timer *first = NULL;
+	for (unsigned i = 0; i < sim->timer_count; i++)
+		if (!first || sim->timers[i]->at_ns < first->at_ns)
+			first = sim->timers[i];
+	if (!first || first->at_ns > before_ns)
+		return false;
+	sim->now_ns = max_u64(sim->now_ns, first->at_ns);
+	sim_timer_stop(&sim->env, first);
+	first->fire(first);
+	return true;
+}
+
+static bool sim_step(struct env *env, bool wait)
+{
+	struct sim *sim = sim_of(env);
+	size_t first = 0, oldest = 0;
+	(void)wait;
+	for (size_t i = 1; i < sim->event_count; i++) {
+		const struct event *a = &sim->events[i], *b = &sim->events[first];
+		if (a->due_ns < b->due_ns || (a->due_ns == b->due_ns && a->number < b->number))
+			first = i;
+		if (a->number < sim->events[oldest].number)
+			oldest = i;
+	}
+	if (timer_step(sim, sim->event_count ? sim->events[first].due_ns : UINT64_MAX))
+		return true;
+	if (!sim->event_count)
+		return false;
+	struct event event = sim->events[first];
+	sim->counts.overtaken += event.number != sim->events[oldest].number;
+	sim->events[first] = sim->events[--sim->event_count];
+	sim->now_ns = max_u64(sim->now_ns, event.due_ns);
+	event.op->res = event_run(sim, &event);
+	sim_note(sim, event.number * 31 + event.kind);
+	sim_note(sim, (uint64_t)event.op->res ^ event.offset);
+	event.op->done(event.op);
+	return true;
+}
+
+/* ---- life and crash ---- */
+
+/* Lets a write reach `to` whole, not at all, or in some of its sectors. */
+static void write_survives(struct sim *sim, uint8_t *to, const uint8_t *data, uint64_t offset,
+			   uint32_t bytes)
+{
+	uint64_t fate = sim_random(sim, 3);
+	if (fate == 0)
+		memcpy(to + offset, data, bytes);
+	for (uint32_t at = 0; fate == 2 && at < bytes; at += SECTOR_BYTES)
+		if (sim_random(sim, 2))
+			memcpy(to + offset + at, data + at, SECTOR_BYTES);
+	*(fate == 0   ? &sim->counts.kept
+	  : fate == 1 ? &sim->counts.dropped
+		      : &sim->counts.torn) += 1;
+}
+
+static void file_power_cut(struct sim *sim, struct sim_file *file)
+{
+	if (!file->entry_durable && sim_random(sim, 2)) {
+		sim->counts.lost_files++;
+		file_gone(file);
+		return;
+	}
+	for (struct unsynced *write = file->writes; write; write = write->next)
+		write_survives(sim, file->durable, write->data, write->offset, write->bytes);
+	writes_drop(file);
+	memcpy(file->now, file->durable, max_u64(file->bytes, file->durable_bytes));
+	file->bytes = sim_random(sim, 2) ? file->bytes : file->durable_bytes;
+	file->durable_bytes = file->bytes;
+}
+
+void sim_crash(struct sim *sim, bool power_cut)
+{
+	*(power_cut ? &sim->counts.power_cuts : &sim->counts.kills) += 1;
+	for (size_t i = 0; i < sim->event_count; i++) {
+		const struct event *event = &sim->events[i];
+		if (event->kind != EVENT_WRITE)
+			continue;
+		struct event landed = *event;
+		uint8_t *merged = malloc(event->bytes), *buf = event->buf;
+		memcpy(merged, event->file->now + event->offset, event->bytes);
+		write_survives(sim, merged - event->offset, buf, event->offset, event->bytes);
+		landed.buf = merged;
+		landed.flags = 0;
+		file_write(sim, &landed);
+		free(merged);
+	}
+	sim->event_count = sim->timer_count = sim->handle_count = 0;
+	for (unsigned i = 0; power_cut && i < FILES_MAX; i++)
+		if (sim->files[i].used)
+			file_power_cut(sim, &sim->files[i]);
+}
+
+static const struct env_ops sim_ops = {
+	.now_ns = sim_now_ns,
+	.wall_ns = sim_wall_ns,
+	.random = sim_random_bytes,
+	.timer_start = sim_timer_start,
+	.timer_stop = sim_timer_stop,
+	.memory = sim_memory,
+	.memory_free = sim_memory_free,
+	.dir_open = sim_dir_open,
+	.dir_close = sim_dir_close,
+	.dir_list = sim_dir_list,
+	.dir_make = sim_dir_make,
+	.dir_space = sim_dir_space,
+	.dir_kind = sim_dir_kind,
+	.file_open = sim_file_open,
+	.file_close = sim_file_close,
+	.file_bytes = sim_file_bytes,
+	.file_align = sim_file_align,
+	.file_read = sim_file_read,
+	.file_write = sim_file_write,
+	.file_sync = sim_file_sync,
+	.file_allocate = sim_file_allocate,
+	.file_truncate = sim_file_truncate,
+	.dir_sync = sim_dir_sync,
+	.file_remove = sim_file_remove,
+	.file_rename = sim_file_rename,
+	.job = sim_job,
+	.worker_count = sim_worker_count,
+	.complete = sim_complete,
+	.post = NULL,
+	.step = sim_step,
+};
+
+struct sim *sim_new(uint64_t seed)
+{
+	struct sim *sim = calloc(1, sizeof(*sim));
+	sim->env.ops = &sim_ops;
+	sim->dir.env = &sim->env;
+	sim->random = seed * 0x2545f4914f6cdd1du + 1;
+	return sim;
+}
+
+void sim_free(struct sim *sim)
+{
+	for (unsigned i = 0; i < FILES_MAX; i++)
+		if (sim->files[i].used)
+			file_gone(&sim->files[i]);
+	free(sim->events);
+	free(sim);
+}
+
+struct env *sim_env(struct sim *sim)
+{
+	return &sim->env;
+}
+void sim_faults_set(struct sim *sim, const struct sim_faults *faults)
+{
+	sim->faults = *faults;
+}
+const struct sim_counts *sim_counts(const struct sim *sim)
+{
+	return &sim->counts;
+}
+uint64_t sim_trace(const struct sim *sim)
+{
+	return sim->trace;
+}

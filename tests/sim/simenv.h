@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A world made of one seed: files, clock, worker jobs. Completions come late and out of order,
+ * synced data survives a power cut, other data may or may not, sector by sector. The same seed and
+ * the same calls give the same run, and the same trace hash.
+ */
+#ifndef TESTS_SIM_SIMENV_H
+#define TESTS_SIM_SIMENV_H
+
+#include "storage/rt/env.h"
+
+struct sim;
+
+/* Chances in 10,000 operations. */
+struct sim_faults {
+	unsigned read_error, write_error, sync_error;
+};
+
+/* How often each kind was seen. */
+struct sim_counts {
+	uint64_t kept, dropped, torn; /* unsynced or unfinished writes at a crash */
+	uint64_t lost_files;	      /* whose directory was not synced */
+	uint64_t read_errors, write_errors, sync_errors;
+	uint64_t overtaken; /* completions that came before an earlier start's */
+	uint64_t kills, power_cuts;
+};
+
+struct sim *sim_new(uint64_t seed);
+void sim_free(struct sim *sim);
+struct env *sim_env(struct sim *sim);
+uint64_t sim_random(struct sim *sim, uint64_t below);
+void sim_faults_set(struct sim *sim, const struct sim_faults *faults);
+/* The process is gone, with all that was under way; a power cut also takes what was not synced. The
+ * env may be used at once by the next life; old files, ops and timers are forgotten, memory is the
+ * caller's to free. */
+void sim_crash(struct sim *sim, bool power_cut);
+const struct sim_counts *sim_counts(const struct sim *sim);
+uint64_t sim_trace(const struct sim *sim); /* a hash of every event so far */
+
+#endif
