@@ -153,10 +153,9 @@ static uint8_t payload[16 * BLOCK_BYTES];
 
 /* Some payloads hold what looks like a commit: blocks that the guest once read from elsewhere in
  * the ring. */
-static void world_append(struct log_world *world)
+static void world_append(struct log_world *world, uint32_t blocks)
 {
 	struct sim *sim = world->sim;
-	uint32_t blocks = (uint32_t)sim_random(sim, 12);
 	struct record record = {.op = 1,
 				.bytes = sizeof record,
 				.blocks = blocks,
@@ -236,8 +235,12 @@ static const char *log_live(struct log_world *world)
 	uint64_t ops = sim_random(sim, LOG_OPS);
 	for (uint64_t i = 0; i < ops; i++) {
 		uint64_t what = sim_random(sim, 20);
-		if (what < 8)
-			world_append(world);
+		if (what == 0) /* a header of several sectors, nothing else: only its checksum tells
+				  a torn one */
+			for (unsigned burst = 0; burst < 40; burst++)
+				world_append(world, 0);
+		else if (what < 8)
+			world_append(world, (uint32_t)sim_random(sim, 12));
 		else if (what == 8)
 			world_flush(world);
 		else if (what == 9)
