@@ -94,7 +94,6 @@ static void append_done(struct log_entry *entry, int res)
 		world->wrong |= append->number != world->answered; /* ends are in order */
 		world->answered = append->number + 1;
 	}
-	free(append);
 }
 
 static void flush_done(struct io_op *op)
@@ -106,7 +105,6 @@ static void flush_done(struct io_op *op)
 		world->wrong |= world->answered < flush->number && !world->failed;
 		world->flushed = max_u64(world->flushed, min_u64(flush->number, world->answered));
 	}
-	free(flush);
 }
 
 static int world_apply(struct log_owner *owner, const void *record, uint32_t bytes,
@@ -169,7 +167,7 @@ static void world_append(struct log_world *world, uint32_t blocks)
 			uint64_t word = payload_word(record.number, record.life, i);
 			memcpy(payload + (size_t)i * BLOCK_BYTES + w, &word, 8);
 		}
-	struct append *append = calloc(1, sizeof(*append));
+	struct append *append = sim_process_memory(sim, sizeof(*append));
 	*append = (struct append){
 		.entry.done = append_done, .world = world, .number = world->appended};
 	world->model[world->appended % MODEL_MAX].life = world->life;
@@ -183,7 +181,7 @@ static void world_append(struct log_world *world, uint32_t blocks)
 
 static void world_flush(struct log_world *world)
 {
-	struct flush *flush = calloc(1, sizeof(*flush));
+	struct flush *flush = sim_process_memory(world->sim, sizeof(*flush));
 	*flush = (struct flush){
 		.flush.op.done = flush_done, .world = world, .number = world->appended};
 	world->under_way++;
@@ -307,7 +305,6 @@ static void seg_wait_done(struct io_op *op)
 	struct seg_wait *wait = (struct seg_wait *)op;
 	if (op->res == 0)
 		wait->world->durable_end = max_u64(wait->world->durable_end, wait->end);
-	free(wait);
 }
 
 static void no_room(void *arg)
@@ -345,7 +342,7 @@ static const char *segment_run(struct sim *sim)
 		segment_append(world.writer, &entry, &frame, stored, bytes, &ends[ends_count++]);
 		totals.segment_records++;
 		if (sim_random(sim, 4) == 0) {
-			struct seg_wait *wait = calloc(1, sizeof(*wait));
+			struct seg_wait *wait = sim_process_memory(sim, sizeof(*wait));
 			*wait = (struct seg_wait){.wait.op.done = seg_wait_done,
 						  .world = &world,
 						  .end = ends[ends_count - 1]};

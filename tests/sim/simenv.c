@@ -10,6 +10,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,6 +57,11 @@ struct env_file {
 	struct sim_file *file;
 };
 
+struct process_memory {
+	struct process_memory *next;
+	max_align_t data[];
+};
+
 struct sim {
 	struct env env;
 	uint64_t random, now_ns, next_number, writes_done, trace;
@@ -64,6 +70,7 @@ struct sim {
 	size_t event_count, event_room;
 	struct env_timer *timers[64];
 	unsigned timer_count;
+	struct process_memory *process_memory;
 	struct sim_faults faults;
 	struct sim_counts counts;
 	struct env_file handles[FILES_MAX * 4];
@@ -527,6 +534,24 @@ static void file_power_cut(struct sim *sim, struct sim_file *file)
 	file->durable_bytes = file->bytes;
 }
 
+void *sim_process_memory(struct sim *sim, size_t bytes)
+{
+	struct process_memory *memory = calloc(1, sizeof(*memory) + bytes);
+	assert(memory);
+	memory->next = sim->process_memory;
+	sim->process_memory = memory;
+	return memory->data;
+}
+
+static void process_memory_drop(struct sim *sim)
+{
+	while (sim->process_memory) {
+		struct process_memory *next = sim->process_memory->next;
+		free(sim->process_memory);
+		sim->process_memory = next;
+	}
+}
+
 void sim_crash(struct sim *sim, bool power_cut)
 {
 	*(power_cut ? &sim->counts.power_cuts : &sim->counts.kills) += 1;
@@ -543,6 +568,7 @@ void sim_crash(struct sim *sim, bool power_cut)
 		file_write(sim, &landed);
 		free(merged);
 	}
+	process_memory_drop(sim);
 	sim->event_count = sim->timer_count = sim->handle_count = 0;
 	for (unsigned i = 0; power_cut && i < FILES_MAX; i++)
 		if (sim->files[i].used)
@@ -596,6 +622,7 @@ void sim_free(struct sim *sim)
 	for (unsigned i = 0; i < FILES_MAX; i++)
 		if (sim->files[i].used)
 			file_gone(&sim->files[i]);
+	process_memory_drop(sim);
 	free(sim->events);
 	free(sim);
 }

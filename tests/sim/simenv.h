@@ -29,6 +29,8 @@ struct sim *sim_new(uint64_t seed);
 void sim_free(struct sim *sim);
 struct env *sim_env(struct sim *sim);
 uint64_t sim_random(struct sim *sim, uint64_t below);
+/* Zeroed memory of the simulated process: gone at the next crash, or with the sim. */
+void *sim_process_memory(struct sim *sim, size_t bytes);
 void sim_faults_set(struct sim *sim, const struct sim_faults *faults);
 /* The process is gone, with all that was under way; a power cut also takes what was not synced. The
  * env may be used at once by the next life; old files, ops and timers are forgotten, memory is the
