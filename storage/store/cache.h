@@ -2,8 +2,8 @@
 /*
  * Decoded blocks of chunks, 4 KiB each, found by {id, block number}. Bounded by the memory it is
  * given, no allocation later. A block that was asked for once leaves before one that was asked for
- * twice (CLOCK with a reference bit that a first insertion does not set), so a scan does not empty
- * it.
+ * twice (CLOCK with a reference bit that a first insertion does not set), so a scan that is shorter
+ * than the cache does not empty it. A longer one does: a probationary queue is still to come.
  */
 #ifndef STORAGE_STORE_CACHE_H
 #define STORAGE_STORE_CACHE_H

@@ -18,6 +18,7 @@
 #define LOCATION_BITS 44
 #define LOCATION_MASK ((UINT64_C(1) << LOCATION_BITS) - 1)
 #define BUCKETS_MAX (UINT32_C(1) << 20)
+#define BUCKETS_SPARE 64u /* more than entries + this: they share a tag, growing cannot help */
 
 struct bucket {
 	uint64_t entries[BUCKET_ENTRIES];
@@ -93,7 +94,7 @@ static int shard_grow(struct index *index, struct shard *shard)
 	uint32_t count = shard->bucket_count;
 	for (;;) {
 		count += count / 8 + 1;
-		if (count > BUCKETS_MAX)
+		if (count > BUCKETS_MAX || count > shard->entry_count + BUCKETS_SPARE)
 			return -ENOMEM;
 		struct shard bigger = {.bucket_count = count, .entry_count = shard->entry_count};
 		bigger.buckets = aligned_alloc(64, count * sizeof(struct bucket));

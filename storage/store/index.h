@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The chunk index: from an id to where its record may lie. It keeps 20 bits of the id, so an answer
- * is a candidate that the caller verifies with the record's full id. About 10 bytes an entry.
+ * is a candidate that the caller verifies with the record's full id. 10 to 12 bytes an entry.
  */
 #ifndef STORAGE_STORE_INDEX_H
 #define STORAGE_STORE_INDEX_H
@@ -32,7 +32,8 @@ struct index;
 
 struct index *index_new(void); /* NULL: no memory */
 void index_free(struct index *index);
-/* -ENOMEM. The same id may be there several times, at several places. */
+/* -ENOMEM. The same id may be there several times (8 for sure, INDEX_CANDIDATES_MAX at most), at
+ * several places; one more is -ENOMEM, and costs no memory. */
 int index_insert(struct index *index, const struct id *id, uint64_t location);
 /* True when it was there. */
 bool index_remove(struct index *index, const struct id *id, uint64_t location);

@@ -191,6 +191,11 @@ bool layer_room(const struct layer *layer, uint64_t block_count)
 	return chunks <= layer->pool->free_count && layer->range_count + 2 <= LAYER_RANGES_MAX;
 }
 
+bool layer_room_write(const struct layer *layer, uint64_t block_count)
+{
+	return block_count / CHUNK_BLOCKS + 2 <= layer->pool->free_count;
+}
+
 /* Sets blocks of one chunk: to consecutive log blocks, or all to zero. */
 static void chunk_set(struct layer *layer, uint64_t block_no, unsigned count, uint32_t log_block)
 {
@@ -208,8 +213,7 @@ static void chunk_set(struct layer *layer, uint64_t block_no, unsigned count, ui
 
 int layer_write(struct layer *layer, uint64_t block_no, uint32_t block_count, uint32_t log_block)
 {
-	if (!layer_room(layer, min_u64(block_count, RANGE_CHUNKS_MIN * CHUNK_BLOCKS - 1)) ||
-	    block_count / CHUNK_BLOCKS + 2 > layer->pool->free_count)
+	if (!layer_room_write(layer, block_count))
 		return -ENOSPC;
 	while (block_count) {
 		unsigned count =
@@ -222,17 +226,24 @@ int layer_write(struct layer *layer, uint64_t block_no, uint32_t block_count, ui
 	return 0;
 }
 
-/* Adds a range, merged with those that it meets. */
-static int range_add(struct layer *layer, uint64_t chunk_no, uint64_t chunk_count)
+/* Makes room for one more range. */
+static int range_reserve(struct layer *layer)
 {
-	if (layer->range_count == layer->range_room) {
-		uint32_t room = layer->range_room ? layer->range_room * 2 : 16;
-		struct zero_range *more = reallocarray(layer->ranges, room, sizeof(*more));
-		if (!more)
-			return -ENOMEM;
-		layer->ranges = more;
-		layer->range_room = room;
-	}
+	if (layer->range_count < layer->range_room)
+		return 0;
+	uint32_t room = layer->range_room ? layer->range_room * 2 : 16;
+	struct zero_range *more = reallocarray(layer->ranges, room, sizeof(*more));
+	if (!more)
+		return -ENOMEM;
+	layer->ranges = more;
+	layer->range_room = room;
+	return 0;
+}
+
+/* Adds a range, merged with those that it meets. Its room is reserved. */
+static void range_add(struct layer *layer, uint64_t chunk_no, uint64_t chunk_count)
+{
+	assert(layer->range_count < layer->range_room);
 	uint64_t end = chunk_no + chunk_count;
 	uint32_t from = range_after(layer, chunk_no ? chunk_no - 1 : 0); /* touching counts */
 	uint32_t to = from;
@@ -246,7 +257,6 @@ static int range_add(struct layer *layer, uint64_t chunk_no, uint64_t chunk_coun
 	layer->range_count -= to - from;
 	layer->range_count++;
 	layer->ranges[from] = (struct zero_range){chunk_no, end - chunk_no};
-	return 0;
 }
 
 /* Drops the entries of a range of chunks, by whichever way is shorter. */
@@ -273,6 +283,9 @@ int layer_zero(struct layer *layer, uint64_t block_no, uint64_t block_count)
 {
 	if (!layer_room(layer, block_count))
 		return -ENOSPC;
+	int res = range_reserve(layer);
+	if (res < 0)
+		return res;
 	if (block_no % CHUNK_BLOCKS) {
 		unsigned count =
 			(unsigned)min_u64(CHUNK_BLOCKS - block_no % CHUNK_BLOCKS, block_count);
@@ -282,9 +295,7 @@ int layer_zero(struct layer *layer, uint64_t block_no, uint64_t block_count)
 	}
 	uint64_t chunk_no = block_no / CHUNK_BLOCKS, chunks = block_count / CHUNK_BLOCKS;
 	if (chunks >= RANGE_CHUNKS_MIN) {
-		int res = range_add(layer, chunk_no, chunks);
-		if (res < 0)
-			return res;
+		range_add(layer, chunk_no, chunks);
 		entries_drop(layer, chunk_no, chunks);
 	} else {
 		static const struct id null_id;
@@ -397,13 +408,20 @@ static int entry_decode(struct layer *layer, struct cursor *c, uint64_t ring_blo
 	uint64_t chunk_no = get_u64(c);
 	uint16_t mask = get_u16(c);
 	uint8_t base = get_u8(c);
-	if (!cursor_take(c, 5) || base > BASE_ID || chunk_no >= VOLUME_BYTES_MAX / CHUNK_BYTES ||
-	    !layer->pool->free_count || layer_entry(layer, chunk_no))
+	static const uint8_t zeros[5];
+	const void *reserved = cursor_take(c, sizeof zeros);
+	if (!reserved || memcmp(reserved, zeros, sizeof zeros) || base > BASE_ID ||
+	    chunk_no >= VOLUME_BYTES_MAX / CHUNK_BYTES || layer_entry(layer, chunk_no) ||
+	    (base == BASE_INHERIT && range_holds(layer, chunk_no)))
 		return -VS_EFORMAT;
+	if (!layer->pool->free_count)
+		return -ENOSPC;
 	struct dirty_chunk *entry = layer_entry_make(layer, chunk_no);
 	entry->base = base;
 	if (base == BASE_ID)
 		get_bytes(c, entry->id.bytes, ID_BYTES);
+	if (base == BASE_ID && id_is_null(&entry->id))
+		return -VS_EFORMAT;
 	for (unsigned block = 0; block < CHUNK_BLOCKS; block++) {
 		if (!(mask & (1u << block)))
 			continue;
@@ -422,8 +440,8 @@ int layer_decode(struct layer_pool *pool, struct cursor *c, uint64_t ring_blocks
 {
 	uint64_t number = get_u64(c), start_pos = get_u64(c);
 	uint32_t range_count = get_u32(c), entry_count = get_u32(c);
-	bool frozen = get_u64(c);
-	if (c->failed || range_count > LAYER_RANGES_MAX)
+	uint64_t frozen = get_u64(c);
+	if (c->failed || frozen > 1 || range_count > LAYER_RANGES_MAX)
 		return -VS_EFORMAT;
 	struct layer *layer = layer_new(pool, number, start_pos);
 	if (!layer)
@@ -437,8 +455,8 @@ int layer_decode(struct layer_pool *pool, struct cursor *c, uint64_t ring_blocks
 		    chunk_no + count > VOLUME_BYTES_MAX / CHUNK_BYTES ||
 		    chunk_no + count < chunk_no)
 			res = -VS_EFORMAT;
-		else
-			res = range_add(layer, chunk_no, count);
+		else if ((res = range_reserve(layer)) == 0)
+			range_add(layer, chunk_no, count);
 		end = chunk_no + count;
 	}
 	for (uint32_t i = 0; i < entry_count && res == 0; i++)

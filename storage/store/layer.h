@@ -58,10 +58,14 @@ void layer_pool_free(struct layer_pool *pool);
 struct layer *layer_new(struct layer_pool *pool, uint64_t number, uint64_t start_pos);
 void layer_free(struct layer *layer);
 
-/* True when the next change of `block_count` blocks cannot fail for want of room. */
+/* True when the next layer_zero of `block_count` blocks cannot fail for want of room; a long one
+ * needs few entries, but a range. */
 bool layer_room(const struct layer *layer, uint64_t block_count);
+/* The same of layer_write, which needs an entry a chunk and no range. */
+bool layer_room_write(const struct layer *layer, uint64_t block_count);
 
-/* The changes; -ENOSPC (before anything is changed) when layer_room would have said no, -ENOMEM. */
+/* The changes; -ENOSPC (before anything is changed) when layer_room, or layer_room_write,
+ * would have said no; layer_zero: -ENOMEM, also before. */
 int layer_write(struct layer *layer, uint64_t block_no, uint32_t block_count, uint32_t log_block);
 int layer_zero(struct layer *layer, uint64_t block_no, uint64_t block_count);
 int layer_set_id(struct layer *layer, uint64_t chunk_no, const struct id *id); /* null: zero */
@@ -74,7 +78,8 @@ const struct dirty_chunk *layer_find(const struct layer *layer, uint64_t chunk_n
 /* The entries in order of chunk_no, into out[entry_count]. */
 void layer_sorted(const struct layer *layer, const struct dirty_chunk **out);
 
-/* For checkpoints. Decoding takes foreign bytes: -VS_EFORMAT. */
+/* For checkpoints. Decoding takes foreign bytes: -VS_EFORMAT; -ENOSPC: the pool is too small for
+ * it (it was larger when the layer was stored), -ENOMEM. */
 size_t layer_encoded_bytes(const struct layer *layer);
 void layer_encode(const struct layer *layer, struct cursor *c);
 int layer_decode(struct layer_pool *pool, struct cursor *c, uint64_t ring_blocks,

@@ -4,6 +4,8 @@
 #include "proto/err.h"
 #include "storage/store/index.h"
 
+#include <errno.h>
+
 #define COUNT 1000000u
 
 static struct id id_number(uint64_t number)
@@ -79,6 +81,28 @@ static void removed_entries_are_gone_and_others_stay(void **state)
 	index_free(index);
 }
 
+static void too_many_of_one_id_are_refused_and_cost_no_memory(void **state)
+{
+	(void)state;
+	struct index *index = index_new();
+	struct id id = id_number(1);
+	int res = 0;
+	uint32_t slot = 0;
+	while (res == 0 && slot <= INDEX_CANDIDATES_MAX)
+		res = index_insert(index, &id, location_of(++slot, 0));
+	assert_int_equal(res, -ENOMEM);
+	assert_true(slot > 8);
+	assert_true(index_bytes(index) < 400000); /* 262,160 of it are the shards' headers */
+	for (uint32_t there = 1; there < slot; there++)
+		assert_true(found(index, &id, location_of(there, 0)));
+	uint64_t same[20];
+	for (uint32_t i = 0; i < 20; i++)
+		same[i] = UINT64_C(5) << 44 | location_of(1 + i, 0);
+	assert_int_equal(index_shard_load(index, 3, same, 20), -ENOMEM);
+	assert_true(index_bytes(index) < 400000);
+	index_free(index);
+}
+
 static void shards_survive_a_checkpoint(void **state)
 {
 	(void)state;
@@ -111,6 +135,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_million_ids_are_found_in_at_most_12_bytes_each),
 		cmocka_unit_test(removed_entries_are_gone_and_others_stay),
+		cmocka_unit_test(too_many_of_one_id_are_refused_and_cost_no_memory),
 		cmocka_unit_test(shards_survive_a_checkpoint),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -138,6 +138,73 @@ static void a_full_pool_refuses_before_anything_changes(void **state)
 	layer_pool_free(pool);
 }
 
+static void room_means_that_the_change_succeeds(void **state)
+{
+	(void)state;
+	for (uint32_t entries = 1; entries < 150; entries++)
+		for (uint64_t count = 1; count < 150 * CHUNK_BLOCKS; count += 61) {
+			struct layer_pool *pool = layer_pool_new(entries);
+			struct layer *layer = layer_new(pool, 1, 0);
+			bool room = layer_room_write(layer, count);
+			assert_int_equal(layer_write(layer, 15, (uint32_t)count, 0),
+					 room ? 0 : -ENOSPC);
+			layer_free(layer);
+			layer = layer_new(pool, 1, 0);
+			room = layer_room(layer, count);
+			assert_int_equal(layer_zero(layer, 15, count), room ? 0 : -ENOSPC);
+			layer_free(layer);
+			layer_pool_free(pool);
+		}
+}
+
+static void many_ranges_do_not_stop_writes(void **state)
+{
+	(void)state;
+	struct layer_pool *pool = layer_pool_new(100);
+	struct layer *layer = layer_new(pool, 1, 0);
+	uint64_t at = 0;
+	while (layer_zero(layer, at, 64 * CHUNK_BLOCKS) == 0)
+		at += 128 * CHUNK_BLOCKS;
+	assert_int_equal(layer->range_count, LAYER_RANGES_MAX - 1);
+	assert_int_equal(layer_write(layer, 5, 20, 1), 0);
+	layer_free(layer);
+	layer_pool_free(pool);
+}
+
+/* A header of 32 bytes, one range of 16, one entry: mask at 8, base at 10, reserved from 11. */
+static void decoding_keeps_what_the_layer_keeps_true(void **state)
+{
+	(void)state;
+	struct layer_pool *pool = layer_pool_new(100), *small = layer_pool_new(0);
+	struct layer *layer = layer_new(pool, 1, 0), *copy;
+	uint8_t encoded[256];
+	static const struct {
+		unsigned at;
+		uint8_t value;
+	} wrong[] = {{32 + 16 + 10, BASE_INHERIT}, /* inside the range */
+		     {32 + 16 + 10, BASE_ID + 1},
+		     {32 + 16 + 15, 1}, /* reserved */
+		     {24, 2}};		/* frozen */
+	layer_zero(layer, 0, 64 * CHUNK_BLOCKS);
+	layer_write(layer, CHUNK_BLOCKS, 1, 5);
+	size_t bytes = layer_encoded_bytes(layer);
+	for (unsigned i = 0; i <= 4; i++) {
+		struct cursor c = cursor_over(encoded, sizeof encoded);
+		layer_encode(layer, &c);
+		if (i < 4)
+			encoded[wrong[i].at] = wrong[i].value;
+		c = cursor_reading(encoded, bytes);
+		if (i < 4)
+			assert_int_equal(layer_decode(pool, &c, 1000, &copy), -VS_EFORMAT);
+		else /* whole, but there is no room: no format error */
+			assert_int_equal(layer_decode(small, &c, 1000, &copy), -ENOSPC);
+	}
+	layer_free(layer);
+	assert_int_equal(pool->free_count, 100);
+	layer_pool_free(pool);
+	layer_pool_free(small);
+}
+
 static void foreign_bytes_are_refused(void **state)
 {
 	(void)state;
@@ -176,6 +243,9 @@ int main(void)
 		cmocka_unit_test(random_changes_match_a_naive_model),
 		cmocka_unit_test(sorted_entries_come_in_order),
 		cmocka_unit_test(a_full_pool_refuses_before_anything_changes),
+		cmocka_unit_test(room_means_that_the_change_succeeds),
+		cmocka_unit_test(many_ranges_do_not_stop_writes),
+		cmocka_unit_test(decoding_keeps_what_the_layer_keeps_true),
 		cmocka_unit_test(foreign_bytes_are_refused),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
