@@ -92,10 +92,9 @@ struct conn {
 	uint32_t recv_bytes; /* asked for by the armed receive */
 	bool recv_direct;    /* it goes to the payload of `partial` */
 	bool in_want_big;
-	uint8_t in_calm; /* receives in a row that a small buffer would have held */
-	struct conn_request *partial;
+	uint8_t in_calm;	      /* receives in a row that a small buffer would have held */
+	struct conn_request *partial; /* of PAYLOAD and DISCARD, with what is still to come */
 	uint32_t partial_left;
-	uint64_t discard_bytes;
 
 	/* The handshake. */
 	bool no_zeroes, structured, meta_allocation;

@@ -404,11 +404,15 @@ static enum step request_refuse(struct conn *conn, const struct nbd_request *wir
 	if (!request)
 		return STEP_MORE;
 	conn->in.start += NBD_REQUEST_BYTES;
-	request_finish(request, error);
-	if (wire->type == NBD_CMD_WRITE && wire->length_bytes > 0) {
-		conn->discard_bytes = wire->length_bytes;
-		conn->state = CONN_DISCARD;
+	if (wire->type != NBD_CMD_WRITE || wire->length_bytes == 0) {
+		request_finish(request, error);
+		return STEP_MORE;
 	}
+	/* Answered behind its payload: libnbd takes an answer before that for a server's bug. */
+	request->error = error;
+	conn->partial = request;
+	conn->partial_left = wire->length_bytes;
+	conn->state = CONN_DISCARD;
 	return STEP_MORE;
 }
 
@@ -481,21 +485,8 @@ static enum step request_parse(struct conn *conn)
 	return request_take(conn, &wire, room);
 }
 
-enum step request_step(struct conn *conn)
+static enum step payload_step(struct conn *conn)
 {
-	if (conn->state == CONN_REQUEST)
-		return request_parse(conn);
-	if (conn->state == CONN_DISCARD) {
-		uint32_t bytes = (uint32_t)min_u64(in_left(conn), conn->discard_bytes);
-		conn->in.start += bytes;
-		conn->discard_bytes -= bytes;
-		if (conn->discard_bytes > 0) {
-			conn->in_need = 1;
-			return STEP_BLOCKED;
-		}
-		conn->state = CONN_REQUEST;
-		return STEP_MORE;
-	}
 	struct conn_request *request = conn->partial;
 	if (!payload_move(conn, request, &conn->partial_left)) {
 		conn->in_need = 1;
@@ -505,4 +496,32 @@ enum step request_step(struct conn *conn)
 	conn->state = CONN_REQUEST;
 	request_start(request);
 	return STEP_MORE;
+}
+
+static enum step discard_step(struct conn *conn)
+{
+	struct conn_request *request = conn->partial;
+	uint32_t bytes = (uint32_t)min_u64(in_left(conn), conn->partial_left);
+	conn->in.start += bytes;
+	conn->partial_left -= bytes;
+	if (conn->partial_left > 0) {
+		conn->in_need = 1;
+		return STEP_BLOCKED;
+	}
+	conn->partial = NULL;
+	conn->state = CONN_REQUEST;
+	request_finish(request, (enum nbd_error)request->error);
+	return STEP_MORE;
+}
+
+enum step request_step(struct conn *conn)
+{
+	switch (conn->state) {
+	case CONN_PAYLOAD:
+		return payload_step(conn);
+	case CONN_DISCARD:
+		return discard_step(conn);
+	default:
+		return request_parse(conn);
+	}
 }
