@@ -53,29 +53,31 @@ struct bed *bed_new(const struct nbd_server_options *options)
 	return bed;
 }
 
-struct bed_stop {
-	struct io_op op;
-	struct bed *bed;
-};
-
 static void bed_stopped(struct io_op *op)
 {
-	((struct bed_stop *)op)->bed->leave = true;
+	struct bed *bed = (struct bed *)((char *)op - offsetof(struct bed, stop_op));
+	bed->leave = true;
 }
 
-static void bed_stop(struct bed *bed, void *arg)
+static void call_stop(struct bed *bed, void *arg)
 {
-	struct bed_stop *stop = arg;
-	stop->op.done = bed_stopped;
-	stop->bed = bed;
-	fake_store_release(&bed->fake);
-	nbd_server_stop(bed->server, &stop->op);
+	(void)arg;
+	bed->stop_op.done = bed_stopped;
+	nbd_server_stop(bed->server, &bed->stop_op);
+}
+
+void bed_stop(struct bed *bed)
+{
+	bed->stopping = true;
+	bed_call(bed, call_stop, NULL);
 }
 
 void bed_free(struct bed *bed)
 {
-	struct bed_stop stop = {0};
-	bed_call(bed, bed_stop, &stop);
+	if (!bed->stopping) {
+		bed_release(bed);
+		bed_stop(bed);
+	}
 	pthread_join(bed->thread, NULL);
 	sem_destroy(&bed->ready);
 	assert_int_equal(rmdir(bed->folder), 0); /* the sockets are gone */

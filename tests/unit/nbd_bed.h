@@ -23,13 +23,16 @@ struct bed {
 	char folder[64], disk[80], all[80]; /* socket paths */
 	pthread_t thread;
 	sem_t ready;
-	bool leave;
+	bool stopping, leave;
+	struct io_op stop_op;
 	struct nbd_server_options options;
 };
 
 /* Volumes disk, disk@monday, other (1 MiB), huge (256 TiB, a hole); sockets `disk` and `all`. */
 struct bed *bed_new(const struct nbd_server_options *options);
-/* Stops the server, which must end by itself. */
+/* Starts to stop the server; only bed_release and bed_free may follow. */
+void bed_stop(struct bed *bed);
+/* Lets go of what is held, and waits until the server has ended. */
 void bed_free(struct bed *bed);
 
 /* Runs a function on the reactor and waits for it. */
@@ -43,7 +46,7 @@ struct bed_counts {
 	struct nbd_counters nbd;
 };
 struct bed_counts bed_counts(struct bed *bed);
-/* Waits until *at of the counts, which `field` points into, has reached `least`. */
+/* Waits until a field of the counts compares so. */
 #define bed_await(bed, field, op, value)                                                           \
 	do {                                                                                       \
 		unsigned tries = 0;                                                                \
