@@ -44,6 +44,7 @@ struct layer {
 	uint64_t number;
 	uint64_t start_pos; /* no record of it lies before this position of the log */
 	uint32_t users;	    /* reads under way; its log blocks stay until they end */
+	struct layer *next; /* its owner's, when dropped */
 	bool frozen, dropped;
 	uint32_t entry_count, bucket_count;
 	struct dirty_chunk **buckets;
