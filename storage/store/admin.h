@@ -41,7 +41,7 @@ struct command {
 struct command *command_new(struct store *store, struct admin_op *op, const char *name,
 			    int (*prepare)(struct command *command));
 void command_start(struct command *command);
-void *command_record(struct command *command); /* where the next record goes ... */
+void *command_record(struct command *command);		   /* where the next record goes ... */
 void command_add(struct command *command, uint32_t bytes); /* ... and that it is there */
 __attribute__((format(printf, 3, 4))) int command_refuse(struct command *command, int code,
 							 const char *format, ...);

@@ -7,8 +7,8 @@
  * was;
  *  - a record that is put while another one is on its way does not undo it: a fold's record moves
  * only the map, an administrator's everything else;
- *  - a snapshot is the volume's map and the layers up to its own; layers are folded oldest first and
- * whole, so the map reaches that very state once, and then the snapshot is sealed with it.
+ *  - a snapshot is the volume's map and the layers up to its own; layers are folded oldest first
+ * and whole, so the map reaches that very state once, and then the snapshot is sealed with it.
  */
 #include "storage/store/catalog.h"
 

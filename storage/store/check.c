@@ -122,8 +122,8 @@ static void verify_fetched(struct fetch *fetch, int res)
 		verify_end(slot, res);
 		return;
 	}
-	slot->job = (struct env_job){
-		.op.done = verify_hashed, .run = verify_hash, .background = true};
+	slot->job =
+		(struct env_job){.op.done = verify_hashed, .run = verify_hash, .background = true};
 	env_job(slot->verify->work.store->env, &slot->job);
 }
 
@@ -307,7 +307,8 @@ static int check_step(struct work *work)
 	case CHECK_BEGIN:
 		work->public->total = index_count(store->index) * CHUNK_BYTES;
 		for (uint32_t slot = 1; slot < segments_slot_count(store); slot++)
-			if (segment_of(store, slot) && segment_of(store, slot)->state == SEGMENT_LOST) {
+			if (segment_of(store, slot) &&
+			    segment_of(store, slot)->state == SEGMENT_LOST) {
 				work->public->damaged++;
 				work_report(work, "segment %016llx is missing",
 					    (unsigned long long)segment_of(store, slot)->id);
@@ -409,7 +410,7 @@ static void diff_flush(struct diff *diff)
 {
 	struct store_work *public = diff->work.public;
 	if (diff->range_count && public->range)
-		public->range(public, diff->range_at * CHUNK_BYTES, diff->range_count * CHUNK_BYTES);
+	public->range(public, diff->range_at * CHUNK_BYTES, diff->range_count * CHUNK_BYTES);
 	public->differing_bytes += diff->range_count * CHUNK_BYTES;
 	diff->range_count = 0;
 }
@@ -448,7 +449,8 @@ static int diff_step(struct work *work)
 		const struct id *slots[2];
 		for (unsigned side = 0; side < 2; side++) {
 			const struct id *id = &diff->path[depth][side];
-			slots[side] = id_is_null(id) ? none : map_node(work->store, id, &work->wait, &res);
+			slots[side] = id_is_null(id) ? none
+						     : map_node(work->store, id, &work->wait, &res);
 			if (!slots[side])
 				return res == WAITING ? work_waits(work) : res;
 		}

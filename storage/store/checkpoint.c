@@ -26,10 +26,10 @@ static const char magic[8] = "VSCHECKP";
 struct checkpoint {
 	struct store *store;
 	bool wanted, running, kicked;
-	uint64_t generation;	 /* of the newest durable one */
-	uint64_t pos;		 /* its place */
+	uint64_t generation; /* of the newest durable one */
+	uint64_t pos;	     /* its place */
 	uint64_t retry_ns;
-	struct log_place place;	 /* of the one being written */
+	struct log_place place; /* of the one being written */
 	uint64_t tail_pos;
 	uint8_t *buf;
 	size_t buf_bytes, body_bytes;
@@ -46,8 +46,9 @@ static const char *file_name(uint64_t generation)
 
 /* ---- bytes ---- */
 
-static void header_encode(const uint8_t uuid[16], uint64_t generation, const struct log_place *place,
-			  const uint8_t *body, uint64_t body_bytes, uint8_t out[HEADER_BYTES])
+static void header_encode(const uint8_t uuid[16], uint64_t generation,
+			  const struct log_place *place, const uint8_t *body, uint64_t body_bytes,
+			  uint8_t out[HEADER_BYTES])
 {
 	struct cursor c = cursor_over(out, HEADER_BYTES);
 	put_bytes(&c, magic, 8);
@@ -392,8 +393,8 @@ static int file_read(struct store *store, uint64_t number, struct header *ret_he
 	else if (!(buf = env_memory(store->env, round_up((uint64_t)bytes, BLOCK_BYTES))))
 		res = -ENOMEM;
 	for (int64_t at = 0; res == 0 && at < bytes;) {
-		uint32_t part = (uint32_t)min_u64(round_up((uint64_t)(bytes - at), BLOCK_BYTES),
-						  4 * MIB);
+		uint32_t part =
+			(uint32_t)min_u64(round_up((uint64_t)(bytes - at), BLOCK_BYTES), 4 * MIB);
 		int64_t got = env_file_read_wait(file, buf + at, part, (uint64_t)at);
 		if (got <= 0)
 			res = got < 0 ? (int)got : -VS_EFORMAT;
@@ -402,9 +403,9 @@ static int file_read(struct store *store, uint64_t number, struct header *ret_he
 	env_file_close(file);
 	if (res == 0)
 		res = header_decode(store->sb.uuid, buf, ret_header);
-	if (res == 0 && (ret_header->body_bytes > (uint64_t)bytes - HEADER_BYTES ||
-			 crc32c(0, buf + HEADER_BYTES, ret_header->body_bytes) !=
-				 ret_header->body_crc))
+	if (res == 0 &&
+	    (ret_header->body_bytes > (uint64_t)bytes - HEADER_BYTES ||
+	     crc32c(0, buf + HEADER_BYTES, ret_header->body_bytes) != ret_header->body_crc))
 		res = -VS_ECHECKSUM;
 	if (res < 0) {
 		if (buf)
@@ -424,8 +425,7 @@ int checkpoint_load(struct store *store, struct log_place *ret_place, char *sent
 	int res[2], best = -1;
 	for (unsigned i = 0; i < 2; i++) {
 		res[i] = file_read(store, i, &headers[i], &bufs[i], &bytes[i]);
-		if (res[i] == 0 &&
-		    (best < 0 || headers[i].generation > headers[best].generation))
+		if (res[i] == 0 && (best < 0 || headers[i].generation > headers[best].generation))
 			best = (int)i;
 	}
 	int out = best >= 0 ? 0 : res[0] == -ENOENT ? res[1] : res[0];

@@ -185,9 +185,8 @@ static void fetch_read_done(struct io_op *op)
 		fetch_bad(fetch, op->res < 0 ? (int)op->res : -VS_ECHECKSUM);
 		return;
 	}
-	fetch->job = (struct env_job){.op.done = fetch_decoded,
-				      .run = fetch_decode,
-				      .background = fetch->background};
+	fetch->job = (struct env_job){
+		.op.done = fetch_decoded, .run = fetch_decode, .background = fetch->background};
 	env_job(fetch->store->env, &fetch->job);
 }
 
@@ -209,16 +208,17 @@ static void fetch_read(struct fetch *fetch, struct segment *segment, const struc
 	fetch->target = fetch->raw;
 	if (fetch->type == RECORD_CHUNK) {
 		fetch->frame_from = fetch->block_first * BLOCK_BYTES / fetch->frame_bytes;
-		fetch->frame_to = (uint32_t)((fetch->block_first + fetch->block_count) * BLOCK_BYTES +
-					     fetch->frame_bytes - 1) /
-				  fetch->frame_bytes;
+		fetch->frame_to =
+			(uint32_t)((fetch->block_first + fetch->block_count) * BLOCK_BYTES +
+				   fetch->frame_bytes - 1) /
+			fetch->frame_bytes;
 		if ((fetch->frame_to - fetch->frame_from) * fetch->frame_bytes !=
 		    fetch->block_count * BLOCK_BYTES)
 			fetch->target = fetch->spill; /* frames reach beyond the blocks */
 	}
 	fetch->offset64 = entry->offset64;
-	uint64_t start = (uint64_t)entry->offset64 * RECORD_ALIGN +
-			 record_header_bytes(entry->frame_count);
+	uint64_t start =
+		(uint64_t)entry->offset64 * RECORD_ALIGN + record_header_bytes(entry->frame_count);
 	uint64_t bytes = 0;
 	memcpy(fetch->frames, frames, entry->frame_count * sizeof(*frames));
 	for (uint32_t i = 0; i < fetch->frame_from; i++)

@@ -68,6 +68,11 @@ int fold_error(const struct store *store)
 	return store->fold->last_error;
 }
 
+bool fold_full(const struct store *store)
+{
+	return store->fold->last_error == -ENOSPC;
+}
+
 int updates_add(struct updates *updates, uint64_t first, uint64_t count)
 {
 	if (updates->count == updates->room) {
@@ -190,8 +195,8 @@ void fold_commit(struct fold *fold)
 	struct volume folded = *fold->volume;
 	fold->phase = FOLD_COMMIT;
 	folded.top = fold->top;
-	folded.mapped_chunks = fold->volume->mapped_chunks + fold->chunks_added -
-			       fold->chunks_removed;
+	folded.mapped_chunks =
+		fold->volume->mapped_chunks + fold->chunks_added - fold->chunks_removed;
 	folded.folded_layer = fold->layer->number;
 	fold->record_bytes = volume_encode_flags(&folded, PUT_FOLD, fold->record);
 	if (!log_room(store->log, fold->record_bytes, 0, true))

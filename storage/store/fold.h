@@ -21,8 +21,8 @@ struct updates {
 struct fold_slot {
 	struct fold *fold;
 	bool busy;
-	size_t index;		 /* of the update that it makes: in `in`, or of a node, in `out` */
-	size_t from, from_skip;	 /* a node: its first update in `in` */
+	size_t index;		/* of the update that it makes: in `in`, or of a node, in `out` */
+	size_t from, from_skip; /* a node: its first update in `in` */
 	uint64_t count_at, count_end; /* counting what a range of zeros removes */
 	struct put *put;
 	struct wait wait;

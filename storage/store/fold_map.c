@@ -169,11 +169,10 @@ static void leaves_count(struct wait *wait)
 			continue;
 		}
 		/* Its leaf is in memory: the rest of it goes at once. */
-		uint64_t end = min_u64(slot->count_end, round_down(slot->count_at, NODE_SLOTS) +
-								NODE_SLOTS);
-		while (slot->count_at < end &&
-		       map_lookup(store, &fold->volume->top, slot->count_at, &slot->wait, &id,
-				  NULL) == 0) {
+		uint64_t end = min_u64(slot->count_end,
+				       round_down(slot->count_at, NODE_SLOTS) + NODE_SLOTS);
+		while (slot->count_at < end && map_lookup(store, &fold->volume->top, slot->count_at,
+							  &slot->wait, &id, NULL) == 0) {
 			fold->chunks_removed += !id_is_null(&id);
 			slot->count_at++;
 		}

@@ -101,8 +101,7 @@ static int gc_begin(struct gc *gc)
 	for (const struct layer *layer = store->zombies; layer; layer = layer->next)
 		mark_layer(store, layer);
 	gc->work.public->total = gc->root_count;
-	gc->walk = (struct walk){
-		.store = store, .enter = gc_enter, .chunk = gc_chunk, .owner = gc};
+	gc->walk = (struct walk){.store = store, .enter = gc_enter, .chunk = gc_chunk, .owner = gc};
 	gc->phase = GC_MARK;
 	return WALK_MORE;
 }

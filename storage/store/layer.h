@@ -37,6 +37,7 @@ struct zero_range {
 struct layer_pool {
 	struct dirty_chunk *entries, *free;
 	uint32_t entry_count, free_count, never_used;
+	uint32_t log_blocks; /* of all its layers */
 };
 
 struct layer {

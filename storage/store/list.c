@@ -32,15 +32,15 @@ void store_info(const struct store *store, struct store_info *ret_info)
 	memcpy(info.reason, store->reason, sizeof info.reason);
 	for (uint32_t slot = 1; slot < segments_slot_count(store); slot++)
 		info.segment_count += segment_of(store, slot) != NULL;
-	info.dirty_bytes = (uint64_t)(store->layer_pool->entry_count -
-				      store->layer_pool->free_count) * CHUNK_BYTES;
+	info.dirty_bytes =
+		(uint64_t)(store->layer_pool->entry_count - store->layer_pool->free_count) *
+		CHUNK_BYTES;
 	for (uint32_t i = 0; i < store->volume_count; i++)
 		info.logical_bytes += store->volumes[i]->mapped_chunks * CHUNK_BYTES;
-	info.memory_bound_bytes =
-		store->options.cache_bytes + store->options.node_cache_bytes +
-		store->options.directory_cache_bytes +
-		store->layer_pool->entry_count * sizeof(struct dirty_chunk) + 64 * MIB +
-		max_u64(info.index_bytes, 12 * info.chunk_count);
+	info.memory_bound_bytes = store->options.cache_bytes + store->options.node_cache_bytes +
+				  store->options.directory_cache_bytes +
+				  store->layer_pool->entry_count * sizeof(struct dirty_chunk) +
+				  64 * MIB + max_u64(info.index_bytes, 12 * info.chunk_count);
 	*ret_info = info;
 }
 

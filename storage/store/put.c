@@ -148,8 +148,8 @@ static void put_append(struct wait *wait)
 				  .type = put->type,
 				  .raw_bytes = put->raw_bytes,
 				  .frame_count = (uint8_t)(put->raw_bytes / put->frame_bytes)};
-	struct segment *segment = segments_append(store, &entry, put->frames, put->stored,
-						  put->stored_bytes, &end);
+	struct segment *segment =
+		segments_append(store, &entry, put->frames, put->stored, put->stored_bytes, &end);
 	store->counters.chunk_bytes_out += put->stored_bytes;
 	put_wait_durable(put, segment, end);
 }

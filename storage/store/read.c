@@ -5,7 +5,8 @@
  *
  * Keeps true:
  *  - what a chunk's blocks are is decided in one go, without returning to the loop, so a read never
- * mixes two states of a chunk; if a map node is missing, the decision is made anew when it is there;
+ * mixes two states of a chunk; if a map node is missing, the decision is made anew when it is
+ * there;
  *  - a layer whose ring blocks are being read is in use until the read is done: the log does not
  * recycle them;
  *  - a request holds a bounded number of pieces; the rest of it waits.

@@ -253,9 +253,10 @@ static void load_directory_read(struct io_op *op)
 {
 	struct load *load = container_of(op, struct load, op);
 	struct directory *directory = NULL;
-	int res = op->res < 0			? (int)op->res
-		  : (uint64_t)op->res < load->buf_bytes ? -VS_EFORMAT
-						: directory_decode(&load->trailer, load->buf, &directory);
+	int res = op->res < 0 ? (int)op->res
+		  : (uint64_t)op->res < load->buf_bytes
+			  ? -VS_EFORMAT
+			  : directory_decode(&load->trailer, load->buf, &directory);
 	load_done(load, directory, res);
 }
 
@@ -263,10 +264,10 @@ static void load_trailer_read(struct io_op *op)
 {
 	struct load *load = container_of(op, struct load, op);
 	struct segment *segment = load->segment;
-	int res = op->res < 0		    ? (int)op->res
-		  : op->res < BLOCK_BYTES ? -VS_EFORMAT
-					  : trailer_decode(load->buf, segment->id, segment->bytes,
-							   &load->trailer);
+	int res = op->res < 0 ? (int)op->res
+		  : op->res < BLOCK_BYTES
+			  ? -VS_EFORMAT
+			  : trailer_decode(load->buf, segment->id, segment->bytes, &load->trailer);
 	if (res < 0 || load->trailer.bytes == 0) {
 		struct directory *none = res < 0 ? NULL : calloc(1, sizeof(*none));
 		load_done(load, none, res < 0 ? res : none ? 0 : -ENOMEM);
@@ -606,8 +607,8 @@ bool segments_writers_idle(const struct store *store)
 	const struct segment_set *set = store->segment_set;
 	for (uint32_t slot = 1; slot < set->slot_count; slot++) {
 		const struct segment *segment = set->slots[slot];
-		if (segment && (segment->load ||
-				(segment->writer && !segment_writer_idle(segment->writer))))
+		if (segment &&
+		    (segment->load || (segment->writer && !segment_writer_idle(segment->writer))))
 			return false;
 	}
 	return true;

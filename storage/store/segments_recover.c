@@ -24,7 +24,8 @@ static int segment_index(struct segment *segment, const struct directory *direct
 	return 0;
 }
 
-/* Sealed: its directory. Not sealed: what a scan finds, and a seal, unless nothing may be written. */
+/* Sealed: its directory. Not sealed: what a scan finds, and a seal, unless nothing may be written.
+ */
 static int segment_read_directory(struct segment *segment, struct directory **ret_directory)
 {
 	struct store *store = segment->store;
@@ -119,9 +120,10 @@ int segments_recover(struct store *store, char *sentence)
 	if (res == 0)
 		res = orphans_remove(store);
 	if (res < 0)
-		snprintf(sentence, SENTENCE_BYTES,
-			 "The store's segments could not be opened (%s): free memory, space or open "
-			 "files, then start again; nothing was lost.",
-			 vs_strerror(res));
+		snprintf(
+			sentence, SENTENCE_BYTES,
+			"The store's segments could not be opened (%s): free memory, space or open "
+			"files, then start again; nothing was lost.",
+			vs_strerror(res));
 	return res;
 }

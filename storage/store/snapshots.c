@@ -66,13 +66,16 @@ static int prepare_one(struct command *command, const char *name)
 	if (!volume)
 		return res;
 	if (!text_name_ok(at + 1, strlen(at + 1)))
-		return command_refuse(command, -EINVAL, "'%s' cannot be a snapshot's name.", at + 1);
+		return command_refuse(command, -EINVAL, "'%s' cannot be a snapshot's name.",
+				      at + 1);
 	if (snapshot_of(store, volume->number, at + 1))
 		return command_refuse(command, -EEXIST,
 				      "A snapshot '%s' exists already; choose another name.", name);
 	if (store->snapshot_count + command->name_count > SNAPSHOTS_MAX)
-		return command_refuse(command, -ENOSPC, "The store has %u snapshots, which is the "
-							"most; purge some.", SNAPSHOTS_MAX);
+		return command_refuse(command, -ENOSPC,
+				      "The store has %u snapshots, which is the "
+				      "most; purge some.",
+				      SNAPSHOTS_MAX);
 	if (volume->layer_count + 2 * command->name_count >= LAYERS_MAX) {
 		volume->fold_wanted = true; /* many snapshots wait to be folded */
 		fold_kick(store);
@@ -134,8 +137,10 @@ static int prepare_delete(struct command *command)
 	if (!snapshot || (res = command_retained(command, snapshot)) < 0)
 		return res;
 	if (snapshot->views)
-		return command_refuse(command, -EBUSY, "'%s' is attached: disconnect its NBD "
-						       "clients first.", command->name);
+		return command_refuse(command, -EBUSY,
+				      "'%s' is attached: disconnect its NBD "
+				      "clients first.",
+				      command->name);
 	struct snapshot changed = *snapshot;
 	changed.state = OBJECT_TRASH;
 	changed.deleted_wall_ns = env_wall_ns(command->store->env);
@@ -160,9 +165,10 @@ static int prepare_restore(struct command *command)
 		return res;
 	struct volume *volume = volume_by_number(store, snapshot->volume);
 	if (volume->views)
-		return command_refuse(command, -EBUSY,
-				      "'%s' is attached %u times: disconnect its NBD clients first.",
-				      volume->name, volume->views);
+		return command_refuse(
+			command, -EBUSY,
+			"'%s' is attached %u times: disconnect its NBD clients first.",
+			volume->name, volume->views);
 	for (uint32_t i = 0; i < store->snapshot_count; i++)
 		if (store->snapshots[i]->volume == volume->number &&
 		    (res = command_seal(command, store->snapshots[i])))

@@ -17,7 +17,8 @@ struct status {
 	uint32_t looked;
 };
 
-/* Blocks of a chunk that have data, and for how many chunks from here on that is the same answer. */
+/* Blocks of a chunk that have data, and for how many chunks from here on that is the same answer.
+ */
 static int chunk_data(struct status *status, uint64_t chunk_no, uint16_t *ret_mask,
 		      uint64_t *ret_span)
 {
@@ -108,7 +109,8 @@ static void status_look(struct wait *wait)
 		uint64_t to = min_u64(end, (chunk_no + 1) * CHUNK_BYTES);
 		while (status->at < to && room) {
 			unsigned block = (unsigned)(status->at % CHUNK_BYTES / BLOCK_BYTES);
-			uint64_t next = min_u64(to, round_down(status->at, BLOCK_BYTES) + BLOCK_BYTES);
+			uint64_t next =
+				min_u64(to, round_down(status->at, BLOCK_BYTES) + BLOCK_BYTES);
 			room = extent_add(request, next - status->at, !(mask & 1u << block));
 			if (room)
 				status->at = next;

@@ -72,7 +72,8 @@ uint64_t store_room_bytes(const struct store *store)
 static int owner_apply(struct log_owner *owner, const void *record, uint32_t bytes,
 		       uint32_t log_block)
 {
-	return catalog_apply(container_of(owner, struct store, log_owner), record, bytes, log_block);
+	return catalog_apply(container_of(owner, struct store, log_owner), record, bytes,
+			     log_block);
 }
 
 static void owner_failed(struct log_owner *owner, int res, const char *what)
@@ -143,10 +144,11 @@ static int kind_check(struct env_dir *dir, const char *path, bool any, char *sen
 		return 0;
 	for (unsigned i = 0; i < sizeof refused_kinds / sizeof *refused_kinds; i++)
 		if (strcmp(kind, refused_kinds[i]) == 0) {
-			snprintf(sentence, SENTENCE_BYTES,
-				 "%.120s lies on %s, which does not keep what a store promises: use "
-				 "ext4 or xfs, or ask for it with --any-file-system.",
-				 path, kind);
+			snprintf(
+				sentence, SENTENCE_BYTES,
+				"%.120s lies on %s, which does not keep what a store promises: use "
+				"ext4 or xfs, or ask for it with --any-file-system.",
+				path, kind);
 			return -EOPNOTSUPP;
 		}
 	return 0;
@@ -178,8 +180,8 @@ static int make_in(struct env *env, struct env_dir *dir, const char *path,
 		return res;
 	sb.log_bytes = options->log_bytes;
 	if (!sb.log_bytes)
-		sb.log_bytes = max_u64(LOG_BYTES_MIN,
-				       min_u64(LOG_BYTES_DEFAULT, round_down(total_bytes / 16, MIB)));
+		sb.log_bytes = max_u64(LOG_BYTES_MIN, min_u64(LOG_BYTES_DEFAULT,
+							      round_down(total_bytes / 16, MIB)));
 	if (sb.log_bytes < LOG_BYTES_MIN || sb.log_bytes > LOG_BYTES_MAX || sb.log_bytes % MIB) {
 		snprintf(sentence, SENTENCE_BYTES,
 			 "A log of %llu bytes cannot be: give 8 MiB to 256 GiB, in whole MiB.",
@@ -226,8 +228,8 @@ int store_make(struct env *env, const char *path, const struct store_make_option
 		env_dir_close(dir);
 	}
 	if (res < 0 && !ret_sentence[0])
-		snprintf(ret_sentence, SENTENCE_BYTES, "A store could not be made in %.200s: %s.", path,
-			 vs_strerror(res));
+		snprintf(ret_sentence, SENTENCE_BYTES, "A store could not be made in %.200s: %s.",
+			 path, vs_strerror(res));
 	return res;
 }
 
@@ -296,7 +298,8 @@ static int open_files(struct store *store, char *sentence)
 	if (log_dir && (res = env_dir_open(env, log_dir, &store->log_dir)) < 0) {
 		store->log_dir = store->dir;
 		snprintf(sentence, SENTENCE_BYTES,
-			 "The folder of the log, %.120s, cannot be opened (%s): mount its disk, or give "
+			 "The folder of the log, %.120s, cannot be opened (%s): mount its disk, or "
+			 "give "
 			 "--log-dir if it moved.",
 			 log_dir, vs_strerror(res));
 		return res;
@@ -307,10 +310,11 @@ static int open_files(struct store *store, char *sentence)
 	if (res == 0 && env_file_bytes(store->log_file) != (int64_t)store->sb.log_bytes)
 		res = -VS_EFORMAT;
 	if (res < 0) {
-		snprintf(sentence, SENTENCE_BYTES,
-			 "The store's log cannot be opened, or has the wrong size (%s): restore the "
-			 "file from where it was; nothing was changed.",
-			 vs_strerror(res));
+		snprintf(
+			sentence, SENTENCE_BYTES,
+			"The store's log cannot be opened, or has the wrong size (%s): restore the "
+			"file from where it was; nothing was changed.",
+			vs_strerror(res));
 		return res;
 	}
 	snprintf(seg_path, sizeof seg_path, "%s/seg", store->path);
@@ -343,9 +347,9 @@ static int open_memory(struct store *store)
 	struct log_options options = {.block_count = store->sb.log_bytes / BLOCK_BYTES};
 	memcpy(options.uuid, store->sb.uuid, 16);
 	memcpy(options.secret, store->sb.secret, 16);
-	int (*const inits[])(struct store *store) = {segments_init, fetch_init, put_init,
-						     read_init,	    write_init, fold_init,
-						     checkpoint_init, work_init, admin_init};
+	int (*const inits[])(struct store * store) = {segments_init,   fetch_init, put_init,
+						      read_init,       write_init, fold_init,
+						      checkpoint_init, work_init,  admin_init};
 	int res = map_init(store, o->node_cache_bytes);
 	for (unsigned i = 0; i < sizeof inits / sizeof *inits && res == 0; i++)
 		res = inits[i](store);
@@ -392,8 +396,9 @@ int store_open(struct env *env, const char *path, const struct store_options *op
 		res = open_recover(store, ret_sentence);
 	if (res < 0) {
 		if (!ret_sentence[0])
-			snprintf(ret_sentence, SENTENCE_BYTES, "The store in %.200s cannot be opened: %s.",
-				 path, vs_strerror(res));
+			snprintf(ret_sentence, SENTENCE_BYTES,
+				 "The store in %.200s cannot be opened: %s.", path,
+				 vs_strerror(res));
 		store_free(store);
 		return res;
 	}
@@ -523,7 +528,8 @@ void store_submit(struct store_request *request)
 	request->phase = 0;
 	request->progress_bytes = 0;
 	if (request->kind != REQUEST_FLUSH &&
-	    (request->offset_bytes > size || request->length_bytes > size - request->offset_bytes)) {
+	    (request->offset_bytes > size ||
+	     request->length_bytes > size - request->offset_bytes)) {
 		request_end(request, request->kind == REQUEST_WRITE ? -ENOSPC : -EINVAL);
 		return;
 	}

@@ -27,7 +27,7 @@
 #include <assert.h>
 #include <errno.h>
 
-#define container_of(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
+#define container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
 
 #define NODE_SLOTS 256u
 #define MAP_LEVELS 4u	 /* 256^4 chunks of 64 KiB: 256 TiB */
@@ -38,8 +38,9 @@
 #define HOLDS_MAX 8u
 #define VOLUMES_MAX 4096u
 #define SNAPSHOTS_MAX 65536u
-/* What a dirty chunk may need in segments when it is folded: itself, and its path of nodes. */
-#define FOLD_BYTES_PER_CHUNK (CHUNK_BYTES + 1024 + MAP_LEVELS * (NODE_BYTES + 128))
+/* What a dirty chunk may need in segments when it is folded: itself, and a leaf of its own. */
+#define FOLD_DATA_BYTES (CHUNK_BYTES + 1024)
+#define FOLD_NODE_BYTES (NODE_BYTES + 1024)
 
 /* ---- who waits for something is woken once, and looks again ---- */
 
@@ -70,7 +71,8 @@ static inline void wait_wake_all(struct wait_list *list)
 	}
 }
 
-/* Answers of functions that may have to wait: 0, WAITING (the wait is woken), or a negative code. */
+/* Answers of functions that may have to wait: 0, WAITING (the wait is woken), or a negative code.
+ */
 #define WAITING 1
 
 /* ---- segments.c: the set of segments ---- */
@@ -88,7 +90,7 @@ struct segment {
 	struct directory *directory;   /* NULL: not in memory; the writer's while there is one */
 	struct load *load;
 	struct wait_list load_waiters;
-	uint32_t users; /* reads under way: its file stays open */
+	uint32_t users;			     /* reads under way: its file stays open */
 	struct segment *lru_prev, *lru_next; /* of those with a directory in memory */
 	bool marked_live; /* by the mark that runs, or an append or deduplication hit during it */
 	bool removed;	  /* dropped; freed when the last user leaves */
@@ -127,8 +129,8 @@ struct segment *segments_append(struct store *store, const struct dir_entry *ent
 int segments_directory(struct segment *segment, struct wait *wait);
 void segment_use(struct segment *segment);
 void segment_unuse(struct segment *segment);
-/* Finds an id's record, verified by the full id. 0 and *ret...; WAITING; -ENOENT. The entry is valid
- * until control returns to the loop. for_dedup: records known to be bad do not count. */
+/* Finds an id's record, verified by the full id. 0 and *ret...; WAITING; -ENOENT. The entry is
+ * valid until control returns to the loop. for_dedup: records known to be bad do not count. */
 int segments_locate(struct store *store, const struct id *id, bool for_dedup, struct wait *wait,
 		    struct segment **ret_segment, struct dir_entry **ret_entry);
 /* A spare's log record needs room that was not there: look again. */
@@ -144,7 +146,7 @@ struct fetch {
 	uint8_t type;
 	unsigned block_first, block_count; /* of a chunk; a node is read whole */
 	uint8_t *raw;			   /* the blocks go here */
-	uint64_t location;		   /* 0, or the one record to read, whatever else there is */
+	uint64_t location; /* 0, or the one record to read, whatever else there is */
 	bool background, no_cache;
 
 	/* fetch.c's own */
@@ -169,7 +171,8 @@ void fetch_start(struct fetch *fetch);
 /* ---- put.c: stores one chunk or node, or finds that it is stored ---- */
 
 struct put {
-	void (*done)(struct put *put, int res); /* durable, and named by id; the owner calls put_free */
+	void (*done)(struct put *put,
+		     int res); /* durable, and named by id; the owner calls put_free */
 	void *owner;
 	const uint8_t *raw; /* the owner's until done */
 	uint8_t *room;	    /* CHUNK_BYTES of its own, where raw may be made up */
@@ -206,7 +209,8 @@ int map_init(struct store *store, uint64_t bytes);
 void map_exit(struct store *store);
 /* The 256 ids of a node; NULL: *ret_res is WAITING or negative. Valid until control returns to the
  * loop. */
-const struct id *map_node(struct store *store, const struct id *id, struct wait *wait, int *ret_res);
+const struct id *map_node(struct store *store, const struct id *id, struct wait *wait,
+			  int *ret_res);
 void map_node_add(struct store *store, const struct id *id, const void *raw);
 /* 0 and *ret_id (null: a hole, and *ret_span, if wanted, is how many chunks from chunk_no on are
  * holes for the same reason). */
@@ -359,6 +363,7 @@ int fold_init(struct store *store);
 void fold_exit(struct store *store);
 void fold_kick(struct store *store); /* is there something to fold? */
 bool fold_running(const struct store *store);
+bool fold_full(const struct store *store); /* the last one ended for want of space */
 /* The ids that a running fold holds. */
 void fold_mark(struct store *store, void (*mark)(struct store *store, const struct id *id));
 int admin_init(struct store *store);
@@ -407,7 +412,7 @@ struct store {
 	uint32_t snapshot_count;
 	uint32_t next_number; /* of volumes and snapshots, never used twice */
 	uint64_t next_segment_id;
-	struct layer *zombies; /* dropped, but being read */
+	struct layer *zombies;	   /* dropped, but being read */
 	uint32_t reserved_entries; /* of the layer pool, for records on their way */
 	bool fold_all;		   /* room is short: fold whatever there is */
 	struct admins *admins;

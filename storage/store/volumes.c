@@ -253,8 +253,10 @@ static int prepare_clone(struct command *command)
 	if (!snapshot || (res = command_new_name(command, command->other)) < 0)
 		return res;
 	if (command->store->volume_count >= VOLUMES_MAX)
-		return command_refuse(command, -ENOSPC, "The store has %u volumes, which is the "
-							"most; purge some.", VOLUMES_MAX);
+		return command_refuse(command, -ENOSPC,
+				      "The store has %u volumes, which is the "
+				      "most; purge some.",
+				      VOLUMES_MAX);
 	res = command_seal(command, snapshot);
 	if (res)
 		return res;
@@ -298,8 +300,7 @@ static int restore_snapshot(struct command *command, const struct snapshot *snap
 		return command_refuse(command, -EBUSY,
 				      "Its volume '%s' is in the trash: restore number %u first.",
 				      volume->name, volume->number);
-	if (!text_name_ok(name, strlen(name)) ||
-	    snapshot_of(command->store, volume->number, name))
+	if (!text_name_ok(name, strlen(name)) || snapshot_of(command->store, volume->number, name))
 		return command_refuse(command, -EEXIST,
 				      "'%s@%s' exists, or is no name; give another with --as.",
 				      volume->name, name);
@@ -352,8 +353,8 @@ static int prepare_purge(struct command *command)
 		if (snapshot->views)
 			return command_refuse(command, -EBUSY, "The snapshot is attached.");
 		command->busy_snapshot = number;
-		command_add(command, record_number(LOG_DEL_SNAPSHOT, number,
-						   command_record(command)));
+		command_add(command,
+			    record_number(LOG_DEL_SNAPSHOT, number, command_record(command)));
 		return 0;
 	}
 	if (!volume || volume->state != OBJECT_TRASH)

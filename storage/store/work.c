@@ -68,7 +68,8 @@ static void work_end(struct work *work, int res)
 			break;
 		}
 	if (res < 0 && !public->sentence[0])
-		snprintf(public->sentence, SENTENCE_BYTES, "The work stopped: %s.", vs_strerror(res));
+		snprintf(public->sentence, SENTENCE_BYTES, "The work stopped: %s.",
+			 vs_strerror(res));
 	work->done(work);
 	env_complete(store->env, &public->op, res);
 }
@@ -300,10 +301,11 @@ int work_root(struct work *work, const char *name, struct id *ret_top, uint64_t 
 {
 	struct store *store = work->store;
 	struct snapshot *snapshot = snapshot_by_name(store, name);
-	struct volume *volume = snapshot ? volume_by_number(store, snapshot->volume)
-					 : volume_by_name(store, name);
+	struct volume *volume =
+		snapshot ? volume_by_number(store, snapshot->volume) : volume_by_name(store, name);
 	if (!volume)
-		return work_refuse(work, -ENOENT, "There is no volume or snapshot named '%s'.", name);
+		return work_refuse(work, -ENOENT, "There is no volume or snapshot named '%s'.",
+				   name);
 	const struct layer *active = volume_active(volume);
 	bool clean = volume->layer_count == 1 && !active->entry_count && !active->range_count;
 	if (snapshot ? snapshot->sealed : clean) {

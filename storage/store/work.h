@@ -40,7 +40,8 @@ struct work {
 	/* WAITING (woken by its wait or by work_kick), WALK_MORE (soon again), or the end. */
 	int (*step)(struct work *work);
 	void (*done)(struct work *work); /* frees what it has, and itself */
-	/* Operations are under way: a cancelled work is stepped on until they ended. NULL: never. */
+	/* Operations are under way: a cancelled work is stepped on until they ended. NULL: never.
+	 */
 	bool (*must_finish)(const struct work *work);
 	struct wait wait;
 	bool waits, slicing, ended;

@@ -272,8 +272,8 @@ static void part_read(struct chunk_read *read, int res)
 	uint64_t block_no = piece->chunk_no * CHUNK_BLOCKS + read->block_first;
 	piece->payload = piece->block;
 	piece->block_count = 1;
-	piece->record_bytes = record_write(volume->number, ++volume->admitted_vseq, block_no, 1,
-					   piece->record);
+	piece->record_bytes =
+		record_write(volume->number, ++volume->admitted_vseq, block_no, 1, piece->record);
 	piece_ready(piece);
 }
 
@@ -290,16 +290,20 @@ static void part_barrier(struct log_entry *entry, int res)
 
 enum admitted { ADMITTED, BLOCKED };
 
-/* Space to fold all that is dirty, and this. -ENOSPC when folding would not help. */
+/* Space to fold all that is dirty, and this: a chunk's data where the log has blocks of it, and a
+ * share of its map's nodes. -ENOSPC when folding would not help. */
 static int space_admit(struct store *store, uint32_t entries)
 {
 	const struct layer_pool *pool = store->layer_pool;
-	uint64_t dirty = (uint64_t)(pool->entry_count - pool->free_count) + store->reserved_entries;
-	if ((dirty + entries) * FOLD_BYTES_PER_CHUNK <= store_room_bytes(store))
+	uint64_t dirty = pool->entry_count - pool->free_count;
+	uint64_t coming = store->reserved_entries + entries;
+	uint64_t need = (min_u64(dirty, pool->log_blocks) + coming) * FOLD_DATA_BYTES +
+			(dirty + coming) * FOLD_NODE_BYTES;
+	if (need <= store_room_bytes(store))
 		return ADMITTED;
-	if (dirty == 0 || segments_full(store))
-		return -ENOSPC;
-	store->fold_all = true; /* what is reserved is far more than what it will take */
+	if (dirty == 0 || fold_full(store))
+		return store->reserved_entries ? BLOCKED : -ENOSPC;
+	store->fold_all = true; /* what is reserved is more than what it will take */
 	fold_kick(store);
 	return BLOCKED;
 }
@@ -426,7 +430,8 @@ static int admit_part(struct piece *piece, uint64_t block_no, uint32_t skip, uin
 	if (*lock_of(writes, volume, block_no / CHUNK_BLOCKS) || writes->ready ||
 	    !log_room(store->log, 8, 0, false))
 		return BLOCKED;
-	if (!piece->block && posix_memalign((void **)&piece->block, BLOCK_BYTES, BLOCK_BYTES) != 0) {
+	if (!piece->block &&
+	    posix_memalign((void **)&piece->block, BLOCK_BYTES, BLOCK_BYTES) != 0) {
 		piece->block = NULL;
 		return -ENOMEM;
 	}

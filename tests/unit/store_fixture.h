@@ -42,8 +42,8 @@ static inline int fixture_setup(void **state)
 	struct store_make_options make = {.log_bytes = 8 * MIB, .any_file_system = true};
 	snprintf(f->path, sizeof f->path, "./test-store.XXXXXX");
 	assert_non_null(mkdtemp(f->path));
-	assert_int_equal(
-		env_real_new(&(struct env_real_options){.worker_count = 1}, &f->env, &why), 0);
+	assert_int_equal(env_real_new(&(struct env_real_options){.worker_count = 1}, &f->env, &why),
+			 0);
 	assert_int_equal(store_make(f->env, f->path, &make, sentence), 0);
 	f->options = (struct store_options){
 		.cache_bytes = 4 * MIB, .any_file_system = true, .idle_fold_ns = NSEC_PER_SEC / 5};
