@@ -126,6 +126,11 @@ uint64_t segment_written_end(const struct segment_writer *writer)
 	return writer->written_end;
 }
 
+uint64_t segment_appended_end(const struct segment_writer *writer)
+{
+	return writer->base + writer->fill;
+}
+
 uint64_t segment_durable_end(const struct segment_writer *writer)
 {
 	return writer->durable_end;

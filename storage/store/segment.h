@@ -59,6 +59,7 @@ void segment_seal(struct segment_writer *writer, struct io_op *op);
 struct directory *segment_directory(struct segment_writer *writer);
 struct directory *segment_take_directory(struct segment_writer *writer);
 uint64_t segment_written_end(const struct segment_writer *writer); /* below: can be read */
+uint64_t segment_appended_end(const struct segment_writer *writer);
 uint64_t segment_durable_end(const struct segment_writer *writer);
 
 /* Straight-line, of a sealed segment. -VS_EFORMAT: not sealed, or damaged; -VS_ECHECKSUM. */
