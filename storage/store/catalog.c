@@ -340,7 +340,7 @@ static int apply_put_snapshot(struct store *store, unsigned flags, const struct 
 		return -ENOMEM;
 	*snapshot = *from;
 	if (flags == PUT_NEW) {
-		snapshot->layer = volume_active(volume)->number - 1;
+		snapshot->layer = volume_active(volume)->number - !MUTANT(14);
 		snapshot->size_bytes = volume->size_bytes;
 		snapshot->vseq = volume->vseq;
 		snapshot->parent = 0;

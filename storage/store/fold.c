@@ -337,7 +337,7 @@ static void fold_start(struct fold *fold, struct volume *volume)
 	fold->volume = volume;
 	fold->layer = volume->layers[0];
 	layer_use(fold->layer);
-	fold->as_of = (struct snapshot){.layer = fold->layer->number};
+	fold->as_of = (struct snapshot){.layer = MUTANT(16) ? UINT64_MAX : fold->layer->number};
 	fold->res = 0;
 	fold->next = 0;
 	fold->busy = 0;

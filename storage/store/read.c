@@ -111,7 +111,7 @@ static void base_fetched(struct fetch *fetch, int res)
 static int chunk_resolve(struct chunk_read *read, struct wait *wait, struct id *ret_base)
 {
 	struct store *store = read->store;
-	uint32_t count = view_layer_count(read->volume, read->snapshot);
+	uint32_t count = view_layer_count(read->volume, MUTANT(10) ? NULL : read->snapshot);
 	uint16_t want = (uint16_t)(((1u << read->block_count) - 1) << read->block_first);
 	read->log_mask = read->zero_mask = read->base_mask = 0;
 	struct layer *oldest = NULL;

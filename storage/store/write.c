@@ -222,6 +222,10 @@ static void piece_logged(struct log_entry *entry, int res)
 static bool piece_append(struct piece *piece)
 {
 	struct log *log = piece->store->log;
+	if (piece->store->failed) { /* room may never come */
+		piece_end(piece, -VS_EFAILSTOP);
+		return true;
+	}
 	if (!log_room(log, piece->record_bytes, piece->block_count, false))
 		return false;
 	piece->entry.done = piece_logged;
@@ -427,7 +431,7 @@ static int admit_part(struct piece *piece, uint64_t block_no, uint32_t skip, uin
 	struct store *store = piece->store;
 	struct writes *writes = store->writes;
 	struct volume *volume = piece->request->view->volume;
-	if (*lock_of(writes, volume, block_no / CHUNK_BLOCKS) || writes->ready ||
+	if ((*lock_of(writes, volume, block_no / CHUNK_BLOCKS) && !MUTANT(12)) || writes->ready ||
 	    !log_room(store->log, 8, 0, false))
 		return BLOCKED;
 	if (!piece->block &&
@@ -530,9 +534,12 @@ void write_kick(struct store *store)
 	writes->kicking = true;
 	do {
 		writes->again = false;
-		while (writes->ready && piece_append(writes->ready)) {
-			writes->ready = writes->ready->next;
-			if (!writes->ready)
+		while (writes->ready) {
+			struct piece *next = writes->ready->next; /* it may end, and be free */
+			if (!piece_append(writes->ready))
+				break;
+			writes->ready = next;
+			if (!next)
 				writes->ready_tail = &writes->ready;
 		}
 		while (writes->head && head_go_on(store))

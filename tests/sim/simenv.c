@@ -16,8 +16,10 @@
 #include <string.h>
 
 #define SECTOR_BYTES 512u
-#define FILES_MAX 64u
+#define FILES_MAX 256u
+#ifndef FILE_BYTES_MAX
 #define FILE_BYTES_MAX (80 * MIB)
+#endif
 #define DISK_BYTES (UINT64_C(1) << 40)
 
 struct unsynced {
@@ -30,8 +32,9 @@ struct unsynced {
 struct sim_file {
 	char name[64];
 	bool used, entry_durable;
-	bool unlinked, unlink_durable; /* an open handle may still read it; its name may come back */
-	uint8_t *now, *durable;	       /* room for FILE_BYTES_MAX, touched as used */
+	bool unlinked,
+		unlink_durable; /* an open handle may still read it; its name may come back */
+	uint8_t *now, *durable; /* room for FILE_BYTES_MAX, touched as used */
 	uint64_t bytes, durable_bytes;
 	uint64_t high; /* nothing was ever written from here on */
 	struct unsynced *writes;
@@ -57,6 +60,7 @@ struct env_dir {
 struct env_file {
 	struct env *env;
 	struct sim_file *file;
+	struct env_file *next; /* a handle outlives its process: what is left of it closes it */
 };
 
 struct process_memory {
@@ -77,6 +81,7 @@ struct sim {
 	struct sim_counts counts;
 	uint64_t disk_bytes;
 	struct env_dir dir;
+	struct env_file *handles;
 };
 
 static struct sim *sim_of(struct env *env)
@@ -277,15 +282,20 @@ static int sim_file_open(struct env_dir *dir, const char *name, unsigned flags,
 		snprintf(file->name, sizeof file->name, "%s", name);
 	}
 	assert(file);
-	struct env_file *handle = sim_process_memory(sim, sizeof(*handle));
-	*handle = (struct env_file){.env = dir->env, .file = file};
+	struct env_file *handle = malloc(sizeof(*handle));
+	*handle = (struct env_file){.env = dir->env, .file = file, .next = sim->handles};
+	sim->handles = handle;
 	*ret_file = handle;
 	return 0;
 }
 
 static void sim_file_close(struct env_file *file)
 {
-	(void)file;
+	struct env_file **at = &sim_of(file->env)->handles;
+	while (*at != file)
+		at = &(*at)->next;
+	*at = file->next;
+	free(file);
 }
 static int64_t sim_file_bytes(struct env_file *file)
 {
@@ -658,6 +668,8 @@ void sim_free(struct sim *sim)
 		if (sim->files[i].used)
 			file_gone(&sim->files[i]);
 	process_memory_drop(sim);
+	while (sim->handles)
+		sim_file_close(sim->handles);
 	free(sim->events);
 	free(sim);
 }
