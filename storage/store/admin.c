@@ -34,6 +34,13 @@ int admin_init(struct store *store)
 
 void admin_exit(struct store *store)
 {
+	if (!store->admins)
+		return;
+	while (store->admins->head) { /* only when the env has crashed */
+		struct command *command = store->admins->head;
+		store->admins->head = command->next;
+		free(command);
+	}
 	free(store->admins);
 	store->admins = NULL;
 }

@@ -117,10 +117,13 @@ void codec_keyed_check(const uint8_t secret[16], const void *a, size_t a_bytes, 
 
 bool codec_is_zero(const void *at, size_t bytes)
 {
-	const uint64_t *word = at;
-	for (const uint64_t *end = word + bytes / 8; word < end; word += 8)
-		if (word[0] | word[1] | word[2] | word[3] | word[4] | word[5] | word[6] | word[7])
+	for (const uint8_t *from = at, *end = from + bytes; from < end; from += 64) {
+		uint64_t words[8]; /* the data may lie at any address */
+		memcpy(words, from, sizeof words);
+		if (words[0] | words[1] | words[2] | words[3] | words[4] | words[5] | words[6] |
+		    words[7])
 			return false;
+	}
 	return true;
 }
 

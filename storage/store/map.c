@@ -158,6 +158,8 @@ const struct id *map_node(struct store *store, const struct id *id, struct wait 
 			return NULL;
 		}
 	*ret_res = WAITING;
+	if (!wait)
+		return NULL;
 	struct node_load *load = cache->loads;
 	while (load && !id_equal(&load->id, id))
 		load = load->next;

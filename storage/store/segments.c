@@ -101,7 +101,12 @@ void segments_keep_directory(struct segment *segment, struct directory *director
 
 static void segment_free(struct segment *segment)
 {
-	assert(!segment->load && segment->users == 0);
+	if (segment->load) { /* only when the env has crashed */
+		if (segment->load->buf)
+			env_memory_free(segment->store->env, segment->load->buf,
+					segment->load->buf_bytes);
+		free(segment->load);
+	}
 	if (segment->writer)
 		segment_writer_abandon(segment->writer);
 	else if (segment->directory)

@@ -264,6 +264,11 @@ static void store_free(struct store *store)
 	free(store);
 }
 
+void store_abandon(struct store *store)
+{
+	store_free(store);
+}
+
 static int open_files(struct store *store, char *sentence)
 {
 	struct env *env = store->env;

@@ -53,6 +53,10 @@ int store_open(struct env *env, const char *path, const struct store_options *op
  * closed. Returns 0 or what went wrong (the store is free in any case). */
 int store_close(struct store *store);
 
+/* Frees it although operations were under way that will never end: the env has crashed
+ * (simulation). */
+void store_abandon(struct store *store);
+
 /* ---- data path ---- */
 
 enum request_kind {

@@ -208,7 +208,7 @@ struct node_cache;
 int map_init(struct store *store, uint64_t bytes);
 void map_exit(struct store *store);
 /* The 256 ids of a node; NULL: *ret_res is WAITING or negative. Valid until control returns to the
- * loop. */
+ * loop. Without a wait it only looks: WAITING, and nothing comes of it. */
 const struct id *map_node(struct store *store, const struct id *id, struct wait *wait,
 			  int *ret_res);
 void map_node_add(struct store *store, const struct id *id, const void *raw);

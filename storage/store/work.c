@@ -27,6 +27,14 @@ int work_init(struct store *store)
 
 void work_exit(struct store *store)
 {
+	if (!store->works)
+		return;
+	store->works->kicking = true;
+	while (store->works->head) { /* only when the env has crashed */
+		struct work *work = store->works->head;
+		store->works->head = work->next;
+		work->done(work);
+	}
 	free(store->works);
 	store->works = NULL;
 }
