@@ -91,6 +91,7 @@ nbdinfo --json "$(uri disk@one)" | grep -q '"is_read_only": true' || fail "a sna
 qemu-io --image-opts "driver=nbd,$disk" -c 'write -P 1 0 8M' -c flush >/dev/null
 nbdcopy "$(uri disk@one)" back
 cmp before back || fail "the snapshot changed with its volume"
+qemu-io -r --image-opts "driver=nbd,server.type=unix,server.path=run/disk.sock,export=disk@one" -c 'read 0 64k' -c flush >io || fail "qemu-io: $(cat io)"
 qemu-io --image-opts "driver=nbd,server.type=unix,server.path=run/disk.sock,export=disk@one" -c 'write 0 4k' >io 2>&1 || true
 grep -qi 'read-only\|permitted\|denied' io || fail "a write to a snapshot: $(cat io)"
 stop
