@@ -4,7 +4,7 @@
  *
  * Life: conn_new -> handshake -> attached (it has a view) -> DEAD -> freed. In DEAD the socket is
  * shut down, nothing more is parsed or sent, and the connection is freed by the step that finds no
- * receive, send, kick, watch or store request under way: the view closes only then.
+ * receive, send, kick or store request under way: the view closes only then.
  *
  * Keeps true: at most one receive and one send are under way; conn->in is replaced or moved only
  * while no receive is; the requests of `sent` keep their data until the send has ended.
@@ -207,7 +207,7 @@ void conn_send(struct conn *conn)
 
 static enum step dead_step(struct conn *conn)
 {
-	bool still = conn->receiving || conn->sending || conn->kicked || conn->watching;
+	bool still = conn->receiving || conn->sending || conn->kicked;
 	return still || conn->store_pending > 0 ? STEP_BLOCKED : STEP_DONE;
 }
 
@@ -310,6 +310,7 @@ void conn_die(struct conn *conn, bool at_fault, const char *reason)
 	conn->state = CONN_DEAD;
 	conn->end_reason = reason;
 	env_timer_stop(conn->server->env, &conn->handshake_timer);
+	env_timer_stop(conn->server->env, &conn->watch_timer);
 	env_sock_shutdown(conn->sock);
 	request_forget(conn);
 	if (conn->store_pending == 0)

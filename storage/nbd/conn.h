@@ -82,9 +82,9 @@ struct conn {
 	enum conn_state state;
 	const char *end_reason; /* once DEAD */
 
-	struct io_op recv_op, send_op, kick_op, watch_op;
-	bool receiving, sending, kicked, watching;
-	struct env_timer handshake_timer;
+	struct io_op recv_op, send_op, kick_op;
+	bool receiving, sending, kicked;
+	struct env_timer handshake_timer, watch_timer;
 
 	/* Input. */
 	struct in_buffer in;

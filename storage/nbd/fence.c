@@ -10,16 +10,16 @@
  *    the end of the stream lie unread in the socket.
  * So each older one is suspected until, after the newcomer has attached, one of these tells that
  * its client still holds it: a receive drained the socket and then more came; a receive or a send
- * stayed pending for two passes, which the end of the stream would have ended; or more came than a
+ * stayed pending for some passes, which the end of the stream would have ended; or more came than a
  * socket can hold. A client with several connections is not slowed down: idle ones prove
- * themselves in two passes.
+ * themselves in three passes.
  */
 #include "storage/nbd/conn.h"
 
 #include <string.h>
 
 #define SOCKET_BYTES_MAX (16 * MIB) /* more than any socket of ours holds unread */
-#define WATCH_PASSES 2u
+#define WATCH_PASSES 3u
 
 #define conn_of(op, member) ((struct conn *)((char *)(op)-offsetof(struct conn, member)))
 
@@ -87,38 +87,29 @@ void fence_received(struct conn *conn, uint32_t bytes)
 		conn->suspicion = DRAINED; /* for the next receive, which starts from here */
 }
 
-static void watch_done(struct io_op *op)
+static void watch_fire(struct env_timer *timer)
 {
-	struct conn *conn = conn_of(op, watch_op);
-	conn->watching = false;
-	if (conn->state == CONN_DEAD) {
-		conn_kick(conn);
-		return;
-	}
+	struct conn *conn = conn_of(timer, watch_timer);
 	bool receive_pends = conn->receiving && conn->recv_number == conn->watch_recv;
 	bool send_pends = conn->sending && conn->send_number == conn->watch_send;
 	if (conn->suspicion == TRUSTED)
 		return;
-	if (!receive_pends && !send_pends) {
-		fence_watch(conn); /* on what is pending now, if anything */
-		return;
-	}
-	if (--conn->watch_passes > 0) {
-		conn->watching = true;
-		env_complete(conn->server->env, &conn->watch_op, 0);
-		return;
-	}
-	fence_trust(conn);
+	if (!receive_pends && !send_pends)
+		fence_watch(conn); /* what is pending now, if anything */
+	else if (--conn->watch_passes > 0)
+		env_timer_start(conn->server->env, timer, 1);
+	else
+		fence_trust(conn);
 }
 
+/* A timer of 1 ns fires in the next pass of the loop, after that pass has harvested. */
 void fence_watch(struct conn *conn)
 {
-	if (conn->watching || (!conn->receiving && !conn->sending))
+	if (conn->watch_timer.heap_index || (!conn->receiving && !conn->sending))
 		return;
-	conn->watching = true;
 	conn->watch_recv = conn->recv_number;
 	conn->watch_send = conn->send_number;
 	conn->watch_passes = WATCH_PASSES;
-	conn->watch_op.done = watch_done;
-	env_complete(conn->server->env, &conn->watch_op, 0);
+	conn->watch_timer.fire = watch_fire;
+	env_timer_start(conn->server->env, &conn->watch_timer, 1);
 }

@@ -441,10 +441,7 @@ static enum step request_take(struct conn *conn, const struct nbd_request *wire,
 		conn->state = CONN_PAYLOAD;
 		return STEP_MORE;
 	}
-	if (wire->type == NBD_CMD_FLUSH && conn->read_only)
-		request_finish(request, NBD_OK); /* a snapshot is durable by being there */
-	else
-		request_start(request);
+	request_start(request);
 	return STEP_MORE;
 }
 
