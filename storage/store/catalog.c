@@ -365,6 +365,8 @@ static int apply_freeze(struct store *store, struct volume *volume)
 	struct layer *active = volume_active(volume);
 	if (active->entry_count == 0 && active->range_count == 0)
 		return 0;
+	if (MUTANT(12) && !store->started)
+		return 0;
 	active->frozen = true;
 	return volume_add_layer(store, volume, active->number + 1);
 }

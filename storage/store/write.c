@@ -431,7 +431,7 @@ static int admit_part(struct piece *piece, uint64_t block_no, uint32_t skip, uin
 	struct store *store = piece->store;
 	struct writes *writes = store->writes;
 	struct volume *volume = piece->request->view->volume;
-	if ((*lock_of(writes, volume, block_no / CHUNK_BLOCKS) && !MUTANT(12)) || writes->ready ||
+	if (*lock_of(writes, volume, block_no / CHUNK_BLOCKS) || writes->ready ||
 	    !log_room(store->log, 8, 0, false))
 		return BLOCKED;
 	if (!piece->block &&

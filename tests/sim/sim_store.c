@@ -73,6 +73,7 @@ struct world {
 	uint64_t events, snapshot_number;
 	unsigned under_way, writes_under_way;
 	bool faults, rot, full;
+	bool lazy; /* nobody asks for durability */
 	struct admin_op admin;
 	bool admin_busy;
 	struct model_snapshot *admin_snapshot;
@@ -227,7 +228,7 @@ static void write_some(struct world *world)
 	unsigned volume = (unsigned)sim_random(sim, VOLUMES);
 	uint64_t kind = sim_random(sim, 10);
 	uint32_t count = kind < 6   ? 1 + (uint32_t)sim_random(sim, 3)
-			 : kind < 8 ? 16 * (1 + (uint32_t)sim_random(sim, 3))
+			 : kind < 8 ? 16 * (1 + (uint32_t)sim_random(sim, 6))
 				    : 1 + (uint32_t)sim_random(sim, 40);
 	uint32_t block = (uint32_t)sim_random(sim, BLOCKS - count + 1);
 	if (kind >= 6 && kind < 8)
@@ -241,11 +242,11 @@ static void write_some(struct world *world)
 	bool zero = sim_random(sim, 12) == 0;
 	struct operation *operation =
 		operation_new(world, zero ? REQUEST_ZERO : REQUEST_WRITE, volume, block, count);
-	uint64_t pattern = sim_random(sim, PATTERNS);
+	uint64_t pattern = sim_random(sim, 2) ? sim_random(sim, PATTERNS) : operation->number;
 	bool part = !zero && count == 1 && sim_random(sim, 4) == 0;
 	totals.writes++;
 	world->writes_under_way++;
-	if (sim_random(sim, 10) == 0)
+	if (!world->lazy && sim_random(sim, 10) == 0)
 		operation->request.flags = REQUEST_FUA;
 	for (uint32_t i = 0; i < count; i++) {
 		struct block *at = &world->blocks[volume][block + i];
@@ -424,6 +425,8 @@ static const char *life(struct world *world, unsigned ops)
 			write_some(world);
 		else if (what < 900)
 			read_some(world);
+		else if (world->lazy && (what < 960 || what >= 980))
+			continue;
 		else if (what < 960)
 			flush_some(world);
 		else if (what < 980)
@@ -577,7 +580,7 @@ static const char *world_verify(struct world *world, bool power_cut)
 {
 	struct sim_faults none = {0};
 	sim_faults_set(world->sim, &none);
-	world->faults = world->full = false;
+	world->faults = world->full = world->lazy = false;
 	const char *failed = NULL;
 	for (unsigned v = 0; v < VOLUMES && !failed; v++)
 		failed = volume_verify(world, v, power_cut);
@@ -671,17 +674,17 @@ static const char *world_run(struct world *world)
 		sim_faults_set(sim, &faults);
 		world->faults = true;
 	} else if (bad_day == 1) {
-		struct store_info info;
-		store_info(world->store, &info);
-		sim_disk_bytes_set(sim, 9 * MIB + info.segment_bytes + 6 * MIB);
+		sim_disk_room_set(sim, 100 * KIB);
 		world->full = true;
+	} else if (bad_day == 3) {
+		world->lazy = true;
 	}
 	failed = life(world, OPS);
 	if (failed)
 		return failed;
 	bool power_cut = sim_random(sim, 2);
 	world_crash(world, power_cut);
-	sim_disk_bytes_set(sim, TIB);
+	sim_disk_room_set(sim, UINT64_MAX);
 	sim_faults_set(sim, &(struct sim_faults){0});
 	if (bad_day == 2 && sim_rot(sim, "00000", 4096))
 		world->rot = true;

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #define SECTOR_BYTES 512u
 #define FILES_MAX 256u
@@ -165,20 +166,32 @@ static void sim_timer_start(struct env *env, struct env_timer *timer, uint64_t d
 	sim->timers[sim->timer_count++] = timer;
 }
 
+/* Large pieces are mapped: zeroed only where they are touched. */
+#define MAP_BYTES (128 * KIB)
+
 static void *sim_memory(struct env *env, size_t bytes)
 {
 	(void)env;
-	void *at = aligned_alloc(BLOCK_BYTES, round_up(bytes, BLOCK_BYTES));
+	bytes = round_up(bytes, BLOCK_BYTES);
+	if (bytes >= MAP_BYTES) {
+		void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+				-1, 0);
+		return at == MAP_FAILED ? NULL : at;
+	}
+	void *at = aligned_alloc(BLOCK_BYTES, bytes);
 	if (at)
-		memset(at, 0, round_up(bytes, BLOCK_BYTES));
+		memset(at, 0, bytes);
 	return at;
 }
 
 static void sim_memory_free(struct env *env, void *at, size_t bytes)
 {
 	(void)env;
-	(void)bytes;
-	free(at);
+	bytes = round_up(bytes, BLOCK_BYTES);
+	if (bytes >= MAP_BYTES)
+		munmap(at, bytes);
+	else
+		free(at);
 }
 
 static void sim_job(struct env *env, struct env_job *job)
@@ -678,9 +691,9 @@ struct env *sim_env(struct sim *sim)
 {
 	return &sim->env;
 }
-void sim_disk_bytes_set(struct sim *sim, uint64_t bytes)
+void sim_disk_room_set(struct sim *sim, uint64_t bytes)
 {
-	sim->disk_bytes = bytes;
+	sim->disk_bytes = bytes == UINT64_MAX ? DISK_BYTES : disk_used(sim) + bytes;
 }
 
 /* A byte that is durable, of a file whose name begins so, changes. */

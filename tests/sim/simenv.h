@@ -33,7 +33,8 @@ uint64_t sim_random(struct sim *sim, uint64_t below);
 /* Zeroed memory of the simulated process: gone at the next crash, or with the sim. */
 void *sim_process_memory(struct sim *sim, size_t bytes);
 void sim_faults_set(struct sim *sim, const struct sim_faults *faults);
-void sim_disk_bytes_set(struct sim *sim, uint64_t bytes);
+/* What is free on the disk from now on; UINT64_MAX: plenty. */
+void sim_disk_room_set(struct sim *sim, uint64_t bytes);
 /* One byte that was ever written, at `from` or behind it, of a file whose name begins with prefix,
  * changes. */
 bool sim_rot(struct sim *sim, const char *prefix, uint64_t from);
