@@ -55,7 +55,7 @@ int map_init(struct store *store, uint64_t bytes)
 	cache->bucket_mask = buckets - 1;
 	cache->buckets = calloc(buckets, sizeof(uint32_t));
 	cache->nodes = calloc(cache->slot_count, sizeof(struct node));
-	cache->area = env_memory(store->env, (size_t)cache->slot_count * NODE_BYTES);
+	cache->area = calloc(cache->slot_count, NODE_BYTES);
 	return cache->buckets && cache->nodes && cache->area ? 0 : -ENOMEM;
 }
 
@@ -69,8 +69,7 @@ void map_exit(struct store *store)
 		cache->loads = load->next;
 		free(load);
 	}
-	if (cache->area)
-		env_memory_free(store->env, cache->area, (size_t)cache->slot_count * NODE_BYTES);
+	free(cache->area);
 	free(cache->buckets);
 	free(cache->nodes);
 	free(cache);

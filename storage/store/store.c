@@ -251,8 +251,7 @@ static void store_free(struct store *store)
 	log_free(store->log);
 	layer_pool_free(store->layer_pool);
 	cache_free(store->cache);
-	if (store->cache_area)
-		env_memory_free(store->env, store->cache_area, store->cache_area_bytes);
+	free(store->cache_area);
 	index_free(store->index);
 	codec_free(store->codec);
 	env_file_close(store->log_file);
@@ -343,7 +342,7 @@ static int open_memory(struct store *store)
 	uint64_t entries = store->sb.log_bytes / BLOCK_BYTES + POOL_EXTRA;
 	store->layer_pool = layer_pool_new((uint32_t)entries);
 	store->cache_area_bytes = round_up(o->cache_bytes, BLOCK_BYTES);
-	store->cache_area = env_memory(store->env, store->cache_area_bytes);
+	store->cache_area = calloc(1, store->cache_area_bytes); /* no I/O goes there: not env's */
 	if (store->cache_area)
 		store->cache = cache_new(store->cache_area,
 					 (uint32_t)(store->cache_area_bytes / BLOCK_BYTES));
