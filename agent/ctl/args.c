@@ -64,9 +64,10 @@ static int global_set(struct ctl *ctl, const struct global_option *option, const
 	} else if (strcmp(name, "output") == 0) {
 		found = word_find(formats, 5, value);
 		if (found < 0)
-			return ctl_fail(ctl, CTL_USAGE,
-					"-o %s is unknown; it takes table, wide, json, csv or name.",
-					value);
+			return ctl_fail(
+				ctl, CTL_USAGE,
+				"-o %s is unknown; it takes table, wide, json, csv or name.",
+				value);
 		ctl->format = (enum ctl_format)found;
 	} else if (strcmp(name, "columns") == 0) {
 		ctl->columns = value;
@@ -81,9 +82,10 @@ static int global_set(struct ctl *ctl, const struct global_option *option, const
 	} else if (strcmp(name, "progress") == 0) {
 		found = word_find(bars, 4, value);
 		if (found < 0)
-			return ctl_fail(ctl, CTL_USAGE,
-					"--progress=%s is unknown; it takes auto, bar, json or none.",
-					value);
+			return ctl_fail(
+				ctl, CTL_USAGE,
+				"--progress=%s is unknown; it takes auto, bar, json or none.",
+				value);
 		ctl->progress = (enum ctl_progress)found;
 	} else if (strcmp(name, "async") == 0) {
 		ctl->async = true;
@@ -203,9 +205,8 @@ static int word_parse(struct ctl *ctl, const char *word, const char **noun, cons
 		return ctl_fail(ctl, CTL_USAGE, "There is no noun \"%s\"; see vstorectl --help.",
 				word);
 	if (*noun && !ctl->command)
-		return ctl_fail(ctl, CTL_USAGE,
-				"%s has no verb \"%s\"; see vstorectl %s --help.", *noun, word,
-				*noun);
+		return ctl_fail(ctl, CTL_USAGE, "%s has no verb \"%s\"; see vstorectl %s --help.",
+				*noun, word, *noun);
 	*noun = first;
 	return 0;
 }

@@ -18,9 +18,9 @@ struct command {
 	const char *verb; /* NULL: the noun stands alone */
 	/* Returns an enum ctl_exit. */
 	int (*run)(struct ctl *ctl);
-	/* A letter for each argument, which says what a shell completes: v volume, s snapshot, r volume
-	 * or snapshot, t trash id, j job id, f file, n new name, w other word. The last may have '?'
-	 * (may be missing) or '+' (one or more) behind it. */
+	/* A letter for each argument, which says what a shell completes: v volume, s snapshot, r
+	 * volume or snapshot, t trash id, j job id, f file, n new name, w other word. The last may
+	 * have '?' (may be missing) or '+' (one or more) behind it. */
 	const char *args;
 	const char *options;  /* "size= allow-backing": '=' takes a value; "" for none */
 	const char *synopsis; /* arguments and options as the help shows them */

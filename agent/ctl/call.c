@@ -35,7 +35,8 @@ int call_socket(struct ctl *ctl)
 	}
 	if (strncmp(host, "unix:", 5) != 0 || !host[5])
 		return ctl_fail(ctl, CTL_USAGE,
-				"--host %s is not understood; it takes unix:PATH of a socket.", host);
+				"--host %s is not understood; it takes unix:PATH of a socket.",
+				host);
 	if (strlen(host + 5) >= sizeof ctl->socket)
 		return ctl_fail(ctl, CTL_USAGE, "The path of --host is too long.");
 	memcpy(ctl->socket, host + 5, strlen(host + 5) + 1);
@@ -89,10 +90,11 @@ int call_error(const struct ctl *ctl, const struct http_reply *reply)
 	if (error.code == CTL_OK) /* 2xx with an error in it makes no sense, but is none */
 		error.code = CTL_FAILED;
 	if (!*error.message) {
-		snprintf(own, sizeof own,
-			 "The daemon answered with status %ld and no explanation; is it of the same "
-			 "version?",
-			 reply->status);
+		snprintf(
+			own, sizeof own,
+			"The daemon answered with status %ld and no explanation; is it of the same "
+			"version?",
+			reply->status);
 		error.message = own;
 	}
 	return ctl_fail_with(ctl, &error);
@@ -114,7 +116,8 @@ static int call_document(struct ctl *ctl, const struct http_request *request, lo
 	free(reply.body);
 	if (!value_is_object(document)) {
 		value_free(document);
-		return ctl_fail(ctl, CTL_FAILED, "The daemon's answer is no JSON object; is %s "
+		return ctl_fail(ctl, CTL_FAILED,
+				"The daemon's answer is no JSON object; is %s "
 				"vstore's socket?",
 				ctl->socket);
 	}

@@ -29,7 +29,8 @@ int call_error(const struct ctl *ctl, const struct http_reply *reply);
 struct call_change {
 	const char *method, *path;
 	const struct value *body; /* may be NULL */
-	bool wait_as_job; /* it can take long: ask for a job and wait for that, so that Ctrl-C works */
+	bool wait_as_job; /* it can take long: ask for a job and wait for that, so that Ctrl-C works
+			   */
 	/* What to say when it is done ("Volume web1 was created."); NULL: nothing. */
 	const char *done;
 };

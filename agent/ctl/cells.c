@@ -71,7 +71,8 @@ char *cell_shown(const struct column *column, const struct value *row, char out[
 
 bool cell_is_right(const struct column *column)
 {
-	return column->kind == CELL_NUMBER || column->kind == CELL_SIZE || column->kind == CELL_PART;
+	return column->kind == CELL_NUMBER || column->kind == CELL_SIZE ||
+	       column->kind == CELL_PART;
 }
 
 static const struct column *column_find(const struct table *table, const char *name, size_t bytes)
@@ -94,7 +95,8 @@ static void column_unknown(const struct table *table, const char *name, size_t b
 		char title[32];
 		size_t i = 0;
 		for (; c->title[i] && i < sizeof title - 1; i++)
-			title[i] = (char)(c->title[i] | ('A' <= c->title[i] && c->title[i] <= 'Z') << 5);
+			title[i] = (char)(c->title[i] | ('A' <= c->title[i] && c->title[i] <= 'Z')
+								<< 5);
 		title[i] = 0;
 		used += snprintf(sentence + used, (size_t)(SENTENCE_BYTES - used), "%s%s",
 				 c == table->columns ? " " : ", ", title);
@@ -180,7 +182,8 @@ static int row_compare(const void *a, const void *b, void *state)
 	return order->down ? -sign : sign;
 }
 
-/* Checks --filter and --sort even when there are no rows, so that a wrong name never goes unseen. */
+/* Checks --filter and --sort even when there are no rows, so that a wrong name never goes unseen.
+ */
 static int choice_check(const struct table *table, const char *filter, const char *sort,
 			struct sort_order *ret_order, char sentence[SENTENCE_BYTES])
 {

@@ -15,17 +15,18 @@ const struct command commands[] = {
 	 "One screen: what is wrong and what to do about it, and how full the store is.",
 	 "vstorectl status", 0},
 
-	{"store", "status", verb_store_status, "", "", "", "Figures of the store: space, log, memory.",
-	 "vstorectl store status -o json", 0},
+	{"store", "status", verb_store_status, "", "", "",
+	 "Figures of the store: space, log, memory.", "vstorectl store status -o json", 0},
 	{"store", "check", verb_store_check, "", "", "",
 	 "Reads every record and every root's tree and reports damage. Exit 11 when there is some.",
 	 "vstorectl store check --async", CHANGE},
-	{"store", "gc", verb_store_gc, "", "", "", "Frees the space that nothing refers to any more.",
-	 "vstorectl store gc", CHANGE},
+	{"store", "gc", verb_store_gc, "", "", "",
+	 "Frees the space that nothing refers to any more.", "vstorectl store gc", CHANGE},
 
-	{"volume", "create", verb_volume_create, "n", "size= level= quota=",
-	 "NAME --size S [--level N] [--quota S]",
-	 "Makes an empty volume. It takes space only for what is written. The size is rounded up to "
+	{"volume", "create", verb_volume_create, "n",
+	 "size= level= quota=", "NAME --size S [--level N] [--quota S]",
+	 "Makes an empty volume. It takes space only for what is written. The size is rounded up "
+	 "to "
 	 "4 KiB; --level is zstd's (1 is fast); --quota bounds what it may take.",
 	 "vstorectl volume create web1-disk0 --size 20G", CHANGE},
 	{"volume", "list", verb_volume_list, "", "", "", "All volumes.",
@@ -39,7 +40,8 @@ const struct command commands[] = {
 	 "Gives a volume another name. Its snapshots go with it.",
 	 "vstorectl volume rename web1-disk0 web2-disk0", CHANGE},
 	{"volume", "set", verb_volume_set, "vw", "", "NAME KEY=VALUE",
-	 "Changes level (of zstd), quota (a size, 0 for none) or frame (4K, 8K, 16K, 64K: the unit of "
+	 "Changes level (of zstd), quota (a size, 0 for none) or frame (4K, 8K, 16K, 64K: the unit "
+	 "of "
 	 "compression). Level and frame hold for what is written from now on.",
 	 "vstorectl volume set web1-disk0 quota=30G", CHANGE},
 	{"volume", "delete", verb_volume_delete, "v", "", "NAME",
@@ -47,23 +49,29 @@ const struct command commands[] = {
 	 "vstorectl volume delete web1-disk0 --yes", ASKS},
 	{"volume", "import", verb_volume_import, "fn", "format= level= quota= allow-backing",
 	 "FILE NAME [--format F] [--level N] [--quota S] [--allow-backing]",
-	 "Makes a volume from an image file. Raw images are read directly, holes and zeros are left "
-	 "out; qcow2, vmdk, vdi, vhdx and others go through qemu-img. An image that refers to other "
-	 "files is refused without --allow-backing. When it fails, the new volume goes to the trash.",
+	 "Makes a volume from an image file. Raw images are read directly, holes and zeros are "
+	 "left "
+	 "out; qcow2, vmdk, vdi, vhdx and others go through qemu-img. An image that refers to "
+	 "other "
+	 "files is refused without --allow-backing. When it fails, the new volume goes to the "
+	 "trash.",
 	 "vstorectl volume import debian-12.qcow2 web1-disk0", COMMAND_DRY_RUN},
 	{"volume", "export", verb_volume_export, "rf", "", "NAME[@SNAP] FILE",
-	 "Writes a volume or snapshot as a sparse raw image. Export a snapshot to get one moment of "
+	 "Writes a volume or snapshot as a sparse raw image. Export a snapshot to get one moment "
+	 "of "
 	 "a volume in use. An existing FILE is replaced only with --yes.",
 	 "vstorectl volume export web1-disk0@monday web1.img", COMMAND_DRY_RUN},
 	{"volume", "clone", verb_volume_clone, "sn", "", "NAME@SNAP NEW",
 	 "Makes a new volume that begins as the snapshot and shares its data.",
 	 "vstorectl volume clone web1-disk0@monday test-disk0", CHANGE},
 	{"volume", "verify", verb_volume_verify, "r", "", "NAME[@SNAP]",
-	 "Reads all data of a volume or snapshot and checks it against its ids. Exit 11 for damage.",
+	 "Reads all data of a volume or snapshot and checks it against its ids. Exit 11 for "
+	 "damage.",
 	 "vstorectl volume verify web1-disk0@monday", CHANGE},
 
 	{"snap", "create", verb_snap_create, "r+", "", "VOL[@SNAP]...",
-	 "Takes snapshots, all of them at the same moment. Without @SNAP the name is the time, UTC.",
+	 "Takes snapshots, all of them at the same moment. Without @SNAP the name is the time, "
+	 "UTC.",
 	 "vstorectl snap create db-disk0@before db-disk1@before", CHANGE},
 	{"snap", "list", verb_snap_list, "v?", "", "[VOL]", "The snapshots of one volume, or all.",
 	 "vstorectl snap list web1-disk0", 0},
@@ -90,8 +98,8 @@ const struct command commands[] = {
 	 "Forbids deleting the snapshot before a date: RFC 3339, or a day (its start in UTC).",
 	 "vstorectl snap retain archive@2026 --until 2036-01-31", CHANGE},
 
-	{"trash", "list", verb_trash_list, "", "", "", "What was deleted and can still be had back.",
-	 "vstorectl trash list", 0},
+	{"trash", "list", verb_trash_list, "", "", "",
+	 "What was deleted and can still be had back.", "vstorectl trash list", 0},
 	{"trash", "restore", verb_trash_restore, "t", "as=", "ID [--as NEW]",
 	 "Takes something out of the trash again, under its old name or another.",
 	 "vstorectl trash restore 12 --as web1-disk0-old", CHANGE},

@@ -69,8 +69,8 @@ static void bash_print(void)
 {
 	puts("# vstorectl completion; made by: vstorectl completion bash\n"
 	     "_vstorectl_names() {\n"
-	     "\tlocal what=$1; shift\n"
-	     "\tvstorectl \"${host[@]}\" --timeout 2s -o name $what list 2>/dev/null\n"
+	     "\tlocal what=$1\n"
+	     "\tvstorectl \"${host[@]}\" --timeout 2s -o name $what 2>/dev/null\n"
 	     "}\n"
 	     "_vstorectl() {\n"
 	     "\tlocal cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]}\n"
@@ -91,7 +91,8 @@ static void bash_print(void)
 	     "\t\tesac\n"
 	     "\tdone\n"
 	     "\tcase $prev in\n"
-	     "\t-o|--output) COMPREPLY=($(compgen -W 'table wide json csv name' -- \"$cur\")); return ;;\n"
+	     "\t-o|--output) COMPREPLY=($(compgen -W 'table wide json csv name' -- \"$cur\")); "
+	     "return ;;\n"
 	     "\t--progress) COMPREPLY=($(compgen -W 'auto bar json none' -- \"$cur\")); return ;;\n"
 	     "\tesac\n"
 	     "\tcase \"${words[0]} ${words[1]}\" in");
@@ -107,7 +108,8 @@ static void bash_print(void)
 	puts("\" -- \"$cur\")); return\n\tfi");
 	printf("\tif [ ${#words[@]} -eq 0 ]; then\n\t\tCOMPREPLY=($(compgen -W '");
 	words_print(NULL);
-	puts("' -- \"$cur\")); return\n\tfi\n\tif [ ${#words[@]} -eq 1 ]; then\n\t\tcase ${words[0]} in");
+	puts("' -- \"$cur\")); return\n\tfi\n\tif [ ${#words[@]} -eq 1 ]; then\n\t\tcase "
+	     "${words[0]} in");
 	for (const struct command *c = commands; c->noun; c++) {
 		if (!c->verb || !noun_is_first(c))
 			continue;
@@ -123,7 +125,44 @@ static void bash_print(void)
 	     "\tcase $letter in\n"
 	     "\tf) COMPREPLY=($(compgen -f -- \"$cur\")); return ;;");
 	for (const char *letter = "vstj"; *letter; letter++)
-		printf("\t%c) list=$(_vstorectl_names '%s') ;;\n", *letter,
-		       strtok_r((char[32]){0}, " ", &(char *){NULL}) ? "" : letter_lister(*letter));
-	puts("\tesac");
+		printf("\t%c) list=$(_vstorectl_names '%s') ;;\n", *letter, letter_lister(*letter));
+	puts("\tr) list=\"$(_vstorectl_names 'volume list') $(_vstorectl_names 'snap list')\" ;;\n"
+	     "\tesac\n"
+	     "\tCOMPREPLY=($(compgen -W \"$list\" -- \"$cur\"))\n"
+	     "}\n"
+	     "complete -F _vstorectl vstorectl");
+}
+
+static void fish_print(void)
+{
+	puts("# vstorectl completion; made by: vstorectl completion fish\n"
+	     "complete -c vstorectl -f");
+	printf("complete -c vstorectl -n __fish_use_subcommand -a '");
+	words_print(NULL);
+	puts("'");
+	for (const struct command *c = commands; c->noun; c++) {
+		if (!c->verb || !noun_is_first(c))
+			continue;
+		printf("complete -c vstorectl -n '__fish_seen_subcommand_from %s' -a '", c->noun);
+		words_print(c->noun);
+		puts("'");
+	}
+	for (const char *letter = "vst"; *letter; letter++)
+		printf("complete -c vstorectl -n 'test (count (commandline -opc)) -ge 3' -a "
+		       "'(vstorectl --timeout 2s -o name %s 2>/dev/null)'\n",
+		       letter_lister(*letter));
+}
+
+int completion_print(const char *shell)
+{
+	if (strcmp(shell, "fish") == 0) {
+		fish_print();
+		return 0;
+	}
+	if (strcmp(shell, "zsh") == 0)
+		puts("autoload -U +X bashcompinit && bashcompinit");
+	else if (strcmp(shell, "bash") != 0)
+		return -EINVAL;
+	bash_print();
+	return 0;
 }

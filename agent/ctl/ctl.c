@@ -26,23 +26,38 @@ struct exit_row {
 
 /* vs_errname's words, and the few that only the control plane uses. */
 static const struct exit_row exit_words[] = {
-	{"invalid", CTL_USAGE},	       {"not_found", CTL_NOT_FOUND},	  {"exists", CTL_EXISTS},
-	{"conflict", CTL_EXISTS},      {"busy", CTL_BUSY},		  {"locked", CTL_BUSY},
-	{"fenced", CTL_BUSY},	       {"denied", CTL_DENIED},		  {"retained", CTL_DENIED},
-	{"read_only", CTL_DENIED},     {"timed_out", CTL_TIMED_OUT},	  {"partly", CTL_PARTLY},
-	{"unavailable", CTL_UNAVAILABLE}, {"checksum", CTL_DAMAGED},	  {"lost", CTL_DAMAGED},
-	{"format", CTL_DAMAGED},       {"no_space", CTL_NO_SPACE},	  {"quota", CTL_NO_SPACE},
-	{"cancelled", CTL_FAILED},     {"fail_stop", CTL_FAILED},	  {"io_error", CTL_FAILED},
-	{"newer_format", CTL_FAILED},  {"not_supported", CTL_FAILED},
+	{"invalid", CTL_USAGE},
+	{"not_found", CTL_NOT_FOUND},
+	{"exists", CTL_EXISTS},
+	{"conflict", CTL_EXISTS},
+	{"busy", CTL_BUSY},
+	{"locked", CTL_BUSY},
+	{"fenced", CTL_BUSY},
+	{"denied", CTL_DENIED},
+	{"retained", CTL_DENIED},
+	{"read_only", CTL_DENIED},
+	{"timed_out", CTL_TIMED_OUT},
+	{"partly", CTL_PARTLY},
+	{"unavailable", CTL_UNAVAILABLE},
+	{"checksum", CTL_DAMAGED},
+	{"lost", CTL_DAMAGED},
+	{"format", CTL_DAMAGED},
+	{"no_space", CTL_NO_SPACE},
+	{"quota", CTL_NO_SPACE},
+	{"cancelled", CTL_FAILED},
+	{"fail_stop", CTL_FAILED},
+	{"io_error", CTL_FAILED},
+	{"newer_format", CTL_FAILED},
+	{"not_supported", CTL_FAILED},
 };
 
 static const struct {
 	long status;
 	enum ctl_exit code;
 } exit_statuses[] = {
-	{400, CTL_USAGE},     {401, CTL_DENIED},    {403, CTL_DENIED},	    {404, CTL_NOT_FOUND},
-	{408, CTL_TIMED_OUT}, {409, CTL_EXISTS},    {413, CTL_USAGE},	    {422, CTL_USAGE},
-	{423, CTL_BUSY},      {429, CTL_BUSY},	    {502, CTL_UNAVAILABLE}, {503, CTL_UNAVAILABLE},
+	{400, CTL_USAGE},     {401, CTL_DENIED},   {403, CTL_DENIED},	   {404, CTL_NOT_FOUND},
+	{408, CTL_TIMED_OUT}, {409, CTL_EXISTS},   {413, CTL_USAGE},	   {422, CTL_USAGE},
+	{423, CTL_BUSY},      {429, CTL_BUSY},	   {502, CTL_UNAVAILABLE}, {503, CTL_UNAVAILABLE},
 	{504, CTL_TIMED_OUT}, {507, CTL_NO_SPACE},
 };
 
@@ -197,9 +212,9 @@ bool ctl_confirm(const struct ctl *ctl, const char *name, const char *what, int 
 	if (ctl->yes)
 		return true;
 	if (!isatty(STDIN_FILENO)) {
-		*ret_exit = ctl_fail(ctl, CTL_USAGE,
-				     "%s That needs --yes where there is no terminal to ask on.",
-				     what);
+		*ret_exit =
+			ctl_fail(ctl, CTL_USAGE,
+				 "%s That needs --yes where there is no terminal to ask on.", what);
 		return false;
 	}
 	fprintf(stderr, "%s\nType %s to go on: ", what, name);

@@ -33,7 +33,8 @@ static void help_globals(void)
 			snprintf(text, sizeof text, "-%c, --%s%s", o->letter, o->name,
 				 o->takes_value ? "=..." : "");
 		else
-			snprintf(text, sizeof text, "--%s%s", o->name, o->takes_value ? "=..." : "");
+			snprintf(text, sizeof text, "--%s%s", o->name,
+				 o->takes_value ? "=..." : "");
 		printf("  %-20s %s\n", text, o->help);
 	}
 }

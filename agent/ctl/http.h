@@ -37,8 +37,8 @@ struct http_request {
 int http_send(struct http *http, const struct http_request *request, struct http_reply *ret_reply,
 	      char ret_sentence[SENTENCE_BYTES]);
 
-/* Writes prefix, `name` percent-encoded ('@' stays), suffix. Returns `out`; a path that does not fit
- * becomes "", which no daemon serves. */
+/* Writes prefix, `name` percent-encoded ('@' stays), suffix. Returns `out`; a path that does not
+ * fit becomes "", which no daemon serves. */
 char *http_path(char out[HTTP_PATH_ROOM], const char *prefix, const char *name, const char *suffix);
 
 #endif

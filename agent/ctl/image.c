@@ -134,11 +134,12 @@ static int convert(const struct ctl *ctl, const struct image *image, const char 
 		   const char *name)
 {
 	char target[512];
-	snprintf(target, sizeof target,
-		 "driver=nbd,server.type=unix,server.path=%s,export=%s", socket_path, name);
-	const char *argv[] = {"qemu-img", "convert", "-n", "--target-is-zero", "-W", "-m", "16", "-f",
-			      image->format, "--target-image-opts",
-			      image->path, target, NULL};
+	snprintf(target, sizeof target, "driver=nbd,server.type=unix,server.path=%s,export=%s",
+		 socket_path, name);
+	const char *argv[] = {
+		"qemu-img",  "convert", "-n", "--target-is-zero", "-W",
+		"-m",	     "16",	"-f", image->format,	  "--target-image-opts",
+		image->path, target,	NULL};
 	int status = run(argv, NULL, 0);
 	if (status == 0)
 		return 0;
@@ -215,8 +216,8 @@ static void import_undo(struct ctl *ctl, const char *name)
 {
 	char path[HTTP_PATH_ROOM], sentence[SENTENCE_BYTES];
 	struct http_reply reply = {0};
-	const struct http_request request = {
-		.method = "DELETE", .path = http_path(path, "/v1/volumes/", name, "")};
+	const struct http_request request = {.method = "DELETE",
+					     .path = http_path(path, "/v1/volumes/", name, "")};
 	for (unsigned tries = 0; tries < 50; tries++) { /* its connections are just ending */
 		if (call_try(ctl, &request, &reply, sentence) < 0)
 			return;
@@ -285,7 +286,8 @@ static int output_piece(void *state, uint64_t offset_bytes, const void *data, ui
 	for (uint32_t at = 0; at < bytes;) {
 		uint32_t part = (uint32_t)min_u64(bytes - at, CHUNK_BYTES);
 		if (!all_zero(from + at, part)) {
-			ssize_t put = pwrite(output->fd, from + at, part, (off_t)(offset_bytes + at));
+			ssize_t put =
+				pwrite(output->fd, from + at, part, (off_t)(offset_bytes + at));
 			if (put < 0 && errno == EINTR)
 				continue;
 			if (put <= 0)
@@ -332,12 +334,14 @@ int verb_volume_export(struct ctl *ctl)
 	if (res)
 		return res;
 	if (access(file, F_OK) == 0 && !ctl->yes)
-		return ctl_fail(ctl, CTL_EXISTS, "%s exists: give another name, or --yes to replace "
-						 "it.", file);
-	res = call_get(ctl,
-		       http_path(path, strchr(name, '@') ? "/v1/snapshots/" : "/v1/volumes/", name,
-				 ""),
-		       &document);
+		return ctl_fail(ctl, CTL_EXISTS,
+				"%s exists: give another name, or --yes to replace "
+				"it.",
+				file);
+	res = call_get(
+		ctl,
+		http_path(path, strchr(name, '@') ? "/v1/snapshots/" : "/v1/volumes/", name, ""),
+		&document);
 	if (res)
 		return res;
 	if (ctl->dry_run) {
@@ -349,7 +353,8 @@ int verb_volume_export(struct ctl *ctl)
 		return ctl_fail(ctl, CTL_USAGE, "The path %s is too long.", file);
 	int fd = open(part, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
 	if (fd < 0)
-		return ctl_fail(ctl, CTL_FAILED, "%s cannot be written: %s.", part, strerror(errno));
+		return ctl_fail(ctl, CTL_FAILED, "%s cannot be written: %s.", part,
+				strerror(errno));
 	res = export_to(ctl, name, socket_path, fd);
 	if (close(fd) < 0 && res == 0)
 		res = ctl_fail(ctl, CTL_FAILED, "%s cannot be written: %s.", part, strerror(errno));

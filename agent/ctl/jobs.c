@@ -17,8 +17,8 @@
 #include <string.h>
 #include <time.h>
 
-#define JOB_POLL_MS 200	     /* between questions to a daemon that does not hold the answer back */
-#define JOB_QUICK_ROUNDS 4   /* of them, so that a short job ends at once */
+#define JOB_POLL_MS 200	   /* between questions to a daemon that does not hold the answer back */
+#define JOB_QUICK_ROUNDS 4 /* of them, so that a short job ends at once */
 #define JOB_QUICK_MS 10
 
 static bool job_ended(const struct value *job)
@@ -51,9 +51,10 @@ static int job_leave(const struct ctl *ctl, const char *id)
 			id, id, id);
 		ctl_die_of_signal();
 	}
-	return ctl_fail(ctl, CTL_TIMED_OUT,
-			"Job %s did not end in time; it goes on. Wait for it with: vstorectl job wait %s",
-			id, id);
+	return ctl_fail(
+		ctl, CTL_TIMED_OUT,
+		"Job %s did not end in time; it goes on. Wait for it with: vstorectl job wait %s",
+		id, id);
 }
 
 /* One look at the job; the daemon may hold its answer back for a second. */
@@ -133,7 +134,8 @@ static int job_failed(const struct ctl *ctl, const struct value *job)
 	if (!*error.message)
 		error.message = value_text(inner);
 	if (!*error.message) {
-		snprintf(own, sizeof own, "Job %s %s.", value_plain(value_get(job, "id"), id, sizeof id),
+		snprintf(own, sizeof own, "Job %s %s.",
+			 value_plain(value_get(job, "id"), id, sizeof id),
 			 value_get_text(job, "state"));
 		error.message = own;
 	}
@@ -156,7 +158,8 @@ static void job_summary(const struct ctl *ctl, const struct value *job)
 			value_get_integer(result, "chunks"));
 	if (damaged > 0)
 		ctl_say(ctl,
-			"%" PRId64 " damaged of %" PRId64 " chunks. Restore what the lines above name from a "
+			"%" PRId64 " damaged of %" PRId64
+			" chunks. Restore what the lines above name from a "
 			"snapshot or replica; do not delete the store.",
 			damaged, value_get_integer(result, "chunks"));
 	if (value_get(result, "differing_bytes"))

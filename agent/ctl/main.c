@@ -36,7 +36,8 @@ int main(int argc, char **argv)
 	free(args);
 	/* Data that did not arrive is a failure, whatever the verb thought. */
 	if (fflush(stdout) != 0 || ferror(stdout)) {
-		fprintf(stderr, "vstorectl: The output could not be written: it is not complete.\n");
+		fprintf(stderr,
+			"vstorectl: The output could not be written: it is not complete.\n");
 		res = res ? res : CTL_FAILED;
 	}
 	return res;

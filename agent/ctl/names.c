@@ -11,10 +11,11 @@ int name_check(const struct ctl *ctl, const char *name)
 {
 	if (text_name_ok(name, strlen(name)))
 		return 0;
-	return ctl_fail(ctl, CTL_USAGE,
-			"\"%.80s\" is no name; a name has 1 to 63 letters, digits, '.', '_' or '-', and "
-			"begins with a letter or digit.",
-			name);
+	return ctl_fail(
+		ctl, CTL_USAGE,
+		"\"%.80s\" is no name; a name has 1 to 63 letters, digits, '.', '_' or '-', and "
+		"begins with a letter or digit.",
+		name);
 }
 
 int name_check_snapshot(const struct ctl *ctl, const char *name)
@@ -48,7 +49,8 @@ int level_parse(const struct ctl *ctl, const char *text, int64_t *ret_level)
 	long level = strtol(text, &end, 10);
 	if (end == text || *end || level < -7 || level > 22)
 		return ctl_fail(ctl, CTL_USAGE,
-				"\"%.40s\" is no level of zstd; 1 is fast, 19 is small and slow.", text);
+				"\"%.40s\" is no level of zstd; 1 is fast, 19 is small and slow.",
+				text);
 	*ret_level = level;
 	return 0;
 }

@@ -37,8 +37,8 @@ static void bar_draw(struct progress *progress, uint64_t done, uint64_t total, u
 		text_human(done, amount, sizeof amount);
 		if (elapsed_ms)
 			snprintf(rate, sizeof rate, "  %s/s",
-				 text_human((uint64_t)((double)done * 1000 / (double)elapsed_ms), text,
-					    sizeof text));
+				 text_human((uint64_t)((double)done * 1000 / (double)elapsed_ms),
+					    text, sizeof text));
 	} else {
 		snprintf(amount, sizeof amount, "%" PRIu64, done);
 	}
@@ -58,7 +58,8 @@ void progress_at(struct progress *progress, uint64_t done, uint64_t total)
 		return;
 	progress->shown_ns = now_ns;
 	if (progress->mode == PROGRESS_JSON)
-		fprintf(stderr, "{\"what\":\"%s\",\"progress\":%" PRIu64 ",\"total\":%" PRIu64 "}\n",
+		fprintf(stderr,
+			"{\"what\":\"%s\",\"progress\":%" PRIu64 ",\"total\":%" PRIu64 "}\n",
 			progress->what, done, total);
 	else
 		bar_draw(progress, done, total, now_ns);

@@ -131,8 +131,8 @@ int table_print_list(const struct ctl *ctl, const struct table *table, const str
 	int count = columns_choose(table, ctl->columns, wide, columns, sentence);
 	if (count < 0)
 		return ctl_fail(ctl, CTL_USAGE, "%s", sentence);
-	VALUE_AUTO rows = rows_choose(table, value_get(document, table->key), ctl->filter, ctl->sort,
-				      sentence);
+	VALUE_AUTO rows = rows_choose(table, value_get(document, table->key), ctl->filter,
+				      ctl->sort, sentence);
 	if (!rows)
 		return ctl_fail(ctl, CTL_USAGE, "%s", sentence);
 	if (ctl->format == FORMAT_JSON) {
@@ -170,7 +170,8 @@ int table_print_one(const struct ctl *ctl, const struct table *table, const stru
 
 static void name_print(const struct value *object)
 {
-	const char *name = value_get_text(object, "name"), *volume = value_get_text(object, "volume");
+	const char *name = value_get_text(object, "name"),
+		   *volume = value_get_text(object, "volume");
 	char both[CELL_BYTES];
 	/* A snapshot's object names its volume too. */
 	snprintf(both, sizeof both, "%s%s%s", volume, *volume ? "@" : "", name);

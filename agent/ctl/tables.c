@@ -44,25 +44,18 @@ static const struct column snapshot_columns[] = {
 const struct table table_snapshots = {"snapshots", snapshot_columns};
 
 static const struct column trash_columns[] = {
-	{"ID", "id", CELL_TEXT, false},
-	{"KIND", "kind", CELL_TEXT, false},
-	{"NAME", "name", CELL_TEXT, false},
-	{"SIZE", "size_bytes", CELL_SIZE, false},
-	{"DELETED", "deleted", CELL_TIME, false},
-	{"PURGE", "purge", CELL_TIME, false},
+	{"ID", "id", CELL_TEXT, false},		  {"KIND", "kind", CELL_TEXT, false},
+	{"NAME", "name", CELL_TEXT, false},	  {"SIZE", "size_bytes", CELL_SIZE, false},
+	{"DELETED", "deleted", CELL_TIME, false}, {"PURGE", "purge", CELL_TIME, false},
 	{NULL, NULL, CELL_TEXT, false},
 };
 const struct table table_trash = {"trash", trash_columns};
 
 static const struct column job_columns[] = {
-	{"ID", "id", CELL_TEXT, false},
-	{"KIND", "kind", CELL_TEXT, false},
-	{"OBJECT", "object", CELL_TEXT, false},
-	{"STATE", "state", CELL_TEXT, false},
-	{"DONE", "progress", CELL_PART, false},
-	{"CREATED", "created", CELL_TIME, false},
-	{"ENDED", "ended", CELL_TIME, false},
-	{"ERROR", "error", CELL_MESSAGE, true},
+	{"ID", "id", CELL_TEXT, false},		{"KIND", "kind", CELL_TEXT, false},
+	{"OBJECT", "object", CELL_TEXT, false}, {"STATE", "state", CELL_TEXT, false},
+	{"DONE", "progress", CELL_PART, false}, {"CREATED", "created", CELL_TIME, false},
+	{"ENDED", "ended", CELL_TIME, false},	{"ERROR", "error", CELL_MESSAGE, true},
 	{NULL, NULL, CELL_TEXT, false},
 };
 const struct table table_jobs = {"jobs", job_columns};

@@ -40,8 +40,9 @@ int verb_snap_create(struct ctl *ctl)
 	if (ctl->arg_count == 1)
 		snprintf(words, sizeof words, "Snapshot %s was taken.", name);
 	else
-		snprintf(words, sizeof words, "%u snapshots were taken at one moment, the last is %s.",
-			 ctl->arg_count, name);
+		snprintf(words, sizeof words,
+			 "%u snapshots were taken at one moment, the last is %s.", ctl->arg_count,
+			 name);
 	const struct call_change change = {
 		.method = "POST", .path = "/v1/snapshots", .body = body, .done = words};
 	return call_change(ctl, &change, NULL);
@@ -51,11 +52,11 @@ int verb_snap_list(struct ctl *ctl)
 {
 	char path[HTTP_PATH_ROOM];
 	VALUE_AUTO document = NULL;
-	int res = call_get(ctl,
-			   ctl->arg_count
-				   ? http_path(path, "/v1/snapshots?volume=", ctl->args[0], "")
-				   : "/v1/snapshots",
-			   &document);
+	int res =
+		call_get(ctl,
+			 ctl->arg_count ? http_path(path, "/v1/snapshots?volume=", ctl->args[0], "")
+					: "/v1/snapshots",
+			 &document);
 	return res ? res : table_print_list(ctl, &table_snapshots, document);
 }
 
@@ -140,15 +141,18 @@ int verb_snap_restore(struct ctl *ctl)
 			return res;
 		snprintf(volume, sizeof volume, "%.*s", volume_bytes, name);
 		snprintf(words, sizeof words,
-			 "Volume %s becomes %.130s again; what it holds now is lost.", volume, name);
+			 "Volume %s becomes %.130s again; what it holds now is lost.", volume,
+			 name);
 		if (!ctl_confirm(ctl, volume, words, &res))
 			return res;
 	}
-	snprintf(words, sizeof words, "Volume %.*s is as it was at %.130s.", volume_bytes, name, name);
-	const struct call_change change = {.method = "POST",
-					   .path = http_path(path, "/v1/snapshots/", name, "/restore"),
-					   .wait_as_job = true,
-					   .done = words};
+	snprintf(words, sizeof words, "Volume %.*s is as it was at %.130s.", volume_bytes, name,
+		 name);
+	const struct call_change change = {
+		.method = "POST",
+		.path = http_path(path, "/v1/snapshots/", name, "/restore"),
+		.wait_as_job = true,
+		.done = words};
 	return call_change(ctl, &change, NULL);
 }
 
@@ -162,16 +166,18 @@ static int snap_tag(struct ctl *ctl, const char *method, const char *words)
 	if (res)
 		return res;
 	http_path(tag, "/holds/", ctl->args[0], "");
-	const struct call_change change = {.method = method,
-					   .path = http_path(path, "/v1/snapshots/", ctl->args[1], tag),
-					   .done = words};
+	const struct call_change change = {
+		.method = method,
+		.path = http_path(path, "/v1/snapshots/", ctl->args[1], tag),
+		.done = words};
 	return call_change(ctl, &change, NULL);
 }
 
 int verb_snap_hold(struct ctl *ctl)
 {
 	char words[256];
-	snprintf(words, sizeof words, "%.130s is held by the tag %.63s.", ctl->args[1], ctl->args[0]);
+	snprintf(words, sizeof words, "%.130s is held by the tag %.63s.", ctl->args[1],
+		 ctl->args[0]);
 	return snap_tag(ctl, "PUT", words);
 }
 
@@ -218,9 +224,10 @@ int verb_snap_retain(struct ctl *ctl)
 	text_time(wall_ns, date);
 	value_set_text(body, "retain_until", date);
 	snprintf(words, sizeof words, "%.130s cannot be deleted before %s.", ctl->args[0], date);
-	const struct call_change change = {.method = "PATCH",
-					   .path = http_path(path, "/v1/snapshots/", ctl->args[0], ""),
-					   .body = body,
-					   .done = words};
+	const struct call_change change = {
+		.method = "PATCH",
+		.path = http_path(path, "/v1/snapshots/", ctl->args[0], ""),
+		.body = body,
+		.done = words};
 	return call_change(ctl, &change, NULL);
 }

@@ -19,12 +19,15 @@ static void status_space(const struct value *store)
 	uint64_t free_bytes = (uint64_t)value_get_integer(store, "disk_free_bytes");
 	if (!total_bytes)
 		return;
-	printf("disk       %s free of %s (%.0f%% full)\n", text_human(free_bytes, used, sizeof used),
+	printf("disk       %s free of %s (%.0f%% full)\n",
+	       text_human(free_bytes, used, sizeof used),
 	       text_human(total_bytes, total, sizeof total),
 	       100 - (double)free_bytes * 100 / (double)total_bytes);
 	printf("data       %s in volumes, %s stored\n",
-	       text_human((uint64_t)value_get_integer(store, "logical_bytes"), logical, sizeof logical),
-	       text_human((uint64_t)value_get_integer(store, "segment_bytes"), stored, sizeof stored));
+	       text_human((uint64_t)value_get_integer(store, "logical_bytes"), logical,
+			  sizeof logical),
+	       text_human((uint64_t)value_get_integer(store, "segment_bytes"), stored,
+			  sizeof stored));
 }
 
 static void status_log(const struct value *store)
@@ -66,8 +69,9 @@ int verb_status(struct ctl *ctl)
 		table_print_json(document);
 		return CTL_OK;
 	}
-	snprintf(line, sizeof line, "store      %s, vstore %s: %s", value_get_text(document, "uuid"),
-		 value_get_text(document, "version"), value_get_text(document, "state"));
+	snprintf(line, sizeof line, "store      %s, vstore %s: %s",
+		 value_get_text(document, "uuid"), value_get_text(document, "version"),
+		 value_get_text(document, "state"));
 	table_print_line(line);
 	printf("contents   %" PRId64 " volumes, %" PRId64 " snapshots, %" PRId64 " jobs running\n",
 	       value_get_integer(document, "volumes"), value_get_integer(document, "snapshots"),
@@ -129,7 +133,8 @@ int verb_version(struct ctl *ctl)
 		fputs("vstored ", stdout);
 		table_print_line(daemon);
 	} else {
-		ctl_say(ctl, "The daemon's version is not known: nobody answers on %s.", ctl->socket);
+		ctl_say(ctl, "The daemon's version is not known: nobody answers on %s.",
+			ctl->socket);
 	}
 	return CTL_OK;
 }
@@ -137,9 +142,10 @@ int verb_version(struct ctl *ctl)
 int verb_completion(struct ctl *ctl)
 {
 	if (completion_print(ctl->args[0]) < 0)
-		return ctl_fail(ctl, CTL_USAGE,
-				"There is no completion for %s; there is one for bash, zsh and fish.",
-				ctl->args[0]);
+		return ctl_fail(
+			ctl, CTL_USAGE,
+			"There is no completion for %s; there is one for bash, zsh and fish.",
+			ctl->args[0]);
 	return CTL_OK;
 }
 
@@ -153,9 +159,10 @@ int verb_api(struct ctl *ctl)
 	for (const char *c = request.path; *c; c++)
 		if (*request.path != '/' || *c <= ' ' || *c > '~' ||
 		    strlen(request.path) >= HTTP_PATH_ROOM)
-			return ctl_fail(ctl, CTL_USAGE,
-					"The path must begin with / and be percent-encoded, such as "
-					"/v1/volumes.");
+			return ctl_fail(
+				ctl, CTL_USAGE,
+				"The path must begin with / and be percent-encoded, such as "
+				"/v1/volumes.");
 	if (strspn(request.method, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != strlen(request.method) ||
 	    !*request.method || !*request.path)
 		return ctl_fail(ctl, CTL_USAGE,
@@ -163,7 +170,8 @@ int verb_api(struct ctl *ctl)
 	if (request.body) {
 		VALUE_AUTO body = value_parse(request.body, strlen(request.body));
 		if (!body)
-			return ctl_fail(ctl, CTL_USAGE, "The body is no JSON: %.100s", request.body);
+			return ctl_fail(ctl, CTL_USAGE, "The body is no JSON: %.100s",
+					request.body);
 	}
 	int res = call_raw(ctl, &request, &reply);
 	if (res)
@@ -174,5 +182,6 @@ int verb_api(struct ctl *ctl)
 	VALUE_AUTO document = value_parse(reply.body, reply.body_bytes);
 	const struct value *error = value_get(document, "error");
 	free(reply.body);
-	return (int)ctl_exit_of(reply.status, reply.status >= 400 ? value_get_text(error, "code") : NULL);
+	return (int)ctl_exit_of(reply.status,
+				reply.status >= 400 ? value_get_text(error, "code") : NULL);
 }

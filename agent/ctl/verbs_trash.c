@@ -29,11 +29,11 @@ int verb_trash_restore(struct ctl *ctl)
 		value_set_text(body, "as", as);
 	snprintf(words, sizeof words, "%.60s is out of the trash%s%s.", ctl->args[0],
 		 as ? " and called " : "", as ? as : "");
-	const struct call_change change = {.method = "POST",
-					   .path = http_path(path, "/v1/trash/", ctl->args[0],
-							     "/restore"),
-					   .body = body,
-					   .done = words};
+	const struct call_change change = {
+		.method = "POST",
+		.path = http_path(path, "/v1/trash/", ctl->args[0], "/restore"),
+		.body = body,
+		.done = words};
 	return call_change(ctl, &change, NULL);
 }
 

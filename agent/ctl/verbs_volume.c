@@ -37,7 +37,8 @@ int verb_volume_create(struct ctl *ctl)
 	uint64_t bytes;
 	VALUE_AUTO body = value_object();
 	if (!size)
-		return ctl_fail(ctl, CTL_USAGE, "How large? Say it with --size, such as --size 20G.");
+		return ctl_fail(ctl, CTL_USAGE,
+				"How large? Say it with --size, such as --size 20G.");
 	int res = name_check(ctl, name);
 	if (res == 0)
 		res = size_parse(ctl, size, &bytes);
@@ -134,9 +135,10 @@ int verb_volume_set(struct ctl *ctl)
 		res = size_parse(ctl, equals + 1, &size);
 		value_set_integer(body, "frame_bytes", (int64_t)size);
 	} else {
-		res = ctl_fail(ctl, CTL_USAGE,
-			       "\"%.80s\" cannot be set; it takes level=N, quota=SIZE or frame=SIZE.",
-			       pair);
+		res = ctl_fail(
+			ctl, CTL_USAGE,
+			"\"%.80s\" cannot be set; it takes level=N, quota=SIZE or frame=SIZE.",
+			pair);
 	}
 	if (res)
 		return res;
@@ -172,7 +174,8 @@ int verb_volume_delete(struct ctl *ctl)
 		const struct value *trash = value_get(gone, "trash_id");
 		value_plain(trash ? trash : value_get(value_get(gone, "object"), "trash_id"), id,
 			    sizeof id);
-		ctl_say(ctl, "Volume %s is in the trash. Have it back with: vstorectl trash restore %s",
+		ctl_say(ctl,
+			"Volume %s is in the trash. Have it back with: vstorectl trash restore %s",
 			name, id);
 	}
 	return res;

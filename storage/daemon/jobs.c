@@ -250,10 +250,18 @@ static void work_done(struct io_op *op)
 {
 	struct job *job = container_of(op, struct job, work.op);
 	struct store_work *work = &job->work;
-	json_t *result =
-		json_pack("{s:I, s:I, s:I, s:I}", "chunks", (json_int_t)work->chunks, "damaged",
-			  (json_int_t)work->damaged, "freed_bytes", (json_int_t)work->freed_bytes,
-			  "differing_bytes", (json_int_t)work->differing_bytes);
+	json_t *result = json_object();
+	const char *kind = job->kind;
+	if (strcmp(kind, "diff") == 0)
+		json_object_set_new(result, "differing_bytes",
+				    json_integer((json_int_t)work->differing_bytes));
+	if (strcmp(kind, "gc") == 0)
+		json_object_set_new(result, "freed_bytes",
+				    json_integer((json_int_t)work->freed_bytes));
+	if (strcmp(kind, "check") == 0 || strcmp(kind, "verify") == 0) {
+		json_object_set_new(result, "chunks", json_integer((json_int_t)work->chunks));
+		json_object_set_new(result, "damaged", json_integer((json_int_t)work->damaged));
+	}
 	if (json_array_size(job->ranges))
 		json_object_set(result, "ranges", job->ranges);
 	if (op->res == 0)
