@@ -46,18 +46,6 @@ bool fold_running(const struct store *store)
 	return store->fold && store->fold->volume;
 }
 
-void fold_mark(struct store *store, void (*mark)(struct store *store, const struct id *id))
-{
-	const struct fold *fold = store->fold;
-	if (!fold->volume)
-		return;
-	for (size_t i = 0; i < fold->in.count; i++)
-		mark(store, &fold->in.at[i].id);
-	for (size_t i = 0; i < fold->out.count; i++)
-		mark(store, &fold->out.at[i].id);
-	mark(store, &fold->top);
-}
-
 struct volume *fold_volume(const struct store *store)
 {
 	return store->fold ? store->fold->volume : NULL;
@@ -146,9 +134,9 @@ static void fold_reset(struct fold *fold)
 
 static void fold_ended(struct store *store)
 {
+	work_kick(store); /* first: a collection begins only between folds */
 	write_kick(store);
 	admin_kick(store);
-	work_kick(store);
 	fold_kick(store);
 }
 

@@ -7,8 +7,8 @@
  *
  * Keeps true:
  *  - what is alive at the start is found from the roots and layers of that moment and from what is
- * on its way (puts, records, a fold); what becomes alive later was appended or deduplicated later,
- * and that marks its segment at once;
+ * on its way (puts, records; a fold is waited for); what becomes alive later was appended or
+ * deduplicated later, and that marks its segment at once;
  *  - the check of the mark and the removal from the index happen in one go, so that nobody finds a
  * segment that is about to be dropped;
  *  - marking goes by the index's candidates without reading directories: a candidate that is none
@@ -83,7 +83,9 @@ static int gc_begin(struct gc *gc)
 	struct store *store = gc->work.store;
 	if (store->read_only || store->failed)
 		return -EROFS;
-	if (store->gc && store->gc != gc)
+	/* What a running fold has stored is in no map yet. One that begins later marks by itself.
+	 */
+	if ((store->gc && store->gc != gc) || fold_running(store))
 		return WAITING;
 	store->gc = gc;
 	int res = roots_collect(store, &gc->roots, &gc->root_count);
@@ -94,7 +96,6 @@ static int gc_begin(struct gc *gc)
 			segment_of(store, slot)->marked_live = false;
 	put_mark(store);
 	write_mark(store, mark_id);
-	fold_mark(store, mark_id);
 	for (uint32_t i = 0; i < store->volume_count && !MUTANT(13); i++)
 		for (uint32_t k = 0; k < store->volumes[i]->layer_count; k++)
 			mark_layer(store, store->volumes[i]->layers[k]);

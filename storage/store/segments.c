@@ -224,7 +224,7 @@ static void load_done(struct load *load, struct directory *directory, int res)
 	if (load->buf)
 		env_memory_free(store->env, load->buf, load->buf_bytes);
 	free(load);
-	if (res < 0) {
+	if (!directory) {
 		segment->load_error = res;
 		log_event(LOG_LEVEL_ERROR, "segment.unreadable",
 			  "segment=%016llx error=\"%s\" effect=\"its chunks cannot be read\"",

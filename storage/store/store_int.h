@@ -364,8 +364,6 @@ void fold_exit(struct store *store);
 void fold_kick(struct store *store); /* is there something to fold? */
 bool fold_running(const struct store *store);
 bool fold_full(const struct store *store); /* the last one ended for want of space */
-/* The ids that a running fold holds. */
-void fold_mark(struct store *store, void (*mark)(struct store *store, const struct id *id));
 int admin_init(struct store *store);
 void admin_exit(struct store *store);
 void admin_kick(struct store *store);

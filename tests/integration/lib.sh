@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # For tests that drive vstored: a folder of their own, a daemon, and an end to both. Source it, with VSTORED set.
 set -eu
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+
 VSTORED=$(realpath "${VSTORED:?}")
 work=$(mktemp -d ./vstored-test.XXXXXX)
 cd "$work"
