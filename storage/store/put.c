@@ -72,6 +72,7 @@ struct put *put_new(struct store *store, bool background, struct wait *wait)
 	put->type = RECORD_CHUNK;
 	put->same = put->same_next = NULL;
 	put->listed = false;
+	put->coming = false;
 	put->segment = NULL;
 	return put;
 }
@@ -90,8 +91,17 @@ static struct put **busy_bucket(struct put *put)
 	return &put->store->puts->busy[id_word(&put->id, 0) % BUSY_BUCKETS];
 }
 
+/* It has been appended, or will not be. */
+static void put_made(struct put *put)
+{
+	if (put->coming)
+		segments_coming(put->store, -1);
+	put->coming = false;
+}
+
 static void put_end(struct put *put, int res)
 {
+	put_made(put);
 	struct put *same = put->same;
 	if (put->listed) {
 		struct put **at = busy_bucket(put);
@@ -124,6 +134,7 @@ static void put_wait_durable(struct put *put, struct segment *segment, uint64_t 
 {
 	segment_use(segment);
 	put->segment = segment;
+	put_made(put);
 	put->durable = (struct durable_wait){.op.done = put_durable};
 	if (!segment->writer || segment_durable_end(segment->writer) >= end || MUTANT(9))
 		env_complete(put->store->env, &put->durable.op, 0);
@@ -205,6 +216,7 @@ static void put_hashed(struct io_op *op)
 	struct put **bucket = busy_bucket(put);
 	for (struct put *first = *bucket; first; first = first->next)
 		if (id_equal(&first->id, &put->id) && first->type == put->type) {
+			put_made(put);
 			put->same_next = first->same;
 			first->same = put;
 			put->store->counters.chunks_deduplicated++;
@@ -236,6 +248,8 @@ void put_start(struct put *put)
 	if (put->type == RECORD_NODE)
 		put->frame_bytes = NODE_BYTES;
 	put->store->counters.chunk_bytes_in += put->raw_bytes;
+	put->coming = true;
+	segments_coming(put->store, 1);
 	put->job = (struct env_job){
 		.op.done = put_hashed, .run = put_hash, .background = put->background};
 	env_job(put->store->env, &put->job);

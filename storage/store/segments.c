@@ -411,6 +411,7 @@ int segments_room(struct store *store, uint32_t stored_bytes, struct wait *wait)
 		if (!set->open && set->spare) {
 			set->open = set->spare;
 			set->spare = NULL;
+			segment_expect(set->open->writer, set->coming > 0);
 			spare_make(set);
 		}
 		if (!set->open) {
@@ -434,6 +435,14 @@ int segments_room(struct store *store, uint32_t stored_bytes, struct wait *wait)
 			store_fail(store, res, "a segment could not be written");
 		return res;
 	}
+}
+
+void segments_coming(struct store *store, int change)
+{
+	struct segment_set *set = store->segment_set;
+	set->coming += (uint32_t)change;
+	if (set->open)
+		segment_expect(set->open->writer, set->coming > 0);
 }
 
 struct segment *segments_append(struct store *store, const struct dir_entry *entry,

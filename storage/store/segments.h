@@ -40,6 +40,7 @@ struct segment_set {
 	uint8_t *header;
 	bool no_space;
 	struct wait_list room;
+	uint32_t coming; /* records that are being hashed or compressed */
 	uint64_t directory_bytes;
 	struct segment lru; /* a list's head */
 };

@@ -121,6 +121,8 @@ bool segments_writers_idle(const struct store *store);
 void segments_seal_open(struct store *store); /* at close; segments_idle says when */
 /* 0: a record of so many stored bytes fits now; WAITING; -ENOSPC; the store has failed. */
 int segments_room(struct store *store, uint32_t stored_bytes, struct wait *wait);
+/* A record begins (1) or ceases (-1) to be made. */
+void segments_coming(struct store *store, int change);
 /* Copies a record in and indexes it; segments_room said 0. */
 struct segment *segments_append(struct store *store, const struct dir_entry *entry,
 				const struct frame_entry *frames, const void *stored,
@@ -191,7 +193,7 @@ struct put {
 	uint8_t *stored;
 	uint32_t raw_bytes, stored_bytes;
 	struct frame_entry frames[FRAMES_PER_CHUNK_MAX];
-	bool zero, listed;
+	bool zero, listed, coming;
 	struct put *next, *same_next, *same; /* puts of one id that wait for the first of them */
 };
 int put_init(struct store *store);
