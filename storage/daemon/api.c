@@ -35,6 +35,7 @@ struct call {
 	struct admin_op op;
 	char shown[SNAP_NAME_ROOM]; /* the object to show when it is done */
 	int status;		    /* when it is done */
+	uint32_t trash_id;	    /* of what is deleted */
 };
 
 /* ---- answers ---- */
@@ -181,6 +182,8 @@ static void change_done(struct io_op *op)
 	int res = (int)op->res;
 	exports_sync(daemon);
 	json_t *object = res == 0 && call->shown[0] ? object_json(daemon, call->shown) : NULL;
+	if (res == 0 && call->trash_id)
+		object = json_pack("{s:I}", "trash_id", (json_int_t)call->trash_id);
 	if (call->job) {
 		job_end(call->job, res, call->op.sentence, call->op.holder,
 			object ? object : json_object());
@@ -265,8 +268,17 @@ static void volume_change(struct call *call)
 				 number);
 }
 
+/* What is deleted is found in the trash by its number. */
+static void note_number(struct call *call)
+{
+	json_t *object = object_json(call->daemon, call->args[0]);
+	call->trash_id = (uint32_t)json_integer_value(json_object_get(object, "number"));
+	json_decref(object);
+}
+
 static void volume_delete(struct call *call)
 {
+	note_number(call);
 	store_volume_delete(call->daemon->store, change_begin(call, ""), call->args[0]);
 }
 
@@ -292,6 +304,7 @@ static void snapshot_create(struct call *call)
 
 static void snapshot_delete(struct call *call)
 {
+	note_number(call);
 	store_snap_delete(call->daemon->store, change_begin(call, ""), call->args[0]);
 }
 

@@ -21,12 +21,13 @@ nbdcopy "$(uri disk)" through-nbd.img
 e2fsck -fn through-nbd.img >/dev/null || fail "the file system is not clean"
 rm through-nbd.img back.img
 
-# Space, once the open segments are cut to what is in them: not much more than what zstd makes of the data
+# Space, once the open segments are cut to what is in them. zstd sees a whole small image at once, frames are 16 KiB: of two large
+# images bench/space asks for 1.10 times.
 stop_vstored
 du_kib=$(du -sk --exclude=log store | cut -f1)
 zstd_kib=$(($(zstd -1 -q -c "$image" | wc -c) / 1024))
 echo "the store takes $du_kib KiB, zstd -1 $zstd_kib KiB"
-[ "$du_kib" -le $((zstd_kib * 110 / 100)) ] || fail "that is more than 1.10 times"
+[ "$du_kib" -le $((zstd_kib * 118 / 100)) ] || fail "that is more than 1.18 times"
 start_vstored
 
 # The map shows the image's holes; the same data again costs nothing; qcow2 gives the same volume
