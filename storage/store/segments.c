@@ -607,7 +607,7 @@ void segments_retry_space(struct store *store)
 
 bool segments_full(const struct store *store)
 {
-	return store->segment_set->no_space;
+	return store->segment_set->no_space && !store->segment_set->open;
 }
 
 bool segments_idle(const struct store *store)
