@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* All that vstorectl can do. The parser, the help and the completion know nothing else. */
+#include "agent/ctl/args.h"
+
+#include "agent/ctl/verbs.h"
+
+#include <stddef.h>
+
+#define CHANGE COMMAND_ASYNC
+#define ASKS (COMMAND_DANGEROUS | COMMAND_DRY_RUN | COMMAND_ASYNC)
+
+/* noun, verb, handler, arguments, options, synopsis, help, example, flags */
+const struct command commands[] = {
+	{"status", NULL, verb_status, "", "", "",
+	 "One screen: what is wrong and what to do about it, and how full the store is.",
+	 "vstorectl status", 0},
+
+	{"store", "status", verb_store_status, "", "", "",
+	 "Figures of the store: space, log, memory.", "vstorectl store status -o json", 0},
+	{"store", "check", verb_store_check, "", "", "",
+	 "Reads every record and every root's tree and reports damage. Exit 11 when there is some.",
+	 "vstorectl store check --async", CHANGE},
+	{"store", "gc", verb_store_gc, "", "", "",
+	 "Frees the space that nothing refers to any more.", "vstorectl store gc", CHANGE},
+
+	{"volume", "create", verb_volume_create, "n",
+	 "size= level= quota=", "NAME --size S [--level N] [--quota S]",
+	 "Makes an empty volume. It takes space only for what is written. The size is rounded up "
+	 "to "
+	 "4 KiB; --level is zstd's (1 is fast); --quota bounds what it may take.",
+	 "vstorectl volume create web1-disk0 --size 20G", CHANGE},
+	{"volume", "list", verb_volume_list, "", "", "", "All volumes.",
+	 "vstorectl volume list --sort -used", 0},
+	{"volume", "show", verb_volume_show, "v", "", "NAME", "All about one volume.",
+	 "vstorectl volume show web1-disk0", 0},
+	{"volume", "grow", verb_volume_grow, "vw", "", "NAME SIZE",
+	 "Makes a volume larger; the new part reads as zeros. Volumes never shrink.",
+	 "vstorectl volume grow web1-disk0 40G", CHANGE},
+	{"volume", "rename", verb_volume_rename, "vn", "", "NAME NEW",
+	 "Gives a volume another name. Its snapshots go with it.",
+	 "vstorectl volume rename web1-disk0 web2-disk0", CHANGE},
+	{"volume", "set", verb_volume_set, "vw", "", "NAME KEY=VALUE",
+	 "Changes level (of zstd), quota (a size, 0 for none) or frame (4K, 8K, 16K, 64K: the unit "
+	 "of "
+	 "compression). Level and frame hold for what is written from now on.",
+	 "vstorectl volume set web1-disk0 quota=30G", CHANGE},
+	{"volume", "delete", verb_volume_delete, "v", "", "NAME",
+	 "Moves a volume and its snapshots to the trash. The name is free at once.",
+	 "vstorectl volume delete web1-disk0 --yes", ASKS},
+	{"volume", "import", verb_volume_import, "fn", "format= level= quota= allow-backing",
+	 "FILE NAME [--format F] [--level N] [--quota S] [--allow-backing]",
+	 "Makes a volume from an image file. Raw images are read directly, holes and zeros are "
+	 "left "
+	 "out; qcow2, vmdk, vdi, vhdx and others go through qemu-img. An image that refers to "
+	 "other "
+	 "files is refused without --allow-backing. When it fails, the new volume goes to the "
+	 "trash.",
+	 "vstorectl volume import debian-12.qcow2 web1-disk0", COMMAND_DRY_RUN},
+	{"volume", "export", verb_volume_export, "rf", "", "NAME[@SNAP] FILE",
+	 "Writes a volume or snapshot as a sparse raw image. Export a snapshot to get one moment "
+	 "of "
+	 "a volume in use. An existing FILE is replaced only with --yes.",
+	 "vstorectl volume export web1-disk0@monday web1.img", COMMAND_DRY_RUN},
+	{"volume", "clone", verb_volume_clone, "sn", "", "NAME@SNAP NEW",
+	 "Makes a new volume that begins as the snapshot and shares its data.",
+	 "vstorectl volume clone web1-disk0@monday test-disk0", CHANGE},
+	{"volume", "verify", verb_volume_verify, "r", "", "NAME[@SNAP]",
+	 "Reads all data of a volume or snapshot and checks it against its ids. Exit 11 for "
+	 "damage.",
+	 "vstorectl volume verify web1-disk0@monday", CHANGE},
+
+	{"snap", "create", verb_snap_create, "r+", "", "VOL[@SNAP]...",
+	 "Takes snapshots, all of them at the same moment. Without @SNAP the name is the time, "
+	 "UTC.",
+	 "vstorectl snap create db-disk0@before db-disk1@before", CHANGE},
+	{"snap", "list", verb_snap_list, "v?", "", "[VOL]", "The snapshots of one volume, or all.",
+	 "vstorectl snap list web1-disk0", 0},
+	{"snap", "show", verb_snap_show, "s", "", "VOL@SNAP", "All about one snapshot.",
+	 "vstorectl snap show web1-disk0@monday", 0},
+	{"snap", "delete", verb_snap_delete, "s+", "", "VOL@SNAP...",
+	 "Moves snapshots to the trash. Exit 9 when only some of them went.",
+	 "vstorectl snap delete web1-disk0@monday", ASKS},
+	{"snap", "diff", verb_snap_diff, "rr", "", "A B",
+	 "The ranges where two volumes or snapshots differ, by their maps. Exit 10 when they do.",
+	 "vstorectl snap diff web1-disk0@monday web1-disk0@tuesday", CHANGE},
+	{"snap", "restore", verb_snap_restore, "s", "", "VOL@SNAP",
+	 "The volume becomes the snapshot again. What it held since is lost, unless you take a "
+	 "snapshot first. The volume must not be in use.",
+	 "vstorectl snap restore web1-disk0@monday", ASKS},
+	{"snap", "hold", verb_snap_hold, "ws", "", "TAG VOL@SNAP",
+	 "Forbids deleting the snapshot until the tag is released.",
+	 "vstorectl snap hold audit-2026 web1-disk0@monday", CHANGE},
+	{"snap", "release", verb_snap_release, "ws", "", "TAG VOL@SNAP", "Takes a hold away.",
+	 "vstorectl snap release audit-2026 web1-disk0@monday", CHANGE},
+	{"snap", "holds", verb_snap_holds, "s", "", "VOL@SNAP", "The tags that hold a snapshot.",
+	 "vstorectl snap holds web1-disk0@monday", 0},
+	{"snap", "retain", verb_snap_retain, "s", "until=", "VOL@SNAP --until DATE",
+	 "Forbids deleting the snapshot before a date: RFC 3339, or a day (its start in UTC).",
+	 "vstorectl snap retain archive@2026 --until 2036-01-31", CHANGE},
+
+	{"trash", "list", verb_trash_list, "", "", "",
+	 "What was deleted and can still be had back.", "vstorectl trash list", 0},
+	{"trash", "restore", verb_trash_restore, "t", "as=", "ID [--as NEW]",
+	 "Takes something out of the trash again, under its old name or another.",
+	 "vstorectl trash restore 12 --as web1-disk0-old", CHANGE},
+	{"trash", "purge", verb_trash_purge, "t", "", "ID",
+	 "Deletes something in the trash for good. It cannot be had back.",
+	 "vstorectl trash purge 12", ASKS},
+
+	{"job", "list", verb_job_list, "", "", "", "Long work: under way, and what ended lately.",
+	 "vstorectl job list --filter state=running", 0},
+	{"job", "show", verb_job_show, "j", "", "ID", "All about one job.", "vstorectl job show 7",
+	 0},
+	{"job", "wait", verb_job_wait, "j", "", "ID",
+	 "Waits for a job's end and returns as the verb that began it would have.",
+	 "vstorectl job wait 7 --timeout 1h", 0},
+	{"job", "cancel", verb_job_cancel, "j", "", "ID", "Ends a job before it is done.",
+	 "vstorectl job cancel 7", 0},
+
+	{"version", NULL, verb_version, "", "", "", "Versions of this tool and of the daemon.",
+	 "vstorectl version", 0},
+	{"completion", NULL, verb_completion, "w", "", "bash|zsh|fish",
+	 "A script that teaches the shell all of this.",
+	 "vstorectl completion bash > /etc/bash_completion.d/vstorectl", 0},
+	{"api", NULL, verb_api, "www?", "", "METHOD PATH [JSON]",
+	 "Sends one request of the control API and prints the reply as it came.",
+	 "vstorectl api GET /v1/volumes", 0},
+	{NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0},
+};

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The columns of every list. Titles are the words for -c, --sort and --filter: a contract. */
+#include "agent/ctl/table.h"
+
+#include <stddef.h>
+
+static const struct column volume_columns[] = {
+	{"NAME", "name", CELL_TEXT, false},
+	{"SIZE", "size_bytes", CELL_SIZE, false},
+	{"USED", "mapped_bytes", CELL_SIZE, false},
+	{"SNAPS", "snapshot_count", CELL_NUMBER, false},
+	{"ATTACHED", "attachments", CELL_NUMBER, false},
+	{"CREATED", "created", CELL_TIME, false},
+	{"UUID", "uuid", CELL_TEXT, true},
+	{"QUOTA", "quota_bytes", CELL_SIZE, true},
+	{"LEVEL", "level", CELL_NUMBER, true},
+	{"FRAME", "frame_bytes", CELL_SIZE, true},
+	{"LOG", "log_bytes", CELL_SIZE, true},
+	{"NUMBER", "number", CELL_NUMBER, true},
+	{"EPOCH", "epoch", CELL_NUMBER, true},
+	{"VSEQ", "vseq", CELL_NUMBER, true},
+	{"ORIGIN", "origin", CELL_TEXT, true},
+	{"ROOT", "root", CELL_TEXT, true},
+	{NULL, NULL, CELL_TEXT, false},
+};
+const struct table table_volumes = {"volumes", volume_columns};
+
+static const struct column snapshot_columns[] = {
+	{"SNAPSHOT", "snapshot", CELL_SNAPSHOT, false},
+	{"SIZE", "size_bytes", CELL_SIZE, false},
+	{"CREATED", "created", CELL_TIME, false},
+	{"HOLDS", "hold_count", CELL_NUMBER, false},
+	{"RETAINED", "retain_until", CELL_TIME, false},
+	{"SEALED", "sealed", CELL_TEXT, false},
+	{"VOLUME", "volume", CELL_TEXT, true},
+	{"NAME", "name", CELL_TEXT, true},
+	{"NUMBER", "number", CELL_NUMBER, true},
+	{"PARENT", "parent", CELL_NUMBER, true},
+	{"VSEQ", "vseq", CELL_NUMBER, true},
+	{"TAGS", "holds", CELL_TEXT, true},
+	{"ROOT", "root", CELL_TEXT, true},
+	{NULL, NULL, CELL_TEXT, false},
+};
+const struct table table_snapshots = {"snapshots", snapshot_columns};
+
+static const struct column trash_columns[] = {
+	{"ID", "id", CELL_TEXT, false},		  {"KIND", "kind", CELL_TEXT, false},
+	{"NAME", "name", CELL_TEXT, false},	  {"SIZE", "size_bytes", CELL_SIZE, false},
+	{"DELETED", "deleted", CELL_TIME, false}, {"PURGE", "purge", CELL_TIME, false},
+	{NULL, NULL, CELL_TEXT, false},
+};
+const struct table table_trash = {"trash", trash_columns};
+
+static const struct column job_columns[] = {
+	{"ID", "id", CELL_TEXT, false},		{"KIND", "kind", CELL_TEXT, false},
+	{"OBJECT", "object", CELL_TEXT, false}, {"STATE", "state", CELL_TEXT, false},
+	{"DONE", "progress", CELL_PART, false}, {"CREATED", "created", CELL_TIME, false},
+	{"ENDED", "ended", CELL_TIME, false},	{"ERROR", "error", CELL_MESSAGE, true},
+	{NULL, NULL, CELL_TEXT, false},
+};
+const struct table table_jobs = {"jobs", job_columns};
+
+static const struct column range_columns[] = {
+	{"OFFSET", "offset_bytes", CELL_NUMBER, false},
+	{"LENGTH", "length_bytes", CELL_NUMBER, false},
+	{NULL, NULL, CELL_TEXT, false},
+};
+const struct table table_ranges = {"ranges", range_columns};
+
+static const struct column hold_columns[] = {
+	{"TAG", "tag", CELL_TEXT, false},
+	{"SNAPSHOT", "snapshot", CELL_TEXT, false},
+	{NULL, NULL, CELL_TEXT, false},
+};
+const struct table table_holds = {"holds", hold_columns};
+
+static const struct column store_columns[] = {
+	{"UUID", "uuid", CELL_TEXT, false},
+	{"CREATED", "created", CELL_TIME, false},
+	{"READONLY", "read_only", CELL_TEXT, false},
+	{"REASON", "reason", CELL_TEXT, false},
+	{"FREE", "disk_free_bytes", CELL_SIZE, false},
+	{"TOTAL", "disk_total_bytes", CELL_SIZE, false},
+	{"CAPACITY", "capacity_bytes", CELL_SIZE, false},
+	{"SEGMENTS", "segment_count", CELL_NUMBER, false},
+	{"STORED", "segment_bytes", CELL_SIZE, false},
+	{"DEAD", "dead_segment_bytes", CELL_SIZE, false},
+	{"CHUNKS", "chunk_count", CELL_NUMBER, false},
+	{"LOGICAL", "logical_bytes", CELL_SIZE, false},
+	{"LOG", "log_bytes", CELL_SIZE, false},
+	{"LOGUSED", "log_used_bytes", CELL_SIZE, false},
+	{"DIRTY", "dirty_bytes", CELL_SIZE, false},
+	{"INDEX", "index_bytes", CELL_SIZE, false},
+	{"MEMORY", "memory_bound_bytes", CELL_SIZE, false},
+	{"FOLDS", "fold_active", CELL_NUMBER, false},
+	{NULL, NULL, CELL_TEXT, false},
+};
+const struct table table_store = {"store", store_columns};
