@@ -141,7 +141,7 @@ int main(int argc, char **argv)
 	struct log_options options = {.block_count = RING_BYTES / BLOCK_BYTES};
 	bench.owner = (struct log_owner){no_apply, on_failed, on_committed};
 	if (res < 0 || log_new(bench.env, file, &options, &bench.owner, &bench.log) < 0 ||
-	    log_replay(bench.log, &(struct log_place){.seq = 1}) < 0)
+	    log_replay(bench.log, &(struct log_place){.seq = 1}, 0) < 0)
 		return 1;
 	uint64_t seconds = strtoull(argv[2], NULL, 10);
 	for (size_t i = 0; i < sizeof payload; i++)

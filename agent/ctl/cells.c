@@ -94,7 +94,7 @@ static void column_unknown(const struct table *table, const char *name, size_t b
 	for (const struct column *c = table->columns; c->title && used < SENTENCE_BYTES; c++) {
 		char title[32];
 		size_t i = 0;
-		for (; c->title[i] && i < sizeof title - 1; i++)
+		for (; i < sizeof title - 1 && c->title[i]; i++)
 			title[i] = (char)(c->title[i] | ('A' <= c->title[i] && c->title[i] <= 'Z')
 								<< 5);
 		title[i] = 0;

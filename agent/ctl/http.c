@@ -130,7 +130,8 @@ static int http_failure(const struct http *http, CURLcode code, char sentence[SE
 		return -EFBIG;
 	default:
 		snprintf(sentence, SENTENCE_BYTES,
-			 "The connection to %s broke (%.80s); what was asked may have happened: look, "
+			 "The connection to %.110s broke (%.90s); what was asked may have "
+			 "happened: look, "
 			 "then try again.",
 			 http->socket_path, *http->text ? http->text : curl_easy_strerror(code));
 		return -ECONNREFUSED;

@@ -9,6 +9,7 @@
 
 #include "proto/crc32c.h"
 #include "proto/err.h"
+#include "storage/store/mutant.h"
 
 #include <assert.h>
 #include <endian.h>
@@ -117,10 +118,13 @@ void codec_keyed_check(const uint8_t secret[16], const void *a, size_t a_bytes, 
 
 bool codec_is_zero(const void *at, size_t bytes)
 {
-	const uint64_t *word = at;
-	for (const uint64_t *end = word + bytes / 8; word < end; word += 8)
-		if (word[0] | word[1] | word[2] | word[3] | word[4] | word[5] | word[6] | word[7])
+	for (const uint8_t *from = at, *end = from + bytes; from < end; from += 64) {
+		uint64_t words[8]; /* the data may lie at any address */
+		memcpy(words, from, sizeof words);
+		if (words[0] | words[1] | words[2] | words[3] | words[4] | words[5] | words[6] |
+		    words[7])
 			return false;
+	}
 	return true;
 }
 
@@ -174,7 +178,8 @@ int codec_decode(struct codec *codec, unsigned worker_no, const struct frame_ent
 		 uint32_t raw_bytes)
 {
 	assert(worker_no < codec->worker_count);
-	if (crc32c(codec_crc_seed(id, frame_no), stored, entry->stored_bytes) != entry->crc)
+	if (crc32c(codec_crc_seed(id, frame_no), stored, entry->stored_bytes) != entry->crc &&
+	    !MUTANT(15))
 		return -VS_ECHECKSUM;
 	switch (entry->codec) {
 	case FRAME_ZERO:

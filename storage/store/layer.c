@@ -77,6 +77,7 @@ void layer_free(struct layer *layer)
 {
 	if (!layer)
 		return;
+	layer->pool->log_blocks -= layer->log_blocks;
 	for (uint32_t b = 0; b < layer->bucket_count; b++)
 		for (struct dirty_chunk *entry = layer->buckets[b]; entry;) {
 			struct dirty_chunk *next = entry->next;
@@ -168,8 +169,10 @@ static void entry_release_blocks(struct layer *layer, const struct dirty_chunk *
 {
 	for (unsigned block = 0; block < CHUNK_BLOCKS; block++)
 		if ((entry->mask & mask & (1u << block)) &&
-		    entry->log_block[block] != LOG_BLOCK_ZERO)
+		    entry->log_block[block] != LOG_BLOCK_ZERO) {
 			layer->log_blocks--;
+			layer->pool->log_blocks--;
+		}
 }
 
 static void layer_entry_drop(struct layer *layer, struct dirty_chunk *entry)
@@ -207,8 +210,10 @@ static void chunk_set(struct layer *layer, uint64_t block_no, unsigned count, ui
 		entry->log_block[first + i] =
 			log_block == LOG_BLOCK_ZERO ? LOG_BLOCK_ZERO : log_block + i;
 	entry->mask |= mask;
-	if (log_block != LOG_BLOCK_ZERO)
+	if (log_block != LOG_BLOCK_ZERO) {
 		layer->log_blocks += count;
+		layer->pool->log_blocks += count;
+	}
 }
 
 int layer_write(struct layer *layer, uint64_t block_no, uint32_t block_count, uint32_t log_block)
@@ -431,6 +436,7 @@ static int entry_decode(struct layer *layer, struct cursor *c, uint64_t ring_blo
 		entry->log_block[block] = log_block;
 		entry->mask |= (uint16_t)(1u << block);
 		layer->log_blocks += log_block != LOG_BLOCK_ZERO;
+		layer->pool->log_blocks += log_block != LOG_BLOCK_ZERO;
 	}
 	return c->failed ? -VS_EFORMAT : 0;
 }

@@ -37,6 +37,7 @@ struct zero_range {
 struct layer_pool {
 	struct dirty_chunk *entries, *free;
 	uint32_t entry_count, free_count, never_used;
+	uint32_t log_blocks; /* of all its layers */
 };
 
 struct layer {
@@ -44,6 +45,7 @@ struct layer {
 	uint64_t number;
 	uint64_t start_pos; /* no record of it lies before this position of the log */
 	uint32_t users;	    /* reads under way; its log blocks stay until they end */
+	struct layer *next; /* its owner's, when dropped */
 	bool frozen, dropped;
 	uint32_t entry_count, bucket_count;
 	struct dirty_chunk **buckets;

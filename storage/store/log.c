@@ -54,6 +54,7 @@ struct log {
 	struct log_owner *owner;
 	struct log_place next;
 	uint64_t tail_pos, done_seq, durable_seq, syncing_seq;
+	uint64_t applying_pos; /* of the commit whose entries end, or whose records are replayed */
 	struct commit commits[2];
 	struct commit *staging, *flying;
 	struct commit pad; /* a header block that fills the end of the ring */
@@ -196,6 +197,7 @@ static void commit_end(struct log *log, struct commit *commit, int res)
 		payload_block = (uint32_t)((commit->pos + commit->header_blocks) %
 					   log->options.block_count);
 	commit_reset(commit);
+	log->applying_pos = commit->pos;
 	while (entry) {
 		struct log_entry *next = entry->next;
 		entry->log_block = payload_block + entry->payload_index;
@@ -437,6 +439,11 @@ uint64_t log_tail(const struct log *log)
 	return log->tail_pos;
 }
 
+uint64_t log_applying_pos(const struct log *log)
+{
+	return log->applying_pos;
+}
+
 uint64_t log_durable_seq(const struct log *log)
 {
 	return log->durable_seq;
@@ -449,7 +456,7 @@ bool log_idle(const struct log *log)
 
 void log_place(const struct log *log, struct log_place *ret_place)
 {
-	assert(log_idle(log));
+	assert(!log->writing && !log->flying);
 	*ret_place = log->next;
 }
 
@@ -528,6 +535,7 @@ static int commit_apply(struct log *log, const struct commit_header *h, const ui
 	struct cursor c = cursor_reading(header + HEADER_FIXED_BYTES, h->record_bytes);
 	uint64_t payload = (h->pos + h->header_blocks) % log->options.block_count;
 	uint64_t used = 0;
+	log->applying_pos = h->pos;
 	for (uint32_t i = 0; i < h->record_count; i++) {
 		uint16_t bytes;
 		if (cursor_left(&c) < 8)
@@ -607,14 +615,15 @@ static int chain_walk(struct log *log, uint8_t *window, uint32_t window_blocks)
 	}
 }
 
-int log_replay(struct log *log, const struct log_place *from)
+int log_replay(struct log *log, const struct log_place *from, uint64_t tail_pos)
 {
 	uint32_t window_blocks = 4 * (COMMIT_HEADER_BLOCKS + COMMIT_PAYLOAD_BLOCKS);
 	uint8_t *window = env_memory(log->env, window_blocks * (size_t)BLOCK_BYTES);
 	if (!window)
 		return -ENOMEM;
 	log->next = *from;
-	log->tail_pos = from->pos;
+	assert(tail_pos <= from->pos);
+	log->tail_pos = tail_pos;
 	log->done_seq = from->seq - 1;
 	int res = chain_walk(log, window, window_blocks);
 	if (res == 0)

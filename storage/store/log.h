@@ -61,9 +61,10 @@ int log_new(struct env *env, struct env_file *file, const struct log_options *op
 void log_free(struct log *log); /* nothing may be under way */
 
 /* Straight-line, once, before anything is appended: walks the chain from `from`, applies its
- * records, and leaves the log ready to append behind them. The torn tail is cut; damage before the
- * tail is -VS_ELOST, and nothing may be appended then. */
-int log_replay(struct log *log, const struct log_place *from);
+ * records, and leaves the log ready to append behind them. Blocks from tail_pos on, which is not
+ * beyond `from`, are still needed. The torn tail is cut; damage before the tail is -VS_ELOST, and
+ * nothing may be appended then. */
+int log_replay(struct log *log, const struct log_place *from, uint64_t tail_pos);
 
 /* Room in the staged commit and in the ring for a record and its payload? `internal` records (of
  * fold and catalog) may use the reserve that guests' may not. At most 256 blocks, and 1 KiB a
@@ -77,12 +78,15 @@ void log_append(struct log *log, struct log_entry *entry, const void *record, ui
 /* Ends when all that is appended now is durable. */
 void log_flush(struct log *log, struct log_flush_op *flush);
 
-/* Where the next commit will go: what a checkpoint records. Only when log_idle. */
+/* Where the next commit will go, with all before it applied: what a checkpoint records. Only in
+ * log_owner.committed, or when log_idle. */
 void log_place(const struct log *log, struct log_place *ret_place);
 bool log_idle(const struct log *log); /* nothing staged, nothing in flight */
 /* No record before this position is needed any more. */
 void log_set_tail(struct log *log, uint64_t tail_pos);
 uint64_t log_tail(const struct log *log);
+/* In an entry's done, or in apply: where the commit that it belongs to starts. */
+uint64_t log_applying_pos(const struct log *log);
 uint64_t log_used_blocks(const struct log *log);
 uint64_t log_durable_seq(const struct log *log);
 

@@ -23,6 +23,7 @@
 
 #define BUFFER_BYTES MIB
 #define FLUSH_BYTES (BUFFER_BYTES / 2)
+#define LINGER_BYTES (128 * KIB) /* what a wait may wait for while more is coming */
 
 struct segment_writer {
 	struct env *env;
@@ -37,6 +38,7 @@ struct segment_writer {
 	uint32_t fill;
 	uint64_t written_end, durable_end, writing_end, syncing_end;
 	bool kicked, writing, syncing, refused;
+	bool more;  /* records are on their way here */
 	int failed; /* 0, or why */
 	struct io_op kick_op, write_op, sync_op;
 	struct durable_wait *waits;
@@ -124,6 +126,11 @@ struct directory *segment_take_directory(struct segment_writer *writer)
 uint64_t segment_written_end(const struct segment_writer *writer)
 {
 	return writer->written_end;
+}
+
+uint64_t segment_appended_end(const struct segment_writer *writer)
+{
+	return writer->base + writer->fill;
 }
 
 uint64_t segment_durable_end(const struct segment_writer *writer)
@@ -236,6 +243,10 @@ static void kick_done(struct io_op *op)
 		force |= wait->end > writer->base;
 		sync |= wait->end > writer->durable_end && wait->end <= writer->written_end;
 	}
+	/* While a sync runs, who waits gains nothing from a write now; and while more records are
+	 * about to come, one write and one sync for all of them cost less, in padding too. */
+	force = force && !writer->syncing &&
+		(!writer->more || writer->fill >= LINGER_BYTES || writer->seal);
 	if (!writer->writing && writer->fill && (force || writer->fill >= FLUSH_BYTES))
 		write_start(writer, force);
 	if (sync && !writer->syncing) {
@@ -264,6 +275,13 @@ static void writer_kick(struct segment_writer *writer)
 static uint32_t record_bytes(unsigned frame_count, uint32_t stored_bytes)
 {
 	return (uint32_t)round_up(record_header_bytes(frame_count) + stored_bytes, RECORD_ALIGN);
+}
+
+void segment_expect(struct segment_writer *writer, bool more)
+{
+	writer->more = more;
+	if (!more && writer->waits)
+		writer_kick(writer);
 }
 
 int segment_room(struct segment_writer *writer, uint32_t stored_bytes)

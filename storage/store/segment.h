@@ -44,6 +44,8 @@ void segment_writer_abandon(struct segment_writer *writer);
 /* 0: there is room. -EAGAIN: the buffers are being written, room_again follows. -ENOSPC: the
  * segment is full, seal it. Another code: it has failed, for good. */
 int segment_room(struct segment_writer *writer, uint32_t stored_bytes);
+/* Whether more records are being made for it: then waits are served a little later, together. */
+void segment_expect(struct segment_writer *writer, bool more);
 /* Copies a record in; segment_room said 0. entry: id, type, raw_bytes, frame_count. Returns its
  * offset / 64; *ret_end is what to wait for. Nothing may name the record before that is durable. */
 uint32_t segment_append(struct segment_writer *writer, const struct dir_entry *entry,
@@ -59,6 +61,7 @@ void segment_seal(struct segment_writer *writer, struct io_op *op);
 struct directory *segment_directory(struct segment_writer *writer);
 struct directory *segment_take_directory(struct segment_writer *writer);
 uint64_t segment_written_end(const struct segment_writer *writer); /* below: can be read */
+uint64_t segment_appended_end(const struct segment_writer *writer);
 uint64_t segment_durable_end(const struct segment_writer *writer);
 
 /* Straight-line, of a sealed segment. -VS_EFORMAT: not sealed, or damaged; -VS_ECHECKSUM. */

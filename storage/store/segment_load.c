@@ -71,6 +71,9 @@ int segment_load(struct env *env, struct env_file *file, const struct segment_na
 	return res;
 }
 
+/* The largest record, and the padding that a forced write may put before it. */
+#define RECORD_ROOM (CHUNK_BYTES + 3 * BLOCK_BYTES)
+
 static bool frames_whole(const struct dir_entry *entry, const struct frame_entry *frames,
 			 const uint8_t *stored)
 {
@@ -114,27 +117,36 @@ static int64_t scan_bytes(const uint8_t *buf, uint64_t bytes, struct directory *
 	return (int64_t)round_up(end, BLOCK_BYTES);
 }
 
+/* What follows the last record is zeros, mostly never written: a short window is tried first. */
+#define SCAN_BYTES (4 * MIB)
+
 int segment_scan(struct env *env, struct env_file *file, const struct segment_name *name,
 		 struct directory **ret_directory, uint64_t *ret_end)
 {
 	int64_t bytes = env_file_bytes(file);
-	uint8_t *buf;
 	if (bytes < 0)
 		return (int)bytes;
-	bytes = (int64_t)min_u64(round_down((uint64_t)bytes, BLOCK_BYTES), SEGMENT_BYTES);
+	uint64_t all = min_u64(round_down((uint64_t)bytes, BLOCK_BYTES), SEGMENT_BYTES);
 	int res = header_check(env, file, name);
-	if (res < 0 || (res = read_whole(env, file, 0, (uint64_t)bytes, &buf)) < 0)
-		return res;
-	struct directory *directory = calloc(1, sizeof(*directory));
-	int64_t end = directory ? scan_bytes(buf, (uint64_t)bytes, directory) : -ENOMEM;
-	env_memory_free(env, buf, (uint64_t)bytes);
-	if (end < 0) {
+	for (uint64_t window = min_u64(SCAN_BYTES, all); res == 0;
+	     window = min_u64(4 * window, all)) {
+		uint8_t *buf;
+		res = read_whole(env, file, 0, window, &buf);
+		if (res < 0)
+			break;
+		struct directory *directory = calloc(1, sizeof(*directory));
+		int64_t end = directory ? scan_bytes(buf, window, directory) : -ENOMEM;
+		env_memory_free(env, buf, window);
+		bool more = window < all && (uint64_t)end + RECORD_ROOM > window;
+		if (end >= 0 && !more) {
+			*ret_directory = directory;
+			*ret_end = (uint64_t)end;
+			return 0;
+		}
 		directory_free(directory);
-		return (int)end;
+		res = end < 0 ? (int)end : 0;
 	}
-	*ret_directory = directory;
-	*ret_end = (uint64_t)end;
-	return 0;
+	return res;
 }
 
 int segment_seal_scanned(struct env *env, struct env_file *file, const struct segment_name *name,

@@ -53,6 +53,10 @@ int store_open(struct env *env, const char *path, const struct store_options *op
  * closed. Returns 0 or what went wrong (the store is free in any case). */
 int store_close(struct store *store);
 
+/* Frees it although operations were under way that will never end: the env has crashed
+ * (simulation). */
+void store_abandon(struct store *store);
+
 /* ---- data path ---- */
 
 enum request_kind {
@@ -113,24 +117,18 @@ bool store_view_read_only(const struct view *view);
 
 /* ---- administration ---- */
 
+#define NAME_ROOM (NAME_BYTES_MAX + 1)
+#define SNAP_NAME_ROOM (2 * NAME_BYTES_MAX + 2) /* VOLUME@SNAP */
+#define SNAP_GROUP_MAX 32u			/* snapshots in one atomic step */
+
 /* A change in progress: the caller's, until op.done. op.res: 0 or a negative code, and then
  * `sentence` says what failed, why, what to do. */
 struct admin_op {
 	struct io_op op;
 	char sentence[SENTENCE_BYTES];
 
-	/* The store's own until done. */
-	struct store *store;
-	void (*step)(struct admin_op *admin);
-	void *object;
-	uint64_t number;
-	struct io_op commit;
-	struct admin_op *next;
-	bool locked;
+	char holder[SNAP_NAME_ROOM]; /* -EBUSY, -VS_ERETAINED: what stands in the way, or "" */
 };
-
-#define NAME_ROOM (NAME_BYTES_MAX + 1)
-#define SNAP_NAME_ROOM (2 * NAME_BYTES_MAX + 2) /* VOLUME@SNAP */
 
 struct volume_options {
 	uint64_t size_bytes;
@@ -218,6 +216,9 @@ struct store_info {
 	uint64_t logical_bytes; /* sum of mapped_bytes of volumes */
 	uint64_t memory_bound_bytes;
 	uint64_t index_bytes;
+	uint64_t room_bytes;	/* what new data may still take */
+	uint32_t lost_segments; /* could not be opened: their chunks cannot be read */
+	bool full;		/* there was no space for a new segment */
 	unsigned fold_active;
 };
 struct store_counters {
@@ -227,7 +228,7 @@ struct store_counters {
 	uint64_t chunks_stored, chunks_deduplicated, chunk_bytes_in, chunk_bytes_out;
 	uint64_t folds, folded_chunks, checkpoints, index_checkpoints;
 	uint64_t segment_syncs, throttled, checksum_errors, io_errors;
-	uint64_t segments_dropped;
+	uint64_t segments_sealed, segments_dropped;
 };
 void store_info(const struct store *store, struct store_info *ret_info);
 void store_counters(const struct store *store, struct store_counters *ret_counters);

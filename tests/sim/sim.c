@@ -211,7 +211,7 @@ static const char *world_open(struct log_world *world, bool power_cut)
 		FAIL("no memory");
 	world->replayed = world->base;
 	world->failed = false;
-	int res = log_replay(world->log, &world->checkpoint);
+	int res = log_replay(world->log, &world->checkpoint, world->checkpoint.pos);
 	totals.replays++;
 	if (world->wrong)
 		FAIL("something was replayed that was not appended there, at record %llu",

@@ -14,10 +14,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #define SECTOR_BYTES 512u
-#define FILES_MAX 64u
+#define FILES_MAX 256u
+#ifndef FILE_BYTES_MAX
 #define FILE_BYTES_MAX (80 * MIB)
+#endif
 #define DISK_BYTES (UINT64_C(1) << 40)
 
 struct unsynced {
@@ -30,8 +33,11 @@ struct unsynced {
 struct sim_file {
 	char name[64];
 	bool used, entry_durable;
+	bool unlinked,
+		unlink_durable; /* an open handle may still read it; its name may come back */
 	uint8_t *now, *durable; /* room for FILE_BYTES_MAX, touched as used */
 	uint64_t bytes, durable_bytes;
+	uint64_t high; /* nothing was ever written from here on */
 	struct unsynced *writes;
 };
 
@@ -55,6 +61,7 @@ struct env_dir {
 struct env_file {
 	struct env *env;
 	struct sim_file *file;
+	struct env_file *next; /* a handle outlives its process: what is left of it closes it */
 };
 
 struct process_memory {
@@ -73,9 +80,9 @@ struct sim {
 	struct process_memory *process_memory;
 	struct sim_faults faults;
 	struct sim_counts counts;
-	struct env_file handles[FILES_MAX * 4];
-	unsigned handle_count;
+	uint64_t disk_bytes;
 	struct env_dir dir;
+	struct env_file *handles;
 };
 
 static struct sim *sim_of(struct env *env)
@@ -159,20 +166,32 @@ static void sim_timer_start(struct env *env, struct env_timer *timer, uint64_t d
 	sim->timers[sim->timer_count++] = timer;
 }
 
+/* Large pieces are mapped: zeroed only where they are touched. */
+#define MAP_BYTES (128 * KIB)
+
 static void *sim_memory(struct env *env, size_t bytes)
 {
 	(void)env;
-	void *at = aligned_alloc(BLOCK_BYTES, round_up(bytes, BLOCK_BYTES));
+	bytes = round_up(bytes, BLOCK_BYTES);
+	if (bytes >= MAP_BYTES) {
+		void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+				-1, 0);
+		return at == MAP_FAILED ? NULL : at;
+	}
+	void *at = aligned_alloc(BLOCK_BYTES, bytes);
 	if (at)
-		memset(at, 0, round_up(bytes, BLOCK_BYTES));
+		memset(at, 0, bytes);
 	return at;
 }
 
 static void sim_memory_free(struct env *env, void *at, size_t bytes)
 {
 	(void)env;
-	(void)bytes;
-	free(at);
+	bytes = round_up(bytes, BLOCK_BYTES);
+	if (bytes >= MAP_BYTES)
+		munmap(at, bytes);
+	else
+		free(at);
 }
 
 static void sim_job(struct env *env, struct env_job *job)
@@ -207,7 +226,8 @@ static void sim_dir_close(struct env_dir *dir)
 static struct sim_file *file_find(struct sim *sim, const char *name)
 {
 	for (unsigned i = 0; i < FILES_MAX; i++)
-		if (sim->files[i].used && strcmp(sim->files[i].name, name) == 0)
+		if (sim->files[i].used && !sim->files[i].unlinked &&
+		    strcmp(sim->files[i].name, name) == 0)
 			return &sim->files[i];
 	return NULL;
 }
@@ -218,7 +238,7 @@ static int sim_dir_list(struct env_dir *dir, struct env_dir_entry **ret_entries,
 	struct env_dir_entry *entries = calloc(FILES_MAX, sizeof(*entries));
 	size_t count = 0;
 	for (unsigned i = 0; i < FILES_MAX; i++)
-		if (sim->files[i].used)
+		if (sim->files[i].used && !sim->files[i].unlinked)
 			memcpy(entries[count++].name, sim->files[i].name, 64);
 	*ret_entries = entries;
 	*ret_count = count;
@@ -232,10 +252,20 @@ static int sim_dir_make(struct env_dir *dir, const char *name)
 	return 0;
 }
 
+static uint64_t disk_used(const struct sim *sim)
+{
+	uint64_t used = 0;
+	for (unsigned i = 0; i < FILES_MAX; i++)
+		used += sim->files[i].used && !sim->files[i].unlinked ? sim->files[i].bytes : 0;
+	return used;
+}
+
 static int sim_dir_space(struct env_dir *dir, uint64_t *ret_free_bytes, uint64_t *ret_total_bytes)
 {
-	(void)dir;
-	*ret_free_bytes = *ret_total_bytes = DISK_BYTES;
+	struct sim *sim = sim_of(dir->env);
+	uint64_t used = disk_used(sim);
+	*ret_total_bytes = sim->disk_bytes;
+	*ret_free_bytes = used < sim->disk_bytes ? sim->disk_bytes - used : 0;
 	return 0;
 }
 
@@ -264,16 +294,21 @@ static int sim_file_open(struct env_dir *dir, const char *name, unsigned flags,
 					  .durable = calloc(1, FILE_BYTES_MAX)};
 		snprintf(file->name, sizeof file->name, "%s", name);
 	}
-	assert(file && sim->handle_count < FILES_MAX * 4);
-	struct env_file *handle = &sim->handles[sim->handle_count++];
-	*handle = (struct env_file){.env = dir->env, .file = file};
+	assert(file);
+	struct env_file *handle = malloc(sizeof(*handle));
+	*handle = (struct env_file){.env = dir->env, .file = file, .next = sim->handles};
+	sim->handles = handle;
 	*ret_file = handle;
 	return 0;
 }
 
 static void sim_file_close(struct env_file *file)
 {
-	(void)file;
+	struct env_file **at = &sim_of(file->env)->handles;
+	while (*at != file)
+		at = &(*at)->next;
+	*at = file->next;
+	free(file);
 }
 static int64_t sim_file_bytes(struct env_file *file)
 {
@@ -319,14 +354,21 @@ static void sim_file_sync(struct env_file *file, struct io_op *op)
 
 static void sim_file_allocate(struct env_file *file, struct io_op *op, uint64_t bytes)
 {
+	struct sim *sim = sim_of(file->env);
+	if (bytes > file->file->bytes &&
+	    disk_used(sim) + bytes - file->file->bytes > sim->disk_bytes) {
+		sim->counts.no_space++;
+		sim_complete(file->env, op, -ENOSPC);
+		return;
+	}
 	file->file->bytes = max_u64(file->file->bytes, bytes);
 	sim_complete(file->env, op, 0);
 }
 
 static void sim_file_truncate(struct env_file *file, struct io_op *op, uint64_t bytes)
 {
-	if (bytes < file->file->bytes)
-		memset(file->file->now + bytes, 0, file->file->bytes - bytes);
+	if (bytes < file->file->high)
+		memset(file->file->now + bytes, 0, file->file->high - bytes);
 	file->file->bytes = bytes;
 	sim_complete(file->env, op, 0);
 }
@@ -357,7 +399,7 @@ static void sim_file_remove(struct env_dir *dir, struct io_op *op, const char *n
 {
 	struct sim_file *file = file_find(sim_of(dir->env), name);
 	if (file)
-		file_gone(file);
+		file->unlinked = true;
 	sim_complete(dir->env, op, file ? 0 : -ENOENT);
 }
 
@@ -387,6 +429,7 @@ static void file_write(struct sim *sim, const struct event *event)
 {
 	struct sim_file *file = event->file;
 	memcpy(file->now + event->offset, event->buf, event->bytes);
+	file->high = max_u64(file->high, event->offset + event->bytes);
 	file->bytes = max_u64(file->bytes, event->offset + event->bytes);
 	sim->writes_done++;
 	if (event->flags & ENV_DSYNC) {
@@ -448,7 +491,10 @@ static int64_t event_run(struct sim *sim, const struct event *event)
 		return event_sync(sim, event);
 	case EVENT_DIR_SYNC:
 		for (unsigned i = 0; i < FILES_MAX; i++)
-			sim->files[i].entry_durable = sim->files[i].used;
+			if (sim->files[i].used) {
+				sim->files[i].entry_durable = true;
+				sim->files[i].unlink_durable = sim->files[i].unlinked;
+			}
 		return 0;
 	case EVENT_JOB: {
 		struct env_job *job =
@@ -529,7 +575,7 @@ static void file_power_cut(struct sim *sim, struct sim_file *file)
 	for (struct unsynced *write = file->writes; write; write = write->next)
 		write_survives(sim, file->durable, write->data, write->offset, write->bytes);
 	writes_drop(file);
-	memcpy(file->now, file->durable, max_u64(file->bytes, file->durable_bytes));
+	memcpy(file->now, file->durable, file->high);
 	file->bytes = sim_random(sim, 2) ? file->bytes : file->durable_bytes;
 	file->durable_bytes = file->bytes;
 }
@@ -569,10 +615,21 @@ void sim_crash(struct sim *sim, bool power_cut)
 		free(merged);
 	}
 	process_memory_drop(sim);
-	sim->event_count = sim->timer_count = sim->handle_count = 0;
-	for (unsigned i = 0; power_cut && i < FILES_MAX; i++)
-		if (sim->files[i].used)
-			file_power_cut(sim, &sim->files[i]);
+	sim->event_count = sim->timer_count = 0;
+	for (unsigned i = 0; i < FILES_MAX; i++) {
+		struct sim_file *file = &sim->files[i];
+		bool back = power_cut && !file->unlink_durable && sim_random(sim, 2);
+		if (!file->used)
+			continue;
+		if (file->unlinked && !back) {
+			file_gone(file);
+			continue;
+		}
+		sim->counts.files_back += file->unlinked;
+		file->unlinked = false;
+		if (power_cut)
+			file_power_cut(sim, file);
+	}
 }
 
 static const struct env_ops sim_ops = {
@@ -614,6 +671,7 @@ struct sim *sim_new(uint64_t seed)
 	sim->env.ops = &sim_ops;
 	sim->dir.env = &sim->env;
 	sim->random = seed * 0x2545f4914f6cdd1du + 1;
+	sim->disk_bytes = DISK_BYTES;
 	return sim;
 }
 
@@ -623,6 +681,8 @@ void sim_free(struct sim *sim)
 		if (sim->files[i].used)
 			file_gone(&sim->files[i]);
 	process_memory_drop(sim);
+	while (sim->handles)
+		sim_file_close(sim->handles);
 	free(sim->events);
 	free(sim);
 }
@@ -631,6 +691,28 @@ struct env *sim_env(struct sim *sim)
 {
 	return &sim->env;
 }
+void sim_disk_room_set(struct sim *sim, uint64_t bytes)
+{
+	sim->disk_bytes = bytes == UINT64_MAX ? DISK_BYTES : disk_used(sim) + bytes;
+}
+
+/* A byte that is durable, of a file whose name begins so, changes. */
+bool sim_rot(struct sim *sim, const char *prefix, uint64_t from)
+{
+	for (unsigned tries = 0; tries < 200; tries++) {
+		struct sim_file *file = &sim->files[sim_random(sim, FILES_MAX)];
+		if (!file->used || file->unlinked ||
+		    strncmp(file->name, prefix, strlen(prefix)) != 0 || file->high <= from)
+			continue;
+		uint64_t at = from + sim_random(sim, file->high - from);
+		file->now[at] ^= 0x40;
+		file->durable[at] ^= 0x40;
+		sim->counts.rotten++;
+		return true;
+	}
+	return false;
+}
+
 void sim_faults_set(struct sim *sim, const struct sim_faults *faults)
 {
 	sim->faults = *faults;

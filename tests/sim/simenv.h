@@ -21,6 +21,7 @@ struct sim_counts {
 	uint64_t kept, dropped, torn; /* unsynced or unfinished writes at a crash */
 	uint64_t lost_files;	      /* whose directory was not synced */
 	uint64_t read_errors, write_errors, sync_errors;
+	uint64_t no_space, files_back, rotten;
 	uint64_t overtaken; /* completions that came before an earlier start's */
 	uint64_t kills, power_cuts;
 };
@@ -32,6 +33,11 @@ uint64_t sim_random(struct sim *sim, uint64_t below);
 /* Zeroed memory of the simulated process: gone at the next crash, or with the sim. */
 void *sim_process_memory(struct sim *sim, size_t bytes);
 void sim_faults_set(struct sim *sim, const struct sim_faults *faults);
+/* What is free on the disk from now on; UINT64_MAX: plenty. */
+void sim_disk_room_set(struct sim *sim, uint64_t bytes);
+/* One byte that was ever written, at `from` or behind it, of a file whose name begins with prefix,
+ * changes. */
+bool sim_rot(struct sim *sim, const char *prefix, uint64_t from);
 /* The process is gone, with all that was under way; a power cut also takes what was not synced. The
  * env may be used at once by the next life; old files, ops and timers are forgotten, memory is the
  * caller's to free. */

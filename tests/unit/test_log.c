@@ -69,7 +69,7 @@ static void log_start(struct fixture *f, const struct log_place *from, int want)
 {
 	f->seen_count = 0;
 	assert_int_equal(log_new(f->env, f->file, &f->options, &f->owner, &f->log), 0);
-	assert_int_equal(log_replay(f->log, from), want);
+	assert_int_equal(log_replay(f->log, from, from->pos), want);
 }
 
 static void log_again(struct fixture *f, const struct log_place *from, int want)

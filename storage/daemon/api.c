@@ -1,0 +1,746 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The control API: a table of methods and paths (proto/openapi.yaml describes it), and what each
+ * does with the store. A request that changes something is answered when the change is durable; it
+ * becomes a job when its client asked not to wait, and long work always does.
+ */
+#include "storage/daemon/daemon.h"
+
+#include "proto/text.h"
+#include "storage/rt/log_event.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ARGS_MAX 2u
+#define WAIT_S_MAX 3600u
+
+struct call;
+struct route {
+	const char *method, *path; /* "{}" stands for one name */
+	void (*handle)(struct call *call);
+	const char *keys; /* what a body may have: " name size_bytes " */
+};
+
+/* A request on its way; lives until it is answered, or until its job ends. */
+struct call {
+	struct daemon *daemon;
+	struct http_request *request; /* NULL: answered already, a job goes on */
+	struct job *job;
+	const struct route *route;
+	char args[ARGS_MAX][SNAP_NAME_ROOM];
+	json_t *body;
+	struct admin_op op;
+	char shown[SNAP_NAME_ROOM]; /* the object to show when it is done */
+	int status;		    /* when it is done */
+	uint32_t trash_id;	    /* of what is deleted */
+};
+
+/* ---- answers ---- */
+
+int api_status(int code)
+{
+	switch (-code) {
+	case EINVAL:
+		return 400;
+	case EACCES:
+	case EPERM:
+	case VS_ERETAINED:
+		return 403;
+	case ENOENT:
+		return 404;
+	case EEXIST:
+	case EBUSY:
+	case VS_EFENCED:
+	case VS_ECANCELLED:
+		return 409;
+	case ERANGE:
+	case ENAMETOOLONG:
+		return 422;
+	case ESHUTDOWN:
+		return 503;
+	case ENOSPC:
+	case VS_EQUOTA:
+		return 507;
+	default:
+		return 500;
+	}
+}
+
+json_t *api_error(int code, const char *sentence, const char *holder)
+{
+	return json_pack("{s:i, s:{s:s, s:s, s:s, s:s}}", "schema", 1, "error", "code",
+			 vs_errname(code), "message", sentence[0] ? sentence : vs_strerror(code),
+			 "hint", "", "holder", holder);
+}
+
+void api_reply(struct http_request *request, int status, json_t *body)
+{
+	char *text = json_dumps(body, JSON_INDENT(1));
+	json_decref(body);
+	http_reply(request, status, "application/json", text, text ? strlen(text) : 0);
+}
+
+static void call_free(struct call *call)
+{
+	json_decref(call->body);
+	free(call);
+}
+
+static void call_reply(struct call *call, int status, json_t *body)
+{
+	api_reply(call->request, status, body);
+	call_free(call);
+}
+
+static void call_refuse(struct call *call, int code, const char *sentence)
+{
+	call_reply(call, api_status(code), api_error(code, sentence, ""));
+}
+
+static json_t *time_json(uint64_t wall_ns)
+{
+	char text[TIME_TEXT_BYTES];
+	text_time(wall_ns, text);
+	return json_string(text);
+}
+
+/* ---- objects ---- */
+
+static json_t *volume_json(const struct volume_info *v)
+{
+	char uuid[UUID_TEXT_BYTES], root[2 * ID_BYTES + 1];
+	text_uuid(v->uuid, uuid);
+	text_hex(v->root, ID_BYTES, root);
+	return json_pack(
+		"{s:s, s:s, s:I, s:I, s:I, s:i, s:I, s:I, s:I, s:o, s:I, s:I, s:I, s:I, s:s, s:s}",
+		"name", v->name, "uuid", uuid, "number", (json_int_t)v->number, "size_bytes",
+		(json_int_t)v->size_bytes, "quota_bytes", (json_int_t)v->quota_bytes, "level",
+		v->level, "frame_bytes", (json_int_t)v->frame_bytes, "epoch", (json_int_t)v->epoch,
+		"vseq", (json_int_t)v->vseq, "created", time_json(v->created_wall_ns), "log_bytes",
+		(json_int_t)v->log_bytes, "mapped_bytes", (json_int_t)v->mapped_bytes,
+		"attachments", (json_int_t)v->attachments, "snapshot_count",
+		(json_int_t)v->snapshot_count, "root", root, "origin", v->origin);
+}
+
+static json_t *snapshot_json(const struct snapshot_info *s)
+{
+	char root[2 * ID_BYTES + 1] = "";
+	json_t *holds = json_array();
+	if (s->sealed)
+		text_hex(s->root, ID_BYTES, root);
+	for (uint32_t i = 0; i < s->hold_count; i++)
+		json_array_append_new(holds, json_string(s->holds[i]));
+	json_t *out = json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:o, s:b, s:s, s:o, s:I}", "volume",
+				s->volume, "name", s->name, "number", (json_int_t)s->number,
+				"parent", (json_int_t)s->parent_number, "size_bytes",
+				(json_int_t)s->size_bytes, "vseq", (json_int_t)s->vseq, "created",
+				time_json(s->created_wall_ns), "sealed", s->sealed, "root", root,
+				"holds", holds, "hold_count", (json_int_t)s->hold_count);
+	if (s->retain_until_wall_ns)
+		json_object_set_new(out, "retain_until", time_json(s->retain_until_wall_ns));
+	return out;
+}
+
+/* "VOL" or "VOL@SNAP"; NULL: it is not there. */
+static json_t *object_json(const struct daemon *daemon, const char *name)
+{
+	struct volume_info *volumes;
+	struct snapshot_info *snapshots;
+	size_t count;
+	json_t *out = NULL;
+	char full[SNAP_NAME_ROOM];
+	if (strchr(name, '@')) {
+		if (store_snapshots(daemon->store, false, &snapshots, &count) < 0)
+			return NULL;
+		for (size_t i = 0; i < count && !out; i++) {
+			snprintf(full, sizeof full, "%s@%s", snapshots[i].volume,
+				 snapshots[i].name);
+			if (strcmp(full, name) == 0)
+				out = snapshot_json(&snapshots[i]);
+		}
+		free(snapshots);
+		return out;
+	}
+	if (store_volumes(daemon->store, false, &volumes, &count) < 0)
+		return NULL;
+	for (size_t i = 0; i < count && !out; i++)
+		if (strcmp(volumes[i].name, name) == 0)
+			out = volume_json(&volumes[i]);
+	free(volumes);
+	return out;
+}
+
+/* ---- changes ---- */
+
+static void change_done(struct io_op *op)
+{
+	struct call *call = container_of(op, struct call, op.op);
+	struct daemon *daemon = call->daemon;
+	int res = (int)op->res;
+	exports_sync(daemon);
+	json_t *object = res == 0 && call->shown[0] ? object_json(daemon, call->shown) : NULL;
+	if (res == 0 && call->trash_id)
+		object = json_pack("{s:I}", "trash_id", (json_int_t)call->trash_id);
+	if (call->job) {
+		job_end(call->job, res, call->op.sentence, call->op.holder,
+			object ? object : json_object());
+		call_free(call);
+	} else if (res < 0) {
+		call_reply(call, api_status(res),
+			   api_error(res, call->op.sentence, call->op.holder));
+	} else {
+		json_t *out = json_pack("{s:i, s:b, s:o}", "schema", 1, "changed", 1, "object",
+					object ? object : json_object());
+		call_reply(call, call->status, out);
+	}
+}
+
+/* Before a change: the client may not want to wait for it. `shown` is the object to show then. */
+static struct admin_op *change_begin(struct call *call, const char *shown)
+{
+	struct http_request *request = call->request;
+	snprintf(call->shown, sizeof call->shown, "%s", shown);
+	call->op = (struct admin_op){.op.done = change_done};
+	call->status = call->status ? call->status : 200;
+	log_event(LOG_LEVEL_INFO, "api.change", "method=%s path=%.200s uid=%u", request->method,
+		  request->path, request->uid);
+	if (request->async) {
+		call->job = job_new(call->daemon, call->route->method, request->path);
+		if (call->job) {
+			call->request = NULL;
+			api_reply(request, 202,
+				  json_pack("{s:i, s:o}", "schema", 1, "job", job_json(call->job)));
+		}
+	}
+	return &call->op;
+}
+
+static const char *body_text(const struct call *call, const char *key)
+{
+	const char *text = json_string_value(json_object_get(call->body, key));
+	return text ? text : "";
+}
+static uint64_t body_number(const struct call *call, const char *key)
+{
+	json_int_t number = json_integer_value(json_object_get(call->body, key));
+	return number < 0 ? UINT64_MAX : (uint64_t)number;
+}
+
+static void volume_create(struct call *call)
+{
+	struct volume_options options = {
+		.size_bytes = body_number(call, "size_bytes"),
+		.level = (int)min_u64(body_number(call, "level"), 1000),
+		.frame_bytes = (uint32_t)min_u64(body_number(call, "frame_bytes"), UINT32_MAX),
+		.quota_bytes = body_number(call, "quota_bytes")};
+	const char *name = body_text(call, "name");
+	call->status = 201;
+	store_volume_create(call->daemon->store, change_begin(call, name), name, &options);
+}
+
+static void volume_change(struct call *call)
+{
+	struct store *store = call->daemon->store;
+	const char *name = call->args[0], *key = "";
+	char number[32];
+	json_t *value = NULL;
+	if (json_object_size(call->body) != 1) {
+		call_refuse(call, -EINVAL,
+			    "Give exactly one of name, size_bytes, level, "
+			    "quota_bytes and frame_bytes.");
+		return;
+	}
+	json_object_foreach(call->body, key, value) break;
+	snprintf(number, sizeof number, "%llu", (unsigned long long)body_number(call, key));
+	if (strcmp(key, "name") == 0)
+		store_volume_rename(store, change_begin(call, body_text(call, key)), name,
+				    body_text(call, key));
+	else if (strcmp(key, "size_bytes") == 0)
+		store_volume_grow(store, change_begin(call, name), name, body_number(call, key));
+	else
+		store_volume_set(store, change_begin(call, name), name,
+				 key[0] == 'l'	 ? "level"
+				 : key[0] == 'q' ? "quota"
+						 : "frame",
+				 number);
+}
+
+/* What is deleted is found in the trash by its number. */
+static void note_number(struct call *call)
+{
+	json_t *object = object_json(call->daemon, call->args[0]);
+	call->trash_id = (uint32_t)json_integer_value(json_object_get(object, "number"));
+	json_decref(object);
+}
+
+static void volume_delete(struct call *call)
+{
+	note_number(call);
+	store_volume_delete(call->daemon->store, change_begin(call, ""), call->args[0]);
+}
+
+static void snapshot_create(struct call *call)
+{
+	const char *names[SNAP_GROUP_MAX + 1];
+	json_t *array = json_object_get(call->body, "names");
+	size_t count = json_array_size(array);
+	if (count == 0 || count > SNAP_GROUP_MAX) {
+		call_refuse(call, -EINVAL, "'names' must be a list of 1 to 32 VOLUME@SNAP.");
+		return;
+	}
+	for (size_t i = 0; i < count; i++) {
+		names[i] = json_string_value(json_array_get(array, i));
+		if (!names[i] || strlen(names[i]) >= SNAP_NAME_ROOM) {
+			call_refuse(call, -EINVAL, "'names' must be a list of VOLUME@SNAP.");
+			return;
+		}
+	}
+	call->status = 201;
+	store_snap_create(call->daemon->store, change_begin(call, names[0]), names, count);
+}
+
+static void snapshot_delete(struct call *call)
+{
+	note_number(call);
+	store_snap_delete(call->daemon->store, change_begin(call, ""), call->args[0]);
+}
+
+static void snapshot_change(struct call *call)
+{
+	uint64_t until;
+	if (text_time_parse(body_text(call, "retain_until"), &until) < 0) {
+		call_refuse(call, -EINVAL,
+			    "'retain_until' must be a day or a time like 2036-01-31T00:00:00Z.");
+		return;
+	}
+	store_snap_retain(call->daemon->store, change_begin(call, call->args[0]), call->args[0],
+			  until);
+}
+
+static void snapshot_clone(struct call *call)
+{
+	const char *name = body_text(call, "name");
+	call->status = 201;
+	store_volume_clone(call->daemon->store, change_begin(call, name), call->args[0], name);
+}
+
+static void snapshot_restore(struct call *call)
+{
+	store_snap_restore(call->daemon->store, change_begin(call, call->args[0]), call->args[0]);
+}
+
+static void snapshot_seal(struct call *call)
+{
+	store_snap_seal(call->daemon->store, change_begin(call, call->args[0]), call->args[0]);
+}
+
+static void snapshot_hold(struct call *call)
+{
+	store_snap_hold(call->daemon->store, change_begin(call, call->args[0]), call->args[0],
+			call->args[1]);
+}
+
+static void snapshot_release(struct call *call)
+{
+	store_snap_release(call->daemon->store, change_begin(call, call->args[0]), call->args[0],
+			   call->args[1]);
+}
+
+static bool number_arg(struct call *call, uint64_t *ret)
+{
+	char *end;
+	*ret = strtoull(call->args[0], &end, 10);
+	if (*end == 0 && *ret <= UINT32_MAX && call->args[0][0])
+		return true;
+	call_refuse(call, -EINVAL, "A number is expected in this path.");
+	return false;
+}
+
+static void trash_restore(struct call *call)
+{
+	uint64_t number;
+	const char *as = body_text(call, "as");
+	if (number_arg(call, &number))
+		store_trash_restore(call->daemon->store, change_begin(call, as), number,
+				    as[0] ? as : NULL);
+}
+
+static void trash_purge(struct call *call)
+{
+	uint64_t number;
+	if (number_arg(call, &number))
+		store_trash_purge(call->daemon->store, change_begin(call, ""), number);
+}
+
+/* ---- long work ---- */
+
+static void start_check(struct job *job, struct store_work *work);
+static struct store *job_store; /* set around job_work: its start callbacks take no state */
+
+static void start_check(struct job *job, struct store_work *work)
+{
+	store_check(job_store, work);
+}
+static void start_gc(struct job *job, struct store_work *work)
+{
+	store_gc(job_store, work);
+}
+static void start_fold(struct job *job, struct store_work *work)
+{
+	store_fold(job_store, work, job_object(job)[0] ? job_object(job) : NULL);
+}
+static void start_verify(struct job *job, struct store_work *work)
+{
+	store_verify(job_store, work, job_object(job));
+}
+static void start_diff(struct job *job, struct store_work *work)
+{
+	store_diff(job_store, work, job_object(job), job_other(job));
+}
+
+static void work_start(struct call *call, const char *kind, const char *object, const char *other,
+		       void (*start)(struct job *job, struct store_work *work))
+{
+	struct job *job = job_new(call->daemon, kind, object);
+	if (!job) {
+		call_refuse(call, -EBUSY, "Too many jobs run; wait for one, or cancel one.");
+		return;
+	}
+	job_set_other(job, other);
+	job_store = call->daemon->store;
+	job_work(job, start);
+	call_reply(call, 202, json_pack("{s:i, s:o}", "schema", 1, "job", job_json(job)));
+}
+
+static void check_start(struct call *call)
+{
+	work_start(call, "check", "", "", start_check);
+}
+static void gc_start(struct call *call)
+{
+	work_start(call, "gc", "", "", start_gc);
+}
+static void fold_all_start(struct call *call)
+{
+	work_start(call, "fold", "", "", start_fold);
+}
+static void fold_start(struct call *call)
+{
+	work_start(call, "fold", call->args[0], "", start_fold);
+}
+static void verify_start(struct call *call)
+{
+	work_start(call, "verify", call->args[0], "", start_verify);
+}
+static void diff_start(struct call *call)
+{
+	work_start(call, "diff", body_text(call, "a"), body_text(call, "b"), start_diff);
+}
+
+static void job_list(struct call *call)
+{
+	call_reply(call, 200,
+		   json_pack("{s:i, s:o}", "schema", 1, "jobs", jobs_json(call->daemon)));
+}
+
+static struct job *call_job(struct call *call)
+{
+	uint64_t id;
+	if (!number_arg(call, &id))
+		return NULL;
+	struct job *job = job_find(call->daemon, id);
+	if (!job)
+		call_refuse(call, -ENOENT,
+			    "There is no job with this number; it may be long past.");
+	return job;
+}
+
+static void job_show(struct call *call)
+{
+	struct job *job = call_job(call);
+	uint64_t seconds = 0;
+	if (!job)
+		return;
+	const char *wait = strstr(call->request->query, "wait=");
+	if (wait)
+		seconds = min_u64(strtoull(wait + 5, NULL, 10), WAIT_S_MAX);
+	job_wait(job, call->request, seconds * NSEC_PER_SEC);
+	call_free(call);
+}
+
+static void job_stop(struct call *call)
+{
+	struct job *job = call_job(call);
+	if (!job)
+		return;
+	if (job_cancel(job) < 0) {
+		call_refuse(call, -EBUSY, "A change cannot be cancelled once it is under way.");
+		return;
+	}
+	job_wait(job, call->request, 5 * NSEC_PER_SEC);
+	call_free(call);
+}
+
+/* ---- lists ---- */
+
+static void status_show(struct call *call)
+{
+	call_reply(call, 200, status_json(call->daemon));
+}
+static void store_show(struct call *call)
+{
+	call_reply(call, 200, store_json(call->daemon));
+}
+
+static void metrics_show(struct call *call)
+{
+	size_t bytes = 0;
+	char *text = metrics_text(call->daemon, &bytes);
+	http_reply(call->request, text ? 200 : 500, "text/plain; version=0.0.4", text, bytes);
+	call_free(call);
+}
+
+static void object_show(struct call *call)
+{
+	json_t *object = object_json(call->daemon, call->args[0]);
+	char sentence[SENTENCE_BYTES];
+	if (object) {
+		json_object_set_new(object, "schema", json_integer(1));
+		call_reply(call, 200, object);
+		return;
+	}
+	snprintf(sentence, sizeof sentence,
+		 "There is no %s named '%s'; a list shows those that are.",
+		 strchr(call->args[0], '@') ? "snapshot" : "volume", call->args[0]);
+	call_refuse(call, -ENOENT, sentence);
+}
+
+static void volume_list(struct call *call)
+{
+	struct volume_info *infos;
+	size_t count;
+	json_t *array = json_array();
+	if (store_volumes(call->daemon->store, false, &infos, &count) == 0) {
+		for (size_t i = 0; i < count; i++)
+			json_array_append_new(array, volume_json(&infos[i]));
+		free(infos);
+	}
+	call_reply(call, 200, json_pack("{s:i, s:o}", "schema", 1, "volumes", array));
+}
+
+static void snapshot_list(struct call *call)
+{
+	struct snapshot_info *infos;
+	size_t count;
+	json_t *array = json_array();
+	const char *query = call->request->query, *volume = NULL;
+	if (strncmp(query, "volume=", 7) == 0)
+		volume = query + 7;
+	if (store_snapshots(call->daemon->store, false, &infos, &count) == 0) {
+		for (size_t i = 0; i < count; i++)
+			if (!volume || strcmp(infos[i].volume, volume) == 0)
+				json_array_append_new(array, snapshot_json(&infos[i]));
+		free(infos);
+	}
+	call_reply(call, 200, json_pack("{s:i, s:o}", "schema", 1, "snapshots", array));
+}
+
+static void trash_add(json_t *array, const char *kind, uint32_t number, const char *name,
+		      uint64_t size_bytes, uint64_t deleted_wall_ns, uint64_t purge_wall_ns)
+{
+	json_array_append_new(array, json_pack("{s:I, s:s, s:s, s:I, s:o, s:o}", "id",
+					       (json_int_t)number, "kind", kind, "name", name,
+					       "size_bytes", (json_int_t)size_bytes, "deleted",
+					       time_json(deleted_wall_ns), "purge",
+					       time_json(purge_wall_ns)));
+}
+
+static void trash_list(struct call *call)
+{
+	struct volume_info *volumes;
+	struct snapshot_info *snapshots;
+	size_t count;
+	char name[SNAP_NAME_ROOM];
+	json_t *array = json_array();
+	if (store_volumes(call->daemon->store, true, &volumes, &count) == 0) {
+		for (size_t i = 0; i < count; i++)
+			trash_add(array, "volume", volumes[i].number, volumes[i].name,
+				  volumes[i].size_bytes, volumes[i].deleted_wall_ns,
+				  volumes[i].purge_wall_ns);
+		free(volumes);
+	}
+	if (store_snapshots(call->daemon->store, true, &snapshots, &count) == 0) {
+		for (size_t i = 0; i < count; i++) {
+			snprintf(name, sizeof name, "%s@%s", snapshots[i].volume,
+				 snapshots[i].name);
+			trash_add(array, "snapshot", snapshots[i].number, name,
+				  snapshots[i].size_bytes, snapshots[i].deleted_wall_ns,
+				  snapshots[i].purge_wall_ns);
+		}
+		free(snapshots);
+	}
+	call_reply(call, 200, json_pack("{s:i, s:o}", "schema", 1, "trash", array));
+}
+
+/* ---- routing ---- */
+
+static const struct route routes[] = {
+	{"GET", "/v1/status", status_show, ""},
+	{"GET", "/v1/store", store_show, ""},
+	{"POST", "/v1/store/check", check_start, ""},
+	{"POST", "/v1/store/gc", gc_start, ""},
+	{"POST", "/v1/store/fold", fold_all_start, ""},
+	{"GET", "/v1/volumes", volume_list, ""},
+	{"POST", "/v1/volumes", volume_create, " name size_bytes level frame_bytes quota_bytes "},
+	{"GET", "/v1/volumes/{}", object_show, ""},
+	{"PATCH", "/v1/volumes/{}", volume_change,
+	 " name size_bytes level quota_bytes frame_bytes "},
+	{"DELETE", "/v1/volumes/{}", volume_delete, ""},
+	{"POST", "/v1/volumes/{}/verify", verify_start, ""},
+	{"POST", "/v1/volumes/{}/fold", fold_start, ""},
+	{"GET", "/v1/snapshots", snapshot_list, ""},
+	{"POST", "/v1/snapshots", snapshot_create, " names "},
+	{"GET", "/v1/snapshots/{}", object_show, ""},
+	{"DELETE", "/v1/snapshots/{}", snapshot_delete, ""},
+	{"PATCH", "/v1/snapshots/{}", snapshot_change, " retain_until "},
+	{"POST", "/v1/snapshots/{}/clone", snapshot_clone, " name "},
+	{"POST", "/v1/snapshots/{}/restore", snapshot_restore, ""},
+	{"POST", "/v1/snapshots/{}/seal", snapshot_seal, ""},
+	{"POST", "/v1/snapshots/{}/verify", verify_start, ""},
+	{"PUT", "/v1/snapshots/{}/holds/{}", snapshot_hold, ""},
+	{"DELETE", "/v1/snapshots/{}/holds/{}", snapshot_release, ""},
+	{"POST", "/v1/diff", diff_start, " a b "},
+	{"GET", "/v1/trash", trash_list, ""},
+	{"POST", "/v1/trash/{}/restore", trash_restore, " as "},
+	{"DELETE", "/v1/trash/{}", trash_purge, ""},
+	{"GET", "/v1/jobs", job_list, ""},
+	{"GET", "/v1/jobs/{}", job_show, ""},
+	{"DELETE", "/v1/jobs/{}", job_stop, ""},
+	{"GET", "/metrics", metrics_show, ""},
+};
+
+static int hex_digit(char c)
+{
+	return c >= '0' && c <= '9'   ? c - '0'
+	       : c >= 'a' && c <= 'f' ? c - 'a' + 10
+	       : c >= 'A' && c <= 'F' ? c - 'A' + 10
+				      : -1;
+}
+
+/* One part of a path, percent-decoded; false: too long, or a broken escape. */
+static bool part_decode(const char *from, size_t bytes, char out[SNAP_NAME_ROOM])
+{
+	size_t n = 0;
+	for (size_t i = 0; i < bytes; i++, n++) {
+		if (n + 1 >= SNAP_NAME_ROOM)
+			return false;
+		out[n] = from[i];
+		if (from[i] != '%')
+			continue;
+		int high = bytes - i > 2 ? hex_digit(from[i + 1]) : -1;
+		int low = bytes - i > 2 ? hex_digit(from[i + 2]) : -1;
+		if (high < 0 || low < 0 || (high == 0 && low == 0))
+			return false;
+		out[n] = (char)(high << 4 | low);
+		i += 2;
+	}
+	out[n] = 0;
+	return n > 0;
+}
+
+static bool path_matches(const char *pattern, const char *path, struct call *call)
+{
+	unsigned arg = 0;
+	while (*pattern) {
+		if (strncmp(pattern, "{}", 2) != 0) {
+			if (*pattern++ != *path++)
+				return false;
+			continue;
+		}
+		size_t bytes = strcspn(path, "/");
+		if (!part_decode(path, bytes, call->args[arg++]))
+			return false;
+		pattern += 2;
+		path += bytes;
+	}
+	return *path == 0;
+}
+
+/* False: refused. */
+static bool body_read(struct call *call)
+{
+	struct http_request *request = call->request;
+	char sentence[SENTENCE_BYTES];
+	const char *key;
+	json_t *value;
+	json_error_t error;
+	if (request->body_bytes == 0) {
+		call->body = json_object();
+		return true;
+	}
+	call->body = json_loadb(request->body, request->body_bytes, JSON_REJECT_DUPLICATES, &error);
+	if (!json_is_object(call->body)) {
+		snprintf(sentence, sizeof sentence, "The body must be a JSON object: %.150s.",
+			 call->body ? "it is something else" : error.text);
+		call_refuse(call, -EINVAL, sentence);
+		return false;
+	}
+	json_object_foreach(call->body, key, value)
+	{
+		char word[80];
+		snprintf(word, sizeof word, " %.70s ", key);
+		bool number = strstr(key, "_bytes") || strcmp(key, "level") == 0;
+		if (!strstr(call->route->keys, word))
+			snprintf(sentence, sizeof sentence,
+				 "'%.60s' is not known here; a body may have:%s.", key,
+				 call->route->keys[0] ? call->route->keys : " nothing");
+		else if (number ? !json_is_integer(value)
+				: !json_is_string(value) && strcmp(key, "names") != 0)
+			snprintf(sentence, sizeof sentence, "'%.60s' must be a %s.", key,
+				 number ? "whole number" : "text");
+		else
+			continue;
+		call_refuse(call, -EINVAL, sentence);
+		return false;
+	}
+	return true;
+}
+
+void api_handle(void *state, struct http_request *request)
+{
+	struct daemon *daemon = state;
+	struct call *call = calloc(1, sizeof(*call));
+	bool path_known = false;
+	if (!call) {
+		http_reply(request, 503, "application/json", NULL, 0);
+		return;
+	}
+	call->daemon = daemon;
+	call->request = request;
+	if (daemon->stopping) {
+		call_refuse(call, -ESHUTDOWN, "vstored is stopping; try again when it runs.");
+		return;
+	}
+	for (size_t i = 0; i < sizeof routes / sizeof *routes; i++) {
+		if (!path_matches(routes[i].path, request->path, call))
+			continue;
+		path_known = true;
+		if (strcmp(routes[i].method, request->method) != 0)
+			continue;
+		call->route = &routes[i];
+		if (body_read(call))
+			routes[i].handle(call);
+		return;
+	}
+	if (path_known)
+		call_reply(call, 405,
+			   api_error(-EINVAL,
+				     "This path does not take that method; see the API's "
+				     "description.",
+				     ""));
+	else
+		call_refuse(call, -ENOENT, "There is no such path; the API starts at /v1/status.");
+}

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of vstored share. All of it belongs to the reactor's thread. */
+#ifndef STORAGE_DAEMON_DAEMON_H
+#define STORAGE_DAEMON_DAEMON_H
+
+#include "storage/daemon/http.h"
+#include "storage/nbd/nbd.h"
+#include "storage/store/store.h"
+
+#include <jansson.h>
+
+#define VSTORED_VERSION "0.1.0"
+#define container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
+
+struct daemon {
+	struct env *env;
+	struct store *store;
+	struct nbd_server *nbd;
+	struct http *http;
+	struct jobs *jobs;
+	struct exports *exports;
+	char store_path[512], run_path[96];
+	int64_t group; /* vstore-admin's; -1: there is none */
+	struct env_timer tick;
+	unsigned full_told; /* the percentage that was warned of last */
+	bool stopping;
+};
+
+/* ---- api.c ---- */
+void api_handle(void *state, struct http_request *request);
+json_t *api_error(int code, const char *sentence, const char *holder);
+int api_status(int code); /* HTTP's for a negative code */
+void api_reply(struct http_request *request, int status, json_t *body); /* takes body */
+
+/* ---- jobs.c: long work, and changes that the client does not wait for ---- */
+struct job;
+int jobs_new(struct daemon *daemon);
+void jobs_free(struct daemon *daemon);
+bool jobs_idle(const struct daemon *daemon);
+unsigned jobs_running(const struct daemon *daemon);
+void jobs_cancel_all(struct daemon *daemon);
+/* NULL: no memory, or too many run. */
+struct job *job_new(struct daemon *daemon, const char *kind, const char *object);
+struct job *job_find(struct daemon *daemon, uint64_t id);
+/* Starts long work; it ends the job by itself. */
+void job_work(struct job *job, void (*start)(struct job *job, struct store_work *work));
+const char *job_object(const struct job *job);
+const char *job_other(const struct job *job);
+void job_set_other(struct job *job, const char *other);
+void job_end(struct job *job, int res, const char *sentence, const char *holder, json_t *result);
+int job_cancel(struct job *job); /* -EBUSY: this one cannot be */
+json_t *job_json(const struct job *job);
+json_t *jobs_json(const struct daemon *daemon);
+/* Answers with the job when it has ended, or after that time. */
+void job_wait(struct job *job, struct http_request *request, uint64_t timeout_ns);
+
+/* ---- exports.c: a socket for each volume ---- */
+int exports_new(struct daemon *daemon);
+void exports_free(struct daemon *daemon);
+void exports_sync(struct daemon *daemon); /* after any change of volumes */
+
+/* ---- metrics.c ---- */
+char *metrics_text(const struct daemon *daemon, size_t *ret_bytes); /* NULL: no memory */
+json_t *status_json(const struct daemon *daemon);
+json_t *store_json(const struct daemon *daemon);
+unsigned daemon_full_percent(const struct daemon *daemon); /* of what the store may use */
+
+/* ---- options.c ---- */
+struct daemon_options {
+	char store_path[512], run_path[96], log_dir[512], config_path[512];
+	bool init, check, any_file_system;
+	uint64_t log_bytes;
+	struct store_options store;
+	struct nbd_server_options nbd;
+	unsigned worker_count;
+};
+/* 0; 1: all is said (--help, --version); negative: the sentence says what is wrong. */
+int options_read(int argc, char **argv, struct daemon_options *ret, char sentence[SENTENCE_BYTES]);
+
+#endif

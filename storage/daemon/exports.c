@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * RUN/nbd/NAME.sock for each volume that is not in the trash, and RUN/nbd.sock for all. After a
+ * change the sockets are brought in step with the list of volumes; a renamed volume keeps its
+ * connections.
+ */
+#include "storage/daemon/daemon.h"
+
+#include "storage/rt/log_event.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SOCKET_MODE 0660
+
+struct export
+{
+	uint32_t number; /* of the volume */
+	char name[NAME_ROOM], path[NBD_PATH_ROOM + 64];
+	bool seen;
+	struct export *next;
+};
+
+struct exports {
+	struct export *head;
+};
+
+static void export_remove(struct daemon *daemon, struct export **at)
+{
+	struct export *export = *at;
+	nbd_server_unexport(daemon->nbd, export->path);
+	*at = export->next;
+	free(export);
+}
+
+static void export_listen(struct daemon *daemon, struct export *export)
+{
+	snprintf(export->path, sizeof export->path, "%s/nbd/%s.sock", daemon->run_path,
+		 export->name);
+	int res = nbd_server_export(daemon->nbd, export->path, export->name, SOCKET_MODE,
+				    daemon->group);
+	if (res < 0)
+		log_event(LOG_LEVEL_ERROR, "nbd.no_socket", "volume=%s path=%s error=\"%s\"",
+			  export->name, export->path, vs_strerror(res));
+}
+
+static void export_rename(struct daemon *daemon, struct export *export, const char *name)
+{
+	char old_path[sizeof export->path];
+	memcpy(old_path, export->path, sizeof old_path);
+	nbd_server_rename(daemon->nbd, export->name, name);
+	snprintf(export->name, sizeof export->name, "%s", name);
+	export_listen(daemon, export);
+	nbd_server_unexport(daemon->nbd, old_path);
+}
+
+static void export_see(struct daemon *daemon, const struct volume_info *info)
+{
+	struct export *export = daemon->exports->head;
+	while (export && export->number != info->number)
+		export = export->next;
+	if (!export) {
+		export = calloc(1, sizeof(*export));
+		if (!export)
+			return; /* the next change tries again */
+		export->number = info->number;
+		memcpy(export->name, info->name, NAME_ROOM);
+		export->next = daemon->exports->head;
+		daemon->exports->head = export;
+		export_listen(daemon, export);
+	} else if (strcmp(export->name, info->name) != 0) {
+		export_rename(daemon, export, info->name);
+	}
+	export->seen = true;
+}
+
+void exports_sync(struct daemon *daemon)
+{
+	struct volume_info *infos;
+	size_t count;
+	if (daemon->stopping || store_volumes(daemon->store, false, &infos, &count) < 0)
+		return;
+	for (struct export *export = daemon->exports->head; export; export = export->next)
+		export->seen = false;
+	/* A volume that took another's old name can only listen there once that one has left. */
+	for (size_t pass = 0; pass < 2; pass++) {
+		for (size_t i = 0; i < count; i++)
+			if (pass == 1)
+				export_see(daemon, &infos[i]);
+			else
+				for (struct export *at = daemon->exports->head; at; at = at->next)
+					at->seen |= at->number == infos[i].number;
+		for (struct export **at = &daemon->exports->head; *at && pass == 0;)
+			if ((*at)->seen)
+				at = &(*at)->next;
+			else
+				export_remove(daemon, at);
+	}
+	free(infos);
+}
+
+int exports_new(struct daemon *daemon)
+{
+	char path[NBD_PATH_ROOM + 64];
+	daemon->exports = calloc(1, sizeof(*daemon->exports));
+	if (!daemon->exports)
+		return -ENOMEM;
+	snprintf(path, sizeof path, "%s/nbd.sock", daemon->run_path);
+	int res = nbd_server_export(daemon->nbd, path, NULL, SOCKET_MODE, daemon->group);
+	if (res == 0)
+		exports_sync(daemon);
+	return res;
+}
+
+void exports_free(struct daemon *daemon)
+{
+	while (daemon->exports && daemon->exports->head) {
+		struct export *export = daemon->exports->head;
+		daemon->exports->head = export->next;
+		free(export);
+	}
+	free(daemon->exports);
+	daemon->exports = NULL;
+}

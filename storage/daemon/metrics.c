@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the store and the NBD server count, for Prometheus, for `vstorectl status` and as JSON. One
+ * table names each figure once. */
+#include "storage/daemon/daemon.h"
+
+#include "proto/text.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FULL_WARN_PERCENT 80u
+#define FULL_ALARM_PERCENT 90u
+
+struct figure {
+	const char *name, *type, *help;
+	uint64_t value;
+};
+
+#define FIGURES_MAX 48u
+
+static size_t figures_collect(const struct daemon *daemon, struct figure *out)
+{
+	struct store_info i;
+	struct store_counters c;
+	struct nbd_counters n;
+	store_info(daemon->store, &i);
+	store_counters(daemon->store, &c);
+	nbd_server_counters(daemon->nbd, &n);
+	const struct figure figures[] = {
+		{"disk_free_bytes", "gauge", "Free on the store's file system.", i.disk_free_bytes},
+		{"disk_total_bytes", "gauge", "Size of the store's file system.",
+		 i.disk_total_bytes},
+		{"room_bytes", "gauge", "What new data may still take.", i.room_bytes},
+		{"capacity_bytes", "gauge", "What the store may take at most; 0: no bound.",
+		 i.capacity_bytes},
+		{"segments", "gauge", "Segment files.", i.segment_count},
+		{"segment_bytes", "gauge", "Bytes of all segment files.", i.segment_bytes},
+		{"lost_segments", "gauge", "Segments that could not be opened.", i.lost_segments},
+		{"chunks", "gauge", "Records in the index.", i.chunk_count},
+		{"index_bytes", "gauge", "Memory of the index.", i.index_bytes},
+		{"memory_bound_bytes", "gauge", "What the configuration lets the store use.",
+		 i.memory_bound_bytes},
+		{"log_bytes", "gauge", "Size of the write-ahead log.", i.log_bytes},
+		{"log_used_bytes", "gauge", "Part of the log that is needed.", i.log_used_bytes},
+		{"dirty_bytes", "gauge", "Chunks that are not folded yet, 64 KiB each.",
+		 i.dirty_bytes},
+		{"logical_bytes", "gauge",
+		 "Data of all volumes that is folded, as their clients see it.", i.logical_bytes},
+		{"read_only", "gauge", "1: the store takes no writes.", i.read_only},
+		{"full", "gauge", "1: there was no space for a new segment.", i.full},
+		{"reads_total", "counter", "Read requests.", c.reads},
+		{"read_bytes_total", "counter", "Bytes read.", c.read_bytes},
+		{"writes_total", "counter", "Write requests.", c.writes},
+		{"written_bytes_total", "counter", "Bytes written.", c.write_bytes},
+		{"trims_total", "counter", "Trim and zero requests.", c.trims},
+		{"flushes_total", "counter", "Flush requests.", c.flushes},
+		{"cache_hits_total", "counter", "Reads of chunks that memory answered.",
+		 c.cache_hits},
+		{"cache_misses_total", "counter", "Reads of chunks that went to a segment.",
+		 c.cache_misses},
+		{"log_commits_total", "counter", "Commits written to the log.", c.commits},
+		{"chunks_stored_total", "counter", "Records appended to segments.",
+		 c.chunks_stored},
+		{"chunks_deduplicated_total", "counter", "Chunks that were stored already.",
+		 c.chunks_deduplicated},
+		{"chunk_in_bytes_total", "counter", "Bytes hashed.", c.chunk_bytes_in},
+		{"chunk_out_bytes_total", "counter", "Bytes stored, compressed.",
+		 c.chunk_bytes_out},
+		{"folds_total", "counter", "Layers folded into maps.", c.folds},
+		{"folded_chunks_total", "counter", "Chunks put together by folds.",
+		 c.folded_chunks},
+		{"checkpoints_total", "counter", "Checkpoints written.", c.checkpoints},
+		{"segments_sealed_total", "counter", "Segments sealed.", c.segments_sealed},
+		{"segments_dropped_total", "counter", "Segments given back.", c.segments_dropped},
+		{"checksum_errors_total", "counter", "Records that were read and found bad.",
+		 c.checksum_errors},
+		{"io_errors_total", "counter", "Errors of the disk.", c.io_errors},
+		{"nbd_connections", "gauge", "NBD connections.", n.connections},
+		{"nbd_connections_total", "counter", "NBD connections accepted.",
+		 n.connections_total},
+		{"nbd_refused_total", "counter", "NBD connections beyond the limit.",
+		 n.connections_refused},
+		{"nbd_dropped_total", "counter", "NBD connections dropped for what they sent.",
+		 n.connections_dropped},
+		{"nbd_requests_total", "counter", "NBD requests.", n.requests},
+		{"nbd_errors_total", "counter", "NBD requests answered with an error.", n.errors},
+		{"jobs_running", "gauge", "Jobs that run.", jobs_running(daemon)},
+	};
+	static_assert(sizeof figures / sizeof *figures <= FIGURES_MAX, "room for all figures");
+	memcpy(out, figures, sizeof figures);
+	return sizeof figures / sizeof *figures;
+}
+
+char *metrics_text(const struct daemon *daemon, size_t *ret_bytes)
+{
+	struct figure figures[FIGURES_MAX];
+	size_t count = figures_collect(daemon, figures);
+	char *text = NULL;
+	FILE *out = open_memstream(&text, ret_bytes);
+	if (!out)
+		return NULL;
+	for (size_t i = 0; i < count; i++)
+		fprintf(out, "# HELP vstore_%s %s\n# TYPE vstore_%s %s\nvstore_%s %llu\n",
+			figures[i].name, figures[i].help, figures[i].name, figures[i].type,
+			figures[i].name, (unsigned long long)figures[i].value);
+	if (fclose(out) != 0) {
+		free(text);
+		return NULL;
+	}
+	return text;
+}
+
+json_t *store_json(const struct daemon *daemon)
+{
+	struct figure figures[FIGURES_MAX];
+	struct store_info info;
+	char uuid[UUID_TEXT_BYTES], created[TIME_TEXT_BYTES];
+	size_t count = figures_collect(daemon, figures);
+	store_info(daemon->store, &info);
+	text_uuid(info.uuid, uuid);
+	text_time(info.created_wall_ns, created);
+	json_t *out = json_pack("{s:i, s:s, s:s, s:s, s:b, s:s}", "schema", 1, "uuid", uuid,
+				"created", created, "path", daemon->store_path, "read_only",
+				info.read_only, "reason", info.reason);
+	for (size_t i = 0; i < count; i++)
+		if (!json_object_get(out, figures[i].name))
+			json_object_set_new(out, figures[i].name,
+					    json_integer((json_int_t)figures[i].value));
+	return out;
+}
+
+static void problem_add(json_t *problems, const char *sentence, const char *hint)
+{
+	json_array_append_new(problems,
+			      json_pack("{s:s, s:s}", "sentence", sentence, "hint", hint));
+}
+
+unsigned daemon_full_percent(const struct daemon *daemon)
+{
+	struct store_info info;
+	store_info(daemon->store, &info);
+	uint64_t all = info.segment_bytes + info.room_bytes;
+	return all ? (unsigned)(info.segment_bytes * 100 / all) : 100;
+}
+
+json_t *status_json(const struct daemon *daemon)
+{
+	struct store_info info;
+	struct store_counters counters;
+	struct volume_info *volumes = NULL;
+	struct snapshot_info *snapshots = NULL;
+	size_t volume_count = 0, snapshot_count = 0;
+	char uuid[UUID_TEXT_BYTES], sentence[SENTENCE_BYTES];
+	json_t *problems = json_array();
+	store_info(daemon->store, &info);
+	store_counters(daemon->store, &counters);
+	if (store_volumes(daemon->store, false, &volumes, &volume_count) == 0)
+		free(volumes);
+	if (store_snapshots(daemon->store, false, &snapshots, &snapshot_count) == 0)
+		free(snapshots);
+	if (info.read_only)
+		problem_add(problems, info.reason[0] ? info.reason : "The store is read-only.",
+			    "Look at the disk's health, then restart vstored.");
+	if (info.lost_segments) {
+		snprintf(sentence, sizeof sentence, "%u segments could not be opened.",
+			 info.lost_segments);
+		problem_add(problems, sentence, "vstorectl store check names what they affect.");
+	}
+	if (counters.checksum_errors)
+		problem_add(problems, "Records were read that are damaged.",
+			    "vstorectl store check names what they affect.");
+	unsigned percent = daemon_full_percent(daemon);
+	if (info.full || percent >= FULL_WARN_PERCENT) {
+		snprintf(sentence, sizeof sentence, "The store is %u %% full%s.", percent,
+			 info.full ? ", and new data is refused" : "");
+		problem_add(problems, sentence, "Purge the trash, delete snapshots, or add space.");
+	}
+	text_uuid(info.uuid, uuid);
+	const char *state = info.read_only		? "readonly"
+			    : json_array_size(problems) ? "warning"
+							: "ok";
+	json_t *store = store_json(daemon);
+	return json_pack("{s:i, s:s, s:s, s:s, s:o, s:o, s:I, s:I, s:I}", "schema", 1, "version",
+			 VSTORED_VERSION, "uuid", uuid, "state", state, "problems", problems,
+			 "store", store, "volumes", (json_int_t)volume_count, "snapshots",
+			 (json_int_t)snapshot_count, "jobs_running",
+			 (json_int_t)jobs_running(daemon));
+}

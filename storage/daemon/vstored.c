@@ -1,0 +1,320 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * vstored: opens a store and serves it until a signal.
+ *
+ * Start: RUN and its lock, the guard against crash loops, the store, sockets. End: sockets go and
+ * connections are dropped, jobs are cancelled, what is under way ends, the store is closed. A
+ * second signal ends it at once; nothing that was answered is lost then either.
+ */
+#include "storage/daemon/daemon.h"
+
+#include "storage/rt/log_event.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define GROUP "vstore-admin"
+#define CRASHES_MAX 2u
+#define TICK_NS (10 * NSEC_PER_SEC)
+#define EXIT_USAGE 2
+#define EXIT_BUSY 5
+#define EXIT_DAMAGE 11
+#define EXIT_NO_SPACE 12
+
+static int fail(int code, const char *sentence)
+{
+	fprintf(stderr, "vstored: %s\n", sentence);
+	return code == -VS_ELOCKED ? EXIT_BUSY : code == -ENOSPC ? EXIT_NO_SPACE : 1;
+}
+
+/* ---- signals: a thread waits for them, the reactor hears of it ---- */
+
+static struct {
+	struct env *env;
+	struct io_op op;
+	bool stop;
+} signals;
+
+static void signal_heard(struct io_op *op)
+{
+	signals.stop = true;
+}
+
+static void *signal_wait(void *state)
+{
+	sigset_t set;
+	int number;
+	(void)state;
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigwait(&set, &number);
+	signals.op.done = signal_heard;
+	env_post(signals.env, &signals.op);
+	sigwait(&set, &number);
+	_exit(1);
+}
+
+static void signals_block(void)
+{
+	sigset_t set;
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+}
+
+/* ---- RUN ---- */
+
+static int run_open(const char *run_path, char *sentence)
+{
+	char path[200];
+	if ((mkdir(run_path, 0755) < 0 && errno != EEXIST) ||
+	    snprintf(path, sizeof path, "%s/nbd", run_path) < 0 ||
+	    (mkdir(path, 0755) < 0 && errno != EEXIST)) {
+		snprintf(sentence, SENTENCE_BYTES, "The folder %.200s cannot be made: %s.",
+			 run_path, vs_strerror(errno));
+		return -errno;
+	}
+	snprintf(path, sizeof path, "%s/vstored.lock", run_path);
+	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0) {
+		snprintf(sentence, SENTENCE_BYTES,
+			 fd < 0 ? "%.200s/vstored.lock cannot be opened."
+				: "Another vstored runs in %.200s: stop that one, or give another "
+				  "--run.",
+			 run_path);
+		return fd < 0 ? -errno : -VS_ELOCKED;
+	}
+	return 0; /* held as long as the process lives */
+}
+
+/* RUN/starting counts starts of a store that did not end in serving it. */
+static int guard_enter(const struct daemon *daemon, char *sentence)
+{
+	char path[200], line[600] = "", want[600];
+	unsigned count = 0;
+	snprintf(path, sizeof path, "%s/starting", daemon->run_path);
+	FILE *file = fopen(path, "re");
+	if (file) {
+		if (fgets(line, sizeof line, file))
+			count = (unsigned)strtoul(line, NULL, 10);
+		fclose(file);
+	}
+	snprintf(want, sizeof want, "%u %s", count, daemon->store_path);
+	if (strcmp(line, want) != 0)
+		count = 0; /* another store */
+	if (count >= CRASHES_MAX) {
+		snprintf(sentence, SENTENCE_BYTES,
+			 "vstored crashed %u times while opening this store, and does not try "
+			 "again: "
+			 "run vstored --check, keep the core for a report, then remove %.90s.",
+			 count, path);
+		return -VS_EFAILSTOP;
+	}
+	file = fopen(path, "we");
+	if (!file)
+		return -errno;
+	fprintf(file, "%u %s", count + 1, daemon->store_path);
+	return fclose(file) == 0 ? 0 : -errno;
+}
+
+static void guard_leave(const struct daemon *daemon)
+{
+	char path[200];
+	snprintf(path, sizeof path, "%s/starting", daemon->run_path);
+	unlink(path);
+}
+
+/* ---- serving ---- */
+
+static void daemon_tick(struct env_timer *timer)
+{
+	struct daemon *daemon = container_of(timer, struct daemon, tick);
+	unsigned percent = daemon_full_percent(daemon);
+	unsigned level = percent >= 90 ? 90 : percent >= 80 ? 80 : 0;
+	if (level > daemon->full_told)
+		log_event(LOG_LEVEL_WARNING, "store.filling",
+			  "percent=%u hint=\"purge the trash, delete snapshots, or add space\"",
+			  percent);
+	daemon->full_told = level;
+	env_timer_start(daemon->env, &daemon->tick, TICK_NS);
+}
+
+static int daemon_listen(struct daemon *daemon, const struct daemon_options *options,
+			 char *sentence)
+{
+	char path[120];
+	snprintf(path, sizeof path, "%s/storage.sock", daemon->run_path);
+	int res = jobs_new(daemon);
+	if (res == 0)
+		res = nbd_server_new(daemon->env, daemon->store, &options->nbd, &daemon->nbd);
+	if (res == 0)
+		res = exports_new(daemon);
+	if (res < 0) {
+		snprintf(sentence, SENTENCE_BYTES, "The NBD sockets in %.150s cannot be made: %s.",
+			 daemon->run_path, vs_strerror(res));
+		return res;
+	}
+	struct http_options http = {.path = path,
+				    .mode = daemon->group < 0 ? 0600 : 0660,
+				    .group = daemon->group,
+				    .any_peer = daemon->group >= 0,
+				    .handle = api_handle,
+				    .state = daemon};
+	return http_new(daemon->env, &http, &daemon->http, sentence);
+}
+
+static void daemon_stop(struct daemon *daemon)
+{
+	struct io_op stopped = {0};
+	daemon->stopping = true;
+	env_timer_stop(daemon->env, &daemon->tick);
+	if (daemon->http)
+		http_close(daemon->http);
+	if (daemon->jobs)
+		jobs_cancel_all(daemon);
+	if (daemon->nbd) {
+		env_wait_prepare(&stopped);
+		nbd_server_stop(daemon->nbd, &stopped);
+		env_wait(daemon->env, &stopped);
+	}
+	while ((daemon->http && http_pending(daemon->http)) || (daemon->jobs && !jobs_idle(daemon)))
+		env_step(daemon->env, true);
+	http_free(daemon->http);
+	nbd_server_free(daemon->nbd);
+	exports_free(daemon);
+	jobs_free(daemon);
+}
+
+static int serve(struct env *env, const struct daemon_options *options)
+{
+	struct daemon daemon = {.env = env, .group = -1};
+	char sentence[SENTENCE_BYTES] = "";
+	pthread_t thread;
+	const struct group *group = getgrnam(GROUP);
+	memcpy(daemon.store_path, options->store_path, sizeof daemon.store_path);
+	memcpy(daemon.run_path, options->run_path, sizeof daemon.run_path);
+	if (group)
+		daemon.group = group->gr_gid;
+	int res = run_open(daemon.run_path, sentence);
+	if (res == 0)
+		res = guard_enter(&daemon, sentence);
+	if (res < 0)
+		return fail(res, sentence[0] ? sentence : vs_strerror(res));
+	res = store_open(env, daemon.store_path, &options->store, &daemon.store, sentence);
+	if (res < 0) {
+		guard_leave(&daemon); /* it said why: that is no crash */
+		return fail(res, sentence);
+	}
+	signals.env = env;
+	res = daemon_listen(&daemon, options, sentence);
+	if (res == 0)
+		res = -pthread_create(&thread, NULL, signal_wait, NULL);
+	if (res == 0) {
+		guard_leave(&daemon);
+		daemon.tick.fire = daemon_tick;
+		daemon_tick(&daemon.tick);
+		log_event(LOG_LEVEL_INFO, "vstored.serving", "store=%s run=%s version=%s",
+			  daemon.store_path, daemon.run_path, VSTORED_VERSION);
+		while (!signals.stop)
+			env_step(env, true);
+		log_event(LOG_LEVEL_INFO, "vstored.stopping", "store=%s", daemon.store_path);
+	}
+	daemon_stop(&daemon);
+	guard_leave(&daemon);
+	int closed = store_close(daemon.store);
+	if (res < 0)
+		return fail(res, sentence);
+	if (closed < 0)
+		return fail(closed, "The store could not be closed cleanly; the next start "
+				    "replays its log.");
+	return 0;
+}
+
+/* ---- the other modes ---- */
+
+static int init(struct env *env, const struct daemon_options *options)
+{
+	char sentence[SENTENCE_BYTES] = "";
+	struct store_make_options make = {.log_bytes = options->log_bytes,
+					  .log_dir = options->log_dir[0] ? options->log_dir : NULL,
+					  .any_file_system = options->any_file_system};
+	mkdir(options->store_path, 0700); /* what is wrong with it, store_make says */
+	int res = store_make(env, options->store_path, &make, sentence);
+	if (res < 0)
+		return fail(res, sentence);
+	printf("A new store is in %s.\n", options->store_path);
+	return 0;
+}
+
+static void check_report(struct store_work *work, const char *line)
+{
+	puts(line);
+}
+
+static int check(struct env *env, const struct daemon_options *options)
+{
+	char sentence[SENTENCE_BYTES] = "";
+	struct store *store;
+	struct store_options read_only = options->store;
+	struct store_work work = {.report = check_report};
+	read_only.read_only = true;
+	int res = store_open(env, options->store_path, &read_only, &store, sentence);
+	if (res < 0) {
+		int code = fail(res, sentence);
+		return res == -VS_EFORMAT || res == -VS_ECHECKSUM || res == -VS_ELOST ? EXIT_DAMAGE
+										      : code;
+	}
+	env_wait_prepare(&work.op);
+	store_check(store, &work);
+	res = (int)env_wait(env, &work.op);
+	store_close(store);
+	if (res < 0)
+		return fail(res, work.sentence);
+	printf("%llu records read, %llu damaged or missing.\n", (unsigned long long)work.chunks,
+	       (unsigned long long)work.damaged);
+	return work.damaged ? EXIT_DAMAGE : 0;
+}
+
+int main(int argc, char **argv)
+{
+	struct daemon_options options;
+	char sentence[SENTENCE_BYTES];
+	const char *why;
+	struct rlimit files;
+	struct env *env;
+	int res = options_read(argc, argv, &options, sentence);
+	if (res < 0)
+		fail(res, sentence);
+	if (res)
+		return res < 0 ? EXIT_USAGE : 0;
+	signals_block();
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+		files.rlim_cur = files.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &files);
+	}
+	umask(0077);
+	res = env_real_new(&(struct env_real_options){.worker_count = options.worker_count}, &env,
+			   &why);
+	if (res < 0)
+		return fail(res, why);
+	if (options.log_dir[0])
+		options.store.log_dir = options.log_dir;
+	int code = options.init	   ? init(env, &options)
+		   : options.check ? check(env, &options)
+				   : serve(env, &options);
+	env_real_free(env);
+	return code;
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What admin.c, which runs commands, and volumes.c and snapshots.c, which define them, share. */
+#ifndef STORAGE_STORE_ADMIN_H
+#define STORAGE_STORE_ADMIN_H
+
+#include "storage/store/catalog.h"
+#include "storage/store/fold.h"
+
+#define COMMAND_RECORDS_MAX (2 * SNAP_GROUP_MAX)
+
+struct command_entry {
+	struct command *command;
+	struct log_entry entry;
+};
+
+struct command {
+	struct store *store;
+	struct admin_op *op;
+	struct command *next;
+	/* 0: the records say it; WAITING; negative: op->sentence says why. */
+	int (*prepare)(struct command *command);
+	char name[SNAP_NAME_ROOM], other[SNAP_NAME_ROOM], value[64];
+	char names[SNAP_GROUP_MAX][SNAP_NAME_ROOM];
+	size_t name_count;
+	struct volume_options options;
+	uint64_t number;
+	bool wants_gc;
+
+	/* From prepare: whom no view and no fold may meet meanwhile; numbers, 0: none. */
+	uint32_t busy_volume, busy_snapshot;
+	uint8_t records[28 * 1024];
+	uint32_t record_bytes, record_count;
+	uint32_t record_at[COMMAND_RECORDS_MAX], record_size[COMMAND_RECORDS_MAX];
+	struct command_entry entries[COMMAND_RECORDS_MAX];
+	struct log_flush_op flush;
+	struct io_op start_op;
+	int res;
+};
+
+/* NULL: the op has ended with an error already. */
+struct command *command_new(struct store *store, struct admin_op *op, const char *name,
+			    int (*prepare)(struct command *command));
+void command_start(struct command *command);
+void *command_record(struct command *command);		   /* where the next record goes ... */
+void command_add(struct command *command, uint32_t bytes); /* ... and that it is there */
+__attribute__((format(printf, 3, 4))) int command_refuse(struct command *command, int code,
+							 const char *format, ...);
+
+/* Of volumes.c: the sentences that both need. NULL: refused, *ret_res says how. */
+struct volume *command_volume(struct command *command, const char *name, int *ret_res);
+int command_new_name(struct command *command, const char *name);
+struct snapshot *command_snapshot(struct command *command, const char *name, int *ret_res);
+/* 0: the snapshot's root is known; WAITING: it is being folded; negative. */
+int command_seal(struct command *command, struct snapshot *snapshot);
+/* -VS_ERETAINED: a hold or a date forbids that the snapshot goes. */
+int command_retained(struct command *command, const struct snapshot *snapshot);
+
+#endif

@@ -1,0 +1,466 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Volumes and snapshots, and what the log's records do to them.
+ *
+ * Keeps true:
+ *  - catalog_apply is the only place where they change, so that replay ends where the running store
+ * was;
+ *  - a record that is put while another one is on its way does not undo it: a fold's record moves
+ * only the map, an administrator's everything else;
+ *  - a snapshot is the volume's map and the layers up to its own; layers are folded oldest first
+ * and whole, so the map reaches that very state once, and then the snapshot is sealed with it.
+ */
+#include "storage/store/catalog.h"
+
+#include <stdlib.h>
+
+/* ---- finding ---- */
+
+struct volume *volume_by_number(const struct store *store, uint32_t number)
+{
+	for (uint32_t i = 0; i < store->volume_count; i++)
+		if (store->volumes[i]->number == number)
+			return store->volumes[i];
+	return NULL;
+}
+
+struct volume *volume_by_name(const struct store *store, const char *name)
+{
+	for (uint32_t i = 0; i < store->volume_count; i++)
+		if (store->volumes[i]->state == OBJECT_LIVE &&
+		    strcmp(store->volumes[i]->name, name) == 0)
+			return store->volumes[i];
+	return NULL;
+}
+
+struct snapshot *snapshot_by_number(const struct store *store, uint32_t number)
+{
+	for (uint32_t i = 0; i < store->snapshot_count; i++)
+		if (store->snapshots[i]->number == number)
+			return store->snapshots[i];
+	return NULL;
+}
+
+struct snapshot *snapshot_of(const struct store *store, uint32_t volume, const char *name)
+{
+	for (uint32_t i = 0; i < store->snapshot_count; i++) {
+		struct snapshot *snapshot = store->snapshots[i];
+		if (snapshot->volume == volume && snapshot->state == OBJECT_LIVE &&
+		    strcmp(snapshot->name, name) == 0)
+			return snapshot;
+	}
+	return NULL;
+}
+
+struct snapshot *snapshot_by_name(const struct store *store, const char *volume_at_name)
+{
+	const char *at = strchr(volume_at_name, '@');
+	char name[NAME_ROOM];
+	if (!at || at - volume_at_name > (ptrdiff_t)NAME_BYTES_MAX)
+		return NULL;
+	memcpy(name, volume_at_name, (size_t)(at - volume_at_name));
+	name[at - volume_at_name] = 0;
+	struct volume *volume = volume_by_name(store, name);
+	return volume ? snapshot_of(store, volume->number, at + 1) : NULL;
+}
+
+struct layer *volume_active(const struct volume *volume)
+{
+	return volume->layers[volume->layer_count - 1];
+}
+
+uint64_t volume_dirty_chunks(const struct volume *volume)
+{
+	uint64_t count = 0;
+	for (uint32_t i = 0; i < volume->layer_count; i++)
+		count += volume->layers[i]->entry_count;
+	return count;
+}
+
+uint32_t view_layer_count(const struct volume *volume, const struct snapshot *snapshot)
+{
+	uint32_t count = 0;
+	if (!snapshot)
+		return volume->layer_count;
+	if (snapshot->sealed)
+		return 0;
+	while (count < volume->layer_count && volume->layers[count]->number <= snapshot->layer)
+		count++;
+	return count;
+}
+
+const struct id *view_top(const struct volume *volume, const struct snapshot *snapshot)
+{
+	return snapshot && snapshot->sealed ? &snapshot->top : &volume->top;
+}
+
+/* ---- layers that are read, and the log's tail ---- */
+
+void layer_use(struct layer *layer)
+{
+	layer->users++;
+}
+
+void layer_unuse(struct store *store, struct layer *layer)
+{
+	assert(layer->users > 0);
+	if (--layer->users || !layer->dropped)
+		return;
+	for (struct layer **at = &store->zombies; *at; at = &(*at)->next)
+		if (*at == layer) {
+			*at = layer->next;
+			break;
+		}
+	layer_free(layer);
+}
+
+static void layer_drop(struct store *store, struct layer *layer)
+{
+	if (layer->users == 0) {
+		layer_free(layer);
+		return;
+	}
+	layer->dropped = true;
+	layer->next = store->zombies;
+	store->zombies = layer;
+}
+
+uint64_t catalog_tail(const struct store *store, uint64_t most)
+{
+	for (uint32_t i = 0; i < store->volume_count; i++)
+		for (uint32_t k = 0; k < store->volumes[i]->layer_count; k++) {
+			const struct layer *layer = store->volumes[i]->layers[k];
+			if (layer->log_blocks || layer->users)
+				most = min_u64(most, layer->start_pos);
+		}
+	for (const struct layer *layer = store->zombies; layer; layer = layer->next)
+		most = min_u64(most, layer->start_pos);
+	return most;
+}
+
+/* ---- adding and removing ---- */
+
+static void volume_free(struct volume *volume)
+{
+	for (uint32_t i = 0; i < volume->layer_count; i++)
+		layer_free(volume->layers[i]);
+	free(volume);
+}
+
+void catalog_free(struct store *store)
+{
+	for (uint32_t i = 0; i < store->volume_count; i++)
+		volume_free(store->volumes[i]);
+	for (uint32_t i = 0; i < store->snapshot_count; i++)
+		free(store->snapshots[i]);
+	while (store->zombies) {
+		struct layer *layer = store->zombies;
+		store->zombies = layer->next;
+		layer_free(layer);
+	}
+	free(store->volumes);
+	free(store->snapshots);
+	store->volumes = NULL;
+	store->snapshots = NULL;
+	store->volume_count = store->snapshot_count = 0;
+}
+
+/* One more pointer in an array that grows by powers of two. */
+static int array_add(void ***array, uint32_t *count, uint32_t count_max, void *item)
+{
+	if (*count >= count_max)
+		return -VS_EFORMAT;
+	if ((*count & (*count - 1)) == 0) {
+		uint32_t room = *count ? 2 * *count : 1;
+		void **larger = realloc(*array, room * sizeof(void *));
+		if (!larger)
+			return -ENOMEM;
+		*array = larger;
+	}
+	(*array)[(*count)++] = item;
+	return 0;
+}
+
+static void snapshot_remove(struct store *store, struct snapshot *snapshot)
+{
+	for (uint32_t i = 0; i < store->snapshot_count; i++)
+		if (store->snapshots[i] == snapshot) {
+			memmove(&store->snapshots[i], &store->snapshots[i + 1],
+				(store->snapshot_count - i - 1) * sizeof(void *));
+			store->snapshot_count--;
+			break;
+		}
+	free(snapshot);
+}
+
+static void volume_remove(struct store *store, struct volume *volume)
+{
+	for (uint32_t i = store->snapshot_count; i-- > 0;)
+		if (store->snapshots[i]->volume == volume->number)
+			snapshot_remove(store, store->snapshots[i]);
+	for (uint32_t i = 0; i < volume->layer_count; i++)
+		layer_drop(store, volume->layers[i]);
+	volume->layer_count = 0;
+	for (uint32_t i = 0; i < store->volume_count; i++)
+		if (store->volumes[i] == volume) {
+			memmove(&store->volumes[i], &store->volumes[i + 1],
+				(store->volume_count - i - 1) * sizeof(void *));
+			store->volume_count--;
+			break;
+		}
+	volume_free(volume);
+}
+
+static int volume_add_layer(struct store *store, struct volume *volume, uint64_t number)
+{
+	if (volume->layer_count == LAYERS_MAX)
+		return -VS_EFORMAT; /* who appends a FREEZE looks before */
+	struct layer *layer =
+		layer_new(store->layer_pool, number, store->log ? log_applying_pos(store->log) : 0);
+	if (!layer)
+		return -ENOMEM;
+	volume->layers[volume->layer_count++] = layer;
+	return 0;
+}
+
+int volume_set_layers(struct volume *volume, struct layer **layers, uint32_t count)
+{
+	for (uint32_t i = 0; i < volume->layer_count; i++)
+		layer_free(volume->layers[i]);
+	memcpy(volume->layers, layers, count * sizeof(*layers));
+	volume->layer_count = count;
+	for (uint32_t i = 0; i + 1 < count; i++)
+		if (!layers[i]->frozen || layers[i]->number >= layers[i + 1]->number)
+			return -VS_EFORMAT;
+	return layers[count - 1]->frozen ? -VS_EFORMAT : 0;
+}
+
+/* ---- what records do ---- */
+
+/* Snapshots whose last layer is in the map now. */
+static void snapshots_seal(struct store *store, const struct volume *volume)
+{
+	uint64_t first = volume->layers[0]->number;
+	for (uint32_t i = 0; i < store->snapshot_count; i++) {
+		struct snapshot *snapshot = store->snapshots[i];
+		if (snapshot->volume != volume->number || snapshot->sealed ||
+		    snapshot->layer >= first)
+			continue;
+		snapshot->sealed = true;
+		snapshot->top = volume->top;
+		snapshot->mapped_chunks = volume->mapped_chunks;
+	}
+}
+
+static int apply_fold(struct store *store, struct volume *volume, const struct volume *folded)
+{
+	if (volume->layer_count < 2 || volume->layers[0]->number != folded->folded_layer)
+		return -VS_EFORMAT;
+	layer_drop(store, volume->layers[0]);
+	memmove(&volume->layers[0], &volume->layers[1],
+		--volume->layer_count * sizeof(volume->layers[0]));
+	volume->top = folded->top;
+	volume->mapped_chunks = folded->mapped_chunks;
+	volume->folded_layer = folded->folded_layer;
+	snapshots_seal(store, volume);
+	return 0;
+}
+
+/* The volume becomes another state as a whole; there are no pending snapshots (who asks waits). */
+static int apply_reset(struct store *store, struct volume *volume, const struct volume *to)
+{
+	uint64_t number = volume_active(volume)->number + 1;
+	for (uint32_t i = 0; i < volume->layer_count; i++)
+		layer_drop(store, volume->layers[i]);
+	volume->layer_count = 0;
+	volume->top = to->top;
+	volume->mapped_chunks = to->mapped_chunks;
+	volume->folded_layer = number - 1;
+	volume->size_bytes = to->size_bytes;
+	return volume_add_layer(store, volume, number);
+}
+
+static int apply_put_volume(struct store *store, unsigned flags, const struct volume *from)
+{
+	struct volume *volume = volume_by_number(store, from->number);
+	if (!volume && flags != PUT_FULL)
+		return -VS_EFORMAT;
+	if (!volume) {
+		volume = calloc(1, sizeof(*volume));
+		if (!volume)
+			return -ENOMEM;
+		*volume = *from;
+		volume->admitted_vseq = volume->vseq;
+		int res = volume_add_layer(store, volume, from->folded_layer + 1);
+		if (res == 0)
+			res = array_add((void ***)&store->volumes, &store->volume_count,
+					VOLUMES_MAX, volume);
+		if (res < 0) {
+			volume_free(volume);
+			return res;
+		}
+		store->next_number = (uint32_t)max_u64(store->next_number, from->number + 1ull);
+		return 0;
+	}
+	if (flags == PUT_FOLD)
+		return apply_fold(store, volume, from);
+	if (flags == PUT_RESET)
+		return apply_reset(store, volume, from);
+	if (flags != PUT_ADMIN)
+		return -VS_EFORMAT;
+	memcpy(volume->name, from->name, NAME_ROOM);
+	volume->state = from->state;
+	volume->size_bytes = from->size_bytes;
+	volume->quota_bytes = from->quota_bytes;
+	volume->deleted_wall_ns = from->deleted_wall_ns;
+	volume->level = from->level;
+	volume->frame_bytes = from->frame_bytes;
+	volume->epoch = from->epoch;
+	return 0;
+}
+
+static int apply_put_snapshot(struct store *store, unsigned flags, const struct snapshot *from)
+{
+	struct snapshot *snapshot = snapshot_by_number(store, from->number);
+	struct volume *volume = volume_by_number(store, from->volume);
+	if (!volume || (!snapshot && flags == PUT_ADMIN) || (snapshot && flags != PUT_ADMIN) ||
+	    flags > PUT_ADMIN)
+		return -VS_EFORMAT;
+	if (snapshot) {
+		memcpy(snapshot->name, from->name, NAME_ROOM);
+		snapshot->state = from->state;
+		snapshot->deleted_wall_ns = from->deleted_wall_ns;
+		snapshot->retain_until_wall_ns = from->retain_until_wall_ns;
+		snapshot->hold_count = from->hold_count;
+		memcpy(snapshot->holds, from->holds, sizeof(snapshot->holds));
+		return 0;
+	}
+	snapshot = malloc(sizeof(*snapshot));
+	if (!snapshot)
+		return -ENOMEM;
+	*snapshot = *from;
+	if (flags == PUT_NEW) {
+		snapshot->layer = volume_active(volume)->number - !MUTANT(14);
+		snapshot->size_bytes = volume->size_bytes;
+		snapshot->vseq = volume->vseq;
+		snapshot->parent = 0;
+		for (uint32_t i = 0; i < store->snapshot_count; i++)
+			if (store->snapshots[i]->volume == volume->number)
+				snapshot->parent = store->snapshots[i]->number;
+	}
+	int res = array_add((void ***)&store->snapshots, &store->snapshot_count, SNAPSHOTS_MAX,
+			    snapshot);
+	if (res < 0) {
+		free(snapshot);
+		return res;
+	}
+	store->next_number = (uint32_t)max_u64(store->next_number, from->number + 1ull);
+	if (flags == PUT_NEW)
+		snapshots_seal(store, volume);
+	return 0;
+}
+
+static int apply_freeze(struct store *store, struct volume *volume)
+{
+	struct layer *active = volume_active(volume);
+	if (active->entry_count == 0 && active->range_count == 0)
+		return 0;
+	if (MUTANT(12) && !store->started)
+		return 0;
+	active->frozen = true;
+	return volume_add_layer(store, volume, active->number + 1);
+}
+
+static int apply_data(struct store *store, enum log_op op, struct volume *volume, struct cursor *c,
+		      uint32_t log_block)
+{
+	struct layer *layer = volume_active(volume);
+	uint64_t vseq = get_u64(c), first = get_u64(c), count = 0;
+	int blocks = 0, res;
+	if (layer->log_blocks == 0 && layer->users == 0)
+		layer->start_pos = log_applying_pos(store->log);
+	if (op == LOG_WRITE) {
+		count = get_u32(c);
+		if (c->failed || count > COMMIT_PAYLOAD_BLOCKS)
+			return -VS_EFORMAT;
+		blocks = (int)count;
+	} else if (op == LOG_ZERO) {
+		count = get_u64(c);
+	} else {
+		count = CHUNK_BLOCKS;
+		if (first > VOLUME_BYTES_MAX / CHUNK_BYTES)
+			return -VS_EFORMAT;
+	}
+	uint64_t end = VOLUME_BYTES_MAX / BLOCK_BYTES;
+	uint64_t first_block = op == LOG_CHUNK ? first * CHUNK_BLOCKS : first;
+	if (c->failed || count == 0 || first_block > end || count > end - first_block)
+		return -VS_EFORMAT;
+	if (op == LOG_WRITE) {
+		res = layer_write(layer, first, (uint32_t)count, log_block);
+	} else if (op == LOG_ZERO) {
+		res = layer_zero(layer, first, count);
+	} else {
+		struct id id;
+		get_bytes(c, &id, sizeof id);
+		res = c->failed ? -VS_EFORMAT : layer_set_id(layer, first, &id);
+	}
+	if (res < 0)
+		return res;
+	volume->vseq = max_u64(volume->vseq, vseq);
+	volume->admitted_vseq = max_u64(volume->admitted_vseq, vseq);
+	volume->changed_ns = env_now_ns(store->env);
+	return blocks;
+}
+
+int catalog_apply(struct store *store, const void *record, uint32_t bytes, uint32_t log_block)
+{
+	struct cursor c = cursor_reading(record, bytes);
+	unsigned op = get_u8(&c), flags = get_u8(&c);
+	get_u16(&c);
+	uint32_t number = get_u32(&c);
+	if (c.failed)
+		return -VS_EFORMAT;
+	struct volume *volume = volume_by_number(store, number);
+	struct snapshot *snapshot;
+	struct volume new_volume;
+	struct snapshot new_snapshot;
+	int res = 0;
+	switch (op) {
+	case LOG_WRITE:
+	case LOG_ZERO:
+	case LOG_CHUNK:
+		return volume ? apply_data(store, op, volume, &c, log_block) : -VS_EFORMAT;
+	case LOG_FREEZE:
+		return volume ? apply_freeze(store, volume) : -VS_EFORMAT;
+	case LOG_PUT_VOLUME:
+		res = volume_decode(&c, number, &new_volume);
+		return res < 0 ? res : apply_put_volume(store, flags, &new_volume);
+	case LOG_DEL_VOLUME:
+		if (!volume)
+			return -VS_EFORMAT;
+		volume_remove(store, volume);
+		return 0;
+	case LOG_PUT_SNAPSHOT:
+		res = snapshot_decode(&c, number, &new_snapshot);
+		return res < 0 ? res : apply_put_snapshot(store, flags, &new_snapshot);
+	case LOG_DEL_SNAPSHOT:
+		snapshot = snapshot_by_number(store, number);
+		if (!snapshot)
+			return -VS_EFORMAT;
+		snapshot_remove(store, snapshot);
+		return 0;
+	case LOG_PUT_SEGMENT: {
+		uint64_t id = get_u64(&c);
+		return c.failed ? -VS_EFORMAT : segments_add(store, id, number);
+	}
+	case LOG_DEL_SEGMENT:
+		if (!segment_of(store, number))
+			return -VS_EFORMAT;
+		segments_remove(store, number);
+		return 0;
+	case LOG_BARRIER:
+		return 0;
+	default:
+		return -VS_EFORMAT;
+	}
+}

@@ -1,0 +1,498 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Reading everything and saying what is wrong.
+ *
+ * check: every record of every segment is read, decoded, and its full id computed anew; then every
+ * map is walked, and each id in it must be a record that is there and was found good. What is wrong
+ * is named with what it affects. verify: the same for one root's chunks. diff: two maps side by
+ * side.
+ *
+ * Keeps true: a bounded number of records is in memory; the store serves meanwhile; nothing is
+ * changed, but that a record found bad is no target of deduplication any more.
+ */
+#include "storage/store/work.h"
+
+#include "proto/text.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define VERIFY_COUNT 16u
+#define DAMAGED_MAX 10000u
+
+/* ---- records read side by side ---- */
+
+struct verify_slot {
+	struct verify *verify;
+	struct env_job job;
+	struct id id, computed;
+	uint8_t type;
+	uint64_t location; /* check: {segment, offset} */
+	uint64_t chunk_no; /* verify */
+	bool busy;
+	uint8_t *raw;
+};
+
+struct verify {
+	struct work work;
+	struct verify_slot slots[VERIFY_COUNT];
+	uint8_t *memory;
+	unsigned busy;
+	struct id_set damaged;
+	struct id *damaged_ids;
+	uint32_t damaged_count;
+	/* check */
+	int phase;
+	uint32_t slot, entry;
+	struct root *roots;
+	size_t root_count, root_at;
+	bool walking, affects_told;
+	struct id_set seen;
+	struct walk walk;
+	/* verify, diff */
+	char name[SNAP_NAME_ROOM], other[SNAP_NAME_ROOM];
+	struct id top, other_top;
+	uint64_t size_bytes, other_size_bytes;
+};
+
+static void verify_bad(struct verify_slot *slot, int res)
+{
+	struct verify *verify = slot->verify;
+	struct store_work *public = verify->work.public;
+	char id[17];
+	text_hex(slot->id.bytes, 8, id);
+	public->damaged++;
+	if (verify->damaged_count < DAMAGED_MAX) {
+		struct id *larger = realloc(verify->damaged_ids,
+					    (verify->damaged_count + 1) * sizeof(struct id));
+		if (larger) {
+			verify->damaged_ids = larger;
+			larger[verify->damaged_count++] = slot->id;
+		}
+	}
+	if (slot->location) {
+		const struct segment *segment =
+			segment_of(verify->work.store, location_slot(slot->location));
+		work_report(&verify->work, "segment %016llx, record at %llu, %s %s...: %s",
+			    (unsigned long long)(segment ? segment->id : 0),
+			    (unsigned long long)location_offset64(slot->location) * RECORD_ALIGN,
+			    slot->type == RECORD_NODE ? "map node" : "chunk", id, vs_strerror(res));
+	} else {
+		work_report(&verify->work, "%s, bytes %llu to %llu: %s", verify->name,
+			    (unsigned long long)slot->chunk_no * CHUNK_BYTES,
+			    (unsigned long long)(slot->chunk_no + 1) * CHUNK_BYTES,
+			    vs_strerror(res));
+	}
+}
+
+static void verify_end(struct verify_slot *slot, int res)
+{
+	struct verify *verify = slot->verify;
+	slot->busy = false;
+	verify->busy--;
+	verify->work.public->chunks++;
+	verify->work.public->progress += CHUNK_BYTES;
+	if (res < 0)
+		verify_bad(slot, res);
+	work_kick(verify->work.store);
+}
+
+static void verify_hashed(struct io_op *op)
+{
+	struct verify_slot *slot = container_of(op, struct verify_slot, job.op);
+	verify_end(slot, id_equal(&slot->id, &slot->computed) ? 0 : -VS_ECHECKSUM);
+}
+
+static int64_t verify_hash(struct env_job *job, unsigned worker_no)
+{
+	struct verify_slot *slot = container_of(job, struct verify_slot, job);
+	const struct domain_key *key = &slot->verify->work.store->sb.domain;
+	if (slot->type == RECORD_NODE)
+		codec_id_node(key, slot->raw, NODE_BYTES, &slot->computed);
+	else
+		codec_id_chunk(key, slot->raw, &slot->computed);
+	return 0;
+}
+
+static void verify_fetched(struct fetch *fetch, int res)
+{
+	struct verify_slot *slot = fetch->owner;
+	fetch_free(fetch);
+	if (res < 0) {
+		verify_end(slot, res);
+		return;
+	}
+	slot->job =
+		(struct env_job){.op.done = verify_hashed, .run = verify_hash, .background = true};
+	env_job(slot->verify->work.store->env, &slot->job);
+}
+
+/* 0: it is being read; WAITING: the work's wait is woken; WINDOW_FULL: verify_end goes on. */
+#define WINDOW_FULL 3
+static int verify_start(struct verify *verify, const struct id *id, uint8_t type, uint64_t location,
+			uint64_t chunk_no)
+{
+	struct verify_slot *slot = verify->slots;
+	if (verify->busy == VERIFY_COUNT)
+		return WINDOW_FULL;
+	struct fetch *fetch = fetch_new(verify->work.store, true, &verify->work.wait);
+	if (!fetch)
+		return WAITING;
+	while (slot->busy)
+		slot++;
+	slot->busy = true;
+	verify->busy++;
+	slot->id = *id;
+	slot->type = type;
+	slot->location = location;
+	slot->chunk_no = chunk_no;
+	fetch->done = verify_fetched;
+	fetch->owner = slot;
+	fetch->id = *id;
+	fetch->type = type;
+	fetch->location = location;
+	fetch->block_first = 0;
+	fetch->block_count = CHUNK_BLOCKS;
+	fetch->raw = slot->raw;
+	fetch->no_cache = true;
+	fetch_start(fetch);
+	return 0;
+}
+
+static bool verify_must_finish(const struct work *work)
+{
+	return container_of(work, struct verify, work)->busy > 0;
+}
+
+static void verify_done(struct work *work)
+{
+	struct verify *verify = container_of(work, struct verify, work);
+	if (verify->memory)
+		env_memory_free(work->store->env, verify->memory, VERIFY_COUNT * CHUNK_BYTES);
+	id_set_free(&verify->seen);
+	free(verify->damaged_ids);
+	free(verify->roots);
+	free(verify);
+}
+
+static struct verify *verify_new(struct store *store, const char *name)
+{
+	struct verify *verify = calloc(1, sizeof(*verify));
+	if (!verify)
+		return NULL;
+	verify->memory = env_memory(store->env, VERIFY_COUNT * CHUNK_BYTES);
+	if (!verify->memory) {
+		free(verify);
+		return NULL;
+	}
+	for (unsigned i = 0; i < VERIFY_COUNT; i++) {
+		verify->slots[i].verify = verify;
+		verify->slots[i].raw = verify->memory + (size_t)i * CHUNK_BYTES;
+	}
+	verify->work.done = verify_done;
+	verify->work.must_finish = verify_must_finish;
+	snprintf(verify->name, sizeof verify->name, "%s", name);
+	return verify;
+}
+
+/* ---- check ---- */
+
+enum { CHECK_BEGIN, CHECK_RECORDS, CHECK_DRAIN, CHECK_MAPS };
+
+static int check_records(struct verify *verify)
+{
+	struct store *store = verify->work.store;
+	while (verify->slot < segments_slot_count(store)) {
+		struct segment *segment = segment_of(store, verify->slot);
+		if (!segment) {
+			verify->slot++;
+			continue;
+		}
+		int res = segments_directory(segment, &verify->work.wait);
+		if (res == WAITING)
+			return work_waits(&verify->work);
+		if (res < 0) {
+			verify->work.public->damaged++;
+			work_report(&verify->work, "segment %016llx cannot be read: %s",
+				    (unsigned long long)segment->id, vs_strerror(res));
+			verify->slot++;
+			verify->entry = 0;
+			continue;
+		}
+		const struct directory *directory = segment_records(segment);
+		if (verify->entry >= directory->entry_count) {
+			verify->slot++;
+			verify->entry = 0;
+			continue;
+		}
+		const struct dir_entry *entry = &directory->entries[verify->entry];
+		if (segment->writer &&
+		    segment_record_end(segment, entry) > segment_durable_end(segment->writer)) {
+			verify->slot++; /* what is not on disk yet is not looked at */
+			verify->entry = 0;
+			continue;
+		}
+		res = verify_start(verify, &entry->id, entry->type,
+				   location_of(verify->slot, entry->offset64), 0);
+		if (res)
+			return res == WAITING ? work_waits(&verify->work) : WAITING;
+		verify->entry++;
+	}
+	verify->phase = CHECK_DRAIN;
+	return WALK_MORE;
+}
+
+static bool id_damaged(const struct verify *verify, const struct id *id)
+{
+	for (uint32_t i = 0; i < verify->damaged_count; i++)
+		if (id_equal(&verify->damaged_ids[i], id))
+			return true;
+	return false;
+}
+
+static bool check_enter(struct walk *walk, const struct id *id)
+{
+	struct verify *verify = walk->owner;
+	if (verify->damaged_count)
+		return true; /* each root says what is wrong with it */
+	return id_set_add(&verify->seen, id) != 0;
+}
+
+static int check_chunk(struct walk *walk, const struct id *id)
+{
+	struct verify *verify = walk->owner;
+	uint64_t candidates[INDEX_CANDIDATES_MAX];
+	bool missing = index_find(walk->store->index, id, candidates) == 0;
+	if (!missing && !(verify->damaged_count && id_damaged(verify, id)))
+		return 0;
+	if (missing)
+		verify->work.public->damaged++;
+	work_report(&verify->work, "%s, bytes %llu to %llu: the chunk is %s",
+		    verify->roots[verify->root_at].name,
+		    (unsigned long long)walk->chunk_no * CHUNK_BYTES,
+		    (unsigned long long)(walk->chunk_no + 1) * CHUNK_BYTES,
+		    missing ? "missing" : "damaged");
+	return 0;
+}
+
+static int check_maps(struct verify *verify)
+{
+	while (verify->root_at < verify->root_count) {
+		if (!verify->walking)
+			walk_start(&verify->walk, &verify->roots[verify->root_at].top);
+		verify->walking = true;
+		int res = walk_step(&verify->walk, &verify->work.wait);
+		if (res == WAITING)
+			return work_waits(&verify->work);
+		if (res == WALK_MORE)
+			return res;
+		if (res < 0) {
+			verify->work.public->damaged++;
+			work_report(&verify->work, "%s: a map node cannot be read: %s",
+				    verify->roots[verify->root_at].name, vs_strerror(res));
+		}
+		verify->walking = false;
+		verify->root_at++;
+	}
+	return 0;
+}
+
+static int check_step(struct work *work)
+{
+	struct verify *verify = container_of(work, struct verify, work);
+	struct store *store = work->store;
+	if (work->public->cancel || store->closing)
+		return verify->busy ? WAITING : -VS_ECANCELLED;
+	switch (verify->phase) {
+	case CHECK_BEGIN:
+		work->public->total = index_count(store->index) * CHUNK_BYTES;
+		for (uint32_t slot = 1; slot < segments_slot_count(store); slot++)
+			if (segment_of(store, slot) &&
+			    segment_of(store, slot)->state == SEGMENT_LOST) {
+				work->public->damaged++;
+				work_report(work, "segment %016llx is missing",
+					    (unsigned long long)segment_of(store, slot)->id);
+			}
+		verify->slot = 1;
+		verify->phase = CHECK_RECORDS;
+		return WALK_MORE;
+	case CHECK_RECORDS:
+		return check_records(verify);
+	case CHECK_DRAIN:
+		if (verify->busy)
+			return WAITING;
+		verify->walk = (struct walk){.store = store,
+					     .enter = check_enter,
+					     .chunk = check_chunk,
+					     .owner = verify};
+		verify->phase = CHECK_MAPS;
+		return roots_collect(store, &verify->roots, &verify->root_count) < 0 ? -ENOMEM
+										     : WALK_MORE;
+	default:
+		return check_maps(verify);
+	}
+}
+
+void store_check(struct store *store, struct store_work *public)
+{
+	struct verify *verify = verify_new(store, "");
+	if (verify)
+		verify->work.step = check_step;
+	work_start(store, verify ? &verify->work : NULL, public);
+}
+
+/* ---- verify ---- */
+
+static bool verify_enter(struct walk *walk, const struct id *id)
+{
+	return true;
+}
+
+static int verify_chunk(struct walk *walk, const struct id *id)
+{
+	struct verify *verify = walk->owner;
+	return verify_start(verify, id, RECORD_CHUNK, 0, walk->chunk_no);
+}
+
+static int verify_step(struct work *work)
+{
+	struct verify *verify = container_of(work, struct verify, work);
+	if (work->public->cancel || work->store->closing)
+		return verify->busy ? WAITING : -VS_ECANCELLED;
+	if (!verify->walking) {
+		int res = work_root(work, verify->name, &verify->top, &verify->size_bytes);
+		if (res)
+			return res;
+		verify->walk = (struct walk){.store = work->store,
+					     .enter = verify_enter,
+					     .chunk = verify_chunk,
+					     .owner = verify};
+		walk_start(&verify->walk, &verify->top);
+		verify->walking = true;
+		work->public->total = verify->size_bytes;
+	}
+	int res = walk_step(&verify->walk, &work->wait);
+	if (res == WALK_MORE)
+		return res;
+	if (res == WAITING || res == WINDOW_FULL)
+		return res == WAITING ? work_waits(work) : WAITING;
+	if (verify->busy && res == 0)
+		return WAITING;
+	if (res < 0) {
+		work->public->damaged++;
+		work_report(work, "%s: a map node cannot be read: %s", verify->name,
+			    vs_strerror(res));
+		return verify->busy ? WAITING : 0;
+	}
+	return 0;
+}
+
+void store_verify(struct store *store, struct store_work *public, const char *name)
+{
+	struct verify *verify = verify_new(store, name);
+	if (verify)
+		verify->work.step = verify_step;
+	work_start(store, verify ? &verify->work : NULL, public);
+}
+
+/* ---- diff: two maps from the top down; equal ids are equal data ---- */
+
+struct diff {
+	struct work work;
+	char name[2][SNAP_NAME_ROOM];
+	struct id path[MAP_LEVELS][2];
+	unsigned slot[MAP_LEVELS], depth;
+	bool started;
+	uint64_t range_at, range_count; /* chunks, not told yet */
+};
+
+static void diff_flush(struct diff *diff)
+{
+	struct store_work *public = diff->work.public;
+	if (diff->range_count && public->range)
+	public->range(public, diff->range_at * CHUNK_BYTES, diff->range_count * CHUNK_BYTES);
+	public->differing_bytes += diff->range_count * CHUNK_BYTES;
+	diff->range_count = 0;
+}
+
+static void diff_chunk(struct diff *diff, uint64_t chunk_no)
+{
+	if (diff->range_count && diff->range_at + diff->range_count != chunk_no)
+		diff_flush(diff);
+	if (!diff->range_count)
+		diff->range_at = chunk_no;
+	diff->range_count++;
+}
+
+static int diff_begin(struct diff *diff)
+{
+	uint64_t size;
+	for (unsigned side = 0; side < 2; side++) {
+		int res = work_root(&diff->work, diff->name[side], &diff->path[0][side], &size);
+		if (res)
+			return res;
+	}
+	diff->started = true;
+	return 0;
+}
+
+static int diff_step(struct work *work)
+{
+	static const struct id none[NODE_SLOTS];
+	struct diff *diff = container_of(work, struct diff, work);
+	int res = diff->started ? 0 : diff_begin(diff);
+	unsigned looked = 0;
+	if (res)
+		return res;
+	for (;;) {
+		unsigned depth = diff->depth;
+		const struct id *slots[2];
+		for (unsigned side = 0; side < 2; side++) {
+			const struct id *id = &diff->path[depth][side];
+			slots[side] = id_is_null(id) ? none
+						     : map_node(work->store, id, &work->wait, &res);
+			if (!slots[side])
+				return res == WAITING ? work_waits(work) : res;
+		}
+		unsigned at = diff->slot[depth];
+		while (at < NODE_SLOTS && id_equal(&slots[0][at], &slots[1][at]))
+			at++;
+		diff->slot[depth] = at;
+		if (at == NODE_SLOTS) {
+			if (depth == 0)
+				break;
+			diff->slot[--diff->depth]++;
+		} else if (depth == MAP_LEVELS - 1) {
+			uint64_t chunk_no = 0;
+			for (unsigned i = 0; i < MAP_LEVELS; i++)
+				chunk_no = chunk_no << 8 | diff->slot[i];
+			diff_chunk(diff, chunk_no);
+			diff->slot[depth]++;
+		} else {
+			diff->path[++diff->depth][0] = slots[0][at];
+			diff->path[diff->depth][1] = slots[1][at];
+			diff->slot[diff->depth] = 0;
+		}
+		if (++looked == 1024)
+			return WALK_MORE;
+	}
+	diff_flush(diff);
+	return 0;
+}
+
+static void diff_done(struct work *work)
+{
+	free(container_of(work, struct diff, work));
+}
+
+void store_diff(struct store *store, struct store_work *public, const char *a, const char *b)
+{
+	struct diff *diff = calloc(1, sizeof(*diff));
+	if (diff) {
+		snprintf(diff->name[0], SNAP_NAME_ROOM, "%s", a);
+		snprintf(diff->name[1], SNAP_NAME_ROOM, "%s", b);
+		diff->work.step = diff_step;
+		diff->work.done = diff_done;
+	}
+	work_start(store, diff ? &diff->work : NULL, public);
+}

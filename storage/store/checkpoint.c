@@ -1,0 +1,450 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The checkpoint: the catalog and all layers, as they were at one place of the log.
+ *
+ * Two files take turns. Keeps true:
+ *  - what is encoded is the state between two commits, with the place where the next one goes;
+ *  - a checkpoint is written only after all commits before its place are durable, so it never names
+ * log blocks that a power cut can take back;
+ *  - the log's tail moves only after the checkpoint that lets it is durable; the other file is
+ * whole until then.
+ */
+#include "storage/store/catalog.h"
+
+#include "proto/crc32c.h"
+#include "storage/rt/log_event.h"
+#include "storage/store/segments.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define HEADER_BYTES 4096u
+#define BODY_BYTES_MAX (4 * GIB)
+#define RETRY_NS (2 * NSEC_PER_SEC)
+static const char magic[8] = "VSCHECKP";
+
+struct checkpoint {
+	struct store *store;
+	bool wanted, running, kicked;
+	uint64_t generation; /* of the newest durable one */
+	uint64_t pos;	     /* its place */
+	uint64_t retry_ns;
+	struct log_place place; /* of the one being written */
+	uint64_t tail_pos;
+	uint8_t *buf;
+	size_t buf_bytes, body_bytes;
+	struct env_file *file;
+	struct log_flush_op flush;
+	struct io_op op, kick_op;
+	size_t written_bytes;
+};
+
+static const char *file_name(uint64_t generation)
+{
+	return generation % 2 ? "checkpoint.1" : "checkpoint.0";
+}
+
+/* ---- bytes ---- */
+
+static void header_encode(const uint8_t uuid[16], uint64_t generation,
+			  const struct log_place *place, const uint8_t *body, uint64_t body_bytes,
+			  uint8_t out[HEADER_BYTES])
+{
+	struct cursor c = cursor_over(out, HEADER_BYTES);
+	put_bytes(&c, magic, 8);
+	put_bytes(&c, uuid, 16);
+	put_u64(&c, generation);
+	put_u64(&c, place->pos);
+	put_u64(&c, place->seq);
+	put_bytes(&c, place->chain, CHECK_BYTES);
+	put_u64(&c, body_bytes);
+	put_u32(&c, crc32c(0, body, body_bytes));
+	put_zeros(&c, cursor_left(&c) - 4);
+	put_u32(&c, crc32c(0, out, HEADER_BYTES - 4));
+	assert(!c.failed);
+}
+
+struct header {
+	uint64_t generation, body_bytes;
+	struct log_place place;
+	uint32_t body_crc;
+};
+
+static int header_decode(const uint8_t uuid[16], const uint8_t in[HEADER_BYTES], struct header *ret)
+{
+	struct cursor c = cursor_reading(in, HEADER_BYTES);
+	uint8_t from_magic[8], from_uuid[16];
+	struct cursor end = cursor_reading(in + HEADER_BYTES - 4, 4);
+	get_bytes(&c, from_magic, 8);
+	get_bytes(&c, from_uuid, 16);
+	ret->generation = get_u64(&c);
+	ret->place.pos = get_u64(&c);
+	ret->place.seq = get_u64(&c);
+	get_bytes(&c, ret->place.chain, CHECK_BYTES);
+	ret->body_bytes = get_u64(&c);
+	ret->body_crc = get_u32(&c);
+	if (memcmp(from_magic, magic, 8) != 0 || memcmp(from_uuid, uuid, 16) != 0)
+		return -VS_EFORMAT;
+	if (get_u32(&end) != crc32c(0, in, HEADER_BYTES - 4))
+		return -VS_ECHECKSUM;
+	return ret->place.seq == 0 || ret->body_bytes > BODY_BYTES_MAX ? -VS_EFORMAT : 0;
+}
+
+static size_t body_encoded_bytes(const struct store *store)
+{
+	size_t bytes = 32 + store->volume_count * (LOG_RECORD_BYTES_MAX + 8ull) +
+		       store->snapshot_count * (size_t)LOG_RECORD_BYTES_MAX +
+		       segments_slot_count(store) * 16ull;
+	for (uint32_t i = 0; i < store->volume_count; i++)
+		for (uint32_t k = 0; k < store->volumes[i]->layer_count; k++)
+			bytes += layer_encoded_bytes(store->volumes[i]->layers[k]);
+	return bytes;
+}
+
+static void body_encode(const struct store *store, struct cursor *c)
+{
+	uint8_t record[LOG_RECORD_BYTES_MAX];
+	uint32_t segments = 0;
+	put_u32(c, store->next_number);
+	put_u32(c, store->volume_count);
+	put_u64(c, store->next_segment_id);
+	for (uint32_t i = 0; i < store->volume_count; i++) {
+		const struct volume *volume = store->volumes[i];
+		put_bytes(c, record, volume_encode(volume, record));
+		put_u64(c, volume->layer_count);
+		for (uint32_t k = 0; k < volume->layer_count; k++)
+			layer_encode(volume->layers[k], c);
+	}
+	put_u64(c, store->snapshot_count);
+	for (uint32_t i = 0; i < store->snapshot_count; i++)
+		put_bytes(c, record, snapshot_encode(store->snapshots[i], record));
+	for (uint32_t slot = 1; slot < segments_slot_count(store); slot++)
+		segments += segment_of(store, slot) != NULL;
+	put_u64(c, segments);
+	for (uint32_t slot = 1; slot < segments_slot_count(store); slot++) {
+		const struct segment *segment = segment_of(store, slot);
+		if (segment)
+			put_bytes(c, record, record_segment(segment->id, slot, record));
+	}
+	assert(!c->failed);
+}
+
+/* One record, applied. */
+static int body_apply(struct store *store, struct cursor *c, enum log_op want)
+{
+	uint16_t bytes;
+	if (cursor_left(c) < 8)
+		return -VS_EFORMAT;
+	memcpy(&bytes, c->at + 2, 2);
+	const uint8_t *record = cursor_take(c, le16toh(bytes));
+	if (!record || le16toh(bytes) < 8 || record[0] != want || record[1] != PUT_FULL)
+		return -VS_EFORMAT;
+	return catalog_apply(store, record, le16toh(bytes), 0);
+}
+
+static int body_decode_volume(struct store *store, struct cursor *c)
+{
+	struct layer *layers[LAYERS_MAX];
+	int res = body_apply(store, c, LOG_PUT_VOLUME);
+	uint64_t count = get_u64(c);
+	if (res < 0 || count == 0 || count > LAYERS_MAX)
+		return res < 0 ? res : -VS_EFORMAT;
+	for (uint64_t k = 0; k < count; k++) {
+		res = layer_decode(store->layer_pool, c, store->sb.log_bytes / BLOCK_BYTES,
+				   &layers[k]);
+		if (res < 0) {
+			while (k-- > 0)
+				layer_free(layers[k]);
+			return res;
+		}
+	}
+	return volume_set_layers(store->volumes[store->volume_count - 1], layers, (uint32_t)count);
+}
+
+static int body_decode(struct store *store, struct cursor *c)
+{
+	uint32_t next_number = get_u32(c), volumes = get_u32(c);
+	uint64_t next_segment_id = get_u64(c);
+	int res = 0;
+	for (uint32_t i = 0; i < volumes && res == 0; i++)
+		res = body_decode_volume(store, c);
+	uint64_t snapshots = res == 0 ? get_u64(c) : 0;
+	for (uint64_t i = 0; i < snapshots && res == 0; i++)
+		res = body_apply(store, c, LOG_PUT_SNAPSHOT);
+	uint64_t segments = res == 0 ? get_u64(c) : 0;
+	for (uint64_t i = 0; i < segments && res == 0; i++)
+		res = body_apply(store, c, LOG_PUT_SEGMENT);
+	if (res < 0)
+		return res;
+	if (c->failed)
+		return -VS_EFORMAT;
+	store->next_number = (uint32_t)max_u64(store->next_number, next_number);
+	store->next_segment_id = max_u64(store->next_segment_id, next_segment_id);
+	return 0;
+}
+
+/* ---- writing ---- */
+
+static void checkpoint_begin(struct checkpoint *checkpoint);
+
+static void kicked(struct io_op *op)
+{
+	struct checkpoint *checkpoint = container_of(op, struct checkpoint, kick_op);
+	checkpoint->kicked = false;
+	if (checkpoint->wanted && !checkpoint->running && log_idle(checkpoint->store->log))
+		checkpoint_begin(checkpoint);
+}
+
+void checkpoint_want(struct store *store)
+{
+	struct checkpoint *checkpoint = store->checkpoint;
+	checkpoint->wanted = true;
+	if (checkpoint->kicked)
+		return;
+	checkpoint->kicked = true;
+	checkpoint->kick_op.done = kicked;
+	env_complete(store->env, &checkpoint->kick_op, 0);
+}
+
+bool checkpoint_running(const struct store *store)
+{
+	return store->checkpoint->running || store->checkpoint->kicked;
+}
+
+bool checkpoint_wanted(const struct store *store)
+{
+	return store->checkpoint->wanted;
+}
+
+static void checkpoint_end(struct checkpoint *checkpoint, int res)
+{
+	struct store *store = checkpoint->store;
+	env_file_close(checkpoint->file);
+	checkpoint->file = NULL;
+	if (checkpoint->buf)
+		env_memory_free(store->env, checkpoint->buf, checkpoint->buf_bytes);
+	checkpoint->buf = NULL;
+	checkpoint->running = false;
+	if (res < 0) {
+		log_event(LOG_LEVEL_ERROR, "checkpoint.failed",
+			  "error=\"%s\" effect=\"the log cannot be recycled; tried again soon\"",
+			  vs_strerror(res));
+		if (res == -EIO)
+			store_fail(store, res, "a checkpoint could not be written");
+		checkpoint->wanted = true;
+		checkpoint->retry_ns = env_now_ns(store->env) + RETRY_NS;
+		work_kick(store);
+		return;
+	}
+	checkpoint->generation++;
+	checkpoint->pos = checkpoint->place.pos;
+	store->counters.checkpoints++;
+	log_set_tail(store->log, max_u64(checkpoint->tail_pos, log_tail(store->log)));
+	write_kick(store);
+	segments_kick(store);
+	fold_kick(store);
+	admin_kick(store);
+	work_kick(store);
+}
+
+static void checkpoint_synced(struct io_op *op)
+{
+	checkpoint_end(container_of(op, struct checkpoint, op), (int)op->res);
+}
+
+static void checkpoint_written(struct io_op *op)
+{
+	struct checkpoint *checkpoint = container_of(op, struct checkpoint, op);
+	size_t total = round_up(HEADER_BYTES + checkpoint->body_bytes, BLOCK_BYTES);
+	if (op->res < 0) {
+		checkpoint_end(checkpoint, (int)op->res);
+		return;
+	}
+	checkpoint->written_bytes += (size_t)op->res;
+	if (checkpoint->written_bytes < total) {
+		uint32_t bytes = (uint32_t)min_u64(total - checkpoint->written_bytes, 4 * MIB);
+		op->done = checkpoint_written;
+		env_file_write(checkpoint->file, op, checkpoint->buf + checkpoint->written_bytes,
+			       bytes, checkpoint->written_bytes, 0);
+		return;
+	}
+	op->done = checkpoint_synced;
+	env_file_sync(checkpoint->file, op);
+}
+
+static void checkpoint_flushed(struct io_op *op)
+{
+	struct checkpoint *checkpoint = container_of(op, struct checkpoint, flush.op);
+	struct store *store = checkpoint->store;
+	int res = (int)op->res;
+	if (res == 0)
+		res = env_file_open(store->dir, file_name(checkpoint->generation + 1),
+				    ENV_CREATE | ENV_DIRECT, &checkpoint->file);
+	if (res < 0) {
+		checkpoint_end(checkpoint, res);
+		return;
+	}
+	checkpoint->written_bytes = 0;
+	checkpoint->op.res = 0;
+	checkpoint_written(&checkpoint->op);
+}
+
+static void checkpoint_begin(struct checkpoint *checkpoint)
+{
+	struct store *store = checkpoint->store;
+	if (store->failed || env_now_ns(store->env) < checkpoint->retry_ns)
+		return;
+	size_t room = body_encoded_bytes(store);
+	checkpoint->buf_bytes = round_up(HEADER_BYTES + room, BLOCK_BYTES);
+	checkpoint->buf = env_memory(store->env, checkpoint->buf_bytes);
+	if (!checkpoint->buf) {
+		checkpoint->retry_ns = env_now_ns(store->env) + RETRY_NS;
+		return;
+	}
+	checkpoint->wanted = false;
+	checkpoint->running = true;
+	log_place(store->log, &checkpoint->place);
+	checkpoint->tail_pos =
+		MUTANT(11) ? checkpoint->place.pos : catalog_tail(store, checkpoint->place.pos);
+	struct cursor c = cursor_over(checkpoint->buf + HEADER_BYTES, room);
+	body_encode(store, &c);
+	checkpoint->body_bytes = room - cursor_left(&c);
+	header_encode(store->sb.uuid, checkpoint->generation + 1, &checkpoint->place,
+		      checkpoint->buf + HEADER_BYTES, checkpoint->body_bytes, checkpoint->buf);
+	checkpoint->flush = (struct log_flush_op){.op.done = checkpoint_flushed};
+	if (MUTANT(8))
+		env_complete(store->env, &checkpoint->flush.op, 0);
+	else
+		log_flush(store->log, &checkpoint->flush);
+}
+
+void checkpoint_committed(struct store *store)
+{
+	struct checkpoint *checkpoint = store->checkpoint;
+	struct log_place place;
+	if (!store->started || checkpoint->running)
+		return;
+	log_place(store->log, &place);
+	if (place.pos - checkpoint->pos > store->sb.log_bytes / BLOCK_BYTES / 8)
+		checkpoint->wanted = true;
+	if (checkpoint->wanted)
+		checkpoint_begin(checkpoint);
+}
+
+int checkpoint_init(struct store *store)
+{
+	store->checkpoint = calloc(1, sizeof(*store->checkpoint));
+	if (!store->checkpoint)
+		return -ENOMEM;
+	store->checkpoint->store = store;
+	return 0;
+}
+
+void checkpoint_exit(struct store *store)
+{
+	if (!store->checkpoint)
+		return;
+	if (store->checkpoint->buf)
+		env_memory_free(store->env, store->checkpoint->buf, store->checkpoint->buf_bytes);
+	env_file_close(store->checkpoint->file);
+	free(store->checkpoint);
+	store->checkpoint = NULL;
+}
+
+/* ---- the first one, and loading ---- */
+
+int checkpoint_write_first(struct env *env, struct env_dir *dir, const uint8_t uuid[16])
+{
+	struct log_place place = {.seq = 1};
+	size_t bytes = HEADER_BYTES + BLOCK_BYTES;
+	struct env_file *file;
+	int res = env_file_open(dir, file_name(0), ENV_CREATE | ENV_EXCL | ENV_DIRECT, &file);
+	if (res < 0)
+		return res;
+	uint8_t *buf = env_memory(env, bytes);
+	if (buf) {
+		struct cursor c = cursor_over(buf + HEADER_BYTES, 32);
+		put_u32(&c, 1); /* the first number of a volume */
+		put_u32(&c, 0);
+		put_u64(&c, 1); /* the first segment id */
+		put_zeros(&c, 16);
+		header_encode(uuid, 0, &place, buf + HEADER_BYTES, 32, buf);
+		int64_t moved = env_file_write_wait(file, buf, (uint32_t)bytes, 0);
+		res = moved < 0 ? (int)moved : env_file_sync_wait(file);
+		env_memory_free(env, buf, bytes);
+	} else {
+		res = -ENOMEM;
+	}
+	env_file_close(file);
+	return res;
+}
+
+/* The body of a valid file, in new memory. */
+static int file_read(struct store *store, uint64_t number, struct header *ret_header,
+		     uint8_t **ret_buf, size_t *ret_bytes)
+{
+	struct env_file *file;
+	int res = env_file_open(store->dir, file_name(number), ENV_RDONLY | ENV_DIRECT, &file);
+	if (res < 0)
+		return res;
+	int64_t bytes = env_file_bytes(file);
+	uint8_t *buf = NULL;
+	if (bytes < HEADER_BYTES || bytes > (int64_t)(BODY_BYTES_MAX + HEADER_BYTES))
+		res = -VS_EFORMAT;
+	else if (!(buf = env_memory(store->env, round_up((uint64_t)bytes, BLOCK_BYTES))))
+		res = -ENOMEM;
+	for (int64_t at = 0; res == 0 && at < bytes;) {
+		uint32_t part =
+			(uint32_t)min_u64(round_up((uint64_t)(bytes - at), BLOCK_BYTES), 4 * MIB);
+		int64_t got = env_file_read_wait(file, buf + at, part, (uint64_t)at);
+		if (got <= 0)
+			res = got < 0 ? (int)got : -VS_EFORMAT;
+		at += got;
+	}
+	env_file_close(file);
+	if (res == 0)
+		res = header_decode(store->sb.uuid, buf, ret_header);
+	if (res == 0 &&
+	    (ret_header->body_bytes > (uint64_t)bytes - HEADER_BYTES ||
+	     crc32c(0, buf + HEADER_BYTES, ret_header->body_bytes) != ret_header->body_crc))
+		res = -VS_ECHECKSUM;
+	if (res < 0) {
+		if (buf)
+			env_memory_free(store->env, buf, round_up((uint64_t)bytes, BLOCK_BYTES));
+		return res;
+	}
+	*ret_buf = buf;
+	*ret_bytes = round_up((uint64_t)bytes, BLOCK_BYTES);
+	return 0;
+}
+
+int checkpoint_load(struct store *store, struct log_place *ret_place, char *sentence)
+{
+	struct header headers[2];
+	uint8_t *bufs[2] = {NULL, NULL};
+	size_t bytes[2];
+	int res[2], best = -1;
+	for (unsigned i = 0; i < 2; i++) {
+		res[i] = file_read(store, i, &headers[i], &bufs[i], &bytes[i]);
+		if (res[i] == 0 && (best < 0 || headers[i].generation > headers[best].generation))
+			best = (int)i;
+	}
+	int out = best >= 0 ? 0 : res[0] == -ENOENT ? res[1] : res[0];
+	if (best >= 0) {
+		struct cursor c =
+			cursor_reading(bufs[best] + HEADER_BYTES, headers[best].body_bytes);
+		out = body_decode(store, &c);
+		*ret_place = headers[best].place;
+		store->checkpoint->generation = headers[best].generation;
+		store->checkpoint->pos = ret_place->pos;
+	}
+	for (unsigned i = 0; i < 2; i++)
+		if (bufs[i])
+			env_memory_free(store->env, bufs[i], bytes[i]);
+	if (out < 0)
+		snprintf(sentence, SENTENCE_BYTES,
+			 "Neither checkpoint of the store can be read (%s): nothing was changed; "
+			 "restore checkpoint.0 and checkpoint.1 from a copy, or ask for help.",
+			 vs_strerror(out));
+	return out;
+}

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What fold.c and fold_map.c share. */
+#ifndef STORAGE_STORE_FOLD_H
+#define STORAGE_STORE_FOLD_H
+
+#include "storage/store/store_int.h"
+
+#define FOLD_WINDOW 32u
+
+/* New ids of a level's slots: chunks first, then nodes. count above 1: all null. */
+struct update {
+	uint64_t first, count;
+	struct id id;
+	const struct dirty_chunk *dirty; /* chunks: where the id comes from */
+};
+struct updates {
+	struct update *at;
+	size_t count, room;
+};
+
+struct fold_slot {
+	struct fold *fold;
+	bool busy;
+	size_t index;		/* of the update that it makes: in `in`, or of a node, in `out` */
+	size_t from, from_skip; /* a node: its first update in `in` */
+	uint64_t count_at, count_end; /* counting what a range of zeros removes */
+	struct put *put;
+	struct wait wait;
+	struct io_op slice_op;
+	struct chunk_read read;
+};
+
+enum fold_phase { FOLD_CHUNKS, FOLD_MAP, FOLD_COMMIT, FOLD_LOGGING };
+
+struct fold {
+	struct store *store;
+	struct volume *volume; /* NULL: nothing is folded */
+	struct layer *layer;
+	struct snapshot as_of; /* the volume's map and that layer */
+	enum fold_phase phase;
+	int res;
+	const struct dirty_chunk **sorted;
+	struct updates in, out;
+	size_t next, next_skip; /* in `in`: what is to be started next */
+	unsigned level, busy;
+	bool starting;
+	uint64_t chunks_added, chunks_removed;
+	struct id top;
+	struct fold_slot slots[FOLD_WINDOW];
+	struct io_op start_op;
+	struct log_entry entry, freeze_entry;
+	bool freezing;
+	uint8_t freeze_record[8];
+	uint8_t record[LOG_RECORD_BYTES_MAX];
+	uint32_t record_bytes;
+	uint64_t retry_ns;
+	int last_error;
+};
+
+int updates_add(struct updates *updates, uint64_t first, uint64_t count);
+struct fold_slot *fold_slot_free(struct fold *fold);
+void slot_fail(struct fold_slot *slot, int res);
+void fold_go_on(struct fold *fold);
+void fold_commit(struct fold *fold);
+void fold_freeze(struct fold *fold, struct volume *volume);
+struct volume *fold_volume(const struct store *store); /* that is being folded, or NULL */
+
+int fold_error(const struct store *store); /* of the last one that failed; 0: none since */
+
+void fold_map_begin(struct fold *fold);
+void fold_map(struct fold *fold);
+
+#endif

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copies of what the store has, for those who show it. Changes nothing, never waits. */
+#include "storage/store/segments.h"
+
+#include "storage/store/fold.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+void store_counters(const struct store *store, struct store_counters *ret_counters)
+{
+	*ret_counters = store->counters;
+}
+
+void store_info(const struct store *store, struct store_info *ret_info)
+{
+	struct store_info info = {.created_wall_ns = store->sb.created_wall_ns,
+				  .read_only = store->read_only || store->failed,
+				  .disk_free_bytes = store->disk_free_bytes,
+				  .disk_total_bytes = store->disk_total_bytes,
+				  .capacity_bytes = store->options.capacity_bytes,
+				  .segment_bytes = store->segment_bytes,
+				  .chunk_count = index_count(store->index),
+				  .log_bytes = store->sb.log_bytes,
+				  .log_used_bytes = log_used_blocks(store->log) * BLOCK_BYTES,
+				  .index_bytes = index_bytes(store->index),
+				  .lost_segments = store->lost_segments,
+				  .full = segments_full(store),
+				  .room_bytes = store_room_bytes(store),
+				  .fold_active = fold_running(store)};
+	memcpy(info.uuid, store->sb.uuid, 16);
+	memcpy(info.reason, store->reason, sizeof info.reason);
+	for (uint32_t slot = 1; slot < segments_slot_count(store); slot++)
+		info.segment_count += segment_of(store, slot) != NULL;
+	info.dirty_bytes =
+		(uint64_t)(store->layer_pool->entry_count - store->layer_pool->free_count) *
+		CHUNK_BYTES;
+	for (uint32_t i = 0; i < store->volume_count; i++)
+		info.logical_bytes += store->volumes[i]->mapped_chunks * CHUNK_BYTES;
+	info.memory_bound_bytes = store->options.cache_bytes + store->options.node_cache_bytes +
+				  store->options.directory_cache_bytes +
+				  store->layer_pool->entry_count * sizeof(struct dirty_chunk) +
+				  64 * MIB + max_u64(info.index_bytes, 12 * info.chunk_count);
+	*ret_info = info;
+}
+
+static void volume_fill(const struct store *store, const struct volume *volume,
+			struct volume_info *info)
+{
+	*info = (struct volume_info){.number = volume->number,
+				     .size_bytes = volume->size_bytes,
+				     .quota_bytes = volume->quota_bytes,
+				     .level = volume->level,
+				     .frame_bytes = volume->frame_bytes,
+				     .epoch = volume->epoch,
+				     .vseq = volume->vseq,
+				     .created_wall_ns = volume->created_wall_ns,
+				     .mapped_bytes = volume->mapped_chunks * CHUNK_BYTES,
+				     .attachments = volume->views,
+				     .in_trash = volume->state == OBJECT_TRASH,
+				     .deleted_wall_ns = volume->deleted_wall_ns};
+	struct id root;
+	codec_id_root(&store->sb.domain, volume->size_bytes, &volume->top, &root);
+	memcpy(info->root, root.bytes, ID_BYTES);
+	memcpy(info->name, volume->name, NAME_ROOM);
+	memcpy(info->uuid, volume->uuid, 16);
+	memcpy(info->origin, volume->origin, SNAP_NAME_ROOM);
+	for (uint32_t i = 0; i < volume->layer_count; i++)
+		info->log_bytes += (uint64_t)volume->layers[i]->log_blocks * BLOCK_BYTES;
+	for (uint32_t i = 0; i < store->snapshot_count; i++)
+		info->snapshot_count += store->snapshots[i]->volume == volume->number &&
+					store->snapshots[i]->state == OBJECT_LIVE;
+	if (info->in_trash)
+		info->purge_wall_ns = volume->deleted_wall_ns + store->options.trash_delay_ns;
+}
+
+int store_volumes(const struct store *store, bool in_trash, struct volume_info **ret,
+		  size_t *ret_count)
+{
+	struct volume_info *infos = calloc(store->volume_count + 1ull, sizeof(*infos));
+	size_t count = 0;
+	if (!infos)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < store->volume_count; i++)
+		if ((store->volumes[i]->state == OBJECT_TRASH) == in_trash)
+			volume_fill(store, store->volumes[i], &infos[count++]);
+	*ret = infos;
+	*ret_count = count;
+	return 0;
+}
+
+static void snapshot_fill(const struct store *store, const struct snapshot *snapshot,
+			  struct snapshot_info *info)
+{
+	*info = (struct snapshot_info){.number = snapshot->number,
+				       .volume_number = snapshot->volume,
+				       .parent_number = snapshot->parent,
+				       .size_bytes = snapshot->size_bytes,
+				       .vseq = snapshot->vseq,
+				       .created_wall_ns = snapshot->created_wall_ns,
+				       .retain_until_wall_ns = snapshot->retain_until_wall_ns,
+				       .sealed = snapshot->sealed,
+				       .in_trash = snapshot->state == OBJECT_TRASH,
+				       .deleted_wall_ns = snapshot->deleted_wall_ns,
+				       .hold_count = snapshot->hold_count};
+	memcpy(info->name, snapshot->name, NAME_ROOM);
+	memcpy(info->volume, volume_by_number(store, snapshot->volume)->name, NAME_ROOM);
+	memcpy(info->holds, snapshot->holds, sizeof info->holds);
+	if (snapshot->sealed) {
+		struct id root;
+		codec_id_root(&store->sb.domain, snapshot->size_bytes, &snapshot->top, &root);
+		memcpy(info->root, root.bytes, ID_BYTES);
+	}
+	if (info->in_trash)
+		info->purge_wall_ns = snapshot->deleted_wall_ns + store->options.trash_delay_ns;
+}
+
+int store_snapshots(const struct store *store, bool in_trash, struct snapshot_info **ret,
+		    size_t *ret_count)
+{
+	struct snapshot_info *infos = calloc(store->snapshot_count + 1ull, sizeof(*infos));
+	size_t count = 0;
+	if (!infos)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < store->snapshot_count; i++) {
+		const struct snapshot *snapshot = store->snapshots[i];
+		const struct volume *volume = volume_by_number(store, snapshot->volume);
+		if (volume->state == OBJECT_TRASH)
+			continue; /* it goes and comes with its volume */
+		if ((snapshot->state == OBJECT_TRASH) == in_trash)
+			snapshot_fill(store, snapshot, &infos[count++]);
+	}
+	*ret = infos;
+	*ret_count = count;
+	return 0;
+}

@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Stores one chunk or map node: hash it; look whether it is stored; if not, compress and append it;
+ * end when the record is durable.
+ *
+ * Keeps true: a put ends well only when its record, its own or one that was found, is durable. Of
+ * several puts of one id at once the first does the work and the others share its end. A candidate
+ * of the index counts only when its full id is the same.
+ */
+#include "storage/store/segments.h"
+
+#include <stdlib.h>
+
+#define BUSY_BUCKETS 128u
+#define FOREGROUND_SHARE (PUT_COUNT / 2)
+#define STORED_ROOM (CHUNK_BYTES + 1024)
+
+struct puts {
+	struct put all[PUT_COUNT];
+	struct put *free;
+	uint32_t free_count;
+	struct wait_list waiters;
+	struct put *busy[BUSY_BUCKETS]; /* those that may append, by id */
+	uint8_t *memory;
+	size_t memory_bytes;
+};
+
+int put_init(struct store *store)
+{
+	struct puts *puts = calloc(1, sizeof(*puts));
+	size_t each = CHUNK_BYTES + STORED_ROOM;
+	if (!puts)
+		return -ENOMEM;
+	store->puts = puts;
+	puts->memory_bytes = PUT_COUNT * each;
+	puts->memory = env_memory(store->env, puts->memory_bytes);
+	if (!puts->memory)
+		return -ENOMEM;
+	for (unsigned i = 0; i < PUT_COUNT; i++) {
+		struct put *put = &puts->all[i];
+		put->store = store;
+		put->room = puts->memory + i * each;
+		put->stored = put->room + CHUNK_BYTES;
+		put->next = puts->free;
+		puts->free = put;
+	}
+	puts->free_count = PUT_COUNT;
+	return 0;
+}
+
+void put_exit(struct store *store)
+{
+	if (!store->puts)
+		return;
+	if (store->puts->memory)
+		env_memory_free(store->env, store->puts->memory, store->puts->memory_bytes);
+	free(store->puts);
+	store->puts = NULL;
+}
+
+struct put *put_new(struct store *store, bool background, struct wait *wait)
+{
+	struct puts *puts = store->puts;
+	if (!puts->free || (background && puts->free_count <= FOREGROUND_SHARE)) {
+		wait_add(&puts->waiters, wait);
+		return NULL;
+	}
+	struct put *put = puts->free;
+	puts->free = put->next;
+	puts->free_count--;
+	put->background = background;
+	put->type = RECORD_CHUNK;
+	put->same = put->same_next = NULL;
+	put->listed = false;
+	put->coming = false;
+	put->segment = NULL;
+	return put;
+}
+
+void put_free(struct put *put)
+{
+	struct puts *puts = put->store->puts;
+	put->next = puts->free;
+	puts->free = put;
+	puts->free_count++;
+	wait_wake_all(&puts->waiters);
+}
+
+static struct put **busy_bucket(struct put *put)
+{
+	return &put->store->puts->busy[id_word(&put->id, 0) % BUSY_BUCKETS];
+}
+
+/* It has been appended, or will not be. */
+static void put_made(struct put *put)
+{
+	if (put->coming)
+		segments_coming(put->store, -1);
+	put->coming = false;
+}
+
+static void put_end(struct put *put, int res)
+{
+	put_made(put);
+	struct put *same = put->same;
+	if (put->listed) {
+		struct put **at = busy_bucket(put);
+		while (*at != put)
+			at = &(*at)->next;
+		*at = put->next;
+		put->listed = false;
+	}
+	if (put->segment)
+		segment_unuse(put->segment);
+	put->segment = NULL;
+	put->same = NULL;
+	put->done(put, res);
+	while (same) {
+		struct put *next = same->same_next;
+		same->done(same, res);
+		same = next;
+	}
+}
+
+static void put_durable(struct io_op *op)
+{
+	struct put *put = container_of(op, struct put, durable.op);
+	if (op->res < 0)
+		store_fail(put->store, (int)op->res, "a segment could not be made durable");
+	put_end(put, (int)op->res);
+}
+
+static void put_wait_durable(struct put *put, struct segment *segment, uint64_t end)
+{
+	segment_use(segment);
+	put->segment = segment;
+	put_made(put);
+	put->durable = (struct durable_wait){.op.done = put_durable};
+	if (!segment->writer || segment_durable_end(segment->writer) >= end || MUTANT(9))
+		env_complete(put->store->env, &put->durable.op, 0);
+	else
+		segment_wait_durable(segment->writer, &put->durable, end);
+}
+
+static void put_append(struct wait *wait)
+{
+	struct put *put = container_of(wait, struct put, wait);
+	struct store *store = put->store;
+	uint64_t end;
+	put->wait.wake = put_append;
+	int res = segments_room(store, put->stored_bytes, &put->wait);
+	if (res == WAITING)
+		return;
+	if (res < 0) {
+		put_end(put, res);
+		return;
+	}
+	struct dir_entry entry = {.id = put->id,
+				  .type = put->type,
+				  .raw_bytes = put->raw_bytes,
+				  .frame_count = (uint8_t)(put->raw_bytes / put->frame_bytes)};
+	struct segment *segment =
+		segments_append(store, &entry, put->frames, put->stored, put->stored_bytes, &end);
+	store->counters.chunk_bytes_out += put->stored_bytes;
+	put_wait_durable(put, segment, end);
+}
+
+static void put_encoded(struct io_op *op)
+{
+	struct put *put = container_of(op, struct put, job.op);
+	if (op->res < 0) {
+		put_end(put, (int)op->res);
+		return;
+	}
+	put->stored_bytes = (uint32_t)op->res;
+	put_append(&put->wait);
+}
+
+static int64_t put_encode(struct env_job *job, unsigned worker_no)
+{
+	struct put *put = container_of(job, struct put, job);
+	return codec_encode(put->store->codec, worker_no, put->level, put->frame_bytes, put->raw,
+			    put->raw_bytes, &put->id, put->stored, put->frames);
+}
+
+static void put_look(struct wait *wait)
+{
+	struct put *put = container_of(wait, struct put, wait);
+	struct store *store = put->store;
+	struct segment *segment;
+	struct dir_entry *entry;
+	put->wait.wake = put_look;
+	int res = segments_locate(store, &put->id, true, &put->wait, &segment, &entry);
+	if (res == WAITING)
+		return;
+	if (res == 0 && entry->type == put->type) {
+		store->counters.chunks_deduplicated++;
+		segment->marked_live = true;
+		put_wait_durable(put, segment,
+				 segment->writer ? segment_record_end(segment, entry) : 0);
+		return;
+	}
+	put->job = (struct env_job){
+		.op.done = put_encoded, .run = put_encode, .background = put->background};
+	env_job(store->env, &put->job);
+}
+
+static void put_hashed(struct io_op *op)
+{
+	struct put *put = container_of(op, struct put, job.op);
+	if (put->zero) {
+		memset(&put->id, 0, sizeof put->id);
+		put_end(put, 0);
+		return;
+	}
+	struct put **bucket = busy_bucket(put);
+	for (struct put *first = *bucket; first; first = first->next)
+		if (id_equal(&first->id, &put->id) && first->type == put->type) {
+			put_made(put);
+			put->same_next = first->same;
+			first->same = put;
+			put->store->counters.chunks_deduplicated++;
+			return;
+		}
+	put->next = *bucket;
+	*bucket = put;
+	put->listed = true;
+	put_look(&put->wait);
+}
+
+static int64_t put_hash(struct env_job *job, unsigned worker_no)
+{
+	struct put *put = container_of(job, struct put, job);
+	const struct domain_key *key = &put->store->sb.domain;
+	put->zero = put->type == RECORD_CHUNK && codec_is_zero(put->raw, put->raw_bytes);
+	if (put->zero)
+		return 0;
+	if (put->type == RECORD_CHUNK)
+		codec_id_chunk(key, put->raw, &put->id);
+	else
+		codec_id_node(key, put->raw, put->raw_bytes, &put->id);
+	return 0;
+}
+
+void put_start(struct put *put)
+{
+	put->raw_bytes = put->type == RECORD_CHUNK ? CHUNK_BYTES : NODE_BYTES;
+	if (put->type == RECORD_NODE)
+		put->frame_bytes = NODE_BYTES;
+	put->store->counters.chunk_bytes_in += put->raw_bytes;
+	put->coming = true;
+	segments_coming(put->store, 1);
+	put->job = (struct env_job){
+		.op.done = put_hashed, .run = put_hash, .background = put->background};
+	env_job(put->store->env, &put->job);
+}
+
+void put_mark(struct store *store)
+{
+	for (unsigned i = 0; i < PUT_COUNT; i++)
+		if (store->puts->all[i].segment)
+			store->puts->all[i].segment->marked_live = true;
+}

@@ -1,0 +1,646 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The set of segments: one open for appending, one spare prepared ahead, the rest sealed.
+ *
+ * Keeps true:
+ *  - a segment takes records only after its LOG_PUT_SEGMENT is in the log, so every record that
+ * names a chunk of it comes later in the chain; a file whose record was lost is an orphan;
+ *  - the index knows a record from its append on; whoever finds it there waits for its durability
+ * like the one who appended it;
+ *  - directories of sealed segments are in memory within a bound, the least recently used leave
+ * first, with their open files.
+ * Recovery is in segments_recover.c.
+ */
+#include "storage/store/segments.h"
+
+#include "storage/rt/log_event.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static void spare_make(struct segment_set *set);
+
+void segment_file_name(uint64_t id, char out[32])
+{
+	snprintf(out, 32, "%016llx", (unsigned long long)id);
+}
+
+struct segment_name segment_name_of(const struct segment *segment)
+{
+	struct segment_name name = {.id = segment->id, .slot = segment->slot};
+	memcpy(name.uuid, segment->store->sb.uuid, 16);
+	return name;
+}
+
+int segments_init(struct store *store)
+{
+	struct segment_set *set = calloc(1, sizeof(*set));
+	if (!set)
+		return -ENOMEM;
+	set->store = store;
+	set->lru.lru_prev = set->lru.lru_next = &set->lru;
+	set->header = env_memory(store->env, SEGMENT_HEADER_BYTES);
+	store->segment_set = set;
+	return set->header ? 0 : -ENOMEM;
+}
+
+/* ---- directories in memory ---- */
+
+static void lru_remove(struct segment *segment)
+{
+	if (!segment->lru_next)
+		return;
+	segment->lru_prev->lru_next = segment->lru_next;
+	segment->lru_next->lru_prev = segment->lru_prev;
+	segment->lru_prev = segment->lru_next = NULL;
+}
+
+static void lru_front(struct segment_set *set, struct segment *segment)
+{
+	lru_remove(segment);
+	segment->lru_next = set->lru.lru_next;
+	segment->lru_prev = &set->lru;
+	segment->lru_next->lru_prev = segment;
+	set->lru.lru_next = segment;
+}
+
+static size_t directory_memory(const struct directory *directory)
+{
+	return directory->entry_room * sizeof(struct dir_entry) +
+	       directory->frame_room * sizeof(struct frame_entry);
+}
+
+static void directory_evict(struct segment_set *set, struct segment *segment)
+{
+	lru_remove(segment);
+	set->directory_bytes -= directory_memory(segment->directory);
+	directory_free(segment->directory);
+	segment->directory = NULL;
+	env_file_close(segment->file);
+	segment->file = NULL;
+}
+
+void segments_keep_directory(struct segment *segment, struct directory *directory)
+{
+	struct segment_set *set = segment->store->segment_set;
+	uint64_t bound = segment->store->options.directory_cache_bytes;
+	segment->directory = directory;
+	set->directory_bytes += directory_memory(directory);
+	lru_front(set, segment);
+	for (struct segment *at = set->lru.lru_prev;
+	     set->directory_bytes > bound && at != &set->lru;) {
+		struct segment *before = at->lru_prev;
+		bool pinned = at->users || at == segment;
+		for (unsigned i = 0; i < at->directory->entry_count && !pinned; i++)
+			pinned = at->directory->entries[i].bad; /* known only here */
+		if (!pinned)
+			directory_evict(set, at);
+		at = before;
+	}
+}
+
+static void segment_free(struct segment *segment)
+{
+	if (segment->load) { /* only when the env has crashed */
+		if (segment->load->buf)
+			env_memory_free(segment->store->env, segment->load->buf,
+					segment->load->buf_bytes);
+		free(segment->load);
+	}
+	if (segment->writer)
+		segment_writer_abandon(segment->writer);
+	else if (segment->directory)
+		directory_evict(segment->store->segment_set, segment);
+	env_file_close(segment->file);
+	free(segment);
+}
+
+void segments_free(struct store *store)
+{
+	struct segment_set *set = store->segment_set;
+	if (!set)
+		return;
+	for (uint32_t slot = 0; slot < set->slot_count; slot++)
+		if (set->slots[slot]) {
+			set->slots[slot]->users = 0;
+			segment_free(set->slots[slot]);
+		}
+	env_file_close(set->making.file);
+	if (set->header)
+		env_memory_free(store->env, set->header, SEGMENT_HEADER_BYTES);
+	free(set->slots);
+	free(set);
+	store->segment_set = NULL;
+}
+
+/* ---- which there are ---- */
+
+struct segment *segment_of(const struct store *store, uint32_t slot)
+{
+	const struct segment_set *set = store->segment_set;
+	return slot < set->slot_count ? set->slots[slot] : NULL;
+}
+
+uint32_t segments_slot_count(const struct store *store)
+{
+	return store->segment_set->slot_count;
+}
+
+static uint32_t free_slot(const struct segment_set *set)
+{
+	for (uint32_t slot = 1; slot < set->slot_count; slot++)
+		if (!set->slots[slot] && slot != set->making.slot)
+			return slot;
+	return set->slot_count ? set->slot_count : 1;
+}
+
+int segments_add(struct store *store, uint64_t id, uint32_t slot)
+{
+	struct segment_set *set = store->segment_set;
+	if (slot == 0 || slot > INDEX_SLOT_MAX || id == 0 || segment_of(store, slot))
+		return -VS_EFORMAT;
+	if (slot >= set->slot_room) {
+		uint32_t room = (uint32_t)max_u64(64, 2ull * slot);
+		struct segment **larger = realloc(set->slots, room * sizeof(*larger));
+		if (!larger)
+			return -ENOMEM;
+		memset(larger + set->slot_room, 0, (room - set->slot_room) * sizeof(*larger));
+		set->slots = larger;
+		set->slot_room = room;
+	}
+	struct segment *segment = calloc(1, sizeof(*segment));
+	if (!segment)
+		return -ENOMEM;
+	*segment = (struct segment){.store = store,
+				    .slot = slot,
+				    .id = id,
+				    .state = SEGMENT_OPEN,
+				    .bytes = SEGMENT_BYTES};
+	set->slots[slot] = segment;
+	set->slot_count = (uint32_t)max_u64(set->slot_count, slot + 1ull);
+	store->segment_bytes += segment->bytes;
+	store->next_segment_id = max_u64(store->next_segment_id, id + 1);
+	return 0;
+}
+
+static void segment_removed(struct segment *segment)
+{
+	struct segment_set *set = segment->store->segment_set;
+	if (set->slots[segment->slot] == segment)
+		set->slots[segment->slot] = NULL;
+	segment_free(segment);
+}
+
+void segments_remove(struct store *store, uint32_t slot)
+{
+	struct segment *segment = segment_of(store, slot);
+	assert(segment && !segment->writer);
+	store->segment_bytes -= segment->bytes;
+	segment->removed = true;
+	store->segment_set->slots[slot] = NULL;
+	if (segment->users == 0 && !segment->load)
+		segment_removed(segment);
+}
+
+void segment_use(struct segment *segment)
+{
+	segment->users++;
+}
+
+void segment_unuse(struct segment *segment)
+{
+	assert(segment->users > 0);
+	if (--segment->users == 0 && segment->removed && !segment->load)
+		segment_removed(segment);
+}
+
+/* ---- reading a directory ---- */
+
+static void load_done(struct load *load, struct directory *directory, int res)
+{
+	struct segment *segment = load->segment;
+	struct store *store = segment->store;
+	segment->load = NULL;
+	if (load->buf)
+		env_memory_free(store->env, load->buf, load->buf_bytes);
+	free(load);
+	if (!directory) {
+		segment->load_error = res;
+		log_event(LOG_LEVEL_ERROR, "segment.unreadable",
+			  "segment=%016llx error=\"%s\" effect=\"its chunks cannot be read\"",
+			  (unsigned long long)segment->id, vs_strerror(res));
+		store->counters.io_errors++;
+	} else {
+		segments_keep_directory(segment, directory);
+	}
+	wait_wake_all(&segment->load_waiters);
+	if (segment->removed && segment->users == 0)
+		segment_removed(segment);
+}
+
+static void load_read(struct load *load, uint64_t bytes, uint64_t offset,
+		      void (*done)(struct io_op *op))
+{
+	struct store *store = load->segment->store;
+	if (load->buf)
+		env_memory_free(store->env, load->buf, load->buf_bytes);
+	load->buf_bytes = bytes;
+	load->buf = env_memory(store->env, bytes);
+	if (!load->buf) {
+		load_done(load, NULL, -ENOMEM);
+		return;
+	}
+	load->op.done = done;
+	env_file_read(load->segment->file, &load->op, load->buf, (uint32_t)bytes, offset);
+}
+
+static void load_directory_read(struct io_op *op)
+{
+	struct load *load = container_of(op, struct load, op);
+	struct directory *directory = NULL;
+	int res = op->res < 0 ? (int)op->res
+		  : (uint64_t)op->res < load->buf_bytes
+			  ? -VS_EFORMAT
+			  : directory_decode(&load->trailer, load->buf, &directory);
+	load_done(load, directory, res);
+}
+
+static void load_trailer_read(struct io_op *op)
+{
+	struct load *load = container_of(op, struct load, op);
+	struct segment *segment = load->segment;
+	int res = op->res < 0 ? (int)op->res
+		  : op->res < BLOCK_BYTES
+			  ? -VS_EFORMAT
+			  : trailer_decode(load->buf, segment->id, segment->bytes, &load->trailer);
+	if (res < 0 || load->trailer.bytes == 0) {
+		struct directory *none = res < 0 ? NULL : calloc(1, sizeof(*none));
+		load_done(load, none, res < 0 ? res : none ? 0 : -ENOMEM);
+		return;
+	}
+	load_read(load, round_up(load->trailer.bytes, BLOCK_BYTES), load->trailer.offset,
+		  load_directory_read);
+}
+
+int segment_open_file(struct segment *segment)
+{
+	struct store *store = segment->store;
+	char name[32];
+	if (segment->file)
+		return 0;
+	segment_file_name(segment->id, name);
+	return env_file_open(store->seg_dir, name,
+			     ENV_DIRECT | (store->options.read_only ? ENV_RDONLY : 0),
+			     &segment->file);
+}
+
+int segments_directory(struct segment *segment, struct wait *wait)
+{
+	struct segment_set *set = segment->store->segment_set;
+	if (segment->writer)
+		return 0;
+	if (segment->directory) {
+		lru_front(set, segment);
+		return 0;
+	}
+	if (segment->state != SEGMENT_SEALED)
+		return -VS_ELOST;
+	if (segment->load_error)
+		return segment->load_error;
+	if (!segment->load) {
+		int res = segment_open_file(segment);
+		if (res < 0)
+			return res;
+		segment->load = calloc(1, sizeof(*segment->load));
+		if (!segment->load)
+			return -ENOMEM;
+		segment->load->segment = segment;
+		load_read(segment->load, BLOCK_BYTES, segment->bytes - BLOCK_BYTES,
+			  load_trailer_read);
+	}
+	wait_add(&segment->load_waiters, wait);
+	return WAITING;
+}
+
+struct directory *segment_records(const struct segment *segment)
+{
+	return segment->writer ? segment_directory(segment->writer) : segment->directory;
+}
+
+int segments_locate(struct store *store, const struct id *id, bool for_dedup, struct wait *wait,
+		    struct segment **ret_segment, struct dir_entry **ret_entry)
+{
+	uint64_t candidates[INDEX_CANDIDATES_MAX];
+	unsigned count = index_find(store->index, id, candidates);
+	int worst = -ENOENT;
+	for (unsigned i = 0; i < count; i++) {
+		struct segment *segment = segment_of(store, location_slot(candidates[i]));
+		if (!segment)
+			continue;
+		int res = segments_directory(segment, wait);
+		if (res == WAITING)
+			return WAITING;
+		if (res < 0) {
+			worst = res;
+			continue;
+		}
+		struct dir_entry *entry =
+			directory_find(segment_records(segment), location_offset64(candidates[i]));
+		if (!entry || !id_equal(&entry->id, id))
+			continue;
+		if (entry->bad && for_dedup)
+			continue;
+		*ret_segment = segment;
+		*ret_entry = entry;
+		return 0;
+	}
+	return worst;
+}
+
+uint64_t segment_record_end(const struct segment *segment, const struct dir_entry *entry)
+{
+	const struct directory *directory = segment_records(segment);
+	uint64_t bytes = record_header_bytes(entry->frame_count);
+	for (unsigned i = 0; i < entry->frame_count; i++)
+		bytes += directory->frames[entry->frame_first + i].stored_bytes;
+	return round_up(entry->offset64 * (uint64_t)RECORD_ALIGN + bytes, RECORD_ALIGN);
+}
+
+/* ---- appending ---- */
+
+static void room_again(void *arg)
+{
+	struct segment_set *set = arg;
+	wait_wake_all(&set->room);
+}
+
+static void seal_done(struct io_op *op)
+{
+	struct segment *segment = container_of(op, struct segment, seal_op);
+	struct store *store = segment->store;
+	store->segment_set->sealing--;
+	if (op->res < 0) {
+		store_fail(store, (int)op->res, "a segment could not be sealed");
+		return;
+	}
+	struct directory *directory = segment_take_directory(segment->writer);
+	segment_writer_free(segment->writer);
+	segment->writer = NULL;
+	segment->state = SEGMENT_SEALED;
+	store->segment_bytes -= segment->bytes;
+	segment->bytes = (uint64_t)env_file_bytes(segment->file);
+	store->segment_bytes += segment->bytes;
+	segments_keep_directory(segment, directory);
+	store->counters.segments_sealed++;
+	work_kick(store);
+}
+
+static void segment_seal_start(struct segment *segment)
+{
+	segment->store->segment_set->sealing++;
+	segment->seal_op.done = seal_done;
+	segment_seal(segment->writer, &segment->seal_op);
+}
+
+int segments_room(struct store *store, uint32_t stored_bytes, struct wait *wait)
+{
+	struct segment_set *set = store->segment_set;
+	if (store->failed)
+		return -VS_EFAILSTOP;
+	for (;;) {
+		if (!set->open && set->spare) {
+			set->open = set->spare;
+			set->spare = NULL;
+			segment_expect(set->open->writer, set->coming > 0);
+			spare_make(set);
+		}
+		if (!set->open) {
+			if (set->no_space)
+				return -ENOSPC;
+			spare_make(set);
+			wait_add(&set->room, wait);
+			return WAITING;
+		}
+		int res = segment_room(set->open->writer, stored_bytes);
+		if (res == -EAGAIN) {
+			wait_add(&set->room, wait);
+			return WAITING;
+		}
+		if (res == -ENOSPC) {
+			segment_seal_start(set->open);
+			set->open = NULL;
+			continue;
+		}
+		if (res < 0)
+			store_fail(store, res, "a segment could not be written");
+		return res;
+	}
+}
+
+void segments_coming(struct store *store, int change)
+{
+	struct segment_set *set = store->segment_set;
+	set->coming += (uint32_t)change;
+	if (set->open)
+		segment_expect(set->open->writer, set->coming > 0);
+}
+
+struct segment *segments_append(struct store *store, const struct dir_entry *entry,
+				const struct frame_entry *frames, const void *stored,
+				uint32_t stored_bytes, uint64_t *ret_end)
+{
+	struct segment *segment = store->segment_set->open;
+	uint32_t offset64 =
+		segment_append(segment->writer, entry, frames, stored, stored_bytes, ret_end);
+	if (index_insert(store->index, &entry->id, location_of(segment->slot, offset64)) < 0)
+		store_fail(store, -ENOMEM, "the index cannot grow");
+	segment->marked_live = true; /* by a mark that may be running */
+	store->counters.chunks_stored++;
+	return segment;
+}
+
+/* ---- the spare: file, space, header, sync, folder, log, ready ---- */
+
+static void spare_step(struct io_op *op);
+
+static void spare_fail(struct segment_set *set, int res)
+{
+	struct spare *spare = &set->making;
+	spare->phase = SPARE_NONE;
+	spare->slot = 0;
+	env_file_close(spare->file);
+	spare->file = NULL;
+	if (res == -ENOSPC || res == -EDQUOT) {
+		if (!set->no_space)
+			log_event(LOG_LEVEL_WARNING, "segment.no_space",
+				  "effect=\"new data is refused\" hint=\"purge the trash, delete "
+				  "snapshots, or add space\"");
+		set->no_space = true;
+	} else {
+		store_fail(set->store, res, "a new segment could not be made");
+	}
+	wait_wake_all(&set->room);
+}
+
+static void spare_logged(struct log_entry *entry, int res)
+{
+	struct segment_set *set = container_of(entry, struct segment_set, making.entry);
+	struct spare *spare = &set->making;
+	struct store *store = set->store;
+	if (res == 0)
+		res = segments_add(store, spare->id, spare->slot);
+	struct segment *segment = res == 0 ? segment_of(store, spare->slot) : NULL;
+	if (segment) {
+		segment->file = spare->file;
+		spare->file = NULL;
+		struct segment_name name = segment_name_of(segment);
+		res = segment_writer_new(store->env, segment->file, &name, room_again, set,
+					 &segment->writer);
+	}
+	if (res < 0) {
+		spare_fail(set, res);
+		return;
+	}
+	spare->phase = SPARE_NONE;
+	spare->slot = 0;
+	set->spare = segment;
+	set->no_space = false;
+	wait_wake_all(&set->room);
+	work_kick(store);
+}
+
+static void spare_log(struct segment_set *set)
+{
+	uint8_t record[LOG_RECORD_BYTES_MAX];
+	uint32_t bytes = record_segment(set->making.id, set->making.slot, record);
+	set->making.phase = SPARE_LOG;
+	if (!log_room(set->store->log, bytes, 0, true))
+		return; /* segments_kick tries again */
+	set->making.phase = SPARE_LOGGING;
+	set->making.entry.done = spare_logged;
+	log_append(set->store->log, &set->making.entry, record, bytes, NULL, 0, false);
+}
+
+void segments_kick(struct store *store)
+{
+	if (store->segment_set->making.phase == SPARE_LOG)
+		spare_log(store->segment_set);
+}
+
+static void spare_removed(struct io_op *op)
+{
+	struct segment_set *set = container_of(op, struct segment_set, making.op);
+	spare_fail(set, -ENOSPC);
+}
+
+static void spare_step(struct io_op *op)
+{
+	struct segment_set *set = container_of(op, struct segment_set, making.op);
+	struct spare *spare = &set->making;
+	struct env_file *file = spare->file;
+	if (op->res < 0 && (op->res == -ENOSPC || op->res == -EDQUOT)) {
+		char name[32];
+		segment_file_name(spare->id, name);
+		op->done = spare_removed; /* a file that was grown in part holds space */
+		env_file_remove(set->store->seg_dir, op, name);
+		return;
+	}
+	if (op->res < 0) {
+		spare_fail(set, (int)op->res);
+		return;
+	}
+	switch (spare->phase++) {
+	case SPARE_SPACE:
+		env_file_write(file, op, set->header, SEGMENT_HEADER_BYTES, 0, 0);
+		return;
+	case SPARE_HEADER:
+		env_file_sync(file, op);
+		return;
+	case SPARE_SYNC:
+		env_dir_sync(set->store->seg_dir, op);
+		return;
+	default:
+		spare_log(set);
+	}
+}
+
+static void spare_make(struct segment_set *set)
+{
+	struct spare *spare = &set->making;
+	struct store *store = set->store;
+	if (spare->phase != SPARE_NONE || set->spare || store->failed || store->closing)
+		return;
+	if (store->options.capacity_bytes &&
+	    store->segment_bytes + SEGMENT_BYTES > store->options.capacity_bytes) {
+		set->no_space = true;
+		return;
+	}
+	char name[32];
+	*spare = (struct spare){.id = store->next_segment_id++, .slot = free_slot(set)};
+	segment_file_name(spare->id, name);
+	int res = env_file_open(store->seg_dir, name, ENV_CREATE | ENV_EXCL | ENV_DIRECT,
+				&spare->file);
+	if (res < 0) {
+		spare_fail(set, res);
+		return;
+	}
+	segment_header_encode(store->sb.uuid, spare->id, spare->slot, set->header);
+	spare->phase = SPARE_SPACE;
+	spare->op.done = spare_step;
+	env_file_allocate(spare->file, &spare->op, SEGMENT_BYTES);
+}
+
+void segments_start(struct store *store)
+{
+	spare_make(store->segment_set);
+}
+
+void segments_retry_space(struct store *store)
+{
+	struct segment_set *set = store->segment_set;
+	if (!set->no_space)
+		return;
+	set->no_space = false;
+	spare_make(set);
+	wait_wake_all(&set->room);
+}
+
+bool segments_full(const struct store *store)
+{
+	return store->segment_set->no_space;
+}
+
+bool segments_idle(const struct store *store)
+{
+	const struct segment_set *set = store->segment_set;
+	return set->making.phase == SPARE_NONE && set->sealing == 0;
+}
+
+bool segments_writers_idle(const struct store *store)
+{
+	const struct segment_set *set = store->segment_set;
+	for (uint32_t slot = 1; slot < set->slot_count; slot++) {
+		const struct segment *segment = set->slots[slot];
+		if (segment &&
+		    (segment->load || (segment->writer && !segment_writer_idle(segment->writer))))
+			return false;
+	}
+	return true;
+}
+
+uint64_t segments_open_room(const struct store *store)
+{
+	const struct segment_set *set = store->segment_set;
+	return (set->open ? SEGMENT_BYTES - segment_appended_end(set->open->writer) : 0) +
+	       (set->spare ? SEGMENT_BYTES : 0);
+}
+
+void segments_seal_open(struct store *store)
+{
+	struct segment_set *set = store->segment_set;
+	if (set->open)
+		segment_seal_start(set->open);
+	if (set->spare)
+		segment_seal_start(set->spare);
+	set->open = set->spare = NULL;
+}

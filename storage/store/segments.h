@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What segments.c and segments_recover.c share, and what gc and check need of segments. */
+#ifndef STORAGE_STORE_SEGMENTS_H
+#define STORAGE_STORE_SEGMENTS_H
+
+#include "storage/store/store_int.h"
+
+/* A directory that is being read. */
+struct load {
+	struct segment *segment;
+	struct io_op op;
+	uint8_t *buf;
+	uint64_t buf_bytes;
+	struct trailer trailer;
+};
+
+enum spare_phase {
+	SPARE_NONE,
+	SPARE_SPACE,
+	SPARE_HEADER,
+	SPARE_SYNC,
+	SPARE_FOLDER,
+	SPARE_LOG, /* waits for room in the log */
+	SPARE_LOGGING,
+};
+
+struct segment_set {
+	struct store *store;
+	struct segment **slots; /* slot 0 is never used */
+	uint32_t slot_room, slot_count, sealing;
+	struct segment *open, *spare;
+	struct spare {
+		int phase;
+		uint64_t id;
+		uint32_t slot;
+		struct env_file *file;
+		struct io_op op;
+		struct log_entry entry;
+	} making;
+	uint8_t *header;
+	bool no_space;
+	struct wait_list room;
+	uint32_t coming; /* records that are being hashed or compressed */
+	uint64_t directory_bytes;
+	struct segment lru; /* a list's head */
+};
+
+struct segment_name segment_name_of(const struct segment *segment);
+int segment_open_file(struct segment *segment);
+/* Takes the directory over, evicts others beyond the bound. */
+void segments_keep_directory(struct segment *segment, struct directory *directory);
+/* NULL: not in memory. */
+struct directory *segment_records(const struct segment *segment);
+uint32_t segments_slot_count(const struct store *store);
+
+#endif

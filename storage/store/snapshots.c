@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The commands that change snapshots. How commands run is in admin.c. */
+#include "storage/store/admin.h"
+
+#include "proto/text.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+struct snapshot *command_snapshot(struct command *command, const char *name, int *ret_res)
+{
+	struct snapshot *snapshot = snapshot_by_name(command->store, name);
+	if (!snapshot)
+		*ret_res = command_refuse(command, -ENOENT,
+					  "There is no snapshot '%s' (written VOLUME@SNAP); "
+					  "vstorectl snap list shows those that are.",
+					  name);
+	return snapshot;
+}
+
+int command_seal(struct command *command, struct snapshot *snapshot)
+{
+	struct store *store = command->store;
+	if (snapshot->sealed)
+		return 0;
+	if (fold_error(store) < 0 && !fold_running(store))
+		return command_refuse(command, fold_error(store),
+				      "The snapshot's data could not be folded (%s): see the log, "
+				      "then try again.",
+				      vs_strerror(fold_error(store)));
+	volume_by_number(store, snapshot->volume)->fold_wanted = true;
+	fold_kick(store);
+	return WAITING;
+}
+
+int command_retained(struct command *command, const struct snapshot *snapshot)
+{
+	const struct volume *volume = volume_by_number(command->store, snapshot->volume);
+	if (snapshot->hold_count) {
+		snprintf(command->op->holder, sizeof command->op->holder, "%s", snapshot->holds[0]);
+		return command_refuse(command, -VS_ERETAINED,
+				      "'%s@%s' is held by '%s': release that hold first.",
+				      volume->name, snapshot->name, snapshot->holds[0]);
+	}
+	if (snapshot->retain_until_wall_ns > env_wall_ns(command->store->env)) {
+		char until[TIME_TEXT_BYTES];
+		text_time(snapshot->retain_until_wall_ns, until);
+		return command_refuse(command, -VS_ERETAINED,
+				      "'%s@%s' must be kept until %s, and nobody can shorten that.",
+				      volume->name, snapshot->name, until);
+	}
+	return 0;
+}
+
+/* ---- create: one commit freezes all volumes and names all snapshots ---- */
+
+static int prepare_one(struct command *command, const char *name)
+{
+	struct store *store = command->store;
+	const char *at = strchr(name, '@');
+	char volume_name[NAME_ROOM] = "";
+	int res = 0;
+	if (at && at - name <= (ptrdiff_t)NAME_BYTES_MAX)
+		memcpy(volume_name, name, (size_t)(at - name));
+	struct volume *volume = command_volume(command, volume_name, &res);
+	if (!volume)
+		return res;
+	if (!text_name_ok(at + 1, strlen(at + 1)))
+		return command_refuse(command, -EINVAL, "'%s' cannot be a snapshot's name.",
+				      at + 1);
+	if (snapshot_of(store, volume->number, at + 1))
+		return command_refuse(command, -EEXIST,
+				      "A snapshot '%s' exists already; choose another name.", name);
+	if (store->snapshot_count + command->name_count > SNAPSHOTS_MAX)
+		return command_refuse(command, -ENOSPC,
+				      "The store has %u snapshots, which is the "
+				      "most; purge some.",
+				      SNAPSHOTS_MAX);
+	if (volume->layer_count + 2 * command->name_count >= LAYERS_MAX) {
+		volume->fold_wanted = true; /* many snapshots wait to be folded */
+		fold_kick(store);
+		return WAITING;
+	}
+	struct snapshot snapshot = {.number = store->next_number++,
+				    .volume = volume->number,
+				    .created_wall_ns = env_wall_ns(store->env)};
+	memcpy(snapshot.name, at + 1, strlen(at + 1) + 1);
+	command_add(command, record_number(LOG_FREEZE, volume->number, command_record(command)));
+	command_add(command, snapshot_encode_flags(&snapshot, PUT_NEW, command_record(command)));
+	return 0;
+}
+
+static int prepare_create(struct command *command)
+{
+	int res = 0;
+	for (size_t i = 0; i < command->name_count && res == 0; i++) {
+		for (size_t k = 0; k < i; k++)
+			if (strcmp(command->names[i], command->names[k]) == 0)
+				return command_refuse(command, -EEXIST, "'%s' is named twice.",
+						      command->names[i]);
+		res = prepare_one(command, command->names[i]);
+	}
+	return res;
+}
+
+void store_snap_create(struct store *store, struct admin_op *op, const char *const *names,
+		       size_t count)
+{
+	struct command *command = command_new(store, op, "", prepare_create);
+	if (!command)
+		return;
+	if (count == 0 || count > SNAP_GROUP_MAX) {
+		command_refuse(command, -EINVAL,
+			       "One step takes from 1 to %u snapshots; make several steps.",
+			       SNAP_GROUP_MAX);
+		free(command);
+		env_complete(store->env, &op->op, -EINVAL);
+		return;
+	}
+	for (size_t i = 0; i < count; i++)
+		snprintf(command->names[i], SNAP_NAME_ROOM, "%s", names[i]);
+	command->name_count = count;
+	command_start(command);
+}
+
+/* ---- the others change one snapshot ---- */
+
+static void put_changed(struct command *command, const struct snapshot *changed)
+{
+	command_add(command, snapshot_encode_flags(changed, PUT_ADMIN, command_record(command)));
+}
+
+static int prepare_delete(struct command *command)
+{
+	int res = 0;
+	struct snapshot *snapshot = command_snapshot(command, command->name, &res);
+	if (!snapshot || (res = command_retained(command, snapshot)) < 0)
+		return res;
+	if (snapshot->views)
+		return command_refuse(command, -EBUSY,
+				      "'%s' is attached: disconnect its NBD "
+				      "clients first.",
+				      command->name);
+	struct snapshot changed = *snapshot;
+	changed.state = OBJECT_TRASH;
+	changed.deleted_wall_ns = env_wall_ns(command->store->env);
+	command->busy_snapshot = snapshot->number;
+	put_changed(command, &changed);
+	return 0;
+}
+
+void store_snap_delete(struct store *store, struct admin_op *op, const char *name)
+{
+	struct command *command = command_new(store, op, name, prepare_delete);
+	if (command)
+		command_start(command);
+}
+
+static int prepare_restore(struct command *command)
+{
+	struct store *store = command->store;
+	int res = 0;
+	struct snapshot *snapshot = command_snapshot(command, command->name, &res);
+	if (!snapshot)
+		return res;
+	struct volume *volume = volume_by_number(store, snapshot->volume);
+	if (volume->views)
+		return command_refuse(
+			command, -EBUSY,
+			"'%s' is attached %u times: disconnect its NBD clients first.",
+			volume->name, volume->views);
+	for (uint32_t i = 0; i < store->snapshot_count; i++)
+		if (store->snapshots[i]->volume == volume->number &&
+		    (res = command_seal(command, store->snapshots[i])))
+			return res; /* they need the layers that go */
+	if (fold_volume(store) == volume)
+		return WAITING;
+	struct volume changed = *volume;
+	changed.top = snapshot->top;
+	changed.mapped_chunks = snapshot->mapped_chunks;
+	changed.size_bytes = snapshot->size_bytes;
+	command->busy_volume = volume->number;
+	command_add(command, volume_encode_flags(&changed, PUT_RESET, command_record(command)));
+	return 0;
+}
+
+void store_snap_restore(struct store *store, struct admin_op *op, const char *name)
+{
+	struct command *command = command_new(store, op, name, prepare_restore);
+	if (command)
+		command_start(command);
+}
+
+static int prepare_hold(struct command *command)
+{
+	int res = 0;
+	struct snapshot *snapshot = command_snapshot(command, command->name, &res);
+	if (!snapshot)
+		return res;
+	if (!text_name_ok(command->other, strlen(command->other)))
+		return command_refuse(command, -EINVAL, "'%s' cannot be a hold's tag.",
+				      command->other);
+	for (uint32_t i = 0; i < snapshot->hold_count; i++)
+		if (strcmp(snapshot->holds[i], command->other) == 0)
+			return command_refuse(command, -EEXIST, "'%s' is held by '%s' already.",
+					      command->name, command->other);
+	if (snapshot->hold_count == HOLDS_MAX)
+		return command_refuse(command, -ENOSPC, "A snapshot takes at most %u holds.",
+				      HOLDS_MAX);
+	struct snapshot changed = *snapshot;
+	snprintf(changed.holds[changed.hold_count++], NAME_ROOM, "%.63s", command->other);
+	put_changed(command, &changed);
+	return 0;
+}
+
+static int prepare_release(struct command *command)
+{
+	int res = 0;
+	struct snapshot *snapshot = command_snapshot(command, command->name, &res);
+	if (!snapshot)
+		return res;
+	struct snapshot changed = *snapshot;
+	for (uint32_t i = 0; i < changed.hold_count; i++) {
+		if (strcmp(changed.holds[i], command->other) != 0)
+			continue;
+		memmove(changed.holds[i], changed.holds[i + 1],
+			(--changed.hold_count - i) * (size_t)NAME_ROOM);
+		memset(changed.holds[changed.hold_count], 0, NAME_ROOM);
+		put_changed(command, &changed);
+		return 0;
+	}
+	return command_refuse(command, -ENOENT, "'%s' has no hold named '%s'.", command->name,
+			      command->other);
+}
+
+static int prepare_retain(struct command *command)
+{
+	int res = 0;
+	struct snapshot *snapshot = command_snapshot(command, command->name, &res);
+	if (!snapshot)
+		return res;
+	if (command->number < snapshot->retain_until_wall_ns)
+		return command_refuse(command, -VS_ERETAINED,
+				      "The date until which '%s' is kept can only move later.",
+				      command->name);
+	struct snapshot changed = *snapshot;
+	changed.retain_until_wall_ns = command->number;
+	put_changed(command, &changed);
+	return 0;
+}
+
+static int prepare_seal(struct command *command)
+{
+	int res = 0;
+	struct snapshot *snapshot = command_snapshot(command, command->name, &res);
+	return snapshot ? command_seal(command, snapshot) : res;
+}
+
+static void start_with(struct store *store, struct admin_op *op, const char *name,
+		       const char *other, uint64_t number, int (*prepare)(struct command *command))
+{
+	struct command *command = command_new(store, op, name, prepare);
+	if (!command)
+		return;
+	if (strlen(other) < sizeof command->other)
+		memcpy(command->other, other, strlen(other) + 1);
+	command->number = number;
+	command_start(command);
+}
+
+void store_snap_hold(struct store *store, struct admin_op *op, const char *name, const char *tag)
+{
+	start_with(store, op, name, tag, 0, prepare_hold);
+}
+
+void store_snap_release(struct store *store, struct admin_op *op, const char *name, const char *tag)
+{
+	start_with(store, op, name, tag, 0, prepare_release);
+}
+
+void store_snap_retain(struct store *store, struct admin_op *op, const char *name,
+		       uint64_t until_wall_ns)
+{
+	start_with(store, op, name, "", until_wall_ns, prepare_retain);
+}
+
+void store_snap_seal(struct store *store, struct admin_op *op, const char *name)
+{
+	start_with(store, op, name, "", 0, prepare_seal);
+}

@@ -1,0 +1,581 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Making, opening and closing a store; views; requests on their way in and out.
+ *
+ * Opening: superblock, lock, checkpoint, log, segments, in this order; nothing is written before
+ * all of it was understood. Closing: what is under way ends, segments are sealed, a checkpoint is
+ * written; a store that was not closed opens the same way, only later.
+ */
+#include "storage/rt/log_event.h"
+#include "storage/store/fold.h"
+#include "storage/store/segments.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define TICK_NS NSEC_PER_SEC
+#define LOG_BYTES_DEFAULT GIB
+#define LOG_BYTES_MAX (256 * GIB)
+#define POOL_EXTRA 65536u /* entries for chunks that have no block in the log */
+#define ZERO_WRITE_BYTES MIB
+#define CLOSE_PASSES_MAX 10000000u
+
+static const char *const refused_kinds[] = {"tmpfs", "overlay", "nfs"};
+
+/* ---- failure and space ---- */
+
+void store_fail(struct store *store, int res, const char *what)
+{
+	if (store->failed)
+		return;
+	store->failed = true;
+	store->counters.io_errors++;
+	snprintf(store->reason, sizeof store->reason,
+		 "The store takes no more writes: %s (%s); check the disk, then restart vstored.",
+		 what, vs_strerror(res));
+	log_event(LOG_LEVEL_ERROR, "store.failed", "what=\"%s\" error=\"%s\" effect=\"read-only\"",
+		  what, vs_strerror(res));
+	if (store->segment_set)
+		wait_wake_all(&store->segment_set->room);
+	if (store->writes)
+		write_kick(store);
+	if (store->fold && store->started)
+		admin_kick(store);
+}
+
+void store_poll_space(struct store *store)
+{
+	uint64_t free_bytes, total_bytes;
+	if (env_dir_space(store->dir, &free_bytes, &total_bytes) < 0)
+		return;
+	store->disk_free_bytes = free_bytes;
+	store->disk_total_bytes = total_bytes;
+	store->polled_segment_bytes = store->segment_bytes;
+}
+
+uint64_t store_room_bytes(const struct store *store)
+{
+	uint64_t disk = store->disk_free_bytes;
+	uint64_t grown = store->segment_bytes > store->polled_segment_bytes
+				 ? store->segment_bytes - store->polled_segment_bytes
+				 : 0;
+	uint64_t capacity = store->options.capacity_bytes;
+	disk -= min_u64(disk, grown);
+	if (capacity)
+		disk = min_u64(disk, capacity - min_u64(capacity, store->segment_bytes));
+	disk = round_down(disk, SEGMENT_BYTES); /* that is how it is taken */
+	return disk + segments_open_room(store);
+}
+
+/* ---- log ---- */
+
+static int owner_apply(struct log_owner *owner, const void *record, uint32_t bytes,
+		       uint32_t log_block)
+{
+	return catalog_apply(container_of(owner, struct store, log_owner), record, bytes,
+			     log_block);
+}
+
+static void owner_failed(struct log_owner *owner, int res, const char *what)
+{
+	store_fail(container_of(owner, struct store, log_owner), res, what);
+}
+
+static void owner_committed(struct log_owner *owner)
+{
+	struct store *store = container_of(owner, struct store, log_owner);
+	store->counters.commits++;
+	checkpoint_committed(store);
+	segments_kick(store);
+	write_kick(store);
+	fold_kick(store);
+	admin_kick(store);
+	work_kick(store);
+}
+
+/* ---- the tick ---- */
+
+static void store_tick(struct env_timer *timer)
+{
+	struct store *store = container_of(timer, struct store, tick);
+	if (store->closing)
+		return;
+	store_poll_space(store);
+	segments_retry_space(store);
+	if (checkpoint_wanted(store))
+		checkpoint_want(store);
+	fold_kick(store);
+	write_kick(store);
+	admin_tick(store);
+	admin_kick(store);
+	work_kick(store);
+	env_timer_start(store->env, &store->tick, TICK_NS);
+}
+
+/* ---- making ---- */
+
+static int make_log(struct env *env, struct env_dir *dir, uint64_t bytes)
+{
+	struct env_file *file;
+	int res = env_file_open(dir, "log", ENV_CREATE | ENV_EXCL | ENV_DIRECT, &file);
+	if (res < 0)
+		return res;
+	res = env_file_allocate_wait(file, bytes);
+	uint8_t *zeros = res < 0 ? NULL : env_memory(env, ZERO_WRITE_BYTES);
+	if (res == 0 && !zeros)
+		res = -ENOMEM;
+	for (uint64_t at = 0; at < bytes && res >= 0; at += ZERO_WRITE_BYTES) {
+		int64_t moved = env_file_write_wait(
+			file, zeros, (uint32_t)min_u64(ZERO_WRITE_BYTES, bytes - at), at);
+		res = moved < 0 ? (int)moved : 0;
+	}
+	if (zeros)
+		env_memory_free(env, zeros, ZERO_WRITE_BYTES);
+	if (res == 0)
+		res = env_file_sync_wait(file);
+	env_file_close(file);
+	return res < 0 ? res : env_dir_sync_wait(dir);
+}
+
+static int kind_check(struct env_dir *dir, const char *path, bool any, char *sentence)
+{
+	char kind[32];
+	if (any || env_dir_kind(dir, kind, sizeof kind) < 0)
+		return 0;
+	for (unsigned i = 0; i < sizeof refused_kinds / sizeof *refused_kinds; i++)
+		if (strcmp(kind, refused_kinds[i]) == 0) {
+			snprintf(
+				sentence, SENTENCE_BYTES,
+				"%.120s lies on %s, which does not keep what a store promises: use "
+				"ext4 or xfs, or ask for it with --any-file-system.",
+				path, kind);
+			return -EOPNOTSUPP;
+		}
+	return 0;
+}
+
+static int make_in(struct env *env, struct env_dir *dir, const char *path,
+		   const struct store_make_options *options, char *sentence)
+{
+	struct superblock sb = {.generation = 1, .created_wall_ns = env_wall_ns(env)};
+	struct env_dir_entry *entries;
+	struct env_dir *log_dir = NULL;
+	uint64_t free_bytes, total_bytes;
+	size_t count = 0;
+	int res = env_dir_list(dir, &entries, &count);
+	if (res == 0) {
+		for (size_t i = 0; i < count; i++)
+			if (strcmp(entries[i].name, "lost+found") != 0)
+				res = -ENOTEMPTY;
+		free(entries);
+	}
+	if (res == -ENOTEMPTY) {
+		snprintf(sentence, SENTENCE_BYTES,
+			 "%.200s is not empty: a new store needs an empty directory.", path);
+		return res;
+	}
+	if (res == 0)
+		res = env_dir_space(dir, &free_bytes, &total_bytes);
+	if (res < 0)
+		return res;
+	sb.log_bytes = options->log_bytes;
+	if (!sb.log_bytes)
+		sb.log_bytes = max_u64(LOG_BYTES_MIN, min_u64(LOG_BYTES_DEFAULT,
+							      round_down(total_bytes / 16, MIB)));
+	if (sb.log_bytes < LOG_BYTES_MIN || sb.log_bytes > LOG_BYTES_MAX || sb.log_bytes % MIB) {
+		snprintf(sentence, SENTENCE_BYTES,
+			 "A log of %llu bytes cannot be: give 8 MiB to 256 GiB, in whole MiB.",
+			 (unsigned long long)sb.log_bytes);
+		return -EINVAL;
+	}
+	env_random(env, sb.uuid, 16);
+	sb.uuid[6] = (uint8_t)((sb.uuid[6] & 0x0f) | 0x40);
+	sb.uuid[8] = (uint8_t)((sb.uuid[8] & 0x3f) | 0x80);
+	env_random(env, sb.secret, 16);
+	env_random(env, &sb.domain, sizeof sb.domain);
+	if (options->log_dir) {
+		if (strlen(options->log_dir) >= sizeof sb.log_dir)
+			return -ENAMETOOLONG;
+		memcpy(sb.log_dir, options->log_dir, strlen(options->log_dir) + 1);
+		res = env_dir_open(env, options->log_dir, &log_dir);
+	}
+	if (res == 0)
+		res = make_log(env, log_dir ? log_dir : dir, sb.log_bytes);
+	if (res == 0)
+		res = env_dir_make(dir, "seg");
+	if (res == 0)
+		res = checkpoint_write_first(env, dir, sb.uuid);
+	if (res == 0)
+		res = env_dir_sync_wait(dir);
+	if (res == 0) /* last: without it there is no store */
+		res = superblock_write(dir, &sb);
+	if (res == 0)
+		res = env_dir_sync_wait(dir);
+	env_dir_close(log_dir);
+	return res;
+}
+
+int store_make(struct env *env, const char *path, const struct store_make_options *options,
+	       char ret_sentence[SENTENCE_BYTES])
+{
+	struct env_dir *dir;
+	ret_sentence[0] = 0;
+	int res = env_dir_open(env, path, &dir);
+	if (res == 0) {
+		res = kind_check(dir, path, options->any_file_system, ret_sentence);
+		if (res == 0)
+			res = make_in(env, dir, path, options, ret_sentence);
+		env_dir_close(dir);
+	}
+	if (res < 0 && !ret_sentence[0])
+		snprintf(ret_sentence, SENTENCE_BYTES, "A store could not be made in %.200s: %s.",
+			 path, vs_strerror(res));
+	return res;
+}
+
+/* ---- opening ---- */
+
+static void store_free(struct store *store)
+{
+	work_exit(store);
+	admin_exit(store);
+	fold_exit(store);
+	write_exit(store);
+	read_exit(store);
+	checkpoint_exit(store);
+	map_exit(store);
+	fetch_exit(store);
+	put_exit(store);
+	catalog_free(store);
+	segments_free(store);
+	log_free(store->log);
+	layer_pool_free(store->layer_pool);
+	cache_free(store->cache);
+	free(store->cache_area);
+	index_free(store->index);
+	codec_free(store->codec);
+	env_file_close(store->log_file);
+	env_file_close(store->lock_file);
+	if (store->log_dir != store->dir)
+		env_dir_close(store->log_dir);
+	env_dir_close(store->seg_dir);
+	env_dir_close(store->dir);
+	free(store);
+}
+
+void store_abandon(struct store *store)
+{
+	store_free(store);
+}
+
+static int open_files(struct store *store, char *sentence)
+{
+	struct env *env = store->env;
+	char seg_path[600];
+	int res = env_dir_open(env, store->path, &store->dir);
+	if (res < 0)
+		return res;
+	res = kind_check(store->dir, store->path, store->options.any_file_system, sentence);
+	if (res == 0)
+		res = superblock_read(store->dir, &store->sb, sentence);
+	if (res < 0)
+		return res;
+	res = env_file_open(store->dir, "superblock", ENV_LOCK, &store->lock_file);
+	if (res == -VS_ELOCKED)
+		snprintf(sentence, SENTENCE_BYTES,
+			 "Another vstored has the store in %.200s open: stop that one first.",
+			 store->path);
+	if (res == -VS_ELOCKED)
+		return res;
+	if (res < 0 && !(store->options.read_only))
+		return res;
+	if (store->sb.feature_read_only && !store->options.read_only) {
+		snprintf(sentence, SENTENCE_BYTES,
+			 "A newer vstored used this store in a way that this version can only "
+			 "read: run the newer version; nothing was changed.");
+		return -VS_ENEWER;
+	}
+	const char *log_dir = store->options.log_dir ? store->options.log_dir
+			      : store->sb.log_dir[0] ? store->sb.log_dir
+						     : NULL;
+	store->log_dir = store->dir;
+	if (log_dir && (res = env_dir_open(env, log_dir, &store->log_dir)) < 0) {
+		store->log_dir = store->dir;
+		snprintf(sentence, SENTENCE_BYTES,
+			 "The folder of the log, %.120s, cannot be opened (%s): mount its disk, or "
+			 "give "
+			 "--log-dir if it moved.",
+			 log_dir, vs_strerror(res));
+		return res;
+	}
+	res = env_file_open(store->log_dir, "log",
+			    ENV_DIRECT | (store->options.read_only ? ENV_RDONLY : 0),
+			    &store->log_file);
+	if (res == 0 && env_file_bytes(store->log_file) != (int64_t)store->sb.log_bytes)
+		res = -VS_EFORMAT;
+	if (res < 0) {
+		snprintf(
+			sentence, SENTENCE_BYTES,
+			"The store's log cannot be opened, or has the wrong size (%s): restore the "
+			"file from where it was; nothing was changed.",
+			vs_strerror(res));
+		return res;
+	}
+	snprintf(seg_path, sizeof seg_path, "%s/seg", store->path);
+	return env_dir_open(env, seg_path, &store->seg_dir);
+}
+
+static int open_memory(struct store *store)
+{
+	struct store_options *o = &store->options;
+	o->cache_bytes = o->cache_bytes ? o->cache_bytes : 256 * MIB;
+	o->node_cache_bytes = o->node_cache_bytes ? o->node_cache_bytes : 64 * MIB;
+	o->directory_cache_bytes = o->directory_cache_bytes ? o->directory_cache_bytes : 64 * MIB;
+	o->trash_delay_ns = o->trash_delay_ns ? o->trash_delay_ns : 7 * 24 * 3600 * NSEC_PER_SEC;
+	o->idle_fold_ns = o->idle_fold_ns ? o->idle_fold_ns : 30 * NSEC_PER_SEC;
+	store->next_number = 1;
+	store->next_segment_id = 1;
+	store->log_owner = (struct log_owner){
+		.apply = owner_apply, .failed = owner_failed, .committed = owner_committed};
+	store->codec = codec_new(env_worker_count(store->env));
+	store->index = index_new();
+	uint64_t entries = store->sb.log_bytes / BLOCK_BYTES + POOL_EXTRA;
+	store->layer_pool = layer_pool_new((uint32_t)entries);
+	store->cache_area_bytes = round_up(o->cache_bytes, BLOCK_BYTES);
+	store->cache_area = calloc(1, store->cache_area_bytes); /* no I/O goes there: not env's */
+	if (store->cache_area)
+		store->cache = cache_new(store->cache_area,
+					 (uint32_t)(store->cache_area_bytes / BLOCK_BYTES));
+	if (!store->codec || !store->index || !store->layer_pool || !store->cache)
+		return -ENOMEM;
+	struct log_options options = {.block_count = store->sb.log_bytes / BLOCK_BYTES};
+	memcpy(options.uuid, store->sb.uuid, 16);
+	memcpy(options.secret, store->sb.secret, 16);
+	int (*const inits[])(struct store * store) = {segments_init,   fetch_init, put_init,
+						      read_init,       write_init, fold_init,
+						      checkpoint_init, work_init,  admin_init};
+	int res = map_init(store, o->node_cache_bytes);
+	for (unsigned i = 0; i < sizeof inits / sizeof *inits && res == 0; i++)
+		res = inits[i](store);
+	return res < 0 ? res
+		       : log_new(store->env, store->log_file, &options, &store->log_owner,
+				 &store->log);
+}
+
+static int open_recover(struct store *store, char *sentence)
+{
+	struct log_place place;
+	int res = checkpoint_load(store, &place, sentence);
+	if (res < 0)
+		return res;
+	res = log_replay(store->log, &place, catalog_tail(store, place.pos));
+	if (res < 0) {
+		snprintf(sentence, SENTENCE_BYTES,
+			 "The log is damaged before its end (%s), and what it held was promised: "
+			 "nothing was changed; restore the log, or ask for help.",
+			 vs_strerror(res));
+		return res;
+	}
+	return segments_recover(store, sentence);
+}
+
+int store_open(struct env *env, const char *path, const struct store_options *options,
+	       struct store **ret_store, char ret_sentence[SENTENCE_BYTES])
+{
+	struct store *store = calloc(1, sizeof(*store));
+	ret_sentence[0] = 0;
+	if (!store || strlen(path) >= sizeof store->path) {
+		free(store);
+		snprintf(ret_sentence, SENTENCE_BYTES, "There is no memory for a store.");
+		return -ENOMEM;
+	}
+	store->env = env;
+	store->options = *options;
+	store->read_only = options->read_only;
+	memcpy(store->path, path, strlen(path) + 1);
+	int res = open_files(store, ret_sentence);
+	if (res == 0)
+		res = open_memory(store);
+	if (res == 0)
+		res = open_recover(store, ret_sentence);
+	if (res < 0) {
+		if (!ret_sentence[0])
+			snprintf(ret_sentence, SENTENCE_BYTES,
+				 "The store in %.200s cannot be opened: %s.", path,
+				 vs_strerror(res));
+		store_free(store);
+		return res;
+	}
+	store_poll_space(store);
+	store->started = true;
+	if (!store->read_only) {
+		segments_start(store);
+		checkpoint_want(store);
+	}
+	store->tick.fire = store_tick;
+	env_timer_start(env, &store->tick, TICK_NS);
+	*ret_store = store;
+	return 0;
+}
+
+/* ---- closing ---- */
+
+/* Runs the loop until a condition holds; it must come to hold by itself. */
+static void close_until(struct store *store, bool (*quiet)(const struct store *store))
+{
+	for (unsigned pass = 0; !quiet(store); pass++) {
+		assert(pass < CLOSE_PASSES_MAX);
+		if (!env_step(store->env, true))
+			break;
+	}
+}
+
+static bool work_quiet(const struct store *store)
+{
+	return store->requests == 0 && write_idle(store) && !fold_running(store) &&
+	       work_idle(store) && admin_idle(store);
+}
+
+static bool disk_quiet(const struct store *store)
+{
+	return segments_idle(store) && segments_writers_idle(store) && !checkpoint_running(store) &&
+	       log_idle(store->log);
+}
+
+int store_close(struct store *store)
+{
+	int res = 0;
+	store->closing = true;
+	env_timer_stop(store->env, &store->tick);
+	fold_kick(store);
+	work_kick(store);
+	admin_kick(store);
+	close_until(store, work_quiet);
+	close_until(store, disk_quiet);
+	if (!store->failed && !store->read_only) {
+		segments_seal_open(store);
+		close_until(store, disk_quiet);
+		struct log_flush_op flush = {0};
+		env_wait_prepare(&flush.op);
+		log_flush(store->log, &flush);
+		res = (int)env_wait(store->env, &flush.op);
+		checkpoint_want(store);
+		close_until(store, disk_quiet);
+	}
+	if (store->failed)
+		res = -VS_EFAILSTOP;
+	store_free(store);
+	return res;
+}
+
+/* ---- views and requests ---- */
+
+int store_view_open(struct store *store, const char *name, struct view **ret_view)
+{
+	struct snapshot *snapshot = NULL;
+	struct volume *volume = volume_by_name(store, name);
+	if (!volume) {
+		snapshot = snapshot_by_name(store, name);
+		volume = snapshot ? volume_by_number(store, snapshot->volume) : NULL;
+	}
+	if (!volume)
+		return -ENOENT;
+	if (volume->busy || (snapshot && snapshot->busy) || store->closing)
+		return -EBUSY;
+	struct view *view = calloc(1, sizeof(*view));
+	if (!view)
+		return -ENOMEM;
+	*view = (struct view){.store = store, .volume = volume, .snapshot = snapshot};
+	volume->views++;
+	if (snapshot)
+		snapshot->views++;
+	*ret_view = view;
+	return 0;
+}
+
+void store_view_close(struct view *view)
+{
+	if (!view)
+		return;
+	view->volume->views--;
+	if (view->snapshot)
+		view->snapshot->views--;
+	free(view);
+}
+
+uint64_t store_view_bytes(const struct view *view)
+{
+	return view->snapshot ? view->snapshot->size_bytes : view->volume->size_bytes;
+}
+
+bool store_view_read_only(const struct view *view)
+{
+	return view->snapshot || view->store->read_only;
+}
+
+/* Never inside the call that submitted it. */
+void request_end(struct store_request *request, int res)
+{
+	struct store *store = request->view->store;
+	store->requests--;
+	env_complete(store->env, &request->op, res);
+}
+
+void store_submit(struct store_request *request)
+{
+	struct store *store = request->view->store;
+	struct store_counters *counters = &store->counters;
+	uint64_t size = store_view_bytes(request->view);
+	store->requests++;
+	request->status = 0;
+	request->pending = 0;
+	request->phase = 0;
+	request->progress_bytes = 0;
+	if (request->kind != REQUEST_FLUSH &&
+	    (request->offset_bytes > size ||
+	     request->length_bytes > size - request->offset_bytes)) {
+		request_end(request, request->kind == REQUEST_WRITE ? -ENOSPC : -EINVAL);
+		return;
+	}
+	bool change = request->kind == REQUEST_WRITE || request->kind == REQUEST_TRIM ||
+		      request->kind == REQUEST_ZERO;
+	if (change && store_view_read_only(request->view)) {
+		request_end(request, -EROFS);
+		return;
+	}
+	if (request->length_bytes == 0 && request->kind != REQUEST_FLUSH) {
+		request_end(request, request->kind == REQUEST_STATUS ? -EINVAL : 0);
+		return;
+	}
+	switch (request->kind) {
+	case REQUEST_READ:
+	case REQUEST_CACHE:
+		counters->reads++;
+		counters->read_bytes += request->length_bytes;
+		if (request->kind == REQUEST_CACHE)
+			request->data = NULL;
+		read_submit(request);
+		return;
+	case REQUEST_WRITE:
+		counters->writes++;
+		counters->write_bytes += request->length_bytes;
+		write_submit(request);
+		return;
+	case REQUEST_TRIM:
+	case REQUEST_ZERO:
+		counters->trims++;
+		write_submit(request);
+		return;
+	case REQUEST_FLUSH:
+		counters->flushes++;
+		if (store->read_only)
+			request_end(request, 0);
+		else
+			write_submit(request);
+		return;
+	case REQUEST_STATUS:
+		status_submit(request);
+		return;
+	}
+	request_end(request, -EINVAL);
+}

@@ -1,0 +1,435 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the files of storage/store share of an open store: its objects, and who changes them.
+ *
+ * One reactor thread owns all of it; worker threads see only the buffers of their job.
+ *
+ *   a write:  write.c -> (put.c -> segments.c) -> log.c -> catalog.c, layer.c
+ *   a read:   read.c -> layer.c, map.c -> fetch.c -> segments.c
+ *   behind:   fold.c turns a frozen layer into map nodes; checkpoint.c lets the log's tail follow
+ *
+ * State changes only in catalog_apply, when a record's commit is done, in the log's order; replay
+ * calls the same function in the same order.
+ */
+#ifndef STORAGE_STORE_STORE_INT_H
+#define STORAGE_STORE_STORE_INT_H
+
+#include "storage/store/cache.h"
+#include "storage/store/codec.h"
+#include "storage/store/index.h"
+#include "storage/store/layer.h"
+#include "storage/store/log.h"
+#include "storage/store/mutant.h"
+#include "storage/store/segment.h"
+#include "storage/store/store.h"
+#include "storage/store/superblock.h"
+
+#include <assert.h>
+#include <errno.h>
+
+#define container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
+
+#define NODE_SLOTS 256u
+#define MAP_LEVELS 4u	 /* 256^4 chunks of 64 KiB: 256 TiB */
+#define PUT_COUNT 64u	 /* chunks and nodes on their way into segments */
+#define FETCH_COUNT 128u /* reads of records under way */
+#define PIECE_COUNT 2048u
+#define LAYERS_MAX 64u /* of one volume */
+#define HOLDS_MAX 8u
+#define VOLUMES_MAX 4096u
+#define SNAPSHOTS_MAX 65536u
+/* What a dirty chunk may need in segments when it is folded: itself, and a leaf of its own. */
+#define FOLD_DATA_BYTES (CHUNK_BYTES + 1024)
+#define FOLD_NODE_BYTES (NODE_BYTES + 1024)
+
+/* ---- who waits for something is woken once, and looks again ---- */
+
+struct wait {
+	void (*wake)(struct wait *wait);
+	struct wait *next;
+};
+struct wait_list {
+	struct wait *head, *last;
+};
+static inline void wait_add(struct wait_list *list, struct wait *wait)
+{
+	wait->next = NULL;
+	if (list->head)
+		list->last->next = wait;
+	else
+		list->head = wait;
+	list->last = wait;
+}
+static inline void wait_wake_all(struct wait_list *list)
+{
+	struct wait *wait = list->head;
+	list->head = NULL;
+	while (wait) {
+		struct wait *next = wait->next; /* wake may add it to a list again */
+		wait->wake(wait);
+		wait = next;
+	}
+}
+
+/* Answers of functions that may have to wait: 0, WAITING (the wait is woken), or a negative code.
+ */
+#define WAITING 1
+
+/* ---- segments.c: the set of segments ---- */
+
+enum segment_state { SEGMENT_OPEN = 1, SEGMENT_SEALED = 2, SEGMENT_LOST = 3 };
+
+struct segment {
+	struct store *store;
+	uint32_t slot;
+	enum segment_state state;
+	uint64_t id;
+	uint64_t bytes; /* of the file, when sealed */
+	struct env_file *file;
+	struct segment_writer *writer; /* until it is sealed */
+	struct directory *directory;   /* NULL: not in memory; the writer's while there is one */
+	struct load *load;
+	struct wait_list load_waiters;
+	uint32_t users;			     /* reads under way: its file stays open */
+	struct segment *lru_prev, *lru_next; /* of those with a directory in memory */
+	bool marked_live; /* by the mark that runs, or an append or deduplication hit during it */
+	bool removed;	  /* dropped; freed when the last user leaves */
+	bool indexed;	  /* at opening: the index's checkpoint has its records */
+	int load_error;	  /* its directory could not be read */
+	struct io_op seal_op;
+};
+
+int segments_init(struct store *store);
+void segments_free(struct store *store);
+void segment_file_name(uint64_t id, char out[32]); /* in the folder seg */
+/* From the catalog: a segment exists, or no longer does. */
+int segments_add(struct store *store, uint64_t id, uint32_t slot);
+void segments_remove(struct store *store, uint32_t slot);
+struct segment *segment_of(const struct store *store, uint32_t slot); /* NULL: none */
+/* Straight-line, at open: opens files, indexes records (all that the index does not know), seals
+ * what was open, removes orphans. */
+int segments_recover(struct store *store, char *sentence);
+/* Prepares the first segment; from then on one is kept ready ahead. */
+void segments_start(struct store *store);
+/* There was no space for a segment: tries again. */
+void segments_retry_space(struct store *store);
+bool segments_full(const struct store *store);
+/* What the open segments still take. */
+uint64_t segments_open_room(const struct store *store);
+bool segments_idle(const struct store *store);
+bool segments_writers_idle(const struct store *store);
+void segments_seal_open(struct store *store); /* at close; segments_idle says when */
+/* 0: a record of so many stored bytes fits now; WAITING; -ENOSPC; the store has failed. */
+int segments_room(struct store *store, uint32_t stored_bytes, struct wait *wait);
+/* A record begins (1) or ceases (-1) to be made. */
+void segments_coming(struct store *store, int change);
+/* Copies a record in and indexes it; segments_room said 0. */
+struct segment *segments_append(struct store *store, const struct dir_entry *entry,
+				const struct frame_entry *frames, const void *stored,
+				uint32_t stored_bytes, uint64_t *ret_end);
+/* 0: segment->directory is there; WAITING; negative: the segment cannot be read. */
+int segments_directory(struct segment *segment, struct wait *wait);
+void segment_use(struct segment *segment);
+void segment_unuse(struct segment *segment);
+/* Finds an id's record, verified by the full id. 0 and *ret...; WAITING; -ENOENT. The entry is
+ * valid until control returns to the loop. for_dedup: records known to be bad do not count. */
+int segments_locate(struct store *store, const struct id *id, bool for_dedup, struct wait *wait,
+		    struct segment **ret_segment, struct dir_entry **ret_entry);
+/* A spare's log record needs room that was not there: look again. */
+void segments_kick(struct store *store);
+uint64_t segment_record_end(const struct segment *segment, const struct dir_entry *entry);
+
+/* ---- fetch.c: reads blocks of one stored chunk, or a node ---- */
+
+struct fetch {
+	void (*done)(struct fetch *fetch, int res); /* then the owner calls fetch_free */
+	void *owner;
+	struct id id;
+	uint8_t type;
+	unsigned block_first, block_count; /* of a chunk; a node is read whole */
+	uint8_t *raw;			   /* the blocks go here */
+	uint64_t location; /* 0, or the one record to read, whatever else there is */
+	bool background, no_cache;
+
+	/* fetch.c's own */
+	struct store *store;
+	struct io_op op;
+	struct env_job job;
+	struct wait wait;
+	struct segment *segment;
+	uint8_t *stored, *spill, *target; /* target: where frames are decoded to */
+	struct frame_entry frames[FRAMES_PER_CHUNK_MAX];
+	uint32_t frame_bytes, frame_from, frame_to, stored_skip, raw_bytes, offset64;
+	int res;
+	struct fetch *next;
+};
+int fetch_init(struct store *store);
+void fetch_exit(struct store *store);
+/* NULL: all are busy; the wait is woken. Background ones leave some for the foreground. */
+struct fetch *fetch_new(struct store *store, bool background, struct wait *wait);
+void fetch_free(struct fetch *fetch);
+void fetch_start(struct fetch *fetch);
+
+/* ---- put.c: stores one chunk or node, or finds that it is stored ---- */
+
+struct put {
+	void (*done)(struct put *put,
+		     int res); /* durable, and named by id; the owner calls put_free */
+	void *owner;
+	const uint8_t *raw; /* the owner's until done */
+	uint8_t *room;	    /* CHUNK_BYTES of its own, where raw may be made up */
+	struct id id;	    /* at done; null: all zero (a chunk) */
+	uint8_t type;
+	int level;
+	uint32_t frame_bytes;
+	bool background;
+
+	/* put.c's own */
+	struct store *store;
+	struct env_job job;
+	struct wait wait;
+	struct durable_wait durable;
+	struct segment *segment;
+	uint8_t *stored;
+	uint32_t raw_bytes, stored_bytes;
+	struct frame_entry frames[FRAMES_PER_CHUNK_MAX];
+	bool zero, listed, coming;
+	struct put *next, *same_next, *same; /* puts of one id that wait for the first of them */
+};
+int put_init(struct store *store);
+void put_exit(struct store *store);
+struct put *put_new(struct store *store, bool background, struct wait *wait);
+void put_free(struct put *put);
+void put_start(struct put *put);
+/* Marks the segments that puts under way count on. */
+void put_mark(struct store *store);
+
+/* ---- map.c: volume maps ---- */
+
+struct node_cache;
+int map_init(struct store *store, uint64_t bytes);
+void map_exit(struct store *store);
+/* The 256 ids of a node; NULL: *ret_res is WAITING or negative. Valid until control returns to the
+ * loop. Without a wait it only looks: WAITING, and nothing comes of it. */
+const struct id *map_node(struct store *store, const struct id *id, struct wait *wait,
+			  int *ret_res);
+void map_node_add(struct store *store, const struct id *id, const void *raw);
+/* 0 and *ret_id (null: a hole, and *ret_span, if wanted, is how many chunks from chunk_no on are
+ * holes for the same reason). */
+int map_lookup(struct store *store, const struct id *top, uint64_t chunk_no, struct wait *wait,
+	       struct id *ret_id, uint64_t *ret_span);
+
+/* ---- catalog.c: volumes, snapshots, and the log's records ---- */
+
+enum log_op {
+	LOG_WRITE = 1,
+	LOG_ZERO = 2,
+	LOG_CHUNK = 3,
+	LOG_FREEZE = 4,
+	LOG_PUT_VOLUME = 5,
+	LOG_DEL_VOLUME = 6,
+	LOG_PUT_SNAPSHOT = 7,
+	LOG_DEL_SNAPSHOT = 8,
+	LOG_PUT_SEGMENT = 9,
+	LOG_DEL_SEGMENT = 10,
+	LOG_BARRIER = 11, /* changes nothing */
+};
+#define LOG_RECORD_BYTES_MAX 1024u
+enum object_state { OBJECT_LIVE = 0, OBJECT_TRASH = 1 };
+
+struct volume {
+	uint32_t number;
+	uint8_t uuid[16];
+	char name[NAME_ROOM];
+	uint8_t state;
+	uint64_t size_bytes, quota_bytes, created_wall_ns, deleted_wall_ns;
+	int level;
+	uint32_t frame_bytes;
+	uint64_t epoch, vseq;
+	struct id top; /* of the map */
+	uint64_t mapped_chunks;
+	uint64_t folded_layer; /* layers up to this one are in `top` */
+	char origin[SNAP_NAME_ROOM];
+
+	/* Not in its record. */
+	struct layer *layers[LAYERS_MAX]; /* oldest first; the last one takes the writes */
+	uint32_t layer_count;
+	uint32_t views;
+	uint64_t admitted_vseq;
+	uint64_t changed_ns;	/* when it was last written to */
+	uint32_t zeros_pending; /* LOG_ZERO records on their way */
+	bool fold_wanted;
+	bool busy; /* a change that no view and no fold may meet is on its way */
+};
+struct snapshot {
+	uint32_t number, volume, parent;
+	char name[NAME_ROOM];
+	uint8_t state; /* of its own; a volume in the trash takes its snapshots along */
+	bool sealed;
+	uint64_t layer; /* pending: it is the volume's top and the layers up to this one */
+	uint64_t size_bytes, vseq, created_wall_ns, deleted_wall_ns, retain_until_wall_ns;
+	struct id top;
+	uint64_t mapped_chunks;
+	uint32_t hold_count;
+	char holds[HOLDS_MAX][NAME_ROOM];
+	uint32_t views;
+	bool busy; /* as of a volume */
+};
+struct view {
+	struct store *store;
+	struct volume *volume;
+	struct snapshot *snapshot; /* NULL: the volume itself */
+};
+
+void catalog_free(struct store *store);
+struct volume *volume_by_number(const struct store *store, uint32_t number);
+struct volume *volume_by_name(const struct store *store, const char *name); /* not in the trash */
+struct snapshot *snapshot_by_number(const struct store *store, uint32_t number);
+struct snapshot *snapshot_of(const struct store *store, uint32_t volume, const char *name);
+struct snapshot *snapshot_by_name(const struct store *store, const char *volume_at_name);
+struct layer *volume_active(const struct volume *volume);
+uint64_t volume_dirty_chunks(const struct volume *volume);
+/* The layers that a snapshot, or with NULL the volume, consists of: layers[0 .. count). */
+uint32_t view_layer_count(const struct volume *volume, const struct snapshot *snapshot);
+const struct id *view_top(const struct volume *volume, const struct snapshot *snapshot);
+void layer_use(struct layer *layer);
+void layer_unuse(struct store *store, struct layer *layer);
+
+uint32_t volume_encode(const struct volume *volume, void *out); /* a LOG_PUT_VOLUME */
+uint32_t snapshot_encode(const struct snapshot *snapshot, void *out);
+uint32_t record_write(uint32_t volume, uint64_t vseq, uint64_t block_no, uint32_t count, void *out);
+uint32_t record_zero(uint32_t volume, uint64_t vseq, uint64_t block_no, uint64_t count, void *out);
+uint32_t record_chunk(uint32_t volume, uint64_t vseq, uint64_t chunk_no, const struct id *id,
+		      void *out);
+uint32_t record_number(enum log_op op, uint32_t number, void *out); /* FREEZE, DEL_*, BARRIER */
+uint32_t record_segment(uint64_t id, uint32_t slot, void *out);
+/* Returns the payload blocks of the record; foreign bytes: -VS_EFORMAT; -ENOMEM. */
+int catalog_apply(struct store *store, const void *record, uint32_t bytes, uint32_t log_block);
+/* The position before which no layer needs the log. */
+uint64_t catalog_tail(const struct store *store, uint64_t most);
+
+/* ---- checkpoint.c, recover.c ---- */
+
+struct checkpoint;
+int checkpoint_init(struct store *store);
+void checkpoint_exit(struct store *store);
+int checkpoint_write_first(struct env *env, struct env_dir *dir, const uint8_t uuid[16]);
+int checkpoint_load(struct store *store, struct log_place *ret_place, char *sentence);
+void checkpoint_committed(struct store *store); /* in log_owner.committed: starts one if wanted */
+void checkpoint_want(struct store *store);
+bool checkpoint_running(const struct store *store);
+bool checkpoint_wanted(const struct store *store);
+
+/* ---- read.c, write.c, status.c ---- */
+
+/* Reads blocks of one chunk as a volume or snapshot has them. */
+struct chunk_read {
+	void (*done)(struct chunk_read *read, int res);
+	void *owner;
+	struct volume *volume;
+	struct snapshot *snapshot;
+	uint64_t chunk_no;
+	unsigned block_first, block_count;
+	uint8_t *raw;
+	bool background, no_cache;
+
+	/* read.c's own */
+	struct store *store;
+	struct wait wait;
+	struct io_op op;
+	struct layer *layer; /* in use while its log blocks are read */
+	uint16_t log_mask, zero_mask, base_mask;
+	uint32_t log_block[CHUNK_BLOCKS];
+	unsigned block_at;
+	uint32_t run_bytes;
+	int res;
+};
+void chunk_read_start(struct store *store, struct chunk_read *read);
+int read_init(struct store *store);
+void read_exit(struct store *store);
+void read_submit(struct store_request *request);
+void status_submit(struct store_request *request);
+int write_init(struct store *store);
+void write_exit(struct store *store);
+void write_submit(struct store_request *request);
+void write_kick(struct store *store); /* goes on with what is queued, if it can */
+bool write_idle(const struct store *store);
+/* The ids that records on their way to the log name. */
+void write_mark(struct store *store, void (*mark)(struct store *store, const struct id *id));
+void request_end(struct store_request *request, int res);
+
+/* ---- fold.c, admin.c, work.c ---- */
+
+struct fold;
+int fold_init(struct store *store);
+void fold_exit(struct store *store);
+void fold_kick(struct store *store); /* is there something to fold? */
+bool fold_running(const struct store *store);
+bool fold_full(const struct store *store); /* the last one ended for want of space */
+int admin_init(struct store *store);
+void admin_exit(struct store *store);
+void admin_kick(struct store *store);
+void admin_tick(struct store *store); /* empties the trash of what is overdue */
+bool admin_idle(const struct store *store);
+int work_init(struct store *store);
+void work_exit(struct store *store);
+void work_kick(struct store *store);
+void work_want_gc(struct store *store); /* something was purged */
+bool work_idle(const struct store *store);
+
+/* ---- the store ---- */
+
+struct store {
+	struct env *env;
+	struct store_options options;
+	struct superblock sb;
+	char path[512];
+	struct env_dir *dir, *seg_dir, *log_dir;
+	struct env_file *lock_file, *log_file;
+	struct codec *codec;
+	struct index *index;
+	struct cache *cache;
+	void *cache_area;
+	size_t cache_area_bytes;
+	struct layer_pool *layer_pool;
+	struct log *log;
+	struct log_owner log_owner;
+	struct node_cache *nodes;
+
+	struct segment_set *segment_set;
+	struct fetches *fetches;
+	struct puts *puts;
+	struct writes *writes;
+	struct reads *reads;
+	struct fold *fold;
+	struct checkpoint *checkpoint;
+	struct works *works;
+	struct gc *gc; /* the one that runs: two marks would spoil each other */
+
+	struct volume **volumes;
+	uint32_t volume_count;
+	struct snapshot **snapshots;
+	uint32_t snapshot_count;
+	uint32_t next_number; /* of volumes and snapshots, never used twice */
+	uint64_t next_segment_id;
+	struct layer *zombies;	   /* dropped, but being read */
+	uint32_t reserved_entries; /* of the layer pool, for records on their way */
+	bool fold_all;		   /* room is short: fold whatever there is */
+	struct admins *admins;
+
+	uint64_t disk_free_bytes, disk_total_bytes, segment_bytes, polled_segment_bytes;
+	uint32_t lost_segments;
+	struct env_timer tick;
+	bool read_only, failed, closing, started;
+	char reason[SENTENCE_BYTES];
+	struct store_counters counters;
+	uint32_t requests; /* under way */
+};
+
+/* An error from the disk: nothing is written any more, and the reason is told. */
+void store_fail(struct store *store, int res, const char *what);
+/* Bytes that segments may still take. */
+uint64_t store_room_bytes(const struct store *store);
+void store_poll_space(struct store *store);
+
+#endif

@@ -1,0 +1,578 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Writes, trims, zeroes and flushes.
+ *
+ * A request is cut into pieces: aligned blocks go into the log with their data; whole chunks go
+ * through put.c into a segment and the log names them; part of a block is read, changed and logged;
+ * ranges of zeros are one record. The queue is first in, first out: a piece that cannot be admitted
+ * (room in the log, entries for layers, space to fold, a chunk that is being worked on) holds back
+ * what is behind it, and goes on when something ended. That is the back-pressure; nothing fails for
+ * want of memory later.
+ *
+ * Keeps true:
+ *  - pieces take effect in the order of their log records; a chunk on which a long piece works (a
+ * put, a read-modify-write) is locked meanwhile, so nothing overtakes it unseen;
+ *  - what is admitted can be folded: space for it is reserved, and ENOSPC comes before an answer;
+ *  - an answer comes after the piece's commit is on the device; with FUA after it is durable.
+ */
+#include "storage/store/store_int.h"
+
+#include <stdlib.h>
+
+#define LOCK_COUNT 4096u
+#define LOG_PIECE_BLOCKS 64u
+#define FLUSH_COUNT 512u
+#define ZERO_ENTRIES 66u /* what one LOG_ZERO may need of the layer pool */
+
+struct piece {
+	struct store *store;
+	struct store_request *request;
+	struct piece *next; /* free, or waiting to append */
+	struct log_entry entry;
+	struct wait wait;
+	struct chunk_read read;
+	struct put *put;
+	uint64_t chunk_no;
+	const uint8_t *payload;
+	uint8_t *block; /* BLOCK_BYTES of its own, for parts of blocks */
+	uint32_t skip_bytes, bytes, block_count, entries_reserved, record_bytes;
+	bool locked, zero;
+	uint8_t record[56];
+};
+
+struct flush {
+	struct log_flush_op op;
+	struct store_request *request;
+	struct flush *next;
+};
+
+struct writes {
+	struct piece pieces[PIECE_COUNT];
+	struct piece *free, *ready, **ready_tail; /* ready: has all but room in the log */
+	struct flush flushes[FLUSH_COUNT], *free_flush;
+	struct store_request *flush_head, **flush_tail; /* wait for a struct flush */
+	struct store_request *head, **tail;		/* wait to be admitted */
+	struct wait put_wait;
+	bool put_waiting, kicking, again;
+	uint32_t under_way, lock_total;
+	uint8_t locks[LOCK_COUNT]; /* by volume and chunk; a false conflict only waits */
+};
+
+static void put_free_again(struct wait *wait)
+{
+	struct writes *writes = container_of(wait, struct writes, put_wait);
+	writes->put_waiting = false;
+	write_kick(writes->pieces[0].store);
+}
+
+int write_init(struct store *store)
+{
+	struct writes *writes = calloc(1, sizeof(*writes));
+	if (!writes)
+		return -ENOMEM;
+	store->writes = writes;
+	writes->tail = &writes->head;
+	writes->ready_tail = &writes->ready;
+	writes->flush_tail = &writes->flush_head;
+	writes->put_wait.wake = put_free_again;
+	for (unsigned i = 0; i < PIECE_COUNT; i++) {
+		writes->pieces[i].store = store;
+		writes->pieces[i].next = writes->free;
+		writes->free = &writes->pieces[i];
+	}
+	for (unsigned i = 0; i < FLUSH_COUNT; i++) {
+		writes->flushes[i].next = writes->free_flush;
+		writes->free_flush = &writes->flushes[i];
+	}
+	return 0;
+}
+
+void write_exit(struct store *store)
+{
+	if (!store->writes)
+		return;
+	for (unsigned i = 0; i < PIECE_COUNT; i++)
+		free(store->writes->pieces[i].block);
+	free(store->writes);
+	store->writes = NULL;
+}
+
+bool write_idle(const struct store *store)
+{
+	const struct writes *writes = store->writes;
+	return !writes->head && !writes->under_way;
+}
+
+/* ---- locks ---- */
+
+static uint8_t *lock_of(const struct writes *writes, const struct volume *volume, uint64_t chunk_no)
+{
+	uint64_t hash = (chunk_no + volume->number * 0x9e3779b9ull) % LOCK_COUNT;
+	return (uint8_t *)&writes->locks[hash];
+}
+
+static bool range_locked(const struct writes *writes, const struct volume *volume,
+			 uint64_t block_no, uint64_t block_count)
+{
+	uint64_t first = block_no / CHUNK_BLOCKS;
+	uint64_t last = (block_no + block_count - 1) / CHUNK_BLOCKS;
+	if (writes->lock_total == 0)
+		return false;
+	if (last - first >= LOCK_COUNT)
+		return true;
+	for (uint64_t chunk_no = first; chunk_no <= last; chunk_no++)
+		if (*lock_of(writes, volume, chunk_no))
+			return true;
+	return false;
+}
+
+static void piece_lock(struct piece *piece, uint64_t chunk_no)
+{
+	struct writes *writes = piece->store->writes;
+	*lock_of(writes, piece->request->view->volume, chunk_no) = 1;
+	writes->lock_total++;
+	piece->chunk_no = chunk_no;
+	piece->locked = true;
+}
+
+/* ---- flushes ---- */
+
+static void flush_start(struct store_request *request);
+
+static void flush_done(struct io_op *op)
+{
+	struct flush *flush = container_of(op, struct flush, op.op);
+	struct store_request *request = flush->request;
+	struct writes *writes = request->view->store->writes;
+	flush->next = writes->free_flush;
+	writes->free_flush = flush;
+	if (writes->flush_head) {
+		struct store_request *next = writes->flush_head;
+		writes->flush_head = next->next;
+		if (!writes->flush_head)
+			writes->flush_tail = &writes->flush_head;
+		flush_start(next);
+	}
+	request_end(request, (int)op->res);
+}
+
+static void flush_start(struct store_request *request)
+{
+	struct store *store = request->view->store;
+	struct writes *writes = store->writes;
+	struct flush *flush = writes->free_flush;
+	if (!flush) {
+		request->next = NULL;
+		*writes->flush_tail = request;
+		writes->flush_tail = &request->next;
+		return;
+	}
+	writes->free_flush = flush->next;
+	flush->request = request;
+	flush->op = (struct log_flush_op){.op.done = flush_done};
+	log_flush(store->log, &flush->op);
+}
+
+/* ---- ends of pieces ---- */
+
+static void piece_end(struct piece *piece, int res)
+{
+	struct store *store = piece->store;
+	struct writes *writes = store->writes;
+	struct store_request *request = piece->request;
+	if (piece->put)
+		put_free(piece->put);
+	piece->put = NULL;
+	if (piece->locked) {
+		*lock_of(writes, request->view->volume, piece->chunk_no) = 0;
+		writes->lock_total--;
+		piece->locked = false;
+	}
+	if (piece->zero)
+		request->view->volume->zeros_pending--;
+	store->reserved_entries -= piece->entries_reserved;
+	piece->next = writes->free;
+	writes->free = piece;
+	writes->under_way--;
+	if (res < 0 && request->status == 0)
+		request->status = res;
+	if (--request->pending == 0 && request->phase == 0) {
+		if (request->status == 0 && request->flags & REQUEST_FUA)
+			flush_start(request);
+		else
+			request_end(request, request->status);
+	}
+	write_kick(store);
+}
+
+static void piece_logged(struct log_entry *entry, int res)
+{
+	struct piece *piece = container_of(entry, struct piece, entry);
+	struct store *store = piece->store;
+	if (res == 0) {
+		res = catalog_apply(store, piece->record, piece->record_bytes, entry->log_block);
+		if (res < 0)
+			store_fail(store, res, "a logged write could not be applied");
+		res = res < 0 ? res : 0;
+	}
+	piece_end(piece, res);
+}
+
+/* In the order of readiness; false: the log has no room. */
+static bool piece_append(struct piece *piece)
+{
+	struct log *log = piece->store->log;
+	if (piece->store->failed) { /* room may never come */
+		piece_end(piece, -VS_EFAILSTOP);
+		return true;
+	}
+	if (!log_room(log, piece->record_bytes, piece->block_count, false))
+		return false;
+	piece->entry.done = piece_logged;
+	log_append(log, &piece->entry, piece->record, piece->record_bytes, piece->payload,
+		   piece->block_count, piece->request->flags & REQUEST_FUA);
+	return true;
+}
+
+static void piece_ready(struct piece *piece)
+{
+	struct writes *writes = piece->store->writes;
+	if (!writes->ready && piece_append(piece))
+		return;
+	piece->next = NULL;
+	*writes->ready_tail = piece;
+	writes->ready_tail = &piece->next;
+}
+
+/* ---- long pieces ---- */
+
+static void piece_stored(struct put *put, int res)
+{
+	struct piece *piece = put->owner;
+	struct volume *volume = piece->request->view->volume;
+	if (res < 0) {
+		piece_end(piece, res);
+		return;
+	}
+	piece->record_bytes = record_chunk(volume->number, ++volume->admitted_vseq, piece->chunk_no,
+					   &put->id, piece->record);
+	put_free(put);
+	piece->put = NULL;
+	piece_ready(piece);
+}
+
+static void part_read(struct chunk_read *read, int res)
+{
+	struct piece *piece = container_of(read, struct piece, read);
+	struct volume *volume = piece->request->view->volume;
+	if (res < 0) {
+		piece_end(piece, res);
+		return;
+	}
+	if (piece->payload)
+		memcpy(piece->block + piece->skip_bytes, piece->payload, piece->bytes);
+	else
+		memset(piece->block + piece->skip_bytes, 0, piece->bytes);
+	uint64_t block_no = piece->chunk_no * CHUNK_BLOCKS + read->block_first;
+	piece->payload = piece->block;
+	piece->block_count = 1;
+	piece->record_bytes =
+		record_write(volume->number, ++volume->admitted_vseq, block_no, 1, piece->record);
+	piece_ready(piece);
+}
+
+static void part_barrier(struct log_entry *entry, int res)
+{
+	struct piece *piece = container_of(entry, struct piece, entry);
+	if (res < 0)
+		piece_end(piece, res);
+	else
+		chunk_read_start(piece->store, &piece->read);
+}
+
+/* ---- admission ---- */
+
+enum admitted { ADMITTED, BLOCKED };
+
+/* Space to fold all that is dirty, and this: a chunk's data where the log has blocks of it, and a
+ * share of its map's nodes. -ENOSPC when folding would not help. */
+static int space_admit(struct store *store, uint32_t entries)
+{
+	const struct layer_pool *pool = store->layer_pool;
+	uint64_t dirty = pool->entry_count - pool->free_count;
+	uint64_t coming = store->reserved_entries + entries;
+	uint64_t need = (min_u64(dirty, pool->log_blocks) + coming) * FOLD_DATA_BYTES +
+			(dirty + coming) * FOLD_NODE_BYTES;
+	if (need <= store_room_bytes(store))
+		return ADMITTED;
+	if (dirty == 0 || fold_full(store))
+		return store->reserved_entries ? BLOCKED : -ENOSPC;
+	store->fold_all = true; /* what is reserved is more than what it will take */
+	fold_kick(store);
+	return BLOCKED;
+}
+
+/* Zeros need next to no space, and give some back: a full store takes them. */
+static int entries_admit(struct store *store, struct piece *piece, uint32_t entries, bool data)
+{
+	if (store->reserved_entries + entries > store->layer_pool->free_count) {
+		store->fold_all = true;
+		fold_kick(store);
+		return BLOCKED;
+	}
+	int res = data ? space_admit(store, entries) : ADMITTED;
+	if (res != ADMITTED)
+		return res;
+	piece->entries_reserved = entries;
+	return ADMITTED;
+}
+
+static int quota_admit(struct store *store, struct volume *volume)
+{
+	if (volume->quota_bytes == 0)
+		return ADMITTED;
+	uint64_t dirty = volume_dirty_chunks(volume);
+	if ((volume->mapped_chunks + dirty + 1) * CHUNK_BYTES <= volume->quota_bytes)
+		return ADMITTED;
+	if (dirty == 0)
+		return -VS_EQUOTA;
+	volume->fold_wanted = true; /* then it is known what is new */
+	fold_kick(store);
+	return BLOCKED;
+}
+
+static void piece_taken(struct piece *piece, uint64_t bytes)
+{
+	struct store *store = piece->store;
+	struct writes *writes = store->writes;
+	writes->free = piece->next;
+	writes->under_way++;
+	store->reserved_entries += piece->entries_reserved;
+	piece->request->pending++;
+	piece->request->progress_bytes += bytes;
+}
+
+static int admit_blocks(struct piece *piece, uint64_t block_no, uint32_t blocks)
+{
+	struct store *store = piece->store;
+	struct volume *volume = piece->request->view->volume;
+	if (range_locked(store->writes, volume, block_no, blocks) || store->writes->ready ||
+	    !log_room(store->log, 32, blocks, false))
+		return BLOCKED;
+	int res = entries_admit(store, piece, blocks / CHUNK_BLOCKS + 2, true);
+	if (res != ADMITTED)
+		return res;
+	piece->block_count = blocks;
+	piece->record_bytes = record_write(volume->number, ++volume->admitted_vseq, block_no,
+					   blocks, piece->record);
+	piece_taken(piece, blocks * (uint64_t)BLOCK_BYTES);
+	if (!piece_append(piece))
+		assert(!"log_room said yes");
+	return ADMITTED;
+}
+
+static int admit_zeros(struct piece *piece, uint64_t block_no, uint64_t blocks)
+{
+	struct store *store = piece->store;
+	struct volume *volume = piece->request->view->volume;
+	struct layer *active = volume_active(volume);
+	if (range_locked(store->writes, volume, block_no, blocks) || store->writes->ready ||
+	    !log_room(store->log, 32, 0, false))
+		return BLOCKED;
+	if (active->range_count + 2 * volume->zeros_pending + 2 > LAYER_RANGES_MAX) {
+		volume->fold_wanted = true;
+		fold_kick(store);
+		return BLOCKED;
+	}
+	int res = entries_admit(store, piece, ZERO_ENTRIES, false);
+	if (res != ADMITTED)
+		return res;
+	piece->zero = true;
+	volume->zeros_pending++;
+	piece->block_count = 0;
+	piece->record_bytes = record_zero(volume->number, ++volume->admitted_vseq, block_no, blocks,
+					  piece->record);
+	piece_taken(piece, blocks * BLOCK_BYTES);
+	if (!piece_append(piece))
+		assert(!"log_room said yes");
+	return ADMITTED;
+}
+
+static int admit_chunk(struct piece *piece, uint64_t chunk_no)
+{
+	struct store *store = piece->store;
+	struct writes *writes = store->writes;
+	struct volume *volume = piece->request->view->volume;
+	if (*lock_of(writes, volume, chunk_no) || writes->put_waiting)
+		return BLOCKED;
+	int res = entries_admit(store, piece, 2, true);
+	if (res != ADMITTED)
+		return res;
+	struct put *put = put_new(store, false, &writes->put_wait);
+	if (!put) {
+		writes->put_waiting = true;
+		return BLOCKED;
+	}
+	piece_lock(piece, chunk_no);
+	piece->block_count = 0;
+	piece->put = put;
+	put->done = piece_stored;
+	put->owner = piece;
+	put->raw = piece->payload;
+	put->level = volume->level;
+	put->frame_bytes = volume->frame_bytes;
+	piece_taken(piece, CHUNK_BYTES);
+	put_start(put);
+	return ADMITTED;
+}
+
+static int admit_part(struct piece *piece, uint64_t block_no, uint32_t skip, uint32_t bytes)
+{
+	struct store *store = piece->store;
+	struct writes *writes = store->writes;
+	struct volume *volume = piece->request->view->volume;
+	if (*lock_of(writes, volume, block_no / CHUNK_BLOCKS) || writes->ready ||
+	    !log_room(store->log, 8, 0, false))
+		return BLOCKED;
+	if (!piece->block &&
+	    posix_memalign((void **)&piece->block, BLOCK_BYTES, BLOCK_BYTES) != 0) {
+		piece->block = NULL;
+		return -ENOMEM;
+	}
+	int res = entries_admit(store, piece, 2, true);
+	if (res != ADMITTED)
+		return res;
+	piece_lock(piece, block_no / CHUNK_BLOCKS);
+	piece->skip_bytes = skip;
+	piece->bytes = bytes;
+	piece->read = (struct chunk_read){.done = part_read,
+					  .volume = volume,
+					  .chunk_no = block_no / CHUNK_BLOCKS,
+					  .block_first = (unsigned)(block_no % CHUNK_BLOCKS),
+					  .block_count = 1,
+					  .raw = piece->block};
+	piece_taken(piece, bytes);
+	/* Writes to this block that are on their way must have taken effect before it is read. */
+	uint8_t record[8];
+	uint32_t record_bytes = record_number(LOG_BARRIER, 0, record);
+	piece->entry.done = part_barrier;
+	log_append(store->log, &piece->entry, record, record_bytes, NULL, 0, false);
+	return ADMITTED;
+}
+
+/* The next piece of the request: ADMITTED, BLOCKED, or a negative code. */
+static int piece_admit(struct store *store, struct store_request *request)
+{
+	struct piece *piece = store->writes->free;
+	uint64_t offset = request->offset_bytes + request->progress_bytes;
+	uint64_t left = request->length_bytes - request->progress_bytes;
+	uint32_t skip = (uint32_t)(offset % BLOCK_BYTES);
+	bool data = request->kind == REQUEST_WRITE;
+	if (store->failed)
+		return -VS_EFAILSTOP;
+	if (!piece)
+		return BLOCKED;
+	piece->request = request;
+	piece->put = NULL;
+	piece->zero = false;
+	piece->entries_reserved = 0;
+	piece->record[0] = 0;
+	piece->payload = data ? (const uint8_t *)request->data + request->progress_bytes : NULL;
+	if (data) {
+		int res = quota_admit(store, request->view->volume);
+		if (res != ADMITTED)
+			return res;
+	}
+	if (skip || left < BLOCK_BYTES)
+		return admit_part(piece, offset / BLOCK_BYTES, skip,
+				  (uint32_t)min_u64(BLOCK_BYTES - skip, left));
+	uint64_t blocks = left / BLOCK_BYTES;
+	if (!data)
+		return admit_zeros(piece, offset / BLOCK_BYTES, blocks);
+	bool long_way = !(request->flags & REQUEST_FUA);
+	if (long_way && offset % CHUNK_BYTES == 0 && left >= CHUNK_BYTES)
+		return admit_chunk(piece, offset / CHUNK_BYTES);
+	if (long_way)
+		blocks = min_u64(blocks, CHUNK_BLOCKS - offset / BLOCK_BYTES % CHUNK_BLOCKS);
+	return admit_blocks(piece, offset / BLOCK_BYTES,
+			    (uint32_t)min_u64(blocks, LOG_PIECE_BLOCKS));
+}
+
+static void queue_pop(struct writes *writes)
+{
+	writes->head = writes->head->next;
+	if (!writes->head)
+		writes->tail = &writes->head;
+}
+
+/* phase is 1 while a request is in the queue: its pieces do not end it. */
+static bool head_go_on(struct store *store)
+{
+	struct writes *writes = store->writes;
+	struct store_request *request = writes->head;
+	while (request->progress_bytes < request->length_bytes && request->status == 0) {
+		int res = piece_admit(store, request);
+		if (res == BLOCKED)
+			return false;
+		if (res < 0)
+			request->status = res;
+	}
+	queue_pop(writes);
+	request->phase = 0;
+	if (request->pending == 0)
+		request_end(request, request->status);
+	return true;
+}
+
+void write_kick(struct store *store)
+{
+	struct writes *writes = store->writes;
+	if (writes->kicking) {
+		writes->again = true;
+		return;
+	}
+	writes->kicking = true;
+	do {
+		writes->again = false;
+		while (writes->ready) {
+			struct piece *next = writes->ready->next; /* it may end, and be free */
+			if (!piece_append(writes->ready))
+				break;
+			writes->ready = next;
+			if (!next)
+				writes->ready_tail = &writes->ready;
+		}
+		while (writes->head && head_go_on(store))
+			;
+	} while (writes->again);
+	writes->kicking = false;
+}
+
+void write_mark(struct store *store, void (*mark)(struct store *store, const struct id *id))
+{
+	for (unsigned i = 0; i < PIECE_COUNT; i++) {
+		const struct piece *piece = &store->writes->pieces[i];
+		struct cursor c = cursor_reading(piece->record, sizeof piece->record);
+		struct id id;
+		if (!piece->locked || piece->record[0] != LOG_CHUNK)
+			continue; /* before its record, the put's segment is marked */
+		cursor_take(&c, 24);
+		get_bytes(&c, &id, sizeof id);
+		mark(store, &id);
+	}
+}
+
+void write_submit(struct store_request *request)
+{
+	struct store *store = request->view->store;
+	struct writes *writes = store->writes;
+	if (request->kind == REQUEST_FLUSH) {
+		flush_start(request);
+		return;
+	}
+	request->phase = 1;
+	request->next = NULL;
+	*writes->tail = request;
+	writes->tail = &request->next;
+	write_kick(store);
+}

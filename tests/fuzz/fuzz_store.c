@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Every decoder of the store's bytes from disk, fed with anything. The first byte chooses one; what
+ * it accepts is encoded again where that is possible, and must come out the same.
+ *
+ * fuzz_store FOLDER replays a corpus; fuzz_store --write FOLDER makes one of valid bytes.
+ */
+#include "proto/err.h"
+#include "storage/store/catalog.h"
+#include "storage/store/record.h"
+#include "storage/store/superblock.h"
+
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
+
+enum decoder {
+	DECODE_SUPERBLOCK,
+	DECODE_RECORD,
+	DECODE_SEGMENT_HEADER,
+	DECODE_TRAILER,
+	DECODE_DIRECTORY,
+	DECODE_VOLUME,
+	DECODE_SNAPSHOT,
+	DECODE_LAYER,
+	DECODER_COUNT,
+};
+
+static const uint8_t uuid[16] = {1, 2, 3};
+
+static void fuzz_volume(const uint8_t *data, size_t bytes)
+{
+	struct volume volume;
+	uint8_t again[LOG_RECORD_BYTES_MAX];
+	struct cursor c = cursor_reading(data, bytes);
+	cursor_take(&c, 8);
+	if (volume_decode(&c, 5, &volume) < 0)
+		return;
+	struct volume second;
+	uint32_t size = volume_encode(&volume, again);
+	c = cursor_reading(again + 8, size - 8);
+	assert(volume_decode(&c, 5, &second) == 0 && strcmp(second.name, volume.name) == 0 &&
+	       second.size_bytes == volume.size_bytes);
+}
+
+static void fuzz_snapshot(const uint8_t *data, size_t bytes)
+{
+	struct snapshot snapshot, second;
+	uint8_t again[LOG_RECORD_BYTES_MAX];
+	struct cursor c = cursor_reading(data, bytes);
+	cursor_take(&c, 8);
+	if (snapshot_decode(&c, 5, &snapshot) < 0)
+		return;
+	uint32_t size = snapshot_encode(&snapshot, again);
+	c = cursor_reading(again + 8, size - 8);
+	assert(snapshot_decode(&c, 5, &second) == 0 && second.layer == snapshot.layer);
+}
+
+static void fuzz_layer(const uint8_t *data, size_t bytes)
+{
+	struct layer_pool *pool = layer_pool_new(256);
+	struct layer *layer;
+	struct cursor c = cursor_reading(data, bytes);
+	if (layer_decode(pool, &c, 2048, &layer) == 0) {
+		size_t size = layer_encoded_bytes(layer);
+		uint8_t *again = malloc(size + 1);
+		struct cursor out = cursor_over(again, size);
+		layer_encode(layer, &out);
+		assert(!out.failed && cursor_left(&out) == 0);
+		free(again);
+		layer_free(layer);
+	}
+	layer_pool_free(pool);
+}
+
+static void fuzz_directory(const uint8_t *data, size_t bytes)
+{
+	struct directory *directory;
+	if (bytes < 8)
+		return;
+	struct trailer trailer = {.offset = 4096, .bytes = bytes - 8};
+	memcpy(&trailer.entry_count, data, 4);
+	memcpy(&trailer.crc, data + 4, 4);
+	trailer.entry_count %= 5000;
+	uint8_t *copy = malloc(bytes); /* exactly as long: an overrun is seen */
+	memcpy(copy, data + 8, bytes - 8);
+	if (directory_decode(&trailer, copy, &directory) == 0)
+		directory_free(directory);
+	free(copy);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
+{
+	uint8_t block[BLOCK_BYTES] = {0};
+	struct superblock sb;
+	struct trailer trailer;
+	struct dir_entry entry;
+	struct frame_entry frames[FRAMES_PER_CHUNK_MAX];
+	uint32_t stored;
+	if (bytes < 1)
+		return 0;
+	enum decoder which = data[0] % DECODER_COUNT;
+	data++;
+	bytes--;
+	memcpy(block, data, bytes < sizeof block ? bytes : sizeof block);
+	switch (which) {
+	case DECODE_SUPERBLOCK:
+		superblock_decode(block, &sb);
+		break;
+	case DECODE_RECORD:
+		record_decode_header(data, bytes, &entry, frames, &stored);
+		break;
+	case DECODE_SEGMENT_HEADER:
+		segment_header_decode(uuid, 7, 3, block);
+		break;
+	case DECODE_TRAILER:
+		trailer_decode(block, 7, 64 * MIB, &trailer);
+		break;
+	case DECODE_DIRECTORY:
+		fuzz_directory(data, bytes);
+		break;
+	case DECODE_VOLUME:
+		fuzz_volume(data, bytes);
+		break;
+	case DECODE_SNAPSHOT:
+		fuzz_snapshot(data, bytes);
+		break;
+	default:
+		fuzz_layer(data, bytes);
+	}
+	return 0;
+}
+
+#ifndef VSTORE_FUZZ_ENGINE
+static void corpus_put(const char *folder, const char *name, enum decoder which, const void *data,
+		       size_t bytes)
+{
+	char path[512];
+	snprintf(path, sizeof path, "%s/%s", folder, name);
+	FILE *file = fopen(path, "w");
+	uint8_t first = (uint8_t)which;
+	if (!file || fwrite(&first, 1, 1, file) != 1 || fwrite(data, 1, bytes, file) != bytes ||
+	    fclose(file) != 0)
+		exit(1);
+}
+
+static int corpus_write(const char *folder)
+{
+	uint8_t buf[BLOCK_BYTES] = {0};
+	struct superblock sb = {.generation = 3, .log_bytes = 8 * MIB};
+	superblock_encode(&sb, buf);
+	corpus_put(folder, "superblock", DECODE_SUPERBLOCK, buf, sizeof buf);
+	struct dir_entry entry = {.type = RECORD_CHUNK, .raw_bytes = CHUNK_BYTES, .frame_count = 4};
+	struct frame_entry frames[4] = {{100, 1, FRAME_ZSTD},
+					{16384, 2, FRAME_RAW},
+					{0, 3, FRAME_ZERO},
+					{9, 4, FRAME_ZSTD}};
+	corpus_put(folder, "record", DECODE_RECORD, buf,
+		   record_encode_header(buf, &entry, frames, 16493));
+	segment_header_encode(uuid, 7, 3, buf);
+	corpus_put(folder, "segment", DECODE_SEGMENT_HEADER, buf, sizeof buf);
+	struct directory directory = {0};
+	entry.offset64 = 64;
+	if (directory_add(&directory, &entry, frames) < 0)
+		return 1;
+	size_t size = footer_bytes(&directory);
+	uint8_t *footer = malloc(size);
+	footer_encode(&directory, 7, 64 * MIB - size, footer);
+	corpus_put(folder, "trailer", DECODE_TRAILER, footer + size - BLOCK_BYTES, BLOCK_BYTES);
+	struct trailer trailer;
+	if (trailer_decode(footer + size - BLOCK_BYTES, 7, 64 * MIB, &trailer) < 0)
+		return 1;
+	uint8_t *with = malloc(8 + trailer.bytes);
+	memcpy(with, &trailer.entry_count, 4);
+	memcpy(with + 4, &trailer.crc, 4);
+	memcpy(with + 8, footer, trailer.bytes);
+	corpus_put(folder, "directory", DECODE_DIRECTORY, with, 8 + trailer.bytes);
+	struct volume volume = {
+		.number = 5, .name = "web1", .size_bytes = GIB, .frame_bytes = 16384};
+	corpus_put(folder, "volume", DECODE_VOLUME, buf, volume_encode(&volume, buf));
+	struct snapshot snapshot = {
+		.number = 6, .volume = 5, .name = "clean", .hold_count = 1, .holds = {"audit"}};
+	corpus_put(folder, "snapshot", DECODE_SNAPSHOT, buf, snapshot_encode(&snapshot, buf));
+	struct layer_pool *pool = layer_pool_new(256);
+	struct layer *layer = layer_new(pool, 2, 100);
+	struct id id = {{9}};
+	if (layer_write(layer, 5, 20, 77) < 0 || layer_zero(layer, 1600, 3200) < 0 ||
+	    layer_set_id(layer, 9, &id) < 0)
+		return 1;
+	size = layer_encoded_bytes(layer);
+	struct cursor c = cursor_over(buf, size);
+	layer_encode(layer, &c);
+	corpus_put(folder, "layer", DECODE_LAYER, buf, size);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	static uint8_t data[1 << 20];
+	unsigned count = 0;
+	if (argc == 3 && strcmp(argv[1], "--write") == 0)
+		return corpus_write(argv[2]);
+	DIR *dir = argc == 2 ? opendir(argv[1]) : NULL;
+	for (struct dirent *at; dir && (at = readdir(dir));) {
+		char path[512];
+		snprintf(path, sizeof path, "%s/%s", argv[1], at->d_name);
+		FILE *file = at->d_name[0] == '.' ? NULL : fopen(path, "r");
+		if (!file)
+			continue;
+		size_t bytes = fread(data, 1, sizeof data, file);
+		fclose(file);
+		LLVMFuzzerTestOneInput(data, bytes);
+		/* every byte of it changed once, and every length of it */
+		for (size_t i = 0; i < bytes && i < 8192; i++) {
+			data[i] ^= (uint8_t)(1 + i * 7);
+			LLVMFuzzerTestOneInput(data, bytes);
+			data[i] ^= (uint8_t)(1 + i * 7);
+			LLVMFuzzerTestOneInput(data, i);
+		}
+		count++;
+	}
+	printf("%u inputs\n", count);
+	return count ? 0 : 1;
+}
+#endif

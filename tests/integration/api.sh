@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# The control API: changes, refusals, jobs, sockets. Usage: api.sh VSTORED
+VSTORED=$1
+# shellcheck source=tests/integration/lib.sh
+. "$(dirname "$0")/lib.sh"
+requires curl python3
+make_store --log-size 16M
+start_vstored
+expect 201 POST /v1/volumes '{"name": "a", "size_bytes": 1048576}'
+[ -S run/nbd/a.sock ] || fail "the volume has no socket"
+expect 409 POST /v1/volumes '{"name": "a", "size_bytes": 1048576}'
+expect 400 POST /v1/volumes '{"name": "b", "size_bytes": 0}'
+expect 400 POST /v1/volumes '{"name": "b", "size_bytes": 5000}'
+expect 422 POST /v1/volumes '{"name": "b", "size_bytes": 1125899906842624}'
+expect 400 POST /v1/volumes '{"name": "b", "size_bytes": 4096, "colour": 1}'
+grep -q colour answer || fail "the unknown key is not named"
+expect 400 POST /v1/volumes '{"name": "b", "size_bytes": '
+expect 404 GET /v1/volumes/none
+expect 404 GET /nothing
+expect 405 DELETE /v1/status
+expect 201 POST /v1/snapshots '{"names": ["a@one"]}'
+expect 200 PUT /v1/snapshots/a@one/holds/audit
+expect 403 DELETE /v1/snapshots/a%40one
+expect 403 DELETE /v1/volumes/a
+grep -q audit answer || fail "the hold is not named"
+expect 200 DELETE /v1/snapshots/a@one/holds/audit
+expect 201 POST /v1/snapshots/a@one/clone '{"name": "c"}'
+expect 200 PATCH /v1/volumes/c '{"name": "d"}'
+if [ ! -S run/nbd/d.sock ] || [ -e run/nbd/c.sock ]; then fail "the renamed volume's socket"; fi
+expect 200 PATCH /v1/volumes/d '{"size_bytes": 2097152}'
+expect 400 PATCH /v1/volumes/d '{"size_bytes": 2097152, "level": 3}'
+expect 200 DELETE /v1/volumes/d
+[ ! -e run/nbd/d.sock ] || fail "a deleted volume has a socket"
+number=$(api GET /v1/trash | python3 -c 'import json,sys; print(json.load(sys.stdin)["trash"][0]["id"])')
+expect 200 POST "/v1/trash/$number/restore" '{"as": "e"}'
+[ -S run/nbd/e.sock ] || fail "the restored volume has no socket"
+for work_path in store/check store/gc store/fold volumes/a/verify snapshots/a@one/verify; do
+	expect 202 POST "/v1/$work_path"
+	id=$(python3 -c 'import json; print(json.load(open("answer"))["job"]["id"])')
+	expect 200 GET "/v1/jobs/$id?wait=60"
+	grep -q '"state": "done"' answer || fail "$work_path: $(cat answer)"
+done
+api GET /metrics | grep -q '^vstore_writes_total 0$' || fail "the metrics"
+if "$VSTORED" --store store --run run2 --any-file-system 2>second; then fail "two daemons on one store"; fi
+grep -q 'Another vstored' second || fail "no sentence: $(cat second)"
+stop_vstored
+rm store/superblock
+if start_vstored; then fail "a store without superblock was served"; fi
+pid=
+grep -q 'no superblock' log || fail "no sentence about the superblock"

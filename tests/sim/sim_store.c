@@ -1,0 +1,806 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The whole store in a world made of one seed, against a model that knows, of each block, what a
+ * reader may see.
+ *
+ * A life: thousands of requests, changes, folds and collections side by side, then a kill or a
+ * power cut, and the store is opened again. After a kill each block is what was answered last, or
+ * something that was under way; after a power cut it is what was flushed, or something later, and
+ * nothing that was answered before a survivor was submitted is missing. A snapshot that was
+ * answered is there and is what the volume was. What fails must say so: a reader never sees wrong
+ * data.
+ *
+ * Usage: sim_store --seeds A..B | --mutant N. One line about the counts, or the seed that failed.
+ */
+#include "proto/err.h"
+#include "storage/rt/log_event.h"
+#include "storage/store/store.h"
+#include "tests/sim/simenv.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+int vstore_mutant;
+
+#define VOLUMES 2u
+#define BLOCKS 1024u /* of a volume */
+#define VOLUME_BYTES (BLOCKS * (uint64_t)BLOCK_BYTES)
+#define OPS 2000u
+#define OPS_AFTER 150u
+#define IN_FLIGHT 20u
+#define SNAPSHOTS_MAX 5u
+#define PATTERNS 24u
+#define STEPS_MAX 4000000u
+#define MUTANT_SEEDS 300u
+
+/* What a block was made to be, and when. */
+struct version {
+	uint8_t *data;		      /* NULL: zeros */
+	uint64_t submitted, answered; /* event numbers; answered 0: not, or with an error */
+	struct version *next;	      /* newer */
+};
+
+struct block {
+	struct version *oldest, *newest; /* the oldest one is durable, or nothing older counts */
+	bool busy;			 /* a write of it is under way */
+};
+
+struct world;
+struct operation {
+	struct store_request request; /* first: found back by its address */
+	struct world *world;
+	unsigned volume;
+	uint32_t block, count;
+	uint64_t number;
+	uint8_t *data;
+};
+
+struct model_snapshot {
+	bool used, answered, pending_delete;
+	unsigned volume;
+	char name[32];
+	uint8_t *data; /* the whole volume */
+};
+
+struct world {
+	struct sim *sim;
+	struct store *store;
+	struct view *views[VOLUMES];
+	struct block blocks[VOLUMES][BLOCKS];
+	struct model_snapshot snapshots[SNAPSHOTS_MAX];
+	uint64_t events, snapshot_number;
+	unsigned under_way, writes_under_way;
+	bool faults, rot, full;
+	bool lazy; /* nobody asks for durability */
+	struct admin_op admin;
+	bool admin_busy;
+	struct model_snapshot *admin_snapshot;
+	struct store_work work;
+	bool work_busy;
+	const char *wrong;
+};
+
+static struct {
+	uint64_t seeds, operations, writes, reads, flushes, snapshots, folds, works, opened,
+		refused;
+	uint64_t fold_at_crash, checkpoints, dropped_segments, dedup;
+	struct sim_counts faults;
+} totals;
+
+static char failure[500];
+#define FAIL(...)                                                                                  \
+	do {                                                                                       \
+		snprintf(failure, sizeof failure, __VA_ARGS__);                                    \
+		return failure;                                                                    \
+	} while (0)
+
+/* ---- the model ---- */
+
+static void block_forget_older(struct block *block, const struct version *keep)
+{
+	while (block->oldest != keep) {
+		struct version *next = block->oldest->next;
+		free(block->oldest->data);
+		free(block->oldest);
+		block->oldest = next;
+	}
+}
+
+static struct version *block_submit(struct world *world, struct block *block, uint8_t *data)
+{
+	struct version *version = calloc(1, sizeof(*version));
+	version->data = data;
+	version->submitted = world->events;
+	if (block->newest)
+		block->newest->next = version;
+	else
+		block->oldest = version;
+	block->newest = version;
+	return version;
+}
+
+static bool data_equal(const uint8_t *data, const uint8_t *got)
+{
+	static const uint8_t zeros[BLOCK_BYTES];
+	return memcmp(data ? data : zeros, got, BLOCK_BYTES) == 0;
+}
+
+/* What a flush that was submitted at `number` made durable. */
+static void model_flushed(struct world *world, uint64_t number)
+{
+	for (unsigned v = 0; v < VOLUMES; v++)
+		for (unsigned b = 0; b < BLOCKS; b++) {
+			struct block *block = &world->blocks[v][b];
+			struct version *keep = block->oldest;
+			for (struct version *at = block->oldest; at; at = at->next)
+				if (at->answered && at->answered < number)
+					keep = at;
+			block_forget_older(block, keep);
+		}
+}
+
+/* ---- requests ---- */
+
+static void operation_done(struct io_op *op)
+{
+	struct operation *operation = (struct operation *)op;
+	struct world *world = operation->world;
+	struct store_request *request = &operation->request;
+	world->under_way--;
+	world->events++;
+	if (request->kind == REQUEST_FLUSH) {
+		if (op->res == 0)
+			model_flushed(world, operation->number);
+		return;
+	}
+	if (request->kind == REQUEST_READ) {
+		for (uint32_t i = 0; i < operation->count && op->res == 0; i++) {
+			struct block *block =
+				&world->blocks[operation->volume][operation->block + i];
+			if (block->busy || block->newest->submitted > operation->number ||
+			    !block->newest->answered || block->newest->answered > operation->number)
+				continue; /* written meanwhile, or not known */
+			if (!data_equal(block->newest->data,
+					operation->data + (size_t)i * BLOCK_BYTES))
+				world->wrong = "a read saw what is not the last answered write";
+		}
+		return;
+	}
+	world->writes_under_way--;
+	for (uint32_t i = 0; i < operation->count; i++) {
+		struct block *block = &world->blocks[operation->volume][operation->block + i];
+		block->busy = false;
+		if (op->res == 0)
+			block->newest->answered = world->events;
+	}
+	if (op->res < 0 && !world->faults && !world->full && !world->rot)
+		world->wrong = "a write failed without a reason";
+}
+
+static bool blocks_free(const struct world *world, unsigned volume, uint32_t block, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++)
+		if (world->blocks[volume][block + i].busy)
+			return false;
+	return true;
+}
+
+/* Data that compresses, and of few kinds for whole chunks, so that they are deduplicated. */
+static void block_fill(struct world *world, uint8_t *data, uint64_t value)
+{
+	uint64_t state = value * 0x9e3779b97f4a7c15u;
+	(void)world;
+	for (unsigned i = 0; i < BLOCK_BYTES; i += 8) {
+		if (i % 64 == 0)
+			state = state * 6364136223846793005u + 1442695040888963407u;
+		memcpy(data + i, &state, 8);
+	}
+}
+
+static struct operation *operation_new(struct world *world, enum request_kind kind, unsigned volume,
+				       uint32_t block, uint32_t count)
+{
+	struct operation *operation = sim_process_memory(world->sim, sizeof(*operation));
+	size_t room = round_up(count * (size_t)BLOCK_BYTES, BLOCK_BYTES) + BLOCK_BYTES;
+	uint8_t *memory = sim_process_memory(world->sim, room + BLOCK_BYTES);
+	operation->world = world;
+	operation->volume = volume;
+	operation->block = block;
+	operation->count = count;
+	operation->number = ++world->events;
+	operation->data = (uint8_t *)round_up((uintptr_t)memory, BLOCK_BYTES);
+	operation->request = (struct store_request){.op.done = operation_done,
+						    .view = world->views[volume],
+						    .kind = kind,
+						    .offset_bytes = block * (uint64_t)BLOCK_BYTES,
+						    .length_bytes = count * (uint64_t)BLOCK_BYTES,
+						    .data = operation->data};
+	world->under_way++;
+	totals.operations++;
+	return operation;
+}
+
+static void write_some(struct world *world)
+{
+	struct sim *sim = world->sim;
+	unsigned volume = (unsigned)sim_random(sim, VOLUMES);
+	uint64_t kind = sim_random(sim, 10);
+	uint32_t count = kind < 6   ? 1 + (uint32_t)sim_random(sim, 3)
+			 : kind < 8 ? 16 * (1 + (uint32_t)sim_random(sim, 6))
+				    : 1 + (uint32_t)sim_random(sim, 40);
+	uint32_t block = (uint32_t)sim_random(sim, BLOCKS - count + 1);
+	if (kind >= 6 && kind < 8)
+		block = block / 16 * 16;
+	if (sim_random(sim, 3) == 0) /* a hot place */
+		block %= 64;
+	if (world->admin_busy && world->admin_snapshot)
+		return; /* what is written meanwhile may be in the snapshot or not */
+	if (block + count > BLOCKS || !blocks_free(world, volume, block, count))
+		return;
+	bool zero = sim_random(sim, 12) == 0;
+	struct operation *operation =
+		operation_new(world, zero ? REQUEST_ZERO : REQUEST_WRITE, volume, block, count);
+	uint64_t pattern = sim_random(sim, 2) ? sim_random(sim, PATTERNS) : operation->number;
+	bool part = !zero && count == 1 && sim_random(sim, 4) == 0;
+	totals.writes++;
+	world->writes_under_way++;
+	if (!world->lazy && sim_random(sim, 10) == 0)
+		operation->request.flags = REQUEST_FUA;
+	for (uint32_t i = 0; i < count; i++) {
+		struct block *at = &world->blocks[volume][block + i];
+		uint8_t *data = zero ? NULL : malloc(BLOCK_BYTES);
+		uint64_t value = count % 16 == 0 && block % 16 == 0
+					 ? pattern * 16 + i % 16
+					 : 1000 + operation->number * 64 + i;
+		if (!zero)
+			block_fill(world, data, value);
+		if (part && (!at->newest->answered || at->newest->next))
+			part = false; /* what it is mixed with is not known */
+		if (part) {
+			uint32_t skip = (uint32_t)sim_random(sim, BLOCK_BYTES - 1);
+			uint32_t bytes = 1 + (uint32_t)sim_random(sim, BLOCK_BYTES - skip);
+			memcpy(operation->data, data, bytes);
+			operation->request.offset_bytes += skip;
+			operation->request.length_bytes = bytes;
+			uint8_t *mixed = calloc(1, BLOCK_BYTES);
+			if (at->newest->data)
+				memcpy(mixed, at->newest->data, BLOCK_BYTES);
+			memcpy(mixed + skip, data, bytes);
+			memcpy(data, mixed, BLOCK_BYTES);
+			free(mixed);
+		} else if (!zero) {
+			memcpy(operation->data + (size_t)i * BLOCK_BYTES, data, BLOCK_BYTES);
+		}
+		block_submit(world, at, data);
+		at->busy = true;
+	}
+	store_submit(&operation->request);
+}
+
+static void read_some(struct world *world)
+{
+	uint32_t count = 1 + (uint32_t)sim_random(world->sim, 33);
+	uint32_t block = (uint32_t)sim_random(world->sim, BLOCKS - count + 1);
+	struct operation *operation = operation_new(
+		world, REQUEST_READ, (unsigned)sim_random(world->sim, VOLUMES), block, count);
+	totals.reads++;
+	store_submit(&operation->request);
+}
+
+static void flush_some(struct world *world)
+{
+	struct operation *operation = operation_new(
+		world, REQUEST_FLUSH, (unsigned)sim_random(world->sim, VOLUMES), 0, 0);
+	totals.flushes++;
+	store_submit(&operation->request);
+}
+
+/* ---- changes and long work ---- */
+
+static void admin_done(struct io_op *op)
+{
+	struct world *world = (struct world *)((char *)op - offsetof(struct world, admin.op));
+	struct model_snapshot *snapshot = world->admin_snapshot;
+	world->admin_busy = false;
+	world->events++;
+	if (!snapshot || op->res < 0) {
+		if (op->res < 0 && !world->faults && !world->full && !world->rot)
+			world->wrong = "a change failed without a reason";
+		if (snapshot && !snapshot->pending_delete && op->res != -VS_EFAILSTOP &&
+		    op->res != -EIO) {
+			free(snapshot->data);
+			snapshot->used = false;
+		}
+		return;
+	}
+	snapshot->answered = true;
+	if (snapshot->pending_delete) {
+		free(snapshot->data);
+		snapshot->used = false;
+	}
+	model_flushed(world, world->events); /* its commit is durable, and so all before it */
+}
+
+/* Only between writes: then it is known what the snapshot is. */
+static void snapshot_some(struct world *world)
+{
+	struct model_snapshot *free_one = NULL, *victim = NULL;
+	if (world->admin_busy || world->writes_under_way)
+		return;
+	for (unsigned i = 0; i < SNAPSHOTS_MAX; i++) {
+		if (!world->snapshots[i].used)
+			free_one = &world->snapshots[i];
+		else if (world->snapshots[i].answered)
+			victim = &world->snapshots[i];
+	}
+	for (unsigned v = 0; v < VOLUMES; v++)
+		for (unsigned b = 0; b < BLOCKS; b++)
+			if (!world->blocks[v][b].newest->answered)
+				return; /* a failed write: not known */
+	world->admin = (struct admin_op){.op.done = admin_done};
+	world->admin_busy = true;
+	if (!free_one) {
+		victim->pending_delete = true;
+		world->admin_snapshot = victim;
+		store_snap_delete(world->store, &world->admin, victim->name);
+		return;
+	}
+	*free_one = (struct model_snapshot){.used = true,
+					    .volume = (unsigned)sim_random(world->sim, VOLUMES)};
+	snprintf(free_one->name, sizeof free_one->name, "%c@s%llu", 'a' + (int)free_one->volume,
+		 (unsigned long long)++world->snapshot_number);
+	free_one->data = calloc(1, VOLUME_BYTES);
+	for (unsigned b = 0; b < BLOCKS; b++)
+		if (world->blocks[free_one->volume][b].newest->data)
+			memcpy(free_one->data + (size_t)b * BLOCK_BYTES,
+			       world->blocks[free_one->volume][b].newest->data, BLOCK_BYTES);
+	world->admin_snapshot = free_one;
+	totals.snapshots++;
+	const char *names[] = {free_one->name};
+	store_snap_create(world->store, &world->admin, names, 1);
+}
+
+static void work_done(struct io_op *op)
+{
+	struct world *world = (struct world *)((char *)op - offsetof(struct world, work.op));
+	world->work_busy = false;
+	if (world->work.damaged && !world->rot && !world->faults)
+		world->wrong = "a check found damage";
+}
+
+static void work_some(struct world *world)
+{
+	if (world->work_busy)
+		return;
+	world->work = (struct store_work){.op.done = work_done};
+	world->work_busy = true;
+	totals.works++;
+	switch (sim_random(world->sim, 4)) {
+	case 0:
+		store_gc(world->store, &world->work);
+		break;
+	case 1:
+		store_check(world->store, &world->work);
+		break;
+	default:
+		totals.folds++;
+		store_fold(world->store, &world->work, sim_random(world->sim, 2) ? "a" : NULL);
+	}
+}
+
+static void purge_some(struct world *world)
+{
+	struct snapshot_info *infos;
+	size_t count;
+	if (world->admin_busy || store_snapshots(world->store, true, &infos, &count) < 0)
+		return;
+	if (count) {
+		world->admin = (struct admin_op){.op.done = admin_done};
+		world->admin_busy = true;
+		world->admin_snapshot = NULL;
+		store_trash_purge(world->store, &world->admin, infos[0].number);
+	}
+	free(infos);
+}
+
+static const char *life(struct world *world, unsigned ops)
+{
+	struct sim *sim = world->sim;
+	uint64_t steps = 0;
+	for (unsigned i = 0; i < ops && !world->wrong;) {
+		uint64_t what = sim_random(sim, 1000);
+		if (++steps > STEPS_MAX)
+			FAIL("nothing moves any more");
+		if (world->under_way >= IN_FLIGHT || what < 300 ||
+		    (world->admin_busy && !world->admin_snapshot && what < 600)) {
+			if (!env_step(sim_env(sim), true))
+				FAIL("nothing is under way, and %u requests wait",
+				     world->under_way);
+			continue;
+		}
+		i++;
+		if (what < 700)
+			write_some(world);
+		else if (what < 900)
+			read_some(world);
+		else if (world->lazy && (what < 960 || what >= 980))
+			continue;
+		else if (what < 960)
+			flush_some(world);
+		else if (what < 980)
+			work_some(world);
+		else if (what < 990)
+			purge_some(world);
+		else {
+			while (world->writes_under_way && ++steps < STEPS_MAX &&
+			       env_step(sim_env(sim), true))
+				;
+			snapshot_some(world);
+		}
+	}
+	if (world->wrong)
+		FAIL("%s", world->wrong);
+	return NULL;
+}
+
+/* ---- opening, and what must be there ---- */
+
+static const char *world_open(struct world *world)
+{
+	char sentence[SENTENCE_BYTES];
+	struct store_options options = {.cache_bytes = MIB,
+					.node_cache_bytes = MIB,
+					.directory_cache_bytes = MIB,
+					.idle_fold_ns = NSEC_PER_SEC / 50};
+	int res = store_open(sim_env(world->sim), "store", &options, &world->store, sentence);
+	totals.opened++;
+	if (res < 0) {
+		world->store = NULL;
+		FAIL("the store was refused: %s", sentence);
+	}
+	for (unsigned v = 0; v < VOLUMES; v++)
+		if (store_view_open(world->store, v ? "b" : "a", &world->views[v]) < 0)
+			FAIL("volume %c is gone", 'a' + (int)v);
+	return NULL;
+}
+
+static int read_blocks(struct world *world, struct view *view, uint32_t block, uint32_t count,
+		       uint8_t *to)
+{
+	struct store_request request = {.view = view,
+					.kind = REQUEST_READ,
+					.offset_bytes = block * (uint64_t)BLOCK_BYTES,
+					.length_bytes = count * (uint64_t)BLOCK_BYTES,
+					.data = to};
+	env_wait_prepare(&request.op);
+	store_submit(&request);
+	return (int)env_wait(sim_env(world->sim), &request.op);
+}
+
+static uint8_t image[VOLUME_BYTES] __attribute__((aligned(4096)));
+
+/* The version that a block shows, the newest that fits; from `least` on. */
+static struct version *block_match(struct block *block, struct version *least, const uint8_t *got)
+{
+	struct version *found = NULL;
+	for (struct version *at = least; at; at = at->next)
+		if (data_equal(at->data, got))
+			found = at;
+	return found;
+}
+
+static const char *volume_verify(struct world *world, unsigned v, bool power_cut)
+{
+	static struct version *seen[BLOCKS];
+	uint64_t survivor = 0;
+	for (uint32_t b = 0; b < BLOCKS; b++) {
+		struct block *block = &world->blocks[v][b];
+		uint8_t *got = image + (size_t)b * BLOCK_BYTES;
+		struct version *least = block->oldest;
+		seen[b] = NULL;
+		int res = read_blocks(world, world->views[v], b, 1, got);
+		if (res < 0 && world->rot)
+			continue;
+		if (res < 0)
+			FAIL("volume %c, block %u: %s", 'a' + (int)v, b, vs_strerror(res));
+		for (struct version *at = block->oldest; at && !power_cut; at = at->next)
+			if (at->answered)
+				least = at;
+		seen[b] = block_match(block, least, got);
+		if (!seen[b])
+			FAIL("volume %c, block %u: %s", 'a' + (int)v, b,
+			     block_match(block, block->oldest, got)
+				     ? "an answered write is lost"
+				     : "it is nothing that it should be");
+		/* A version that looks like an older one proves nothing. */
+		struct version *first = least;
+		while (!data_equal(first->data, got))
+			first = first->next;
+		survivor = max_u64(survivor, first->submitted);
+	}
+	for (uint32_t b = 0; b < BLOCKS && power_cut; b++) {
+		struct block *block = &world->blocks[v][b];
+		struct version *least = block->oldest;
+		for (struct version *at = block->oldest; at; at = at->next)
+			if (at->answered && at->answered < survivor)
+				least = at;
+		if (seen[b] && !block_match(block, least, image + (size_t)b * BLOCK_BYTES))
+			FAIL("volume %c, block %u: lost, though a write submitted after its answer "
+			     "survived",
+			     'a' + (int)v, b);
+	}
+	for (uint32_t b = 0; b < BLOCKS; b++) {
+		struct block *block = &world->blocks[v][b];
+		block->busy = false;
+		struct version *keep = seen[b] ? seen[b] : block->newest;
+		block_forget_older(block, keep);
+		while (keep->next) { /* what did not survive */
+			struct version *gone = keep->next;
+			keep->next = gone->next;
+			free(gone->data);
+			free(gone);
+		}
+		block->newest = keep;
+		keep->submitted = 0;
+		keep->answered = seen[b] ? 1 : 0;
+	}
+	return NULL;
+}
+
+static const char *snapshots_verify(struct world *world)
+{
+	for (unsigned i = 0; i < SNAPSHOTS_MAX; i++) {
+		struct model_snapshot *snapshot = &world->snapshots[i];
+		struct view *view;
+		if (!snapshot->used)
+			continue;
+		int res = store_view_open(world->store, snapshot->name, &view);
+		if (res == -ENOENT && (!snapshot->answered || snapshot->pending_delete)) {
+			free(snapshot->data);
+			snapshot->used = false;
+			continue;
+		}
+		if (res < 0)
+			FAIL("snapshot %s is gone", snapshot->name);
+		res = read_blocks(world, view, 0, BLOCKS, image);
+		store_view_close(view);
+		if (res < 0 && !world->rot)
+			FAIL("snapshot %s: %s", snapshot->name, vs_strerror(res));
+		if (res == 0 && memcmp(image, snapshot->data, VOLUME_BYTES) != 0)
+			FAIL("snapshot %s is not what the volume was", snapshot->name);
+		snapshot->answered = true;
+		snapshot->pending_delete = false;
+	}
+	return NULL;
+}
+
+static const char *world_verify(struct world *world, bool power_cut)
+{
+	struct sim_faults none = {0};
+	sim_faults_set(world->sim, &none);
+	world->faults = world->full = world->lazy = false;
+	const char *failed = NULL;
+	for (unsigned v = 0; v < VOLUMES && !failed; v++)
+		failed = volume_verify(world, v, power_cut);
+	if (!failed)
+		failed = snapshots_verify(world);
+	if (failed || world->rot)
+		return failed;
+	struct store_work work = {0};
+	env_wait_prepare(&work.op);
+	store_check(world->store, &work);
+	if (env_wait(sim_env(world->sim), &work.op) < 0 || work.damaged)
+		FAIL("the check after opening found %llu things: %s",
+		     (unsigned long long)work.damaged, work.sentence);
+	return NULL;
+}
+
+static const char *world_make(struct world *world)
+{
+	struct env *env = sim_env(world->sim);
+	struct store_make_options make = {.log_bytes = 8 * MIB};
+	char sentence[SENTENCE_BYTES];
+	if (store_make(env, "store", &make, sentence) < 0)
+		FAIL("no store was made: %s", sentence);
+	if (store_open(env, "store", &(struct store_options){.cache_bytes = MIB}, &world->store,
+		       sentence) < 0)
+		FAIL("a new store was refused: %s", sentence);
+	for (unsigned v = 0; v < VOLUMES; v++) {
+		struct admin_op admin = {0};
+		struct volume_options options = {.size_bytes = VOLUME_BYTES};
+		env_wait_prepare(&admin.op);
+		store_volume_create(world->store, &admin, v ? "b" : "a", &options);
+		if (env_wait(env, &admin.op) < 0)
+			FAIL("no volume was made: %s", admin.sentence);
+		for (unsigned b = 0; b < BLOCKS; b++)
+			block_submit(world, &world->blocks[v][b], NULL)->answered = 1;
+	}
+	if (store_close(world->store) < 0)
+		FAIL("the new store could not be closed");
+	world->store = NULL;
+	return world_open(world);
+}
+
+static const char *close_and_open(struct world *world)
+{
+	uint64_t steps = 0;
+	while ((world->under_way || world->admin_busy || world->work_busy) && steps++ < STEPS_MAX &&
+	       env_step(sim_env(world->sim), true))
+		;
+	if (world->under_way || world->admin_busy || world->work_busy)
+		FAIL("%u requests never end", world->under_way);
+	for (unsigned v = 0; v < VOLUMES; v++)
+		store_view_close(world->views[v]);
+	int res = store_close(world->store);
+	world->store = NULL;
+	if (res < 0 && !world->rot)
+		FAIL("the store could not be closed: %s", vs_strerror(res));
+	return world_open(world);
+}
+
+static void world_crash(struct world *world, bool power_cut)
+{
+	struct store_counters counters;
+	struct store_info info;
+	store_counters(world->store, &counters);
+	store_info(world->store, &info);
+	totals.fold_at_crash += info.fold_active;
+	totals.checkpoints += counters.checkpoints;
+	totals.dropped_segments += counters.segments_dropped;
+	totals.dedup += counters.chunks_deduplicated;
+	sim_crash(world->sim, power_cut);
+	for (unsigned v = 0; v < VOLUMES; v++)
+		store_view_close(world->views[v]);
+	store_abandon(world->store);
+	world->store = NULL;
+	world->under_way = world->writes_under_way = 0;
+	world->admin_busy = world->work_busy = false;
+}
+
+static const char *world_run(struct world *world)
+{
+	struct sim *sim = world->sim;
+	const char *failed = world_make(world);
+	if (failed)
+		return failed;
+	failed = life(world, (unsigned)sim_random(sim, OPS / 2));
+	if (failed)
+		return failed;
+	uint64_t bad_day = sim_random(sim, 8);
+	if (bad_day == 0) {
+		struct sim_faults faults = {.write_error = 20, .sync_error = 20, .read_error = 5};
+		sim_faults_set(sim, &faults);
+		world->faults = true;
+	} else if (bad_day == 1) {
+		sim_disk_room_set(sim, 100 * KIB);
+		world->full = true;
+	} else if (bad_day == 3) {
+		world->lazy = true;
+	}
+	failed = life(world, OPS);
+	if (failed)
+		return failed;
+	bool power_cut = sim_random(sim, 2);
+	world_crash(world, power_cut);
+	sim_disk_room_set(sim, UINT64_MAX);
+	sim_faults_set(sim, &(struct sim_faults){0});
+	if (bad_day == 2 && sim_rot(sim, "00000", 4096))
+		world->rot = true;
+	failed = world_open(world);
+	if (!failed)
+		failed = world_verify(world, power_cut);
+	if (!failed && !world->rot)
+		failed = life(world, OPS_AFTER);
+	if (!failed && !world->rot)
+		failed = close_and_open(world);
+	if (!failed && !world->rot)
+		failed = world_verify(world, false);
+	return failed;
+}
+
+static void world_free(struct world *world)
+{
+	if (world->store)
+		world_crash(world, false);
+	for (unsigned i = 0; i < SNAPSHOTS_MAX; i++)
+		if (world->snapshots[i].used)
+			free(world->snapshots[i].data);
+	for (unsigned v = 0; v < VOLUMES; v++)
+		for (unsigned b = 0; b < BLOCKS; b++)
+			block_forget_older(&world->blocks[v][b], NULL);
+	free(world);
+}
+
+/* ---- all of it ---- */
+
+static const char *seed_run(uint64_t seed, uint64_t *ret_trace)
+{
+	struct world *world = calloc(1, sizeof(*world));
+	struct sim *sim = world->sim = sim_new(seed ^ 0x5707e);
+	const char *failed = world_run(world);
+	*ret_trace = sim_trace(sim);
+	world_free(world);
+	const uint64_t *from = (const uint64_t *)sim_counts(sim);
+	uint64_t *to = (uint64_t *)&totals.faults;
+	for (size_t i = 0; i < sizeof(struct sim_counts) / sizeof(uint64_t); i++)
+		to[i] += from[i];
+	sim_free(sim);
+	totals.seeds++;
+	return failed;
+}
+
+#define COUNT(name) #name, (unsigned long long)totals.name
+#define FAULT(name) #name, (unsigned long long)totals.faults.name
+
+static int totals_tell(uint64_t seeds)
+{
+	const struct {
+		const char *name;
+		unsigned long long count;
+	} counts[] = {{COUNT(seeds)},	      {COUNT(operations)},   {COUNT(writes)},
+		      {COUNT(reads)},	      {COUNT(flushes)},	     {COUNT(snapshots)},
+		      {COUNT(folds)},	      {COUNT(works)},	     {COUNT(opened)},
+		      {COUNT(fold_at_crash)}, {COUNT(checkpoints)},  {COUNT(dropped_segments)},
+		      {COUNT(dedup)},	      {FAULT(kills)},	     {FAULT(power_cuts)},
+		      {FAULT(kept)},	      {FAULT(dropped)},	     {FAULT(torn)},
+		      {FAULT(overtaken)},     {FAULT(lost_files)},   {FAULT(files_back)},
+		      {FAULT(read_errors)},   {FAULT(write_errors)}, {FAULT(sync_errors)},
+		      {FAULT(no_space)},      {FAULT(rotten)}};
+	int res = 0;
+	for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+		printf("%s%s %llu", i ? ", " : "", counts[i].name, counts[i].count);
+		if (seeds >= 200 && counts[i].count == 0)
+			res = 1; /* a kind of fault that was never seen proves nothing */
+	}
+	printf("\n");
+	return res;
+}
+
+static int seeds_run(uint64_t from, uint64_t to)
+{
+	uint64_t trace, again;
+	for (uint64_t seed = from; seed <= to; seed++) {
+		const char *failed = seed_run(seed, &trace);
+		if (failed) {
+			printf("seed %llu: %s\n", (unsigned long long)seed, failed);
+			return 1;
+		}
+		if (seed % 50 == 0 && (seed_run(seed, &again) || again != trace)) {
+			printf("seed %llu: two runs differ\n", (unsigned long long)seed);
+			return 1;
+		}
+	}
+	return totals_tell(to - from + 1);
+}
+
+/* 0: the planted bug was found. */
+static int mutant_run(int number)
+{
+	uint64_t trace;
+	vstore_mutant = number;
+	for (uint64_t seed = 1; seed <= MUTANT_SEEDS; seed++) {
+		const char *failed = seed_run(seed, &trace);
+		if (failed) {
+			printf("mutant %d: found at seed %llu: %s\n", number,
+			       (unsigned long long)seed, failed);
+			return 0;
+		}
+	}
+	printf("mutant %d: not found in %u seeds\n", number, MUTANT_SEEDS);
+	return 1;
+}
+
+int main(int argc, char **argv)
+{
+	unsigned long long from, to;
+	log_level_set(0); /* what is injected here is no news */
+	if (argc == 3 && strcmp(argv[1], "--seeds") == 0 &&
+	    sscanf(argv[2], "%llu..%llu", &from, &to) == 2)
+		return seeds_run(from, to);
+	if (argc == 3 && strcmp(argv[1], "--mutant") == 0)
+		return mutant_run(atoi(argv[2]));
+	fprintf(stderr, "usage: sim_store --seeds A..B | --mutant N\n");
+	return 2;
+}
