@@ -95,17 +95,20 @@ static void import_read_ahead(struct import *import)
 	import->ahead += IMPORT_AHEAD_BYTES;
 }
 
-/* How many bytes of data[from..bytes), in whole chunks but for the end, are zeros (or not). */
-static size_t import_run(const uint8_t *data, size_t from, size_t bytes, bool zeros)
+/* The part of data[0..bytes) without the chunks of zeros at its ends. Those between stay: the
+ * store finds them, and one large request is cheaper than several. 0: all of it is zeros. */
+static size_t import_trim(const uint8_t *data, size_t bytes, size_t *ret_skip)
 {
-	size_t at = from;
-	while (at < bytes) {
-		size_t step = min_u64(CHUNK_BYTES, bytes - at);
-		if (transfer_is_zero(data + at, step) != zeros)
-			break;
-		at += step;
-	}
-	return at - from;
+	size_t skip = 0, end = round_up(bytes, CHUNK_BYTES);
+	while (skip < bytes && transfer_is_zero(data + skip, min_u64(CHUNK_BYTES, bytes - skip)))
+		skip += CHUNK_BYTES;
+	if (skip >= bytes)
+		return 0;
+	while (transfer_is_zero(data + end - CHUNK_BYTES,
+				min_u64(bytes, end) - (end - CHUNK_BYTES)))
+		end -= CHUNK_BYTES;
+	*ret_skip = skip;
+	return min_u64(bytes, end) - skip;
 }
 
 static int import_next(void *state, struct nbdio_slot *slot, char sentence[SENTENCE_BYTES])
@@ -118,7 +121,9 @@ static int import_next(void *state, struct nbdio_slot *slot, char sentence[SENTE
 				return res;
 			continue;
 		}
-		size_t wanted = min_u64(NBDIO_REQUEST_BYTES, import->data_end - import->at);
+		/* Up to a multiple of the request's size, so that chunks are never cut in two. */
+		uint64_t end = round_down(import->at, NBDIO_REQUEST_BYTES) + NBDIO_REQUEST_BYTES;
+		size_t wanted = min_u64(end, import->data_end) - import->at;
 		size_t bytes =
 			round_up(wanted, BLOCK_BYTES); /* the volume's last block may be longer */
 		import_read_ahead(import);
@@ -126,15 +131,13 @@ static int import_next(void *state, struct nbdio_slot *slot, char sentence[SENTE
 		if (res < 0)
 			return res;
 		memset(slot->data + wanted, 0, bytes - wanted);
-		size_t skip = import_run(slot->data, 0, bytes, true);
-		size_t run = import_run(slot->data, skip, bytes, false);
+		size_t skip = 0, sent = import_trim(slot->data, bytes, &skip);
 		slot->payload = slot->data + skip;
 		slot->offset_bytes = import->at + skip;
-		slot->length_bytes = (uint32_t)run;
-		/* What lies behind the run is read again: cheap, it is in memory now. */
-		import->at += min_u64(skip + run, wanted);
+		slot->length_bytes = (uint32_t)sent;
+		import->at += wanted;
 		progress_at(&import->progress, import->at, import->image.bytes);
-		if (run)
+		if (sent)
 			return 1;
 	}
 	return 0;
