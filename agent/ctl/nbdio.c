@@ -240,8 +240,10 @@ static int nbdio_wait(struct nbdio *nbdio, int timeout_ms, char sentence[SENTENC
 			res = nbd_aio_notify_write(handle);
 		else if (fds[i].revents) /* hanging up shows as a read of nothing */
 			res = nbd_aio_notify_read(handle);
-		if (res < 0 || nbd_aio_is_dead(handle) > 0 || nbd_aio_is_closed(handle) > 0)
-			return nbdio_failure("The connection to the volume broke", sentence);
+		if (res < 0 || nbd_aio_is_dead(handle) > 0 || nbd_aio_is_closed(handle) > 0) {
+			nbdio_failure("The connection to the volume broke", sentence);
+			return -ENOTCONN;
+		}
 	}
 	return 0;
 }
