@@ -1,22 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * volume import and volume export. Raw images are read here; every other format is qemu-img's
- * business, run as a program.
- *
- * Keeps true: a volume that exists is never written to; an import that fails leaves its half-made
- * volume in the trash; an export appears under its name only when it is whole and synced.
+ * qemu-img as a child process. An image is foreign: its header may name other files, even on
+ * the network, whose content would then land in the volume; so what it names is found out first
+ * and only formats of a list are opened.
  */
-#include "agent/ctl/call.h"
-#include "agent/ctl/names.h"
-#include "agent/ctl/progress.h"
-#include "agent/ctl/stream.h"
-#include "agent/ctl/verbs.h"
+#include "agent/ctl/image.h"
 
-#include "proto/text.h"
+#include "agent/ctl/value.h"
+#include "proto/units.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,344 +21,319 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define INFO_BYTES_MAX (1u << 20)
+#define IMAGE_TEXT_BYTES (1u << 20) /* of qemu-img's answer */
+#define IMAGE_POLL_MS 500
+#define IMAGE_ARGS_MAX 20
 
 extern char **environ;
 
-struct image {
-	const char *path;
-	char format[32];
-	uint64_t bytes; /* of the disk that it holds */
-	char backing[256];
+/* Formats whose files stand alone, or tell what else they need. */
+static const char *const image_formats[] = {"raw",  "qcow2", "qcow", "qed",	 "vdi",
+					    "vhdx", "vmdk",  "vpc",  "parallels"};
+
+struct child {
+	pid_t pid;
+	int out, err; /* our ends of its pipes */
 };
 
-/* RUN/nbd/NAME.sock beside the control socket. */
-static int nbd_socket(const struct ctl *ctl, const char *name, char *out, size_t room)
+/* 0 or -errno; -ENOENT when there is no such program. */
+static int child_start(const char *const *args, struct child *ret_child)
 {
-	const char *slash = strrchr(ctl->socket, '/');
-	int run = slash ? (int)(slash - ctl->socket) : 1;
-	int bytes = snprintf(out, room, "%.*s/nbd/%.*s.sock", run, slash ? ctl->socket : ".",
-			     (int)strcspn(name, "@"), name);
-	return bytes > 0 && (size_t)bytes < room ? 0 : -ENAMETOOLONG;
-}
-
-static bool all_zero(const void *data, size_t bytes)
-{
-	const uint8_t *at = data;
-	return bytes == 0 || (at[0] == 0 && memcmp(at, at + 1, bytes - 1) == 0);
-}
-
-/* ---- qemu-img ---- */
-
-/* Runs a program; its output into out (NULL: ours). Returns its exit status, or negative. */
-static int run(const char *const *argv, char *out, size_t room)
-{
+	int out[2], err[2], res;
 	posix_spawn_file_actions_t actions;
-	int pipes[2] = {-1, -1}, status;
-	size_t used = 0;
-	pid_t pid;
-	if (out && pipe2(pipes, O_CLOEXEC) < 0)
+	posix_spawnattr_t attributes;
+	sigset_t defaults;
+	if (pipe2(out, O_CLOEXEC) < 0)
 		return -errno;
+	if (pipe2(err, O_CLOEXEC) < 0) {
+		res = -errno;
+		close(out[0]), close(out[1]);
+		return res;
+	}
 	posix_spawn_file_actions_init(&actions);
-	posix_spawn_file_actions_adddup2(&actions, out ? pipes[1] : STDERR_FILENO, STDOUT_FILENO);
-	int res = -posix_spawnp(&pid, argv[0], &actions, NULL, (char *const *)argv, environ);
+	posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
+	posix_spawn_file_actions_adddup2(&actions, out[1], 1);
+	posix_spawn_file_actions_adddup2(&actions, err[1], 2);
+	/* A group of its own: Ctrl-C reaches us alone, and we end it when we have decided to. */
+	posix_spawnattr_init(&attributes);
+	sigemptyset(&defaults);
+	sigaddset(&defaults, SIGPIPE);
+	posix_spawnattr_setsigdefault(&attributes, &defaults);
+	posix_spawnattr_setpgroup(&attributes, 0);
+	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGDEF);
+	res = -posix_spawnp(&ret_child->pid, args[0], &actions, &attributes,
+			    (char *const *)(uintptr_t)args, environ);
 	posix_spawn_file_actions_destroy(&actions);
-	if (out)
-		close(pipes[1]);
-	while (res == 0 && out && used + 1 < room) {
-		ssize_t got = read(pipes[0], out + used, room - 1 - used);
-		if (got <= 0 && !(got < 0 && errno == EINTR))
+	posix_spawnattr_destroy(&attributes);
+	close(out[1]), close(err[1]);
+	ret_child->out = out[0];
+	ret_child->err = err[0];
+	if (res < 0)
+		close(out[0]), close(err[0]);
+	return res;
+}
+
+/* Where a child's words go: both end with a terminator, and what does not fit is dropped. */
+struct child_text {
+	char *out;
+	size_t out_bytes, out_room;
+	char err[512];
+	size_t err_bytes;
+	/* Instead of `out`: each piece as it comes. */
+	void (*piece)(void *state, const char *text, size_t bytes);
+	void *state;
+};
+
+static void child_out(struct child_text *text, const char *piece, size_t bytes)
+{
+	if (text->piece) {
+		text->piece(text->state, piece, bytes);
+		return;
+	}
+	size_t room = text->out_room - 1 - text->out_bytes;
+	bytes = min_u64(bytes, room);
+	memcpy(text->out + text->out_bytes, piece, bytes);
+	text->out_bytes += bytes;
+	text->out[text->out_bytes] = 0;
+}
+
+/* Keeps the end of it: the last line is the reason. */
+static void child_err(struct child_text *text, const char *piece, size_t bytes)
+{
+	size_t room = sizeof text->err - 1;
+	if (bytes > room) {
+		piece += bytes - room;
+		bytes = room;
+	}
+	if (text->err_bytes + bytes > room) {
+		size_t drop = text->err_bytes + bytes - room;
+		memmove(text->err, text->err + drop, text->err_bytes - drop);
+		text->err_bytes -= drop;
+	}
+	memcpy(text->err + text->err_bytes, piece, bytes);
+	text->err_bytes += bytes;
+	text->err[text->err_bytes] = 0;
+}
+
+/* Reads until both pipes have ended, then waits. Returns the exit status, or -EINTR, -ETIMEDOUT
+ * (the child was killed), or -EIO when a signal ended it. */
+static int child_finish(const struct ctl *ctl, struct child *child, struct child_text *text)
+{
+	struct pollfd fds[2] = {{.fd = child->out, .events = POLLIN},
+				{.fd = child->err, .events = POLLIN}};
+	int res = 0, status;
+	while (fds[0].fd >= 0 || fds[1].fd >= 0) {
+		char piece[4096];
+		if (ctl_interrupted || ctl_left_ms(ctl) == 0) {
+			res = ctl_interrupted ? -EINTR : -ETIMEDOUT;
+			kill(child->pid, SIGKILL);
 			break;
-		used += got > 0 ? (size_t)got : 0;
+		}
+		if (poll(fds, 2, IMAGE_POLL_MS) <= 0)
+			continue;
+		for (unsigned i = 0; i < 2; i++) {
+			if (fds[i].fd < 0 || !fds[i].revents)
+				continue;
+			ssize_t got = read(fds[i].fd, piece, sizeof piece);
+			if (got <= 0)
+				fds[i].fd = -1;
+			else if (i == 0)
+				child_out(text, piece, (size_t)got);
+			else
+				child_err(text, piece, (size_t)got);
+		}
 	}
-	if (out) {
-		out[used] = 0;
-		close(pipes[0]);
-	}
+	close(child->out), close(child->err);
+	while (waitpid(child->pid, &status, 0) < 0 && errno == EINTR)
+		;
 	if (res < 0)
 		return res;
-	while (waitpid(pid, &status, 0) < 0)
-		if (errno != EINTR)
-			return -errno;
-	return WIFEXITED(status) ? WEXITSTATUS(status) : -EINTR;
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -EIO;
 }
 
-static int image_inspect(const struct ctl *ctl, struct image *image)
+/* The last line that the child wrote to stderr. */
+static const char *child_reason(struct child_text *text)
 {
-	char *text = malloc(INFO_BYTES_MAX);
-	const char *format = ctl_option(ctl, "format");
-	const char *argv[] = {"qemu-img", "info", "--output=json", image->path, NULL, NULL, NULL};
-	struct stat st;
-	if (stat(image->path, &st) < 0 || !text) {
-		free(text);
-		return ctl_fail(ctl, errno == ENOENT ? CTL_NOT_FOUND : CTL_FAILED,
-				"%s cannot be read: %s.", image->path, strerror(errno));
+	while (text->err_bytes && text->err[text->err_bytes - 1] == '\n')
+		text->err[--text->err_bytes] = 0;
+	const char *line = strrchr(text->err, '\n');
+	line = line ? line + 1 : text->err;
+	return *line ? line : "no reason was given";
+}
+
+static bool format_known(const char *format)
+{
+	for (size_t i = 0; i < sizeof image_formats / sizeof image_formats[0]; i++)
+		if (strcmp(format, image_formats[i]) == 0)
+			return true;
+	return false;
+}
+
+/* A backing file, a data file, or an extent in another file. */
+static void image_outside(const struct value *info, struct image *image)
+{
+	const struct value *data = value_get(value_get(info, "format-specific"), "data");
+	const struct value *extents = value_get(data, "extents");
+	const char *backing = value_get_text(info, "backing-filename");
+	const char *data_file = value_get_text(data, "data-file");
+	const char *outside = *backing ? backing : data_file;
+	for (size_t i = 0; !*outside && i < value_count(extents); i++) {
+		const char *name = value_get_text(value_at(extents, i), "filename");
+		if (*name && strcmp(name, image->path) != 0)
+			outside = name;
 	}
-	if (format && strcmp(format, "raw") == 0) {
-		free(text);
-		snprintf(image->format, sizeof image->format, "raw");
-		image->bytes = (uint64_t)st.st_size;
-		return 0;
-	}
+	snprintf(image->outside, sizeof image->outside, "%s", outside);
+}
+
+static int image_info(const struct ctl *ctl, const char *format, struct image *image)
+{
+	const char *args[IMAGE_ARGS_MAX] = {"qemu-img", "info", "--output=json", "-U"};
+	unsigned count = 4;
+	struct child child;
 	if (format) {
-		argv[3] = "-f";
-		argv[4] = format;
-		argv[5] = image->path;
+		args[count++] = "-f";
+		args[count++] = format;
 	}
-	int status = run(argv, text, INFO_BYTES_MAX);
-	VALUE_AUTO info = status == 0 ? value_parse(text, strlen(text)) : NULL;
-	free(text);
-	if (status == -ENOENT)
+	args[count++] = image->path;
+	char *buffer = calloc(1, IMAGE_TEXT_BYTES);
+	if (!buffer)
+		return ctl_fail(ctl, CTL_FAILED, "There is not enough memory.");
+	int res = child_start(args, &child);
+	if (res < 0)
+		free(buffer);
+	if (res == -ENOENT)
 		return ctl_fail(ctl, CTL_FAILED,
-				"qemu-img is not installed, so only --format raw can be imported: "
-				"install qemu-utils.");
-	if (!info)
-		return ctl_fail(ctl, CTL_FAILED, "qemu-img does not understand %s.", image->path);
-	snprintf(image->format, sizeof image->format, "%s", value_get_text(info, "format"));
-	image->bytes = (uint64_t)value_get_integer(info, "virtual-size");
-	snprintf(image->backing, sizeof image->backing, "%s",
-		 value_get_text(info, "backing-filename"));
-	if (image->backing[0] && !ctl_option(ctl, "allow-backing"))
-		return ctl_fail(ctl, CTL_DENIED,
-				"%s refers to another file, %s: give --allow-backing if you trust "
-				"it to read that file.",
-				image->path, image->backing);
+				"qemu-img is needed to tell what %s is; install qemu-utils, or say "
+				"--format raw if it is a raw image.",
+				image->path);
+	if (res < 0)
+		return ctl_fail(ctl, CTL_FAILED, "qemu-img does not start: %s.", strerror(-res));
+	struct child_text text = {.out = buffer, .out_room = IMAGE_TEXT_BYTES};
+	res = child_finish(ctl, &child, &text);
+	if (res == -EINTR)
+		ctl_die_of_signal();
+	if (res != 0) {
+		res = ctl_fail(ctl, res == -ETIMEDOUT ? CTL_TIMED_OUT : CTL_FAILED,
+			       "%s cannot be read as an image: %s.", image->path,
+			       child_reason(&text));
+	} else {
+		VALUE_AUTO info = value_parse(text.out, text.out_bytes);
+		snprintf(image->format, sizeof image->format, "%s", value_get_text(info, "format"));
+		image->bytes = (uint64_t)value_get_integer(info, "virtual-size");
+		image_outside(info, image);
+		if (value_true(value_get(info, "encrypted")))
+			res = ctl_fail(ctl, CTL_FAILED,
+				       "%s is encrypted; decrypt it with qemu-img convert first.",
+				       image->path);
+	}
+	free(buffer);
+	return res;
+}
+
+/* The size of a raw file or block device. */
+static int image_raw(const struct ctl *ctl, struct image *image)
+{
+	int fd = open(image->path, O_RDONLY | O_CLOEXEC);
+	off_t end = fd < 0 ? -1 : lseek(fd, 0, SEEK_END);
+	int err = errno;
+	if (fd >= 0)
+		close(fd);
+	if (end < 0)
+		return ctl_fail(ctl, CTL_FAILED, "%s cannot be read: %s.", image->path,
+				strerror(err));
+	snprintf(image->format, sizeof image->format, "raw");
+	image->bytes = (uint64_t)end;
 	return 0;
 }
 
-static int convert(const struct ctl *ctl, const struct image *image, const char *socket_path,
-		   const char *name)
+int image_look(const struct ctl *ctl, const char *file, const char *format, struct image *ret_image)
+{
+	struct stat st;
+	int res;
+	*ret_image = (struct image){0};
+	if (format && !format_known(format))
+		return ctl_fail(
+			ctl, CTL_USAGE,
+			"The format %.40s is not taken; it is raw, qcow2, qcow, qed, vdi, vhdx, "
+			"vmdk, vpc or parallels.",
+			format);
+	char *path = realpath(file, NULL);
+	if (!path || stat(path, &st) < 0 || strlen(path) >= sizeof ret_image->path) {
+		res = ctl_fail(ctl, errno == ENOENT ? CTL_NOT_FOUND : CTL_FAILED,
+			       "%s cannot be read: %s.", file, strerror(errno));
+		free(path);
+		return res;
+	}
+	memcpy(ret_image->path, path, strlen(path) + 1);
+	free(path);
+	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
+		return ctl_fail(ctl, CTL_USAGE, "%s is neither a file nor a block device.", file);
+	if (format && strcmp(format, "raw") == 0)
+		return image_raw(ctl, ret_image);
+	res = image_info(ctl, format, ret_image);
+	if (res)
+		return res;
+	if (strcmp(ret_image->format, "raw") == 0)
+		return image_raw(ctl, ret_image);
+	if (!format_known(ret_image->format) || ret_image->bytes == 0)
+		return ctl_fail(
+			ctl, CTL_FAILED,
+			"%s is an image of format \"%s\", which is not taken; convert it with "
+			"qemu-img convert.",
+			file, ret_image->format);
+	return 0;
+}
+
+struct percent_state {
+	void (*progress)(void *state, unsigned percent_100);
+	void *state;
+};
+
+/* qemu-img writes "    (12.34/100%)" and a carriage return. */
+static void convert_piece(void *state, const char *text, size_t bytes)
+{
+	const struct percent_state *percent = state;
+	char line[64];
+	size_t end = bytes;
+	while (end > 0 && text[end - 1] != '(')
+		end--;
+	if (end == 0)
+		return;
+	snprintf(line, sizeof line, "%.*s", (int)min_u64(bytes - end, sizeof line - 1), text + end);
+	double value = strtod(line, NULL);
+	if (value >= 0 && value <= 100)
+		percent->progress(percent->state, (unsigned)(value * 100));
+}
+
+int image_convert(const struct ctl *ctl, const struct image *image, const char *socket_path,
+		  const char *export_name, void (*progress)(void *state, unsigned percent_100),
+		  void *state, char ret_sentence[SENTENCE_BYTES])
 {
 	char target[512];
-	snprintf(target, sizeof target, "driver=nbd,server.type=unix,server.path=%s,export=%s",
-		 socket_path, name);
-	const char *argv[] = {
-		"qemu-img",  "convert", "-n", "--target-is-zero", "-W",
-		"-m",	     "16",	"-f", image->format,	  "--target-image-opts",
-		image->path, target,	NULL};
-	int status = run(argv, NULL, 0);
-	if (status == 0)
+	struct child child;
+	struct percent_state percent = {.progress = progress, .state = state};
+	struct child_text text = {.piece = convert_piece, .state = &percent};
+	snprintf(target, sizeof target, "nbd:unix:%s:exportname=%s", socket_path, export_name);
+	/* writeback, not its default: then a failure of its flush is seen. */
+	const char *const args[] = {"qemu-img", "convert",     "-p", "-n",  "--target-is-zero",
+				    "-W",	"-m",	       "16", "-t",  "writeback",
+				    "-f",	image->format, "-O", "raw", image->path,
+				    target,	NULL};
+	int res = child_start(args, &child);
+	if (res < 0) {
+		snprintf(ret_sentence, SENTENCE_BYTES, "qemu-img does not start: %s.",
+			 strerror(-res));
+		return res;
+	}
+	res = child_finish(ctl, &child, &text);
+	if (res == 0)
 		return 0;
-	return ctl_fail(ctl, CTL_FAILED, "qemu-img could not copy %s into the volume.",
-			image->path);
-}
-
-/* ---- import ---- */
-
-/* Reads [at, end) of the file, which has data, and writes what is not zero. */
-static int import_range(struct stream *stream, int fd, uint64_t at, uint64_t end,
-			struct progress *progress, uint64_t total)
-{
-	while (at < end) {
-		void *buffer = stream_buffer(stream);
-		if (!buffer)
-			return -EIO;
-		uint64_t next = round_down(at, STREAM_PIECE_BYTES) + STREAM_PIECE_BYTES;
-		uint32_t bytes = (uint32_t)(min_u64(next, end) - at);
-		ssize_t got = pread(fd, buffer, bytes, (off_t)at);
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got <= 0)
-			return got < 0 ? -errno : -ENODATA; /* it became shorter meanwhile */
-		if (!all_zero(buffer, (size_t)got) && stream_write(stream, at, (uint32_t)got) < 0)
-			return -EIO;
-		at += (uint64_t)got;
-		progress_at(progress, at, total);
-	}
-	return 0;
-}
-
-static int import_raw(struct ctl *ctl, const struct image *image, const char *socket_path,
-		      const char *name)
-{
-	char sentence[SENTENCE_BYTES] = "";
-	struct stream *stream = NULL;
-	struct progress progress;
-	uint64_t size, at = 0;
-	int fd = open(image->path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return ctl_fail(ctl, CTL_FAILED, "%s cannot be read: %s.", image->path,
-				strerror(errno));
-	posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
-	int res = stream_open(socket_path, name, true, &stream, &size, sentence);
-	progress_init(&progress, ctl, "import", true);
-	while (res == 0 && at < image->bytes) {
-		off_t data = lseek(fd, (off_t)at, SEEK_DATA);
-		if (data < 0 && errno == ENXIO)
-			break; /* a hole to the end */
-		off_t hole = data < 0 ? -1 : lseek(fd, data, SEEK_HOLE);
-		uint64_t from = data < 0 ? at : (uint64_t)data;
-		uint64_t end = hole < 0 ? image->bytes : min_u64((uint64_t)hole, image->bytes);
-		res = import_range(stream, fd, from, end, &progress, image->bytes);
-		at = end;
-	}
-	if (res == 0)
-		res = stream_finish(stream);
-	progress_done(&progress);
-	close(fd);
-	if (stream && stream_sentence(stream)[0])
-		snprintf(sentence, sizeof sentence, "%s", stream_sentence(stream));
-	stream_close(stream);
-	if (ctl_interrupted)
-		return ctl_fail(ctl, CTL_FAILED, "The import was interrupted.");
-	if (res < 0)
-		return ctl_fail(ctl, ctl_exit_of_err(res), "The import of %s failed: %s",
-				image->path, sentence[0] ? sentence : vs_strerror(res));
-	return 0;
-}
-
-/* The half-made volume goes to the trash; what is said is said already. */
-static void import_undo(struct ctl *ctl, const char *name)
-{
-	char path[HTTP_PATH_ROOM], sentence[SENTENCE_BYTES];
-	struct http_reply reply = {0};
-	const struct http_request request = {.method = "DELETE",
-					     .path = http_path(path, "/v1/volumes/", name, "")};
-	for (unsigned tries = 0; tries < 50; tries++) { /* its connections are just ending */
-		if (call_try(ctl, &request, &reply, sentence) < 0)
-			return;
-		bool busy = reply.status == 409;
-		free(reply.body);
-		if (!busy)
-			break;
-		usleep(100000);
-	}
-	ctl_say(ctl, "The half-imported volume %s is in the trash.", name);
-}
-
-int verb_volume_import(struct ctl *ctl)
-{
-	const char *name = ctl->args[1];
-	struct image image = {.path = ctl->args[0]};
-	char socket_path[300], human[32];
-	VALUE_AUTO body = value_object();
-	VALUE_AUTO created = NULL;
-	int res = name_check(ctl, name);
-	if (res == 0)
-		res = image_inspect(ctl, &image);
-	if (res == 0)
-		res = volume_options(ctl, body);
-	if (res == 0)
-		res = call_socket(ctl);
-	if (res)
-		return res;
-	uint64_t bytes = max_u64(round_up(image.bytes, BLOCK_BYTES), BLOCK_BYTES);
-	value_set_text(body, "name", name);
-	value_set_integer(body, "size_bytes", (int64_t)bytes);
-	text_human(bytes, human, sizeof human);
-	if (ctl->dry_run) {
-		ctl_say(ctl, "Volume %s, %s, would be made from %s (%s).", name, human, image.path,
-			image.format);
-		return 0;
-	}
-	if (nbd_socket(ctl, name, socket_path, sizeof socket_path) < 0)
-		return ctl_fail(ctl, CTL_FAILED, "The path of the volume's socket is too long.");
-	const struct call_change change = {.method = "POST", .path = "/v1/volumes", .body = body};
-	res = call_change(ctl, &change, &created);
-	if (res)
-		return res;
-	res = strcmp(image.format, "raw") == 0 ? import_raw(ctl, &image, socket_path, name)
-					       : convert(ctl, &image, socket_path, name);
-	if (res) {
-		import_undo(ctl, name);
+	if (res == -EINTR || res == -ETIMEDOUT) {
+		snprintf(ret_sentence, SENTENCE_BYTES, "%s",
+			 res == -EINTR ? "Interrupted." : "It did not end in time.");
 		return res;
 	}
-	ctl_say(ctl, "Volume %s was imported from %s, %s.", name, image.path, human);
-	return 0;
-}
-
-/* ---- export ---- */
-
-struct output {
-	int fd;
-	struct progress *progress;
-	uint64_t written_bytes, size_bytes;
-};
-
-static int output_piece(void *state, uint64_t offset_bytes, const void *data, uint32_t bytes)
-{
-	struct output *output = state;
-	const uint8_t *from = data;
-	for (uint32_t at = 0; at < bytes;) {
-		uint32_t part = (uint32_t)min_u64(bytes - at, CHUNK_BYTES);
-		if (!all_zero(from + at, part)) {
-			ssize_t put =
-				pwrite(output->fd, from + at, part, (off_t)(offset_bytes + at));
-			if (put < 0 && errno == EINTR)
-				continue;
-			if (put <= 0)
-				return put < 0 ? -errno : -EIO;
-			part = (uint32_t)put;
-		}
-		at += part;
-	}
-	output->written_bytes += bytes;
-	progress_at(output->progress, output->written_bytes, output->size_bytes);
-	return 0;
-}
-
-static int export_to(struct ctl *ctl, const char *name, const char *socket_path, int fd)
-{
-	char sentence[SENTENCE_BYTES] = "";
-	struct stream *stream = NULL;
-	struct progress progress;
-	struct output output = {.fd = fd, .progress = &progress};
-	int res = stream_open(socket_path, name, false, &stream, &output.size_bytes, sentence);
-	progress_init(&progress, ctl, "export", true);
-	if (res == 0)
-		res = stream_read(stream, output.size_bytes, output_piece, &output);
-	progress_done(&progress);
-	if (res == 0 && (ftruncate(fd, (off_t)output.size_bytes) < 0 || fsync(fd) < 0))
-		res = -errno;
-	if (stream && stream_sentence(stream)[0])
-		snprintf(sentence, sizeof sentence, "%s", stream_sentence(stream));
-	stream_close(stream);
-	if (ctl_interrupted)
-		return ctl_fail(ctl, CTL_FAILED, "The export was interrupted.");
-	if (res < 0)
-		return ctl_fail(ctl, ctl_exit_of_err(res), "The export of %s failed: %s", name,
-				sentence[0] ? sentence : vs_strerror(res));
-	return 0;
-}
-
-int verb_volume_export(struct ctl *ctl)
-{
-	const char *name = ctl->args[0], *file = ctl->args[1];
-	char part[4096], path[HTTP_PATH_ROOM], socket_path[300];
-	VALUE_AUTO document = NULL;
-	int res = name_check_either(ctl, name);
-	if (res)
-		return res;
-	if (access(file, F_OK) == 0 && !ctl->yes)
-		return ctl_fail(ctl, CTL_EXISTS,
-				"%s exists: give another name, or --yes to replace "
-				"it.",
-				file);
-	res = call_get(
-		ctl,
-		http_path(path, strchr(name, '@') ? "/v1/snapshots/" : "/v1/volumes/", name, ""),
-		&document);
-	if (res)
-		return res;
-	if (ctl->dry_run) {
-		ctl_say(ctl, "%s would be written to %s.", name, file);
-		return 0;
-	}
-	if (snprintf(part, sizeof part, "%s.part", file) >= (int)sizeof part ||
-	    nbd_socket(ctl, name, socket_path, sizeof socket_path) < 0)
-		return ctl_fail(ctl, CTL_USAGE, "The path %s is too long.", file);
-	int fd = open(part, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-	if (fd < 0)
-		return ctl_fail(ctl, CTL_FAILED, "%s cannot be written: %s.", part,
-				strerror(errno));
-	res = export_to(ctl, name, socket_path, fd);
-	if (close(fd) < 0 && res == 0)
-		res = ctl_fail(ctl, CTL_FAILED, "%s cannot be written: %s.", part, strerror(errno));
-	if (res == 0 && rename(part, file) < 0)
-		res = ctl_fail(ctl, CTL_FAILED, "%s cannot be written: %s.", file, strerror(errno));
-	if (res)
-		unlink(part);
-	else
-		ctl_say(ctl, "%s was written to %s.", name, file);
-	return res;
+	snprintf(ret_sentence, SENTENCE_BYTES, "qemu-img could not copy it: %.200s.",
+		 child_reason(&text));
+	return -EIO;
 }

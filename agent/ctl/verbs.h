@@ -28,7 +28,7 @@ int verb_volume_verify(struct ctl *ctl);
 /* --level and --quota into a body, for create and import */
 int volume_options(const struct ctl *ctl, struct value *body);
 
-/* image.c */
+/* import.c, export.c */
 int verb_volume_import(struct ctl *ctl);
 int verb_volume_export(struct ctl *ctl);
 
