@@ -100,13 +100,6 @@ static void call_refuse(struct call *call, int code, const char *sentence)
 	call_reply(call, api_status(code), api_error(code, sentence, ""));
 }
 
-static json_t *time_json(uint64_t wall_ns)
-{
-	char text[TIME_TEXT_BYTES];
-	text_time(wall_ns, text);
-	return json_string(text);
-}
-
 /* ---- objects ---- */
 
 static json_t *volume_json(const struct volume_info *v)
@@ -377,28 +370,25 @@ static void trash_purge(struct call *call)
 
 /* ---- long work ---- */
 
-static void start_check(struct job *job, struct store_work *work);
-static struct store *job_store; /* set around job_work: its start callbacks take no state */
-
 static void start_check(struct job *job, struct store_work *work)
 {
-	store_check(job_store, work);
+	store_check(job_store(job), work);
 }
 static void start_gc(struct job *job, struct store_work *work)
 {
-	store_gc(job_store, work);
+	store_gc(job_store(job), work);
 }
 static void start_fold(struct job *job, struct store_work *work)
 {
-	store_fold(job_store, work, job_object(job)[0] ? job_object(job) : NULL);
+	store_fold(job_store(job), work, job_object(job)[0] ? job_object(job) : NULL);
 }
 static void start_verify(struct job *job, struct store_work *work)
 {
-	store_verify(job_store, work, job_object(job));
+	store_verify(job_store(job), work, job_object(job));
 }
 static void start_diff(struct job *job, struct store_work *work)
 {
-	store_diff(job_store, work, job_object(job), job_other(job));
+	store_diff(job_store(job), work, job_object(job), job_other(job));
 }
 
 static void work_start(struct call *call, const char *kind, const char *object, const char *other,
@@ -410,7 +400,6 @@ static void work_start(struct call *call, const char *kind, const char *object, 
 		return;
 	}
 	job_set_other(job, other);
-	job_store = call->daemon->store;
 	job_work(job, start);
 	call_reply(call, 202, json_pack("{s:i, s:o}", "schema", 1, "job", job_json(job)));
 }

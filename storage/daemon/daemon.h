@@ -44,6 +44,7 @@ struct job *job_new(struct daemon *daemon, const char *kind, const char *object)
 struct job *job_find(struct daemon *daemon, uint64_t id);
 /* Starts long work; it ends the job by itself. */
 void job_work(struct job *job, void (*start)(struct job *job, struct store_work *work));
+struct store *job_store(const struct job *job);
 const char *job_object(const struct job *job);
 const char *job_other(const struct job *job);
 void job_set_other(struct job *job, const char *other);
@@ -53,6 +54,8 @@ json_t *job_json(const struct job *job);
 json_t *jobs_json(const struct daemon *daemon);
 /* Answers with the job when it has ended, or after that time. */
 void job_wait(struct job *job, struct http_request *request, uint64_t timeout_ns);
+
+json_t *time_json(uint64_t wall_ns); /* RFC 3339, UTC */
 
 /* ---- exports.c: a socket for each volume ---- */
 int exports_new(struct daemon *daemon);

@@ -135,6 +135,10 @@ const char *job_object(const struct job *job)
 {
 	return job->object;
 }
+struct store *job_store(const struct job *job)
+{
+	return job->daemon->store;
+}
 const char *job_other(const struct job *job)
 {
 	return job->other;
@@ -148,7 +152,7 @@ void job_set_other(struct job *job, const char *other)
 
 static const char *const states[] = {"running", "done", "failed", "cancelled"};
 
-static json_t *time_json(uint64_t wall_ns)
+json_t *time_json(uint64_t wall_ns)
 {
 	char text[TIME_TEXT_BYTES];
 	text_time(wall_ns, text);
