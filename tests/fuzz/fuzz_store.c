@@ -222,6 +222,8 @@ int main(int argc, char **argv)
 		}
 		count++;
 	}
+	if (dir)
+		closedir(dir);
 	printf("%u inputs\n", count);
 	return count ? 0 : 1;
 }
