@@ -163,13 +163,13 @@ static int nbdio_start(struct nbdio *nbdio, bool write, struct nbdio_slot *slot,
 		if (nbdio->in_flight[i] < nbdio->in_flight[least])
 			least = i;
 	struct nbd_handle *handle = nbdio->connections[least];
-	nbd_completion_callback callback = {.callback = nbdio_answered, .user_data = slot};
+	nbd_completion_callback answered = {.callback = nbdio_answered, .user_data = slot};
 	slot->connection = least;
 	nbdio->in_flight[least]++; /* before: an answer may come within the call */
 	int64_t cookie = write ? nbd_aio_pwrite(handle, slot->payload, slot->length_bytes,
-						slot->offset_bytes, callback, 0)
+						slot->offset_bytes, answered, 0)
 			       : nbd_aio_pread(handle, slot->payload, slot->length_bytes,
-					       slot->offset_bytes, callback, 0);
+					       slot->offset_bytes, answered, 0);
 	if (cookie >= 0)
 		return 0;
 	nbdio->in_flight[least]--;
@@ -332,9 +332,9 @@ int nbdio_extents(struct nbdio *nbdio, uint64_t offset_bytes, uint64_t length_by
 	struct nbdio_status status = {.wanted_bytes = length_bytes};
 	bool offered = nbdio->status &&
 		       nbd_can_meta_context(nbdio->status, LIBNBD_CONTEXT_BASE_ALLOCATION) > 0;
-	nbd_extent_callback callback = {.callback = nbdio_described, .user_data = &status};
+	nbd_extent_callback described = {.callback = nbdio_described, .user_data = &status};
 	if (offered &&
-	    nbd_block_status(nbdio->status, length_bytes, offset_bytes, callback, 0) < 0) {
+	    nbd_block_status(nbdio->status, length_bytes, offset_bytes, described, 0) < 0) {
 		free(status.extents);
 		return nbdio_failure("The volume did not say where its data is", ret_sentence);
 	}
