@@ -43,23 +43,23 @@ int call_socket(struct ctl *ctl)
 	return 0;
 }
 
-int call_try(struct ctl *ctl, const struct http_request *request, struct http_reply *ret_reply,
+int call_try(struct ctl *ctl, const struct client_request *request, struct client_reply *ret_reply,
 	     char ret_sentence[SENTENCE_BYTES])
 {
-	struct http_request limited = *request;
+	struct client_request limited = *request;
 	int left_ms = ctl_left_ms(ctl);
 	if (!ctl->http)
-		ctl->http = http_new(ctl->socket);
+		ctl->http = client_new(ctl->socket, &ctl_interrupted);
 	if (!ctl->http) {
 		snprintf(ret_sentence, SENTENCE_BYTES, "There is not enough memory.");
 		return -ENOMEM;
 	}
 	if (left_ms >= 0 && (limited.timeout_ms < 0 || left_ms < limited.timeout_ms))
 		limited.timeout_ms = left_ms;
-	return http_send(ctl->http, &limited, ret_reply, ret_sentence);
+	return client_send(ctl->http, &limited, ret_reply, ret_sentence);
 }
 
-int call_raw(struct ctl *ctl, const struct http_request *request, struct http_reply *ret_reply)
+int call_raw(struct ctl *ctl, const struct client_request *request, struct client_reply *ret_reply)
 {
 	char sentence[SENTENCE_BYTES];
 	int res = call_socket(ctl);
@@ -74,7 +74,7 @@ int call_raw(struct ctl *ctl, const struct http_request *request, struct http_re
 	return res < 0 ? ctl_fail(ctl, ctl_exit_of_err(res), "%s", sentence) : 0;
 }
 
-int call_error(const struct ctl *ctl, const struct http_reply *reply)
+int call_error(const struct ctl *ctl, const struct client_reply *reply)
 {
 	char own[160];
 	VALUE_AUTO document = value_parse(reply->body, reply->body_bytes);
@@ -100,10 +100,10 @@ int call_error(const struct ctl *ctl, const struct http_reply *reply)
 	return ctl_fail_with(ctl, &error);
 }
 
-static int call_document(struct ctl *ctl, const struct http_request *request, long *ret_status,
+static int call_document(struct ctl *ctl, const struct client_request *request, long *ret_status,
 			 struct value **ret_document)
 {
-	struct http_reply reply;
+	struct client_reply reply;
 	int res = call_raw(ctl, request, &reply);
 	if (res)
 		return res;
@@ -129,7 +129,7 @@ static int call_document(struct ctl *ctl, const struct http_request *request, lo
 int call_get(struct ctl *ctl, const char *path, struct value **ret_document)
 {
 	long status;
-	struct http_request request = {.method = "GET", .path = path, .timeout_ms = -1};
+	struct client_request request = {.method = "GET", .path = path, .timeout_ms = -1};
 	return call_document(ctl, &request, &status, ret_document);
 }
 
@@ -182,11 +182,11 @@ int call_change(struct ctl *ctl, const struct call_change *change, struct value 
 	long status = 0;
 	VALUE_AUTO document = NULL;
 	char *body = change->body ? value_dump(change->body, false) : NULL;
-	struct http_request request = {.method = change->method,
-				       .path = change->path,
-				       .body = body,
-				       .async = ctl->async || change->wait_as_job,
-				       .timeout_ms = -1};
+	struct client_request request = {.method = change->method,
+					 .path = change->path,
+					 .body = body,
+					 .async = ctl->async || change->wait_as_job,
+					 .timeout_ms = -1};
 	int res = call_document(ctl, &request, &status, &document);
 	free(body);
 	if (res)

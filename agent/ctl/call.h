@@ -5,7 +5,7 @@
 #define AGENT_CTL_CALL_H
 
 #include "agent/ctl/ctl.h"
-#include "agent/ctl/http.h"
+#include "agent/client/client.h"
 #include "agent/ctl/value.h"
 
 /* Chooses the socket: --host, $VSTORE_HOST, the agent's where one is installed, the daemon's. */
@@ -16,15 +16,15 @@ int call_get(struct ctl *ctl, const char *path, struct value **ret_document);
 
 /* One request of any kind, its answer as it came whatever its status; the caller frees the body.
  * Fails only when there was no answer. */
-int call_raw(struct ctl *ctl, const struct http_request *request, struct http_reply *ret_reply);
+int call_raw(struct ctl *ctl, const struct client_request *request, struct client_reply *ret_reply);
 
-/* As call_raw, but says nothing: a negative code and a sentence, as http_send. The socket must have
- * been chosen. */
-int call_try(struct ctl *ctl, const struct http_request *request, struct http_reply *ret_reply,
+/* As call_raw, but says nothing: a negative code and a sentence, as client_send. The socket must
+ * have been chosen. */
+int call_try(struct ctl *ctl, const struct client_request *request, struct client_reply *ret_reply,
 	     char ret_sentence[SENTENCE_BYTES]);
 
 /* Makes an error reply into words and an exit code. */
-int call_error(const struct ctl *ctl, const struct http_reply *reply);
+int call_error(const struct ctl *ctl, const struct client_reply *reply);
 
 struct call_change {
 	const char *method, *path;

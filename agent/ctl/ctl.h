@@ -37,7 +37,7 @@ enum ctl_progress { PROGRESS_AUTO, PROGRESS_BAR, PROGRESS_JSON, PROGRESS_NONE };
 #define CTL_WORDS_BYTES 1024
 
 struct command;
-struct http;
+struct client;
 struct value;
 
 struct ctl {
@@ -58,7 +58,7 @@ struct ctl {
 	uint64_t deadline_ns; /* monotonic; 0: none */
 
 	char socket[256]; /* of the daemon, once call() or call_socket() has chosen it */
-	struct http *http;
+	struct client *http;
 };
 
 /* The value of --NAME of this verb, "" for a flag that was given, NULL when it was not. */

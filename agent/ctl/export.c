@@ -212,7 +212,7 @@ static int export_check(struct ctl *ctl)
 {
 	const char *name = ctl->args[0], *file = ctl->args[1];
 	const char *where = strchr(name, '@') ? "/v1/snapshots/" : "/v1/volumes/";
-	char path[HTTP_PATH_ROOM];
+	char path[CLIENT_PATH_ROOM];
 	struct stat st;
 	VALUE_AUTO document = NULL;
 	int res = name_check_either(ctl, name);
@@ -226,7 +226,7 @@ static int export_check(struct ctl *ctl)
 			return ctl_fail(ctl, CTL_EXISTS,
 					"%s is there already; say --yes to replace it.", file);
 	}
-	return call_get(ctl, http_path(path, where, name, ""), &document);
+	return call_get(ctl, client_path(path, where, name, ""), &document);
 }
 
 static int export_print(const struct export *export)

@@ -201,7 +201,7 @@ static int import_copy(struct import *import, char sentence[SENTENCE_BYTES])
 static int import_create(struct import *import)
 {
 	struct ctl *ctl = import->ctl;
-	struct http_reply reply;
+	struct client_reply reply;
 	VALUE_AUTO body = value_object();
 	value_set_text(body, "name", import->name);
 	value_set_integer(body, "size_bytes", (int64_t)round_up(import->image.bytes, BLOCK_BYTES));
@@ -209,7 +209,7 @@ static int import_create(struct import *import)
 	if (res)
 		return res;
 	char *text = value_dump(body, false);
-	const struct http_request request = {
+	const struct client_request request = {
 		.method = "POST", .path = "/v1/volumes", .body = text, .timeout_ms = -1};
 	res = call_raw(ctl, &request, &reply);
 	free(text);
@@ -230,8 +230,8 @@ static int import_create(struct import *import)
 static bool import_is_ours(struct import *import, const char *path)
 {
 	char sentence[SENTENCE_BYTES];
-	struct http_reply reply;
-	const struct http_request request = {.method = "GET", .path = path, .timeout_ms = -1};
+	struct client_reply reply;
+	const struct client_request request = {.method = "GET", .path = path, .timeout_ms = -1};
 	if (call_try(import->ctl, &request, &reply, sentence) < 0)
 		return false;
 	VALUE_AUTO document = value_parse(reply.body, reply.body_bytes);
@@ -244,18 +244,18 @@ static bool import_is_ours(struct import *import, const char *path)
  * need a moment until it sees that nobody is connected. False when it did not work. */
 static bool import_undo(struct import *import)
 {
-	char path[HTTP_PATH_ROOM], sentence[SENTENCE_BYTES];
+	char path[CLIENT_PATH_ROOM], sentence[SENTENCE_BYTES];
 	struct ctl *ctl = import->ctl;
 	int number = ctl_interrupted;
 	bool gone = false;
 	ctl_interrupted = 0;
 	ctl->deadline_ns = ctl_now_ns() + IMPORT_UNDO_NS;
-	http_path(path, "/v1/volumes/", import->name, "");
+	client_path(path, "/v1/volumes/", import->name, "");
 	while (!gone && ctl_left_ms(ctl) > 0 && !ctl_interrupted) {
 		const struct timespec pause = {.tv_nsec = 100 * (long)NSEC_PER_MSEC};
-		const struct http_request request = {
+		const struct client_request request = {
 			.method = "DELETE", .path = path, .timeout_ms = -1};
-		struct http_reply reply;
+		struct client_reply reply;
 		if (!import_is_ours(import, path) || call_try(ctl, &request, &reply, sentence) < 0)
 			break;
 		free(reply.body);
@@ -289,7 +289,7 @@ static int import_failed(struct import *import, int err, const char *sentence)
 static int import_print(struct import *import)
 {
 	struct ctl *ctl = import->ctl;
-	char path[HTTP_PATH_ROOM], size[32], sent[32];
+	char path[CLIENT_PATH_ROOM], size[32], sent[32];
 	VALUE_AUTO document = NULL;
 	VALUE_AUTO shown = value_object();
 	double seconds = (double)(ctl_now_ns() - import->start_ns) / (double)NSEC_PER_SEC;
@@ -305,7 +305,7 @@ static int import_print(struct import *import)
 		table_print_line(import->name);
 	if (ctl->format != FORMAT_JSON)
 		return CTL_OK;
-	int res = call_get(ctl, http_path(path, "/v1/volumes/", import->name, ""), &document);
+	int res = call_get(ctl, client_path(path, "/v1/volumes/", import->name, ""), &document);
 	if (res)
 		return res;
 	value_set_integer(shown, "schema", 1);

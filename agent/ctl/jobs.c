@@ -61,11 +61,11 @@ static int job_leave(const struct ctl *ctl, const char *id)
 static int job_look(struct ctl *ctl, const char *id, struct progress *progress,
 		    struct value **ret_job)
 {
-	char path[HTTP_PATH_ROOM], sentence[SENTENCE_BYTES];
-	struct http_reply reply;
-	struct http_request request = {.method = "GET",
-				       .path = http_path(path, "/v1/jobs/", id, "?wait=1"),
-				       .timeout_ms = -1};
+	char path[CLIENT_PATH_ROOM], sentence[SENTENCE_BYTES];
+	struct client_reply reply;
+	struct client_request request = {.method = "GET",
+					 .path = client_path(path, "/v1/jobs/", id, "?wait=1"),
+					 .timeout_ms = -1};
 	int res = call_socket(ctl);
 	if (res)
 		return res;

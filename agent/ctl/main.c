@@ -2,7 +2,7 @@
 /* vstorectl: understands the command line, runs one verb, returns its exit code. */
 #include "agent/ctl/args.h"
 #include "agent/ctl/ctl.h"
-#include "agent/ctl/http.h"
+#include "agent/client/client.h"
 
 #include <locale.h>
 #include <signal.h>
@@ -32,7 +32,7 @@ int main(int argc, char **argv)
 		help_print(ctl.command, noun);
 	else if (res == 0)
 		res = ctl.command->run(&ctl);
-	http_free(ctl.http);
+	client_free(ctl.http);
 	free(args);
 	/* Data that did not arrive is a failure, whatever the verb thought. */
 	if (fflush(stdout) != 0 || ferror(stdout)) {

@@ -50,21 +50,22 @@ int verb_snap_create(struct ctl *ctl)
 
 int verb_snap_list(struct ctl *ctl)
 {
-	char path[HTTP_PATH_ROOM];
+	char path[CLIENT_PATH_ROOM];
 	VALUE_AUTO document = NULL;
-	int res =
-		call_get(ctl,
-			 ctl->arg_count ? http_path(path, "/v1/snapshots?volume=", ctl->args[0], "")
-					: "/v1/snapshots",
-			 &document);
+	int res = call_get(ctl,
+			   ctl->arg_count
+				   ? client_path(path, "/v1/snapshots?volume=", ctl->args[0], "")
+				   : "/v1/snapshots",
+			   &document);
 	return res ? res : table_print_list(ctl, &table_snapshots, document);
 }
 
 static int snap_get(struct ctl *ctl, const char *name, struct value **ret_document)
 {
-	char path[HTTP_PATH_ROOM];
+	char path[CLIENT_PATH_ROOM];
 	int res = name_check_snapshot(ctl, name);
-	return res ? res : call_get(ctl, http_path(path, "/v1/snapshots/", name, ""), ret_document);
+	return res ? res
+		   : call_get(ctl, client_path(path, "/v1/snapshots/", name, ""), ret_document);
 }
 
 int verb_snap_show(struct ctl *ctl)
@@ -78,10 +79,10 @@ int verb_snap_show(struct ctl *ctl)
 
 static int snap_delete_one(struct ctl *ctl, const char *name)
 {
-	char path[HTTP_PATH_ROOM], words[240];
+	char path[CLIENT_PATH_ROOM], words[240];
 	snprintf(words, sizeof words, "Snapshot %.130s is in the trash.", name);
 	const struct call_change change = {.method = "DELETE",
-					   .path = http_path(path, "/v1/snapshots/", name, ""),
+					   .path = client_path(path, "/v1/snapshots/", name, ""),
 					   .done = words};
 	return call_change(ctl, &change, NULL);
 }
@@ -129,7 +130,7 @@ int verb_snap_diff(struct ctl *ctl)
 int verb_snap_restore(struct ctl *ctl)
 {
 	const char *name = ctl->args[0];
-	char path[HTTP_PATH_ROOM], words[CTL_WORDS_BYTES];
+	char path[CLIENT_PATH_ROOM], words[CTL_WORDS_BYTES];
 	int volume_bytes = (int)strcspn(name, "@"), res = name_check_snapshot(ctl, name);
 	if (res)
 		return res;
@@ -150,7 +151,7 @@ int verb_snap_restore(struct ctl *ctl)
 		 name);
 	const struct call_change change = {
 		.method = "POST",
-		.path = http_path(path, "/v1/snapshots/", name, "/restore"),
+		.path = client_path(path, "/v1/snapshots/", name, "/restore"),
 		.wait_as_job = true,
 		.done = words};
 	return call_change(ctl, &change, NULL);
@@ -159,16 +160,16 @@ int verb_snap_restore(struct ctl *ctl)
 /* PUT or DELETE of a tag. */
 static int snap_tag(struct ctl *ctl, const char *method, const char *words)
 {
-	char tag[HTTP_PATH_ROOM], path[HTTP_PATH_ROOM];
+	char tag[CLIENT_PATH_ROOM], path[CLIENT_PATH_ROOM];
 	int res = name_check(ctl, ctl->args[0]);
 	if (res == 0)
 		res = name_check_snapshot(ctl, ctl->args[1]);
 	if (res)
 		return res;
-	http_path(tag, "/holds/", ctl->args[0], "");
+	client_path(tag, "/holds/", ctl->args[0], "");
 	const struct call_change change = {
 		.method = method,
-		.path = http_path(path, "/v1/snapshots/", ctl->args[1], tag),
+		.path = client_path(path, "/v1/snapshots/", ctl->args[1], tag),
 		.done = words};
 	return call_change(ctl, &change, NULL);
 }
@@ -211,7 +212,7 @@ int verb_snap_holds(struct ctl *ctl)
 int verb_snap_retain(struct ctl *ctl)
 {
 	const char *until = ctl_option(ctl, "until");
-	char path[HTTP_PATH_ROOM], words[256], date[TIME_TEXT_BYTES];
+	char path[CLIENT_PATH_ROOM], words[256], date[TIME_TEXT_BYTES];
 	uint64_t wall_ns;
 	VALUE_AUTO body = value_object();
 	int res = name_check_snapshot(ctl, ctl->args[0]);
@@ -226,7 +227,7 @@ int verb_snap_retain(struct ctl *ctl)
 	snprintf(words, sizeof words, "%.130s cannot be deleted before %s.", ctl->args[0], date);
 	const struct call_change change = {
 		.method = "PATCH",
-		.path = http_path(path, "/v1/snapshots/", ctl->args[0], ""),
+		.path = client_path(path, "/v1/snapshots/", ctl->args[0], ""),
 		.body = body,
 		.done = words};
 	return call_change(ctl, &change, NULL);

@@ -109,8 +109,8 @@ int verb_store_gc(struct ctl *ctl)
 int verb_version(struct ctl *ctl)
 {
 	char sentence[SENTENCE_BYTES];
-	struct http_reply reply = {0};
-	const struct http_request request = {
+	struct client_reply reply = {0};
+	const struct client_request request = {
 		.method = "GET", .path = "/v1/status", .timeout_ms = 5000};
 	int res = call_socket(ctl);
 	if (res)
@@ -151,14 +151,14 @@ int verb_completion(struct ctl *ctl)
 
 int verb_api(struct ctl *ctl)
 {
-	struct http_reply reply;
-	struct http_request request = {.method = ctl->args[0],
-				       .path = ctl->args[1],
-				       .body = ctl->arg_count > 2 ? ctl->args[2] : NULL,
-				       .timeout_ms = -1};
+	struct client_reply reply;
+	struct client_request request = {.method = ctl->args[0],
+					 .path = ctl->args[1],
+					 .body = ctl->arg_count > 2 ? ctl->args[2] : NULL,
+					 .timeout_ms = -1};
 	for (const char *c = request.path; *c; c++)
 		if (*request.path != '/' || *c <= ' ' || *c > '~' ||
-		    strlen(request.path) >= HTTP_PATH_ROOM)
+		    strlen(request.path) >= CLIENT_PATH_ROOM)
 			return ctl_fail(
 				ctl, CTL_USAGE,
 				"The path must begin with / and be percent-encoded, such as "

@@ -20,7 +20,7 @@ int verb_trash_list(struct ctl *ctl)
 int verb_trash_restore(struct ctl *ctl)
 {
 	const char *as = ctl_option(ctl, "as");
-	char path[HTTP_PATH_ROOM], words[256];
+	char path[CLIENT_PATH_ROOM], words[256];
 	VALUE_AUTO body = value_object();
 	int res = as ? name_check(ctl, as) : 0;
 	if (res)
@@ -31,7 +31,7 @@ int verb_trash_restore(struct ctl *ctl)
 		 as ? " and called " : "", as ? as : "");
 	const struct call_change change = {
 		.method = "POST",
-		.path = http_path(path, "/v1/trash/", ctl->args[0], "/restore"),
+		.path = client_path(path, "/v1/trash/", ctl->args[0], "/restore"),
 		.body = body,
 		.done = words};
 	return call_change(ctl, &change, NULL);
@@ -53,7 +53,7 @@ static const struct value *trash_find(const struct value *document, const char *
 int verb_trash_purge(struct ctl *ctl)
 {
 	const char *id = ctl->args[0];
-	char path[HTTP_PATH_ROOM], words[CTL_WORDS_BYTES];
+	char path[CLIENT_PATH_ROOM], words[CTL_WORDS_BYTES];
 	if (!ctl->yes || ctl->dry_run) {
 		VALUE_AUTO document = NULL;
 		int res = call_get(ctl, "/v1/trash", &document);
@@ -70,7 +70,7 @@ int verb_trash_purge(struct ctl *ctl)
 	}
 	snprintf(words, sizeof words, "%.60s is gone for good.", id);
 	const struct call_change change = {
-		.method = "DELETE", .path = http_path(path, "/v1/trash/", id, ""), .done = words};
+		.method = "DELETE", .path = client_path(path, "/v1/trash/", id, ""), .done = words};
 	return call_change(ctl, &change, NULL);
 }
 
@@ -83,9 +83,9 @@ int verb_job_list(struct ctl *ctl)
 
 int verb_job_show(struct ctl *ctl)
 {
-	char path[HTTP_PATH_ROOM];
+	char path[CLIENT_PATH_ROOM];
 	VALUE_AUTO document = NULL;
-	int res = call_get(ctl, http_path(path, "/v1/jobs/", ctl->args[0], ""), &document);
+	int res = call_get(ctl, client_path(path, "/v1/jobs/", ctl->args[0], ""), &document);
 	if (res)
 		return res;
 	const struct value *job = call_object(document, "job");
@@ -106,10 +106,10 @@ int verb_job_wait(struct ctl *ctl)
 
 int verb_job_cancel(struct ctl *ctl)
 {
-	char path[HTTP_PATH_ROOM], words[128];
+	char path[CLIENT_PATH_ROOM], words[128];
 	snprintf(words, sizeof words, "Job %.60s is told to end.", ctl->args[0]);
 	const struct call_change change = {.method = "DELETE",
-					   .path = http_path(path, "/v1/jobs/", ctl->args[0], ""),
+					   .path = client_path(path, "/v1/jobs/", ctl->args[0], ""),
 					   .done = words};
 	return call_change(ctl, &change, NULL);
 }

@@ -65,8 +65,8 @@ int verb_volume_list(struct ctl *ctl)
 
 static int volume_get(struct ctl *ctl, const char *name, struct value **ret_document)
 {
-	char path[HTTP_PATH_ROOM];
-	return call_get(ctl, http_path(path, "/v1/volumes/", name, ""), ret_document);
+	char path[CLIENT_PATH_ROOM];
+	return call_get(ctl, client_path(path, "/v1/volumes/", name, ""), ret_document);
 }
 
 int verb_volume_show(struct ctl *ctl)
@@ -81,9 +81,9 @@ int verb_volume_show(struct ctl *ctl)
 static int volume_patch(struct ctl *ctl, const char *name, const struct value *body,
 			const char *words)
 {
-	char path[HTTP_PATH_ROOM];
+	char path[CLIENT_PATH_ROOM];
 	const struct call_change change = {.method = "PATCH",
-					   .path = http_path(path, "/v1/volumes/", name, ""),
+					   .path = client_path(path, "/v1/volumes/", name, ""),
 					   .body = body,
 					   .done = words};
 	return call_change(ctl, &change, NULL);
@@ -149,7 +149,7 @@ int verb_volume_set(struct ctl *ctl)
 int verb_volume_delete(struct ctl *ctl)
 {
 	const char *name = ctl->args[0];
-	char path[HTTP_PATH_ROOM], what[CTL_WORDS_BYTES], human[32];
+	char path[CLIENT_PATH_ROOM], what[CTL_WORDS_BYTES], human[32];
 	int res;
 	VALUE_AUTO found = NULL;
 	VALUE_AUTO gone = NULL;
@@ -167,7 +167,7 @@ int verb_volume_delete(struct ctl *ctl)
 			return res;
 	}
 	const struct call_change change = {.method = "DELETE",
-					   .path = http_path(path, "/v1/volumes/", name, "")};
+					   .path = client_path(path, "/v1/volumes/", name, "")};
 	res = call_change(ctl, &change, &gone);
 	if (res == 0 && gone) {
 		char id[64];
@@ -183,7 +183,7 @@ int verb_volume_delete(struct ctl *ctl)
 
 int verb_volume_clone(struct ctl *ctl)
 {
-	char path[HTTP_PATH_ROOM], words[240];
+	char path[CLIENT_PATH_ROOM], words[240];
 	VALUE_AUTO body = value_object();
 	int res = name_check_snapshot(ctl, ctl->args[0]);
 	if (res == 0)
@@ -196,7 +196,7 @@ int verb_volume_clone(struct ctl *ctl)
 	/* It waits until the snapshot is folded, which can take long. */
 	const struct call_change change = {
 		.method = "POST",
-		.path = http_path(path, "/v1/snapshots/", ctl->args[0], "/clone"),
+		.path = client_path(path, "/v1/snapshots/", ctl->args[0], "/clone"),
 		.body = body,
 		.wait_as_job = true,
 		.done = words};
@@ -205,10 +205,11 @@ int verb_volume_clone(struct ctl *ctl)
 
 int verb_volume_verify(struct ctl *ctl)
 {
-	char path[HTTP_PATH_ROOM];
+	char path[CLIENT_PATH_ROOM];
 	const char *where = strchr(ctl->args[0], '@') ? "/v1/snapshots/" : "/v1/volumes/";
-	const struct call_change change = {.method = "POST",
-					   .path = http_path(path, where, ctl->args[0], "/verify"),
-					   .wait_as_job = true};
+	const struct call_change change = {
+		.method = "POST",
+		.path = client_path(path, where, ctl->args[0], "/verify"),
+		.wait_as_job = true};
 	return call_change(ctl, &change, NULL);
 }

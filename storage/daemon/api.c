@@ -14,23 +14,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ARGS_MAX 2u
 #define WAIT_S_MAX 3600u
-
-struct call;
-struct route {
-	const char *method, *path; /* "{}" stands for one name */
-	void (*handle)(struct call *call);
-	const char *keys; /* what a body may have: " name size_bytes " */
-};
 
 /* A request on its way; lives until it is answered, or until its job ends. */
 struct call {
 	struct daemon *daemon;
 	struct http_request *request; /* NULL: answered already, a job goes on */
 	struct job *job;
-	const struct route *route;
-	char args[ARGS_MAX][SNAP_NAME_ROOM];
+	const struct api_route *route;
+	char args[API_ARGS_MAX][API_ARG_ROOM];
 	json_t *body;
 	struct admin_op op;
 	char shown[SNAP_NAME_ROOM]; /* the object to show when it is done */
@@ -39,49 +31,6 @@ struct call {
 };
 
 /* ---- answers ---- */
-
-int api_status(int code)
-{
-	switch (-code) {
-	case EINVAL:
-		return 400;
-	case EACCES:
-	case EPERM:
-	case VS_ERETAINED:
-		return 403;
-	case ENOENT:
-		return 404;
-	case EEXIST:
-	case EBUSY:
-	case VS_EFENCED:
-	case VS_ECANCELLED:
-		return 409;
-	case ERANGE:
-	case ENAMETOOLONG:
-		return 422;
-	case ESHUTDOWN:
-		return 503;
-	case ENOSPC:
-	case VS_EQUOTA:
-		return 507;
-	default:
-		return 500;
-	}
-}
-
-json_t *api_error(int code, const char *sentence, const char *holder)
-{
-	return json_pack("{s:i, s:{s:s, s:s, s:s, s:s}}", "schema", 1, "error", "code",
-			 vs_errname(code), "message", sentence[0] ? sentence : vs_strerror(code),
-			 "hint", "", "holder", holder);
-}
-
-void api_reply(struct http_request *request, int status, json_t *body)
-{
-	char *text = json_dumps(body, JSON_INDENT(1));
-	json_decref(body);
-	http_reply(request, status, "application/json", text, text ? strlen(text) : 0);
-}
 
 static void call_free(struct call *call)
 {
@@ -576,22 +525,23 @@ static void trash_list(struct call *call)
 
 /* ---- routing ---- */
 
-static const struct route routes[] = {
+static const struct api_route routes[] = {
 	{"GET", "/v1/status", status_show, ""},
 	{"GET", "/v1/store", store_show, ""},
 	{"POST", "/v1/store/check", check_start, ""},
 	{"POST", "/v1/store/gc", gc_start, ""},
 	{"POST", "/v1/store/fold", fold_all_start, ""},
 	{"GET", "/v1/volumes", volume_list, ""},
-	{"POST", "/v1/volumes", volume_create, " name size_bytes level frame_bytes quota_bytes "},
+	{"POST", "/v1/volumes", volume_create,
+	 " name size_bytes# level# frame_bytes# quota_bytes# "},
 	{"GET", "/v1/volumes/{}", object_show, ""},
 	{"PATCH", "/v1/volumes/{}", volume_change,
-	 " name size_bytes level quota_bytes frame_bytes "},
+	 " name size_bytes# level# quota_bytes# frame_bytes# "},
 	{"DELETE", "/v1/volumes/{}", volume_delete, ""},
 	{"POST", "/v1/volumes/{}/verify", verify_start, ""},
 	{"POST", "/v1/volumes/{}/fold", fold_start, ""},
 	{"GET", "/v1/snapshots", snapshot_list, ""},
-	{"POST", "/v1/snapshots", snapshot_create, " names "},
+	{"POST", "/v1/snapshots", snapshot_create, " names[] "},
 	{"GET", "/v1/snapshots/{}", object_show, ""},
 	{"DELETE", "/v1/snapshots/{}", snapshot_delete, ""},
 	{"PATCH", "/v1/snapshots/{}", snapshot_change, " retain_until "},
@@ -611,98 +561,11 @@ static const struct route routes[] = {
 	{"GET", "/metrics", metrics_show, ""},
 };
 
-static int hex_digit(char c)
-{
-	return c >= '0' && c <= '9'   ? c - '0'
-	       : c >= 'a' && c <= 'f' ? c - 'a' + 10
-	       : c >= 'A' && c <= 'F' ? c - 'A' + 10
-				      : -1;
-}
-
-/* One part of a path, percent-decoded; false: too long, or a broken escape. */
-static bool part_decode(const char *from, size_t bytes, char out[SNAP_NAME_ROOM])
-{
-	size_t n = 0;
-	for (size_t i = 0; i < bytes; i++, n++) {
-		if (n + 1 >= SNAP_NAME_ROOM)
-			return false;
-		out[n] = from[i];
-		if (from[i] != '%')
-			continue;
-		int high = bytes - i > 2 ? hex_digit(from[i + 1]) : -1;
-		int low = bytes - i > 2 ? hex_digit(from[i + 2]) : -1;
-		if (high < 0 || low < 0 || (high == 0 && low == 0))
-			return false;
-		out[n] = (char)(high << 4 | low);
-		i += 2;
-	}
-	out[n] = 0;
-	return n > 0;
-}
-
-static bool path_matches(const char *pattern, const char *path, struct call *call)
-{
-	unsigned arg = 0;
-	while (*pattern) {
-		if (strncmp(pattern, "{}", 2) != 0) {
-			if (*pattern++ != *path++)
-				return false;
-			continue;
-		}
-		size_t bytes = strcspn(path, "/");
-		if (!part_decode(path, bytes, call->args[arg++]))
-			return false;
-		pattern += 2;
-		path += bytes;
-	}
-	return *path == 0;
-}
-
-/* False: refused. */
-static bool body_read(struct call *call)
-{
-	struct http_request *request = call->request;
-	char sentence[SENTENCE_BYTES];
-	const char *key;
-	json_t *value;
-	json_error_t error;
-	if (request->body_bytes == 0) {
-		call->body = json_object();
-		return true;
-	}
-	call->body = json_loadb(request->body, request->body_bytes, JSON_REJECT_DUPLICATES, &error);
-	if (!json_is_object(call->body)) {
-		snprintf(sentence, sizeof sentence, "The body must be a JSON object: %.150s.",
-			 call->body ? "it is something else" : error.text);
-		call_refuse(call, -EINVAL, sentence);
-		return false;
-	}
-	json_object_foreach(call->body, key, value)
-	{
-		char word[80];
-		snprintf(word, sizeof word, " %.70s ", key);
-		bool number = strstr(key, "_bytes") || strcmp(key, "level") == 0;
-		if (!strstr(call->route->keys, word))
-			snprintf(sentence, sizeof sentence,
-				 "'%.60s' is not known here; a body may have:%s.", key,
-				 call->route->keys[0] ? call->route->keys : " nothing");
-		else if (number ? !json_is_integer(value)
-				: !json_is_string(value) && strcmp(key, "names") != 0)
-			snprintf(sentence, sizeof sentence, "'%.60s' must be a %s.", key,
-				 number ? "whole number" : "text");
-		else
-			continue;
-		call_refuse(call, -EINVAL, sentence);
-		return false;
-	}
-	return true;
-}
-
 void api_handle(void *state, struct http_request *request)
 {
 	struct daemon *daemon = state;
+	char sentence[SENTENCE_BYTES];
 	struct call *call = calloc(1, sizeof(*call));
-	bool path_known = false;
 	if (!call) {
 		http_reply(request, 503, "application/json", NULL, 0);
 		return;
@@ -713,23 +576,11 @@ void api_handle(void *state, struct http_request *request)
 		call_refuse(call, -ESHUTDOWN, "vstored is stopping; try again when it runs.");
 		return;
 	}
-	for (size_t i = 0; i < sizeof routes / sizeof *routes; i++) {
-		if (!path_matches(routes[i].path, request->path, call))
-			continue;
-		path_known = true;
-		if (strcmp(routes[i].method, request->method) != 0)
-			continue;
-		call->route = &routes[i];
-		if (body_read(call))
-			routes[i].handle(call);
-		return;
-	}
-	if (path_known)
-		call_reply(call, 405,
-			   api_error(-EINVAL,
-				     "This path does not take that method; see the API's "
-				     "description.",
-				     ""));
+	int status = api_find(routes, sizeof routes / sizeof *routes, request, call->args,
+			      &call->route, &call->body, sentence);
+	if (status)
+		call_reply(call, status,
+			   api_error(status == 404 ? -ENOENT : -EINVAL, sentence, ""));
 	else
-		call_refuse(call, -ENOENT, "There is no such path; the API starts at /v1/status.");
+		call->route->handle(call);
 }

@@ -3,7 +3,7 @@
 #ifndef STORAGE_DAEMON_DAEMON_H
 #define STORAGE_DAEMON_DAEMON_H
 
-#include "storage/daemon/http.h"
+#include "storage/control/api.h"
 #include "storage/nbd/nbd.h"
 #include "storage/store/store.h"
 
@@ -28,9 +28,6 @@ struct daemon {
 
 /* ---- api.c ---- */
 void api_handle(void *state, struct http_request *request);
-json_t *api_error(int code, const char *sentence, const char *holder);
-int api_status(int code); /* HTTP's for a negative code */
-void api_reply(struct http_request *request, int status, json_t *body); /* takes body */
 
 /* ---- jobs.c: long work, and changes that the client does not wait for ---- */
 struct job;
@@ -54,8 +51,6 @@ json_t *job_json(const struct job *job);
 json_t *jobs_json(const struct daemon *daemon);
 /* Answers with the job when it has ended, or after that time. */
 void job_wait(struct job *job, struct http_request *request, uint64_t timeout_ns);
-
-json_t *time_json(uint64_t wall_ns); /* RFC 3339, UTC */
 
 /* ---- exports.c: a socket for each volume ---- */
 int exports_new(struct daemon *daemon);

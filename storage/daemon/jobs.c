@@ -152,13 +152,6 @@ void job_set_other(struct job *job, const char *other)
 
 static const char *const states[] = {"running", "done", "failed", "cancelled"};
 
-json_t *time_json(uint64_t wall_ns)
-{
-	char text[TIME_TEXT_BYTES];
-	text_time(wall_ns, text);
-	return json_string(text);
-}
-
 json_t *job_json(const struct job *job)
 {
 	json_t *out =

@@ -8,13 +8,12 @@
  */
 #include "storage/daemon/daemon.h"
 
+#include "storage/control/signals.h"
 #include "storage/rt/log_event.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,44 +34,6 @@ static int fail(int code, const char *sentence)
 {
 	fprintf(stderr, "vstored: %s\n", sentence);
 	return code == -VS_ELOCKED ? EXIT_BUSY : code == -ENOSPC ? EXIT_NO_SPACE : 1;
-}
-
-/* ---- signals: a thread waits for them, the reactor hears of it ---- */
-
-static struct {
-	struct env *env;
-	struct io_op op;
-	bool stop;
-} signals;
-
-static void signal_heard(struct io_op *op)
-{
-	signals.stop = true;
-}
-
-static void *signal_wait(void *state)
-{
-	sigset_t set;
-	int number;
-	(void)state;
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	sigwait(&set, &number);
-	signals.op.done = signal_heard;
-	env_post(signals.env, &signals.op);
-	sigwait(&set, &number);
-	_exit(1);
-}
-
-static void signals_block(void)
-{
-	sigset_t set;
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	pthread_sigmask(SIG_BLOCK, &set, NULL);
-	signal(SIGPIPE, SIG_IGN);
 }
 
 /* ---- RUN ---- */
@@ -202,7 +163,6 @@ static int serve(struct env *env, const struct daemon_options *options)
 {
 	struct daemon daemon = {.env = env, .group = -1};
 	char sentence[SENTENCE_BYTES] = "";
-	pthread_t thread;
 	const struct group *group = getgrnam(GROUP);
 	memcpy(daemon.store_path, options->store_path, sizeof daemon.store_path);
 	memcpy(daemon.run_path, options->run_path, sizeof daemon.run_path);
@@ -218,17 +178,16 @@ static int serve(struct env *env, const struct daemon_options *options)
 		guard_leave(&daemon); /* it said why: that is no crash */
 		return fail(res, sentence);
 	}
-	signals.env = env;
 	res = daemon_listen(&daemon, options, sentence);
 	if (res == 0)
-		res = -pthread_create(&thread, NULL, signal_wait, NULL);
+		res = signals_start(env);
 	if (res == 0) {
 		guard_leave(&daemon);
 		daemon.tick.fire = daemon_tick;
 		daemon_tick(&daemon.tick);
 		log_event(LOG_LEVEL_INFO, "vstored.serving", "store=%s run=%s version=%s",
 			  daemon.store_path, daemon.run_path, VSTORED_VERSION);
-		while (!signals.stop)
+		while (!signals_stop_asked())
 			env_step(env, true);
 		log_event(LOG_LEVEL_INFO, "vstored.stopping", "store=%s", daemon.store_path);
 	}

@@ -19,7 +19,7 @@ for line in paths.splitlines():
 for name, properties in re.findall(r"\n    (\w+):\n(?:      .*\n)*?      properties: (\{.*\})", components):
     schemas[name] = set(re.findall(r"(\w+): \{type", properties)) - {"items"}
 
-handled = {(m, p): set(keys.split())
+handled = {(m, p): set(re.sub(r"[#?\[\]]", "", keys).split())
            for m, p, keys in re.findall(r'\{"([A-Z]+)", "(/[^"]*)", \w+,\s*"([^"]*)"\}', source)}
 wrong = [f"{m} {p} is only described" for m, p in described if (m, p) not in handled]
 wrong += [f"{m} {p} is only handled" for m, p in handled if (m, p) not in described]

@@ -2,7 +2,7 @@
 #include "tests/unit/unit.h"
 
 #include "agent/ctl/ctl.h"
-#include "agent/ctl/http.h"
+#include "agent/client/client.h"
 #include "proto/err.h"
 
 #include <errno.h>
@@ -62,15 +62,15 @@ static void no_private_code_looks_like_success(void **state)
 
 static void names_in_paths_are_encoded(void **state)
 {
-	char path[HTTP_PATH_ROOM], name[HTTP_PATH_ROOM];
-	assert_string_equal(http_path(path, "/v1/volumes/", "web-1.a_b~", "/verify"),
+	char path[CLIENT_PATH_ROOM], name[CLIENT_PATH_ROOM];
+	assert_string_equal(client_path(path, "/v1/volumes/", "web-1.a_b~", "/verify"),
 			    "/v1/volumes/web-1.a_b~/verify");
-	assert_string_equal(http_path(path, "/v1/snapshots/", "a@b", ""), "/v1/snapshots/a@b");
-	assert_string_equal(http_path(path, "/v1/volumes/", "../a b?c%\xc3", ""),
+	assert_string_equal(client_path(path, "/v1/snapshots/", "a@b", ""), "/v1/snapshots/a@b");
+	assert_string_equal(client_path(path, "/v1/volumes/", "../a b?c%\xc3", ""),
 			    "/v1/volumes/..%2Fa%20b%3Fc%25%C3");
 	memset(name, '/', sizeof name);
 	name[sizeof name - 1] = 0;
-	assert_string_equal(http_path(path, "/v1/volumes/", name, ""), "");
+	assert_string_equal(client_path(path, "/v1/volumes/", name, ""), "");
 }
 
 int main(void)

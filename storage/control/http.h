@@ -2,13 +2,13 @@
 /*
  * HTTP on a unix socket, in a thread of its own: parsing and sending never hold up the reactor.
  *
- * A request is handed to `handle` on the reactor, belongs to the reactor until http_reply, and is
- * answered exactly once. Life of the server: http_new (listens, serves) -> http_close (new requests
- * are refused here) -> the reactor answers the last of those it has (http_pending is 0) ->
- * http_free.
+ * A request is handed to `handle` on the reactor, belongs to the daemon until http_reply, and is
+ * answered exactly once, from any thread. Life of the server: http_new (listens, serves) ->
+ * http_close (new requests are refused here) -> the reactor answers the last of those it has
+ * (http_pending is 0) -> http_free.
  */
-#ifndef STORAGE_DAEMON_HTTP_H
-#define STORAGE_DAEMON_HTTP_H
+#ifndef STORAGE_CONTROL_HTTP_H
+#define STORAGE_CONTROL_HTTP_H
 
 #include "proto/err.h"
 #include "storage/rt/env.h"
@@ -52,12 +52,12 @@ struct http_options {
 	void *state;
 };
 
-/* Listens and starts the thread. On the reactor's thread, like all below. */
+/* Listens and starts the thread. On the reactor's thread, like all below but http_reply. */
 int http_new(struct env *env, const struct http_options *options, struct http **ret_http,
 	     char ret_sentence[SENTENCE_BYTES]);
 
-/* Answers; the request is gone. `text` is malloc's and is taken (NULL: nothing), the content type
- * is static. */
+/* Answers, from any thread; the request is gone. `text` is malloc's and is taken (NULL: nothing),
+ * the content type is static. */
 void http_reply(struct http_request *request, int status, const char *content_type, char *text,
 		size_t text_bytes);
 

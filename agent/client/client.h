@@ -1,30 +1,31 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* HTTP over the daemon's unix socket. One connection, kept open; one thread. */
-#ifndef AGENT_CTL_HTTP_H
-#define AGENT_CTL_HTTP_H
+#ifndef AGENT_CLIENT_CLIENT_H
+#define AGENT_CLIENT_CLIENT_H
 
 #include "proto/err.h"
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 
 /* More than this is refused: a list of a million snapshots fits. */
-#define HTTP_BODY_BYTES_MAX (512u << 20)
-#define HTTP_PATH_ROOM 1024
+#define CLIENT_BODY_BYTES_MAX (512u << 20)
+#define CLIENT_PATH_ROOM 1024
 
-struct http;
+struct client;
 
-/* NULL without memory. */
-struct http *http_new(const char *socket_path);
-void http_free(struct http *http);
+/* NULL without memory. `interrupted`, which may be NULL, ends a wait once it is not 0. */
+struct client *client_new(const char *socket_path, const volatile sig_atomic_t *interrupted);
+void client_free(struct client *client);
 
-struct http_reply {
+struct client_reply {
 	long status;
 	char *body; /* terminated; the caller frees */
 	size_t body_bytes;
 };
 
-struct http_request {
+struct client_request {
 	const char *method, *path;
 	const char *body; /* JSON, or NULL */
 	bool async;	  /* Prefer: respond-async */
@@ -33,12 +34,13 @@ struct http_request {
 
 /* 0 for a reply of whatever status; else a negative code and a sentence. -ECONNREFUSED: nobody
  * listens, or the connection broke before an answer; -EACCES: the socket is not for us;
- * -ETIMEDOUT; -EINTR: a signal came (ctl_interrupted). */
-int http_send(struct http *http, const struct http_request *request, struct http_reply *ret_reply,
-	      char ret_sentence[SENTENCE_BYTES]);
+ * -ETIMEDOUT; -EINTR: a signal came (*interrupted). */
+int client_send(struct client *client, const struct client_request *request,
+		struct client_reply *ret_reply, char ret_sentence[SENTENCE_BYTES]);
 
 /* Writes prefix, `name` percent-encoded ('@' stays), suffix. Returns `out`; a path that does not
  * fit becomes "", which no daemon serves. */
-char *http_path(char out[HTTP_PATH_ROOM], const char *prefix, const char *name, const char *suffix);
+char *client_path(char out[CLIENT_PATH_ROOM], const char *prefix, const char *name,
+		  const char *suffix);
 
 #endif

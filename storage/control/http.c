@@ -4,7 +4,7 @@
  * end; the reactor reaches that thread only through the list of answers, under the lock, and the
  * eventfd that says there are some.
  */
-#include "storage/daemon/http.h"
+#include "storage/control/http.h"
 
 #include "storage/rt/log_event.h"
 
@@ -193,7 +193,7 @@ static void received(struct evhttp_request *handle, void *state)
 		if (request)
 			request_free(request);
 		refuse(http, handle, 503, closed ? "stopping" : "busy",
-		       closed ? "vstored is stopping; try again when it runs."
+		       closed ? "The daemon is stopping; try again when it runs."
 			      : "Too many requests are under way; try again soon.");
 		return;
 	}

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SIGTERM and SIGINT: the first asks the reactor to end, the second ends the process at once. */
+#ifndef STORAGE_CONTROL_SIGNALS_H
+#define STORAGE_CONTROL_SIGNALS_H
+
+#include "storage/rt/env.h"
+
+#include <stdbool.h>
+
+/* Before any thread starts; SIGPIPE is ignored from here on. */
+void signals_block(void);
+
+/* Starts the thread that waits for them and wakes `env`. 0 or -errno. */
+int signals_start(struct env *env);
+
+/* On the reactor's thread: one came. */
+bool signals_stop_asked(void);
+
+#endif
