@@ -67,9 +67,10 @@ static void writer_written(struct log_entry *entry, int res)
 	writer_go(writer);
 }
 
-static int no_apply(struct log_owner *owner, const void *record, uint32_t bytes, uint32_t log_block)
+static int no_apply(struct log_owner *owner, const void *record, uint32_t bytes,
+		    const struct log_payload *payload)
 {
-	(void)owner, (void)record, (void)bytes, (void)log_block;
+	(void)owner, (void)record, (void)bytes, (void)payload;
 	return 1;
 }
 

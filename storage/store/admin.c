@@ -120,7 +120,7 @@ static void command_logged(struct log_entry *entry, int res)
 	unsigned i = (unsigned)(item - command->entries);
 	if (res == 0) {
 		res = catalog_apply(store, command->records + command->record_at[i],
-				    command->record_size[i], 0);
+				    command->record_size[i], NULL);
 		if (res < 0)
 			store_fail(store, res, "a logged change could not be applied");
 	}

@@ -372,7 +372,7 @@ static int apply_freeze(struct store *store, struct volume *volume)
 }
 
 static int apply_data(struct store *store, enum log_op op, struct volume *volume, struct cursor *c,
-		      uint32_t log_block)
+		      const struct log_payload *payload)
 {
 	struct layer *layer = volume_active(volume);
 	uint64_t vseq = get_u64(c), first = get_u64(c), count = 0;
@@ -381,7 +381,7 @@ static int apply_data(struct store *store, enum log_op op, struct volume *volume
 		layer->start_pos = log_applying_pos(store->log);
 	if (op == LOG_WRITE) {
 		count = get_u32(c);
-		if (c->failed || count > COMMIT_PAYLOAD_BLOCKS)
+		if (c->failed || !payload || count > payload->block_count)
 			return -VS_EFORMAT;
 		blocks = (int)count;
 	} else if (op == LOG_ZERO) {
@@ -396,7 +396,7 @@ static int apply_data(struct store *store, enum log_op op, struct volume *volume
 	if (c->failed || count == 0 || first_block > end || count > end - first_block)
 		return -VS_EFORMAT;
 	if (op == LOG_WRITE) {
-		res = layer_write(layer, first, (uint32_t)count, log_block);
+		res = layer_write(layer, first, (uint32_t)count, payload->log_block, payload->crc);
 	} else if (op == LOG_ZERO) {
 		res = layer_zero(layer, first, count);
 	} else {
@@ -412,7 +412,8 @@ static int apply_data(struct store *store, enum log_op op, struct volume *volume
 	return blocks;
 }
 
-int catalog_apply(struct store *store, const void *record, uint32_t bytes, uint32_t log_block)
+int catalog_apply(struct store *store, const void *record, uint32_t bytes,
+		  const struct log_payload *payload)
 {
 	struct cursor c = cursor_reading(record, bytes);
 	unsigned op = get_u8(&c), flags = get_u8(&c);
@@ -429,7 +430,7 @@ int catalog_apply(struct store *store, const void *record, uint32_t bytes, uint3
 	case LOG_WRITE:
 	case LOG_ZERO:
 	case LOG_CHUNK:
-		return volume ? apply_data(store, op, volume, &c, log_block) : -VS_EFORMAT;
+		return volume ? apply_data(store, op, volume, &c, payload) : -VS_EFORMAT;
 	case LOG_FREEZE:
 		return volume ? apply_freeze(store, volume) : -VS_EFORMAT;
 	case LOG_PUT_VOLUME:

@@ -139,7 +139,7 @@ static int body_apply(struct store *store, struct cursor *c, enum log_op want)
 	const uint8_t *record = cursor_take(c, le16toh(bytes));
 	if (!record || le16toh(bytes) < 8 || record[0] != want || record[1] != PUT_FULL)
 		return -VS_EFORMAT;
-	return catalog_apply(store, record, le16toh(bytes), 0);
+	return catalog_apply(store, record, le16toh(bytes), NULL);
 }
 
 static int body_decode_volume(struct store *store, struct cursor *c)

@@ -164,7 +164,7 @@ static void fold_logged(struct log_entry *entry, int res)
 	struct fold *fold = container_of(entry, struct fold, entry);
 	struct store *store = fold->store;
 	if (res == 0)
-		res = catalog_apply(store, fold->record, fold->record_bytes, 0);
+		res = catalog_apply(store, fold->record, fold->record_bytes, NULL);
 	if (res < 0) {
 		fold->res = res;
 		fold_fail(fold);
@@ -351,7 +351,7 @@ static void freeze_logged(struct log_entry *entry, int res)
 	struct fold *fold = container_of(entry, struct fold, freeze_entry);
 	struct store *store = fold->store;
 	fold->freezing = false;
-	if (res == 0 && catalog_apply(store, fold->freeze_record, 8, 0) < 0)
+	if (res == 0 && catalog_apply(store, fold->freeze_record, 8, NULL) < 0)
 		store_fail(store, -ENOMEM, "a layer could not be made");
 	fold_kick(store);
 }

@@ -162,7 +162,7 @@ static void gc_logged(struct log_entry *entry, int res)
 {
 	struct gc *gc = container_of(entry, struct gc, entry);
 	if (res == 0)
-		res = catalog_apply(gc->work.store, gc->record, sizeof gc->record, 0);
+		res = catalog_apply(gc->work.store, gc->record, sizeof gc->record, NULL);
 	gc_end_wait(gc, res < 0 ? GC_SWEEP : GC_FLUSHING, res);
 }
 

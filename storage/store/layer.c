@@ -199,31 +199,35 @@ bool layer_room_write(const struct layer *layer, uint64_t block_count)
 	return block_count / CHUNK_BLOCKS + 2 <= layer->pool->free_count;
 }
 
-/* Sets blocks of one chunk: to consecutive log blocks, or all to zero. */
-static void chunk_set(struct layer *layer, uint64_t block_no, unsigned count, uint32_t log_block)
+/* Sets blocks of one chunk: to consecutive log blocks with their checks, or all to zero. */
+static void chunk_set(struct layer *layer, uint64_t block_no, unsigned count, uint32_t log_block,
+		      const uint32_t *crc)
 {
 	struct dirty_chunk *entry = layer_entry_make(layer, block_no / CHUNK_BLOCKS);
 	unsigned first = block_no % CHUNK_BLOCKS;
 	uint16_t mask = (uint16_t)(((1u << count) - 1) << first);
 	entry_release_blocks(layer, entry, mask);
-	for (unsigned i = 0; i < count; i++)
-		entry->log_block[first + i] =
-			log_block == LOG_BLOCK_ZERO ? LOG_BLOCK_ZERO : log_block + i;
+	for (unsigned i = 0; i < count; i++) {
+		entry->log_block[first + i] = crc ? log_block + i : LOG_BLOCK_ZERO;
+		entry->log_crc[first + i] = crc ? crc[i] : 0;
+	}
 	entry->mask |= mask;
-	if (log_block != LOG_BLOCK_ZERO) {
+	if (crc) {
 		layer->log_blocks += count;
 		layer->pool->log_blocks += count;
 	}
 }
 
-int layer_write(struct layer *layer, uint64_t block_no, uint32_t block_count, uint32_t log_block)
+int layer_write(struct layer *layer, uint64_t block_no, uint32_t block_count, uint32_t log_block,
+		const uint32_t *crc)
 {
 	if (!layer_room_write(layer, block_count))
 		return -ENOSPC;
 	while (block_count) {
 		unsigned count =
 			(unsigned)min_u64(CHUNK_BLOCKS - block_no % CHUNK_BLOCKS, block_count);
-		chunk_set(layer, block_no, count, log_block);
+		chunk_set(layer, block_no, count, log_block, crc);
+		crc += count;
 		block_no += count;
 		block_count -= count;
 		log_block += count;
@@ -294,7 +298,7 @@ int layer_zero(struct layer *layer, uint64_t block_no, uint64_t block_count)
 	if (block_no % CHUNK_BLOCKS) {
 		unsigned count =
 			(unsigned)min_u64(CHUNK_BLOCKS - block_no % CHUNK_BLOCKS, block_count);
-		chunk_set(layer, block_no, count, LOG_BLOCK_ZERO);
+		chunk_set(layer, block_no, count, LOG_BLOCK_ZERO, NULL);
 		block_no += count;
 		block_count -= count;
 	}
@@ -310,7 +314,7 @@ int layer_zero(struct layer *layer, uint64_t block_no, uint64_t block_count)
 	block_no += chunks * CHUNK_BLOCKS;
 	block_count -= chunks * CHUNK_BLOCKS;
 	if (block_count)
-		chunk_set(layer, block_no, (unsigned)block_count, LOG_BLOCK_ZERO);
+		chunk_set(layer, block_no, (unsigned)block_count, LOG_BLOCK_ZERO, NULL);
 	return 0;
 }
 
@@ -355,8 +359,8 @@ void layer_sorted(const struct layer *layer, const struct dirty_chunk **out)
 		qsort(out, count, sizeof(*out), entry_compare);
 }
 
-/* ---- the checkpoint's form: header, ranges, entries; an entry has a log block for each set bit
- * ---- */
+/* ---- the checkpoint's form: header, ranges, entries; an entry has a log block and its check for
+ * each set bit ---- */
 
 #define LAYER_HEADER_BYTES 32u
 #define ENTRY_FIXED_BYTES 16u
@@ -364,7 +368,7 @@ void layer_sorted(const struct layer *layer, const struct dirty_chunk **out)
 static size_t entry_encoded_bytes(const struct dirty_chunk *entry)
 {
 	return ENTRY_FIXED_BYTES + (entry->base == BASE_ID ? ID_BYTES : 0) +
-	       4 * (size_t)__builtin_popcount(entry->mask);
+	       8 * (size_t)__builtin_popcount(entry->mask);
 }
 
 size_t layer_encoded_bytes(const struct layer *layer)
@@ -386,8 +390,10 @@ static void entry_encode(const struct dirty_chunk *entry, struct cursor *c)
 	if (entry->base == BASE_ID)
 		put_bytes(c, entry->id.bytes, ID_BYTES);
 	for (unsigned block = 0; block < CHUNK_BLOCKS; block++)
-		if (entry->mask & (1u << block))
+		if (entry->mask & (1u << block)) {
 			put_u32(c, entry->log_block[block]);
+			put_u32(c, entry->log_crc[block]);
+		}
 }
 
 void layer_encode(const struct layer *layer, struct cursor *c)
@@ -430,10 +436,11 @@ static int entry_decode(struct layer *layer, struct cursor *c, uint64_t ring_blo
 	for (unsigned block = 0; block < CHUNK_BLOCKS; block++) {
 		if (!(mask & (1u << block)))
 			continue;
-		uint32_t log_block = get_u32(c);
+		uint32_t log_block = get_u32(c), crc = get_u32(c);
 		if (c->failed || (log_block != LOG_BLOCK_ZERO && log_block >= ring_blocks))
 			return -VS_EFORMAT;
 		entry->log_block[block] = log_block;
+		entry->log_crc[block] = crc;
 		entry->mask |= (uint16_t)(1u << block);
 		layer->log_blocks += log_block != LOG_BLOCK_ZERO;
 		layer->pool->log_blocks += log_block != LOG_BLOCK_ZERO;

@@ -23,8 +23,8 @@ struct dirty_chunk {
 	uint64_t chunk_no;
 	struct dirty_chunk *next; /* the table's, or the pool's free list */
 	struct id id;
-	uint32_t log_block[CHUNK_BLOCKS]; /* where set in mask: in the log's ring, or LOG_BLOCK_ZERO
-					   */
+	/* Where set in mask: the log's block, or LOG_BLOCK_ZERO, and the log's check of it. */
+	uint32_t log_block[CHUNK_BLOCKS], log_crc[CHUNK_BLOCKS];
 	uint16_t mask;
 	uint8_t base;
 };
@@ -68,7 +68,8 @@ bool layer_room_write(const struct layer *layer, uint64_t block_count);
 
 /* The changes; -ENOSPC (before anything is changed) when layer_room, or layer_room_write,
  * would have said no; layer_zero: -ENOMEM, also before. */
-int layer_write(struct layer *layer, uint64_t block_no, uint32_t block_count, uint32_t log_block);
+int layer_write(struct layer *layer, uint64_t block_no, uint32_t block_count, uint32_t log_block,
+		const uint32_t *crc); /* of each block */
 int layer_zero(struct layer *layer, uint64_t block_no, uint64_t block_count);
 int layer_set_id(struct layer *layer, uint64_t chunk_no, const struct id *id); /* null: zero */
 

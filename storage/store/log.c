@@ -15,7 +15,6 @@
  */
 #include "storage/store/log.h"
 
-#include "proto/crc32c.h"
 #include "proto/cursor.h"
 #include "proto/err.h"
 #include "storage/store/codec.h"
@@ -42,8 +41,8 @@ struct commit {
 	struct log_flush_op
 		*flushes; /* that wait for this commit; its number is known at its end */
 	bool dsync;
-	uint64_t pos, seq; /* once it is written */
-	uint32_t crc[COMMIT_PAYLOAD_BLOCKS];
+	uint64_t pos, seq;		     /* once it is written */
+	uint32_t crc[COMMIT_PAYLOAD_BLOCKS]; /* bound to their blocks once it is written */
 	uint8_t records[RECORDS_BYTES];
 };
 
@@ -200,7 +199,8 @@ static void commit_end(struct log *log, struct commit *commit, int res)
 	log->applying_pos = commit->pos;
 	while (entry) {
 		struct log_entry *next = entry->next;
-		entry->log_block = payload_block + entry->payload_index;
+		entry->payload.log_block = payload_block + entry->payload_index;
+		entry->payload.crc = commit->crc + entry->payload_index;
 		entry->done(entry, res);
 		entry = next;
 	}
@@ -278,8 +278,10 @@ static void log_write(struct log *log)
 	memcpy(header + HEADER_FIXED_BYTES, c->records, c->record_bytes);
 	struct cursor crcs = cursor_over(header + HEADER_FIXED_BYTES + c->record_bytes,
 					 4 * (size_t)c->payload_blocks);
-	for (uint32_t i = 0; i < c->payload_blocks; i++)
+	for (uint32_t i = 0; i < c->payload_blocks; i++) {
+		c->crc[i] ^= (uint32_t)((c->pos + c->header_blocks + i) % log->options.block_count);
 		put_u32(&crcs, c->crc[i]);
+	}
 	struct commit_header h = {.seq = c->seq,
 				  .pos = c->pos,
 				  .durable_through = log->durable_seq,
@@ -356,6 +358,7 @@ void log_append(struct log *log, struct log_entry *entry, const void *record, ui
 	assert(record_bytes % 8 == 0);
 	entry->next = NULL;
 	entry->payload_index = c->payload_blocks;
+	entry->payload.block_count = blocks;
 	*c->tail = entry;
 	c->tail = &entry->next;
 	if (log->failed) {
@@ -370,8 +373,7 @@ void log_append(struct log *log, struct log_entry *entry, const void *record, ui
 	for (uint32_t i = 0; i < blocks; i++) {
 		memcpy(to + (size_t)i * BLOCK_BYTES,
 		       (const uint8_t *)payload + (size_t)i * BLOCK_BYTES, BLOCK_BYTES);
-		c->crc[c->payload_blocks + i] = crc32c((uint32_t)(c->payload_blocks + i),
-						       to + (size_t)i * BLOCK_BYTES, BLOCK_BYTES);
+		c->crc[c->payload_blocks + i] = log_block_crc(0, to + (size_t)i * BLOCK_BYTES);
 	}
 	c->payload_blocks += blocks;
 	log_kick(log);
@@ -535,6 +537,11 @@ static int commit_apply(struct log *log, const struct commit_header *h, const ui
 	struct cursor c = cursor_reading(header + HEADER_FIXED_BYTES, h->record_bytes);
 	uint64_t payload = (h->pos + h->header_blocks) % log->options.block_count;
 	uint64_t used = 0;
+	uint32_t crc[COMMIT_PAYLOAD_BLOCKS];
+	struct cursor crcs = cursor_reading(header + HEADER_FIXED_BYTES + h->record_bytes,
+					    4 * (size_t)h->payload_blocks);
+	for (uint32_t i = 0; i < h->payload_blocks; i++)
+		crc[i] = get_u32(&crcs);
 	log->applying_pos = h->pos;
 	for (uint32_t i = 0; i < h->record_count; i++) {
 		uint16_t bytes;
@@ -544,22 +551,29 @@ static int commit_apply(struct log *log, const struct commit_header *h, const ui
 		const void *record = cursor_take(&c, le16toh(bytes));
 		if (!record || le16toh(bytes) < 8)
 			return -VS_EFORMAT;
-		int res = log->owner->apply(log->owner, record, le16toh(bytes),
-					    (uint32_t)(payload + used));
+		struct log_payload left = {.log_block = (uint32_t)(payload + used),
+					   .block_count = (uint32_t)(h->payload_blocks - used),
+					   .crc = crc + used};
+		int res = log->owner->apply(log->owner, record, le16toh(bytes), &left);
 		if (res < 0)
 			return res;
+		if ((uint32_t)res > left.block_count)
+			return -VS_EFORMAT;
 		used += (uint64_t)res;
 	}
 	return used == h->payload_blocks && cursor_left(&c) == 0 ? 0 : -VS_EFORMAT;
 }
 
-static bool payload_good(const struct commit_header *h, const uint8_t *header)
+static bool payload_good(const struct log *log, const struct commit_header *h,
+			 const uint8_t *header)
 {
+	uint64_t ring = (h->pos + h->header_blocks) % log->options.block_count;
 	struct cursor crcs = cursor_reading(header + HEADER_FIXED_BYTES + h->record_bytes,
 					    4 * (size_t)h->payload_blocks);
 	const uint8_t *payload = header + (size_t)h->header_blocks * BLOCK_BYTES;
 	for (uint32_t i = 0; i < h->payload_blocks; i++)
-		if (get_u32(&crcs) != crc32c(i, payload + (size_t)i * BLOCK_BYTES, BLOCK_BYTES) &&
+		if (get_u32(&crcs) !=
+			    log_block_crc((uint32_t)ring + i, payload + (size_t)i * BLOCK_BYTES) &&
 		    !MUTANT(5))
 			return false;
 	return true;
@@ -580,7 +594,7 @@ static int commit_next(const struct log *log, const uint8_t *header, uint64_t bl
 		return 0;
 	if (h->header_blocks + h->payload_blocks > blocks)
 		return -VS_EFORMAT;
-	return payload_good(h, header) ? 0 : -VS_ECHECKSUM;
+	return payload_good(log, h, header) ? 0 : -VS_ECHECKSUM;
 }
 
 /* Applies commits until one is not the next. 0: the chain's end; negative: the disk or the owner

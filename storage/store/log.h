@@ -6,6 +6,7 @@
 #ifndef STORAGE_STORE_LOG_H
 #define STORAGE_STORE_LOG_H
 
+#include "proto/crc32c.h"
 #include "proto/units.h"
 #include "storage/rt/env.h"
 
@@ -14,12 +15,18 @@
 #define LOG_BYTES_MIN (8 * MIB)
 #define CHECK_BYTES 16u
 
+/* Blocks of payload, one after the other in the ring. */
+struct log_payload {
+	uint32_t log_block, block_count;
+	const uint32_t *crc; /* log_block_crc of each; valid until the callback returns */
+};
+
 /* What the log needs of the store that it belongs to. */
 struct log_owner {
-	/* Replay: one record; its payload starts at this block of the ring. Returns how many
-	 * payload blocks the record has, or a negative code, which ends the replay. */
+	/* Replay: one record, and the commit's payload from its own on. Returns how many payload
+	 * blocks the record has, or a negative code, which ends the replay. */
 	int (*apply)(struct log_owner *owner, const void *record, uint32_t bytes,
-		     uint32_t log_block);
+		     const struct log_payload *payload);
 	/* A write or sync failed; from now on every append and flush fails. */
 	void (*failed)(struct log_owner *owner, int res, const char *what);
 	/* A commit has ended: there may be room again, or reason to fold. */
@@ -42,9 +49,17 @@ struct log_place {
 struct log_entry {
 	void (*done)(struct log_entry *entry, int res);
 	struct log_entry *next;
-	uint32_t payload_index; /* the log's own */
-	uint32_t log_block;	/* at done: where its payload starts in the ring */
+	uint32_t payload_index;	    /* the log's own */
+	struct log_payload payload; /* at done with 0 */
 };
+
+/* The check of a block of payload: a CRC of its bytes, bound to the ring's block that it lies in,
+ * so that neither rot nor another block's bytes pass. (XOR after a CRC is as good as a seed before
+ * it, and the place is not known yet when the bytes are at hand.) */
+static inline uint32_t log_block_crc(uint32_t log_block, const void *block)
+{
+	return crc32c(0, block, BLOCK_BYTES) ^ log_block;
+}
 
 struct log_flush_op {
 	struct io_op op; /* op.done; res 0: durable */

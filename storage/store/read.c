@@ -7,10 +7,12 @@
  *  - what a chunk's blocks are is decided in one go, without returning to the loop, so a read never
  * mixes two states of a chunk; if a map node is missing, the decision is made anew when it is
  * there;
+ *  - a block of the log's ring is handed out only when its bytes are those that were logged there;
  *  - a layer whose ring blocks are being read is in use until the read is done: the log does not
  * recycle them;
  *  - a request holds a bounded number of pieces; the rest of it waits.
  */
+#include "storage/rt/log_event.h"
 #include "storage/store/store_int.h"
 
 #include <stdlib.h>
@@ -62,25 +64,47 @@ static bool log_read_next(struct chunk_read *read)
 	while (at + run < end && read->log_mask & 1u << (at + run) &&
 	       read->log_block[at + run] == read->log_block[at] + run)
 		run++;
-	read->block_at = at + run;
-	read->run_bytes = run * BLOCK_BYTES;
+	read->block_at = at;
+	read->run_blocks = run;
 	read->op.done = log_read_done;
 	env_file_read(read->store->log_file, &read->op,
-		      read->raw + (size_t)(at - read->block_first) * BLOCK_BYTES, read->run_bytes,
+		      read->raw + (size_t)(at - read->block_first) * BLOCK_BYTES, run * BLOCK_BYTES,
 		      (uint64_t)read->log_block[at] * BLOCK_BYTES);
 	return true;
+}
+
+/* The run that was read is what was logged, or -VS_ECHECKSUM. */
+static int log_run_check(const struct chunk_read *read)
+{
+	struct store *store = read->store;
+	for (unsigned at = read->block_at; at < read->block_at + read->run_blocks; at++) {
+		const uint8_t *block = read->raw + (size_t)(at - read->block_first) * BLOCK_BYTES;
+		if (log_block_crc(read->log_block[at], block) == read->log_crc[at] || MUTANT(25))
+			continue;
+		store->counters.checksum_errors++;
+		log_event(LOG_LEVEL_ERROR, "log.block_bad",
+			  "volume=%s offset=%llu log_block=%u effect=\"reads of it fail\" "
+			  "hint=\"write it anew, or roll back to a snapshot\"",
+			  read->volume->name,
+			  (unsigned long long)(read->chunk_no * CHUNK_BYTES + at * BLOCK_BYTES),
+			  read->log_block[at]);
+		return -VS_ECHECKSUM;
+	}
+	return 0;
 }
 
 static void log_read_done(struct io_op *op)
 {
 	struct chunk_read *read = container_of(op, struct chunk_read, op);
-	if (op->res < (int64_t)read->run_bytes) {
+	if (op->res < (int64_t)read->run_blocks * BLOCK_BYTES) {
 		read->store->counters.io_errors++;
 		read->res = op->res < 0 ? (int)op->res : -EIO;
-	} else if (log_read_next(read)) {
-		return;
+	} else {
+		read->res = log_run_check(read);
+		read->block_at += read->run_blocks;
 	}
-	chunk_read_end(read);
+	if (read->res < 0 || !log_read_next(read))
+		chunk_read_end(read);
 }
 
 /* The base is in place, if there is one: what is zero or in the log goes over it. */
@@ -131,6 +155,7 @@ static int chunk_resolve(struct chunk_read *read, struct wait *wait, struct id *
 				continue;
 			}
 			read->log_block[b] = dirty->log_block[b];
+			read->log_crc[b] = dirty->log_crc[b];
 			read->log_mask |= (uint16_t)(1u << b);
 			oldest = read->volume->layers[i];
 		}

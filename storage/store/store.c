@@ -70,10 +70,9 @@ uint64_t store_room_bytes(const struct store *store)
 /* ---- log ---- */
 
 static int owner_apply(struct log_owner *owner, const void *record, uint32_t bytes,
-		       uint32_t log_block)
+		       const struct log_payload *payload)
 {
-	return catalog_apply(container_of(owner, struct store, log_owner), record, bytes,
-			     log_block);
+	return catalog_apply(container_of(owner, struct store, log_owner), record, bytes, payload);
 }
 
 static void owner_failed(struct log_owner *owner, int res, const char *what)

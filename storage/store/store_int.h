@@ -303,8 +303,10 @@ uint32_t record_chunk(uint32_t volume, uint64_t vseq, uint64_t chunk_no, const s
 		      void *out);
 uint32_t record_number(enum log_op op, uint32_t number, void *out); /* FREEZE, DEL_*, BARRIER */
 uint32_t record_segment(uint64_t id, uint32_t slot, void *out);
-/* Returns the payload blocks of the record; foreign bytes: -VS_EFORMAT; -ENOMEM. */
-int catalog_apply(struct store *store, const void *record, uint32_t bytes, uint32_t log_block);
+/* Returns the payload blocks of the record; foreign bytes: -VS_EFORMAT; -ENOMEM. payload: NULL when
+ * there is none. */
+int catalog_apply(struct store *store, const void *record, uint32_t bytes,
+		  const struct log_payload *payload);
 /* The position before which no layer needs the log. */
 uint64_t catalog_tail(const struct store *store, uint64_t most);
 
@@ -339,9 +341,9 @@ struct chunk_read {
 	struct io_op op;
 	struct layer *layer; /* in use while its log blocks are read */
 	uint16_t log_mask, zero_mask, base_mask;
-	uint32_t log_block[CHUNK_BLOCKS];
-	unsigned block_at;
-	uint32_t run_bytes;
+	uint32_t log_block[CHUNK_BLOCKS], log_crc[CHUNK_BLOCKS];
+	unsigned block_at; /* the run that is read from the log */
+	uint32_t run_blocks;
 	int res;
 };
 void chunk_read_start(struct store *store, struct chunk_read *read);

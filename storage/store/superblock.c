@@ -16,7 +16,7 @@
 #include <string.h>
 
 #define SB_COPY_OFFSET 65536u
-#define SB_VERSION 1u
+#define SB_VERSION 2u /* 1 was never released: the log's blocks had no checks in layers */
 static const char sb_magic[8] = "VSTORE\r\n";
 
 /* Feature bits that this code knows; an unknown incompatible bit refuses the store. */
@@ -66,7 +66,7 @@ int superblock_decode(const uint8_t in[SUPERBLOCK_BYTES], struct superblock *ret
 	get_bytes(&c, ret->domain.key, 64);
 	get_bytes(&c, ret->log_dir, sizeof ret->log_dir);
 	ret->log_dir[sizeof ret->log_dir - 1] = 0;
-	if (version > SB_VERSION || (ret->feature_incompatible & ~(uint64_t)FEATURES_INCOMPATIBLE))
+	if (version != SB_VERSION || (ret->feature_incompatible & ~(uint64_t)FEATURES_INCOMPATIBLE))
 		return -VS_ENEWER;
 	if (ret->log_bytes < MIB || ret->log_bytes % MIB || ret->log_bytes > TIB)
 		return -VS_EFORMAT;
@@ -124,10 +124,12 @@ int superblock_read(struct env_dir *dir, struct superblock *ret_sb, char *senten
 	if (found)
 		return 0;
 	snprintf(sentence, SENTENCE_BYTES,
-		 worst == -VS_ENEWER ? "The store was written by a newer vstored: run that version "
-				       "or newer; nothing was changed."
-				     : "Both copies of the superblock are unreadable (%s): restore "
-				       "the file from a copy of the store.",
+		 worst == -VS_ENEWER
+			 ? "The store was written by another version of vstored: run "
+			   "that version, or a newer one that reads its format; nothing "
+			   "was changed."
+			 : "Both copies of the superblock are unreadable (%s): restore "
+			   "the file from a copy of the store.",
 		 vs_strerror(worst));
 	return worst;
 }

@@ -210,7 +210,7 @@ static void piece_logged(struct log_entry *entry, int res)
 	struct piece *piece = container_of(entry, struct piece, entry);
 	struct store *store = piece->store;
 	if (res == 0) {
-		res = catalog_apply(store, piece->record, piece->record_bytes, entry->log_block);
+		res = catalog_apply(store, piece->record, piece->record_bytes, &entry->payload);
 		if (res < 0)
 			store_fail(store, res, "a logged write could not be applied");
 		res = res < 0 ? res : 0;

@@ -78,8 +78,8 @@ class Store:
                     best = copy
         if best is None:
             die("no copy of the superblock is valid")
-        if u("Q", best, 32):
-            die("the store has features that this reader does not know")
+        if u("I", best, 8) != 2 or u("Q", best, 32):
+            die("the store has a version or features that this reader does not know")
         self.uuid, self.secret = best[48:64], best[64:80]
         self.ring = u("Q", best, 88) // BLOCK
         self.log_dir = text(best[160:672]) or self.path
@@ -117,7 +117,7 @@ class Store:
 
     def take_record(self, body, at):
         size = u("H", body, at + 2)
-        self.apply(body[at:at + size], None)
+        self.apply(body[at:at + size], None, None)
         return at + size
 
     @staticmethod
@@ -136,7 +136,7 @@ class Store:
                 entry["id"], at = body[at:at + 32], at + 32
             for n in range(16):
                 if mask >> n & 1:
-                    entry["blocks"][n], at = u("I", body, at), at + 4
+                    entry["blocks"][n], at = u("II", body, at), at + 8
             layer.chunks[chunk] = entry
         volume["layers"].append(layer)
         return at
@@ -146,6 +146,18 @@ class Store:
     def log_blocks(self, block, count):
         self.log.seek(block * BLOCK)
         return self.log.read(count * BLOCK)
+
+    @staticmethod
+    def check(block, data):
+        return crc(data) ^ block
+
+    def log_block(self, block, check):
+        if block == 0xFFFFFFFF:
+            return bytes(BLOCK)
+        data = self.log_blocks(block, 1)
+        if self.check(block, data) != check:
+            die(f"block {block} of the log is damaged")
+        return data
 
     def replay(self):
         while True:
@@ -164,25 +176,28 @@ class Store:
             if not flags & 1:
                 payload = self.log_blocks(block + header_blocks, payload_blocks)
                 for n in range(payload_blocks):
-                    if crc(payload[n * BLOCK:(n + 1) * BLOCK], n) != u("I", header, 104 + record_bytes + 4 * n):
+                    if self.check(block + header_blocks + n, payload[n * BLOCK:(n + 1) * BLOCK]) != \
+                       u("I", header, 104 + record_bytes + 4 * n):
                         return
                 at, used = 104, block + header_blocks
+                checks = 104 + record_bytes
                 for _ in range(record_count):
                     size = u("H", header, at + 2)
-                    used += self.apply(header[at:at + size], used)
+                    count = self.apply(header[at:at + size], used, header[checks:])
+                    used, checks = used + count, checks + 4 * count
                     at += size
             self.chain, self.seq = header[88:104], self.seq + 1
             self.pos += header_blocks + payload_blocks
 
     # ---- records ----
 
-    def apply(self, record, log_block):
+    def apply(self, record, log_block, checks):
         kind, flags, _, number = u("BBHI", record)
         if kind == 1:
             _, first, count = u("QQI", record, 8)
             layer = self.volumes[number]["layers"][-1]
             for n in range(count):
-                layer.entry((first + n) // 16)["blocks"][(first + n) % 16] = log_block + n
+                layer.entry((first + n) // 16)["blocks"][(first + n) % 16] = (log_block + n, u("I", checks, 4 * n))
             return count
         if kind == 2:
             self.zero(self.volumes[number]["layers"][-1], *u("QQ", record, 16))
@@ -214,7 +229,7 @@ class Store:
         end = first + count
         while first < end:
             if first % 16 or end - first < 16:
-                layer.entry(first // 16)["blocks"][first % 16] = 0xFFFFFFFF
+                layer.entry(first // 16)["blocks"][first % 16] = (0xFFFFFFFF, 0)
                 first += 1
                 continue
             chunks = (end - first) // 16
@@ -363,7 +378,7 @@ class Store:
             return None
         data = bytearray(self.fetch(base, 1) if base else bytes(CHUNK))
         for n, place in blocks.items():
-            data[n * BLOCK:(n + 1) * BLOCK] = bytes(BLOCK) if place == 0xFFFFFFFF else self.log_blocks(place, 1)
+            data[n * BLOCK:(n + 1) * BLOCK] = self.log_block(*place)
         return data
 
     def export(self, name, out):

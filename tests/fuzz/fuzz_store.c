@@ -187,7 +187,8 @@ static int corpus_write(const char *folder)
 	struct layer_pool *pool = layer_pool_new(256);
 	struct layer *layer = layer_new(pool, 2, 100);
 	struct id id = {{9}};
-	if (layer_write(layer, 5, 20, 77) < 0 || layer_zero(layer, 1600, 3200) < 0 ||
+	uint32_t crc[20] = {1, 2, 3};
+	if (layer_write(layer, 5, 20, 77, crc) < 0 || layer_zero(layer, 1600, 3200) < 0 ||
 	    layer_set_id(layer, 9, &id) < 0)
 		return 1;
 	size = layer_encoded_bytes(layer);

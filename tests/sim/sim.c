@@ -108,7 +108,7 @@ static void flush_done(struct io_op *op)
 }
 
 static int world_apply(struct log_owner *owner, const void *record, uint32_t bytes,
-		       uint32_t log_block)
+		       const struct log_payload *payload)
 {
 	struct log_world *world = (struct log_world *)owner;
 	struct record r;
@@ -125,7 +125,7 @@ static int world_apply(struct log_owner *owner, const void *record, uint32_t byt
 	for (uint32_t i = 0; i < r.blocks; i++) {
 		uint64_t word;
 		env_file_read_wait(world->file, world->block, BLOCK_BYTES,
-				   ((uint64_t)log_block + i) * BLOCK_BYTES);
+				   ((uint64_t)payload->log_block + i) * BLOCK_BYTES);
 		for (unsigned w = 0; w < BLOCK_BYTES; w += 504) {
 			memcpy(&word, world->block + w, 8);
 			world->wrong |= word != payload_word(r.number, r.life, i) && w != 504;

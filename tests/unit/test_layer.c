@@ -9,6 +9,7 @@
 #define CHUNKS 300u
 #define BLOCKS (CHUNKS * CHUNK_BLOCKS)
 #define RING_BLOCKS 1000000u
+#define CRC_OF(log_block) ((log_block)*2654435761u)
 /* What a block is, in the naive model: nothing, zero, of chunk id n, or a log block. */
 #define NOTHING 0
 #define ZERO 1
@@ -22,6 +23,17 @@ static struct id id_number(uint64_t number)
 	return id;
 }
 
+/* layer_write with a check for each block that its log block tells. */
+static int blocks_write(struct layer *layer, uint64_t block_no, uint32_t count, uint32_t log_block)
+{
+	uint32_t *crc = malloc((count + 1) * sizeof(*crc));
+	for (uint32_t i = 0; i < count; i++)
+		crc[i] = CRC_OF(log_block + i);
+	int res = layer_write(layer, block_no, count, log_block, crc);
+	free(crc);
+	return res;
+}
+
 static uint64_t layer_says(const struct layer *layer, uint64_t block_no)
 {
 	struct dirty_chunk room;
@@ -29,6 +41,8 @@ static uint64_t layer_says(const struct layer *layer, uint64_t block_no)
 	unsigned block = block_no % CHUNK_BLOCKS;
 	if (!entry)
 		return NOTHING;
+	if (entry->mask & (1u << block) && entry->log_block[block] != LOG_BLOCK_ZERO)
+		assert_int_equal(entry->log_crc[block], CRC_OF(entry->log_block[block]));
 	if (entry->mask & (1u << block))
 		return entry->log_block[block] == LOG_BLOCK_ZERO ? ZERO
 								 : OF_LOG(entry->log_block[block]);
@@ -54,7 +68,7 @@ static void random_step(struct layer *layer, uint64_t *model, uint64_t *seed, ui
 	uint64_t count = 1 + test_random(seed) % (kind == 9 ? 150 * CHUNK_BLOCKS : 50);
 	count = count < BLOCKS - block ? count : BLOCKS - block;
 	if (kind < 5) {
-		assert_int_equal(layer_write(layer, block, (uint32_t)count, *log_block), 0);
+		assert_int_equal(blocks_write(layer, block, (uint32_t)count, *log_block), 0);
 		for (uint64_t i = 0; i < count; i++)
 			model[block + i] = OF_LOG(*log_block + i);
 		*log_block += (uint32_t)count;
@@ -112,7 +126,7 @@ static void sorted_entries_come_in_order(void **state)
 	const struct dirty_chunk *sorted[500];
 	for (uint32_t i = 0; i < 500; i++)
 		assert_int_equal(
-			layer_write(layer, (uint64_t)((i * 7919) % 500) * CHUNK_BLOCKS, 1, i), 0);
+			blocks_write(layer, (uint64_t)((i * 7919) % 500) * CHUNK_BLOCKS, 1, i), 0);
 	layer_sorted(layer, sorted);
 	for (uint32_t i = 0; i < 500; i++)
 		assert_true(sorted[i]->chunk_no == i);
@@ -126,12 +140,12 @@ static void a_full_pool_refuses_before_anything_changes(void **state)
 	struct layer_pool *pool = layer_pool_new(4);
 	struct layer *layer = layer_new(pool, 1, 0);
 	struct id id = id_number(9);
-	assert_int_equal(layer_write(layer, 0, 3 * CHUNK_BLOCKS, 0), -ENOSPC);
+	assert_int_equal(blocks_write(layer, 0, 3 * CHUNK_BLOCKS, 0), -ENOSPC);
 	assert_int_equal(layer->entry_count, 0);
 	for (unsigned i = 0; i < 4; i++)
 		assert_int_equal(layer_set_id(layer, i, &id), 0);
 	assert_int_equal(layer_set_id(layer, 4, &id), -ENOSPC);
-	assert_int_equal(layer_write(layer, 0, 1, 0), -ENOSPC);
+	assert_int_equal(blocks_write(layer, 0, 1, 0), -ENOSPC);
 	assert_int_equal(layer_zero(layer, 1, 1), -ENOSPC);
 	assert_int_equal(layer->entry_count, 4);
 	layer_free(layer);
@@ -146,7 +160,7 @@ static void room_means_that_the_change_succeeds(void **state)
 			struct layer_pool *pool = layer_pool_new(entries);
 			struct layer *layer = layer_new(pool, 1, 0);
 			bool room = layer_room_write(layer, count);
-			assert_int_equal(layer_write(layer, 15, (uint32_t)count, 0),
+			assert_int_equal(blocks_write(layer, 15, (uint32_t)count, 0),
 					 room ? 0 : -ENOSPC);
 			layer_free(layer);
 			layer = layer_new(pool, 1, 0);
@@ -166,7 +180,7 @@ static void many_ranges_do_not_stop_writes(void **state)
 	while (layer_zero(layer, at, 64 * CHUNK_BLOCKS) == 0)
 		at += 128 * CHUNK_BLOCKS;
 	assert_int_equal(layer->range_count, LAYER_RANGES_MAX - 1);
-	assert_int_equal(layer_write(layer, 5, 20, 1), 0);
+	assert_int_equal(blocks_write(layer, 5, 20, 1), 0);
 	layer_free(layer);
 	layer_pool_free(pool);
 }
@@ -186,7 +200,7 @@ static void decoding_keeps_what_the_layer_keeps_true(void **state)
 		     {32 + 16 + 15, 1}, /* reserved */
 		     {24, 2}};		/* frozen */
 	layer_zero(layer, 0, 64 * CHUNK_BLOCKS);
-	layer_write(layer, CHUNK_BLOCKS, 1, 5);
+	blocks_write(layer, CHUNK_BLOCKS, 1, 5);
 	size_t bytes = layer_encoded_bytes(layer);
 	for (unsigned i = 0; i <= 4; i++) {
 		struct cursor c = cursor_over(encoded, sizeof encoded);
@@ -212,7 +226,7 @@ static void foreign_bytes_are_refused(void **state)
 	struct layer *layer = layer_new(pool, 1, 0), *copy;
 	struct id id = id_number(9);
 	uint8_t encoded[4096], changed[4096];
-	layer_write(layer, 5, 20, 77);
+	blocks_write(layer, 5, 20, 77);
 	layer_set_id(layer, 9, &id);
 	layer_zero(layer, 4096, 4096);
 	size_t bytes = layer_encoded_bytes(layer);

@@ -40,7 +40,8 @@ struct append {
 	bool ended;
 };
 
-static int apply(struct log_owner *owner, const void *record, uint32_t bytes, uint32_t log_block)
+static int apply(struct log_owner *owner, const void *record, uint32_t bytes,
+		 const struct log_payload *payload_at)
 {
 	struct fixture *f = (struct fixture *)owner;
 	struct record r;
@@ -48,7 +49,7 @@ static int apply(struct log_owner *owner, const void *record, uint32_t bytes, ui
 		return -VS_EFORMAT;
 	memcpy(&r, record, sizeof r);
 	assert_true(f->seen_count < SEEN_MAX);
-	f->seen_block[f->seen_count] = log_block;
+	f->seen_block[f->seen_count] = payload_at->log_block;
 	f->seen[f->seen_count++] = r.number;
 	return (int)r.blocks;
 }
@@ -219,7 +220,7 @@ static void payload_lies_where_the_entry_says(void **state)
 	while (!appends[2].ended)
 		env_step(f->env, true);
 	for (uint64_t i = 0; i < 3; i++) {
-		uint64_t number, block = appends[i].entry.log_block + 1;
+		uint64_t number, block = appends[i].entry.payload.log_block + 1;
 		assert_int_equal(env_file_read_wait(f->file, buf, BLOCK_BYTES, block * BLOCK_BYTES),
 				 BLOCK_BYTES);
 		memcpy(&number, buf, 8);
@@ -227,7 +228,7 @@ static void payload_lies_where_the_entry_says(void **state)
 	}
 	log_again(f, &start_place, 0);
 	for (unsigned i = 0; i < 3; i++)
-		assert_int_equal(f->seen_block[i], appends[i].entry.log_block);
+		assert_int_equal(f->seen_block[i], appends[i].entry.payload.log_block);
 	free(buf);
 }
 
