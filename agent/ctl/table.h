@@ -7,7 +7,7 @@
 #include "agent/ctl/ctl.h"
 
 extern const struct table table_volumes, table_snapshots, table_trash, table_jobs, table_ranges,
-	table_holds, table_store;
+	table_holds, table_store, table_certificates;
 
 /* A list's document: filtered, sorted, with the columns that were asked for. */
 int table_print_list(const struct ctl *ctl, const struct table *table,

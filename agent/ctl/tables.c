@@ -96,3 +96,11 @@ static const struct column store_columns[] = {
 	{NULL, NULL, CELL_TEXT, false},
 };
 const struct table table_store = {"store", store_columns};
+
+static const struct column certificate_columns[] = {
+	{"HOST", "host", CELL_TEXT, false},	  {"STATE", "state", CELL_TEXT, false},
+	{"EXPIRES", "expires", CELL_TIME, false}, {"DAYS", "days_left", CELL_NUMBER, false},
+	{"FILE", "file", CELL_TEXT, false},	  {"CLUSTER", "cluster", CELL_TEXT, true},
+	{"SERIAL", "serial", CELL_TEXT, true},	  {NULL, NULL, CELL_TEXT, false},
+};
+const struct table table_certificates = {"certificates", certificate_columns};

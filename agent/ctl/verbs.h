@@ -53,4 +53,12 @@ int verb_job_show(struct ctl *ctl);
 int verb_job_wait(struct ctl *ctl);
 int verb_job_cancel(struct ctl *ctl);
 
+/* verbs_pki.c */
+int verb_pki_init(struct ctl *ctl);
+int verb_pki_import(struct ctl *ctl);
+int verb_pki_issue(struct ctl *ctl);
+int verb_pki_rotate(struct ctl *ctl);
+int verb_pki_revoke(struct ctl *ctl);
+int verb_pki_show(struct ctl *ctl);
+
 #endif
