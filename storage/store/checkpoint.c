@@ -13,6 +13,7 @@
 
 #include "proto/crc32c.h"
 #include "storage/rt/log_event.h"
+#include "storage/store/pace.h"
 #include "storage/store/segments.h"
 
 #include <stdio.h>
@@ -240,6 +241,7 @@ static void checkpoint_end(struct checkpoint *checkpoint, int res)
 	checkpoint->pos = checkpoint->place.pos;
 	store->counters.checkpoints++;
 	log_set_tail(store->log, max_u64(checkpoint->tail_pos, log_tail(store->log)));
+	pace_rebase(store);
 	write_kick(store);
 	segments_kick(store);
 	fold_kick(store);

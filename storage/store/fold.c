@@ -14,6 +14,7 @@
 
 #include "storage/rt/log_event.h"
 #include "storage/store/catalog.h"
+#include "storage/store/pace.h"
 
 #include <stdlib.h>
 
@@ -119,6 +120,24 @@ static int fold_plan(struct fold *fold)
 	return res;
 }
 
+/* Its dirty chunks are its progress, in as many steps as it has chunks and leaves to make. */
+static void fold_measure(struct fold *fold)
+{
+	int64_t steps = 1;
+	for (size_t i = 0; i < fold->in.count; i++)
+		steps += 1 + (i == 0 || fold->in.at[i].first / NODE_SLOTS !=
+						fold->in.at[i - 1].first / NODE_SLOTS);
+	fold->units_all = (int64_t)fold->layer->entry_count * PACE_UNITS;
+	fold->units_step = fold->units_all / steps;
+	fold->units_given = 0;
+}
+
+void fold_progress(struct fold *fold)
+{
+	fold->units_given += fold->units_step;
+	pace_folded(fold->store, fold->units_step);
+}
+
 /* ---- ending ---- */
 
 static void fold_reset(struct fold *fold)
@@ -152,6 +171,7 @@ static void fold_fail(struct fold *fold)
 			  "folded later\"",
 			  fold->volume->name, vs_strerror(fold->res));
 	fold->last_error = fold->res;
+	pace_folded(store, -fold->units_given);
 	fold->retry_ns = env_now_ns(store->env) + RETRY_NS;
 	fold_reset(fold);
 	write_kick(store);
@@ -171,6 +191,7 @@ static void fold_logged(struct log_entry *entry, int res)
 		return;
 	}
 	fold->last_error = 0;
+	pace_folded(store, fold->units_all - fold->units_given);
 	store->counters.folds++;
 	fold_reset(fold);
 	checkpoint_want(store);
@@ -223,6 +244,7 @@ static void slot_stored(struct put *put, int res)
 	slot->put = NULL;
 	slot->busy = false;
 	fold->busy--;
+	fold_progress(fold);
 	fold_go_on(fold);
 }
 
@@ -241,6 +263,8 @@ static void slot_put(struct wait *wait)
 	struct fold_slot *slot = container_of(wait, struct fold_slot, wait);
 	struct fold *fold = slot->fold;
 	slot->wait.wake = slot_put;
+	if (!pace_ready(fold->store, &slot->wait))
+		return;
 	slot->put = put_new(fold->store, true, &slot->wait);
 	if (!slot->put)
 		return;
@@ -269,6 +293,7 @@ static void fold_chunks(struct fold *fold)
 			if (dirty && dirty->base == BASE_ID)
 				update->id = dirty->id;
 			fold->next++;
+			fold_progress(fold);
 			continue;
 		}
 		struct fold_slot *slot = fold_slot_free(fold);
@@ -334,6 +359,7 @@ static void fold_start(struct fold *fold, struct volume *volume)
 	fold->phase = FOLD_CHUNKS;
 	fold->in.count = fold->out.count = 0;
 	fold->res = fold_plan(fold);
+	fold_measure(fold);
 	fold->start_op.done = fold_started;
 	env_complete(fold->store->env, &fold->start_op, 0);
 }
@@ -371,9 +397,7 @@ void fold_freeze(struct fold *fold, struct volume *volume)
 static struct volume *fold_choose(struct store *store)
 {
 	uint64_t now = env_now_ns(store->env);
-	uint64_t ring = store->sb.log_bytes / BLOCK_BYTES;
-	bool pressure = store->fold_all || log_used_blocks(store->log) > ring / 2 ||
-			store->layer_pool->free_count < store->layer_pool->entry_count / 2;
+	bool pressure = store->fold_all || pace_pressure(store);
 	struct volume *best = NULL;
 	for (uint32_t i = 0; i < store->volume_count; i++) {
 		struct volume *volume = store->volumes[i];

@@ -45,6 +45,7 @@ struct fold {
 	unsigned level, busy;
 	bool starting;
 	uint64_t chunks_added, chunks_removed;
+	int64_t units_step, units_given, units_all; /* of progress, see pace.h */
 	struct id top;
 	struct fold_slot slots[FOLD_WINDOW];
 	struct io_op start_op;
@@ -61,11 +62,10 @@ int updates_add(struct updates *updates, uint64_t first, uint64_t count);
 struct fold_slot *fold_slot_free(struct fold *fold);
 void slot_fail(struct fold_slot *slot, int res);
 void fold_go_on(struct fold *fold);
+void fold_progress(struct fold *fold); /* one chunk or leaf more is done */
 void fold_commit(struct fold *fold);
 void fold_freeze(struct fold *fold, struct volume *volume);
 struct volume *fold_volume(const struct store *store); /* that is being folded, or NULL */
-
-int fold_error(const struct store *store); /* of the last one that failed; 0: none since */
 
 void fold_map_begin(struct fold *fold);
 void fold_map(struct fold *fold);

@@ -45,6 +45,8 @@ static void slot_end(struct fold_slot *slot, const struct id *id)
 	slot->put = NULL;
 	slot->busy = false;
 	fold->busy--;
+	if (fold->level == 0)
+		fold_progress(fold);
 	fold_go_on(fold);
 }
 

@@ -149,6 +149,12 @@ uint64_t log_used_blocks(const struct log *log)
 	return log->next.pos - log->tail_pos;
 }
 
+uint64_t log_guest_blocks(const struct log *log)
+{
+	uint64_t kept = RESERVE_BLOCKS(log) + 3 * COMMIT_PAYLOAD_BLOCKS + 4 * COMMIT_HEADER_BLOCKS;
+	return log->options.block_count > kept ? log->options.block_count - kept : 0;
+}
+
 bool log_room(const struct log *log, uint32_t record_bytes, uint32_t blocks, bool internal)
 {
 	if (log->failed)

@@ -103,6 +103,8 @@ uint64_t log_tail(const struct log *log);
 /* In an entry's done, or in apply: where the commit that it belongs to starts. */
 uint64_t log_applying_pos(const struct log *log);
 uint64_t log_used_blocks(const struct log *log);
+/* How many may be in use before guests' records are refused, nearly. */
+uint64_t log_guest_blocks(const struct log *log);
 uint64_t log_durable_seq(const struct log *log);
 
 #endif

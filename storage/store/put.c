@@ -7,6 +7,7 @@
  * several puts of one id at once the first does the work and the others share its end. A candidate
  * of the index counts only when its full id is the same.
  */
+#include "storage/store/pace.h"
 #include "storage/store/segments.h"
 
 #include <stdlib.h>
@@ -162,6 +163,7 @@ static void put_append(struct wait *wait)
 	struct segment *segment =
 		segments_append(store, &entry, put->frames, put->stored, put->stored_bytes, &end);
 	store->counters.chunk_bytes_out += put->stored_bytes;
+	pace_spend(store, put->stored_bytes);
 	put_wait_durable(put, segment, end);
 }
 

@@ -8,6 +8,7 @@
  */
 #include "storage/rt/log_event.h"
 #include "storage/store/fold.h"
+#include "storage/store/pace.h"
 #include "storage/store/segments.h"
 
 #include <stdio.h>
@@ -239,6 +240,7 @@ static void store_free(struct store *store)
 	work_exit(store);
 	admin_exit(store);
 	fold_exit(store);
+	pace_exit(store);
 	write_exit(store);
 	read_exit(store);
 	checkpoint_exit(store);
@@ -351,7 +353,7 @@ static int open_memory(struct store *store)
 	memcpy(options.uuid, store->sb.uuid, 16);
 	memcpy(options.secret, store->sb.secret, 16);
 	int (*const inits[])(struct store * store) = {segments_init,   fetch_init, put_init,
-						      read_init,       write_init, fold_init,
+						      read_init,       write_init, pace_init, fold_init,
 						      checkpoint_init, work_init,  admin_init};
 	int res = map_init(store, o->node_cache_bytes);
 	for (unsigned i = 0; i < sizeof inits / sizeof *inits && res == 0; i++)
@@ -446,6 +448,7 @@ int store_close(struct store *store)
 	int res = 0;
 	store->closing = true;
 	env_timer_stop(store->env, &store->tick);
+	pace_wake(store);
 	fold_kick(store);
 	work_kick(store);
 	admin_kick(store);

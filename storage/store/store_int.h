@@ -364,6 +364,7 @@ void request_end(struct store_request *request, int res);
 
 struct fold;
 int fold_init(struct store *store);
+int fold_error(const struct store *store); /* of the last one that failed; 0: none since */
 void fold_exit(struct store *store);
 void fold_kick(struct store *store); /* is there something to fold? */
 bool fold_running(const struct store *store);
@@ -404,6 +405,7 @@ struct store {
 	struct writes *writes;
 	struct reads *reads;
 	struct fold *fold;
+	struct pace *pace;
 	struct checkpoint *checkpoint;
 	struct works *works;
 	struct gc *gc; /* the one that runs: two marks would spoil each other */

@@ -7,7 +7,7 @@
  * ranges of zeros are one record. The queue is first in, first out: a piece that cannot be admitted
  * (room in the log, entries for layers, space to fold, a chunk that is being worked on) holds back
  * what is behind it, and goes on when something ended. That is the back-pressure; nothing fails for
- * want of memory later.
+ * want of memory later. What comes in bulk has a queue of its own.
  *
  * Keeps true:
  *  - pieces take effect in the order of their log records; a chunk on which a long piece works (a
@@ -15,7 +15,7 @@
  *  - what is admitted can be folded: space for it is reserved, and ENOSPC comes before an answer;
  *  - an answer comes after the piece's commit is on the device; with FUA after it is durable.
  */
-#include "storage/store/store_int.h"
+#include "storage/store/pace.h"
 
 #include <stdlib.h>
 
@@ -44,6 +44,7 @@ struct flush {
 	struct log_flush_op op;
 	struct store_request *request;
 	struct flush *next;
+	uint64_t began_ns;
 };
 
 struct writes {
@@ -51,9 +52,11 @@ struct writes {
 	struct piece *free, *ready, **ready_tail; /* ready: has all but room in the log */
 	struct flush flushes[FLUSH_COUNT], *free_flush;
 	struct store_request *flush_head, **flush_tail; /* wait for a struct flush */
-	struct store_request *head, **tail;		/* wait to be admitted */
-	struct wait put_wait;
-	bool put_waiting, kicking, again;
+	struct write_queue {
+		struct store_request *head, **tail;
+	} queues[2]; /* wait to be admitted: what is small, and what comes in bulk */
+	struct wait put_wait, pace_wait;
+	bool put_waiting, pace_waiting, kicking, again;
 	uint32_t under_way, lock_total;
 	uint8_t locks[LOCK_COUNT]; /* by volume and chunk; a false conflict only waits */
 };
@@ -65,16 +68,25 @@ static void put_free_again(struct wait *wait)
 	write_kick(writes->pieces[0].store);
 }
 
+static void pace_again(struct wait *wait)
+{
+	struct writes *writes = container_of(wait, struct writes, pace_wait);
+	writes->pace_waiting = false;
+	write_kick(writes->pieces[0].store);
+}
+
 int write_init(struct store *store)
 {
 	struct writes *writes = calloc(1, sizeof(*writes));
 	if (!writes)
 		return -ENOMEM;
 	store->writes = writes;
-	writes->tail = &writes->head;
+	for (unsigned i = 0; i < 2; i++)
+		writes->queues[i].tail = &writes->queues[i].head;
 	writes->ready_tail = &writes->ready;
 	writes->flush_tail = &writes->flush_head;
 	writes->put_wait.wake = put_free_again;
+	writes->pace_wait.wake = pace_again;
 	for (unsigned i = 0; i < PIECE_COUNT; i++) {
 		writes->pieces[i].store = store;
 		writes->pieces[i].next = writes->free;
@@ -100,7 +112,7 @@ void write_exit(struct store *store)
 bool write_idle(const struct store *store)
 {
 	const struct writes *writes = store->writes;
-	return !writes->head && !writes->under_way;
+	return !writes->queues[0].head && !writes->queues[1].head && !writes->under_way;
 }
 
 /* ---- locks ---- */
@@ -144,6 +156,9 @@ static void flush_done(struct io_op *op)
 	struct flush *flush = container_of(op, struct flush, op.op);
 	struct store_request *request = flush->request;
 	struct writes *writes = request->view->store->writes;
+	struct store *store = request->view->store;
+	if (op->res == 0)
+		pace_flushed(store, env_now_ns(store->env) - flush->began_ns);
 	flush->next = writes->free_flush;
 	writes->free_flush = flush;
 	if (writes->flush_head) {
@@ -169,6 +184,7 @@ static void flush_start(struct store_request *request)
 	}
 	writes->free_flush = flush->next;
 	flush->request = request;
+	flush->began_ns = env_now_ns(store->env);
 	flush->op = (struct log_flush_op){.op.done = flush_done};
 	log_flush(store->log, &flush->op);
 }
@@ -313,7 +329,8 @@ static int space_admit(struct store *store, uint32_t entries)
 }
 
 /* Zeros need next to no space, and give some back: a full store takes them. */
-static int entries_admit(struct store *store, struct piece *piece, uint32_t entries, bool data)
+static int entries_admit(struct store *store, struct piece *piece, uint32_t blocks,
+			 uint32_t entries, bool data)
 {
 	if (store->reserved_entries + entries > store->layer_pool->free_count) {
 		store->fold_all = true;
@@ -323,6 +340,10 @@ static int entries_admit(struct store *store, struct piece *piece, uint32_t entr
 	int res = data ? space_admit(store, entries) : ADMITTED;
 	if (res != ADMITTED)
 		return res;
+	if (!pace_admit(store, blocks, entries)) {
+		fold_kick(store);
+		return BLOCKED;
+	}
 	piece->entries_reserved = entries;
 	return ADMITTED;
 }
@@ -359,7 +380,7 @@ static int admit_blocks(struct piece *piece, uint64_t block_no, uint32_t blocks)
 	if (range_locked(store->writes, volume, block_no, blocks) || store->writes->ready ||
 	    !log_room(store->log, 32, blocks, false))
 		return BLOCKED;
-	int res = entries_admit(store, piece, blocks / CHUNK_BLOCKS + 2, true);
+	int res = entries_admit(store, piece, blocks, blocks / CHUNK_BLOCKS + 2, true);
 	if (res != ADMITTED)
 		return res;
 	piece->block_count = blocks;
@@ -384,7 +405,7 @@ static int admit_zeros(struct piece *piece, uint64_t block_no, uint64_t blocks)
 		fold_kick(store);
 		return BLOCKED;
 	}
-	int res = entries_admit(store, piece, ZERO_ENTRIES, false);
+	int res = entries_admit(store, piece, 0, ZERO_ENTRIES, false);
 	if (res != ADMITTED)
 		return res;
 	piece->zero = true;
@@ -403,11 +424,14 @@ static int admit_chunk(struct piece *piece, uint64_t chunk_no)
 	struct store *store = piece->store;
 	struct writes *writes = store->writes;
 	struct volume *volume = piece->request->view->volume;
-	if (*lock_of(writes, volume, chunk_no) || writes->put_waiting)
+	if (*lock_of(writes, volume, chunk_no) || writes->put_waiting || writes->pace_waiting)
 		return BLOCKED;
-	int res = entries_admit(store, piece, 2, true);
+	int res = entries_admit(store, piece, 0, 2, true);
 	if (res != ADMITTED)
 		return res;
+	writes->pace_waiting = !pace_ready(store, &writes->pace_wait);
+	if (writes->pace_waiting)
+		return BLOCKED;
 	struct put *put = put_new(store, false, &writes->put_wait);
 	if (!put) {
 		writes->put_waiting = true;
@@ -439,7 +463,7 @@ static int admit_part(struct piece *piece, uint64_t block_no, uint32_t skip, uin
 		piece->block = NULL;
 		return -ENOMEM;
 	}
-	int res = entries_admit(store, piece, 2, true);
+	int res = entries_admit(store, piece, 1, 2, true);
 	if (res != ADMITTED)
 		return res;
 	piece_lock(piece, block_no / CHUNK_BLOCKS);
@@ -498,18 +522,17 @@ static int piece_admit(struct store *store, struct store_request *request)
 			    (uint32_t)min_u64(blocks, LOG_PIECE_BLOCKS));
 }
 
-static void queue_pop(struct writes *writes)
+static void queue_pop(struct write_queue *queue)
 {
-	writes->head = writes->head->next;
-	if (!writes->head)
-		writes->tail = &writes->head;
+	queue->head = queue->head->next;
+	if (!queue->head)
+		queue->tail = &queue->head;
 }
 
 /* phase is 1 while a request is in the queue: its pieces do not end it. */
-static bool head_go_on(struct store *store)
+static bool head_go_on(struct store *store, struct write_queue *queue)
 {
-	struct writes *writes = store->writes;
-	struct store_request *request = writes->head;
+	struct store_request *request = queue->head;
 	while (request->progress_bytes < request->length_bytes && request->status == 0) {
 		int res = piece_admit(store, request);
 		if (res == BLOCKED)
@@ -517,7 +540,7 @@ static bool head_go_on(struct store *store)
 		if (res < 0)
 			request->status = res;
 	}
-	queue_pop(writes);
+	queue_pop(queue);
 	request->phase = 0;
 	if (request->pending == 0)
 		request_end(request, request->status);
@@ -542,8 +565,9 @@ void write_kick(struct store *store)
 			if (!next)
 				writes->ready_tail = &writes->ready;
 		}
-		while (writes->head && head_go_on(store))
-			;
+		for (unsigned i = 0; i < 2; i++)
+			while (writes->queues[i].head && head_go_on(store, &writes->queues[i]))
+				;
 	} while (writes->again);
 	writes->kicking = false;
 }
@@ -562,6 +586,14 @@ void write_mark(struct store *store, void (*mark)(struct store *store, const str
 	}
 }
 
+/* What can go straight into segments: it waits for workers and for its share of the disk, and small
+ * writes do not wait behind it. */
+static bool request_is_bulk(const struct store_request *request)
+{
+	return request->kind == REQUEST_WRITE && !(request->flags & REQUEST_FUA) &&
+	       request->length_bytes >= CHUNK_BYTES;
+}
+
 void write_submit(struct store_request *request)
 {
 	struct store *store = request->view->store;
@@ -572,7 +604,8 @@ void write_submit(struct store_request *request)
 	}
 	request->phase = 1;
 	request->next = NULL;
-	*writes->tail = request;
-	writes->tail = &request->next;
+	struct write_queue *queue = &writes->queues[request_is_bulk(request)];
+	*queue->tail = request;
+	queue->tail = &request->next;
 	write_kick(store);
 }
