@@ -109,12 +109,11 @@ bool pace_admit(struct store *store, uint32_t blocks, uint32_t entries)
 	pace->throttling = true;
 	int64_t log_taken =
 		(int64_t)(log_used_blocks(store->log) + blocks) - (int64_t)pace->base_blocks;
-	int64_t log_room =
-		(int64_t)log_guest_blocks(store->log) - (int64_t)pace->base_blocks;
+	int64_t log_room = (int64_t)log_guest_blocks(store->log) - (int64_t)pace->base_blocks;
 	int64_t taken = (int64_t)(entries_used(store) + entries) - (int64_t)pace->base_entries;
 	int64_t room = (int64_t)store->layer_pool->entry_count - (int64_t)pace->base_entries;
-	bool yes = MUTANT(30) || (share_admits(pace, log_taken, log_room) &&
-				  share_admits(pace, taken, room));
+	bool yes = MUTANT(30) ||
+		   (share_admits(pace, log_taken, log_room) && share_admits(pace, taken, room));
 	pace->blocked = !yes;
 	return yes;
 }
