@@ -240,8 +240,9 @@ static void checkpoint_end(struct checkpoint *checkpoint, int res)
 	checkpoint->generation++;
 	checkpoint->pos = checkpoint->place.pos;
 	store->counters.checkpoints++;
-	log_set_tail(store->log, max_u64(checkpoint->tail_pos, log_tail(store->log)));
-	pace_rebase(store);
+	uint64_t tail = log_tail(store->log);
+	log_set_tail(store->log, max_u64(checkpoint->tail_pos, tail));
+	pace_tail_moved(store, log_tail(store->log) - tail);
 	write_kick(store);
 	segments_kick(store);
 	fold_kick(store);

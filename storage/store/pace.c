@@ -26,7 +26,7 @@
 struct pace {
 	struct store *store;
 	/* the throttle */
-	bool throttling, blocked;
+	bool pressure, blocked;
 	uint64_t base_blocks, base_entries;
 	int64_t base_units, units;
 	/* the budget */
@@ -71,18 +71,37 @@ static uint64_t entries_used(const struct store *store)
 	return pool->entry_count - pool->free_count + store->reserved_entries;
 }
 
-bool pace_pressure(const struct store *store)
-{
-	return log_used_blocks(store->log) > log_guest_blocks(store->log) / 2 ||
-	       entries_used(store) > store->layer_pool->entry_count / 2;
-}
-
-void pace_rebase(struct store *store)
+static void pace_rebase(struct store *store)
 {
 	struct pace *pace = store->pace;
 	pace->base_blocks = log_used_blocks(store->log);
 	pace->base_entries = entries_used(store);
 	pace->base_units = pace->units;
+}
+
+/* A checkpoint that lets go of little is no reason: the base's chunks still have to be folded. */
+void pace_tail_moved(struct store *store, uint64_t blocks)
+{
+	if (blocks > log_guest_blocks(store->log) / 16)
+		pace_rebase(store);
+}
+
+static bool used_above(const struct store *store, unsigned quarters)
+{
+	return log_used_blocks(store->log) > log_guest_blocks(store->log) / 4 * quarters ||
+	       entries_used(store) > store->layer_pool->entry_count / 4 * quarters;
+}
+
+/* Once it is there it stays until less than a quarter is in use: a fold frees about half of the log
+ * at once, and guests that ran free from there to the half would be stopped the harder. */
+bool pace_pressure(struct store *store)
+{
+	struct pace *pace = store->pace;
+	bool before = pace->pressure;
+	pace->pressure = used_above(store, before ? 1 : 2);
+	if (pace->pressure && !before)
+		pace_rebase(store);
+	return pace->pressure;
 }
 
 /* Of `room` that was free at the base, is `taken` at most what may be? */
@@ -101,12 +120,9 @@ bool pace_admit(struct store *store, uint32_t blocks, uint32_t entries)
 {
 	struct pace *pace = store->pace;
 	if (!pace_pressure(store) || fold_error(store) || store->failed || store->closing) {
-		pace->throttling = pace->blocked = false;
+		pace->blocked = false;
 		return true;
 	}
-	if (!pace->throttling)
-		pace_rebase(store);
-	pace->throttling = true;
 	int64_t log_taken =
 		(int64_t)(log_used_blocks(store->log) + blocks) - (int64_t)pace->base_blocks;
 	int64_t log_room = (int64_t)log_guest_blocks(store->log) - (int64_t)pace->base_blocks;

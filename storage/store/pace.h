@@ -28,14 +28,14 @@ void pace_exit(struct store *store);
 /* ---- the throttle ---- */
 
 /* Is so much of the log, or of the layers' memory, in use that everything should be folded? */
-bool pace_pressure(const struct store *store);
+bool pace_pressure(struct store *store);
 /* May a guest take so many blocks of the log and entries of layers now? If not, write_kick follows
  * when there was progress. */
 bool pace_admit(struct store *store, uint32_t blocks, uint32_t entries);
 /* The fold got on, or (negative) failed and will do so much again. */
 void pace_folded(struct store *store, int64_t units);
-/* The log's tail has moved: what is left is shared out anew. */
-void pace_rebase(struct store *store);
+/* The log's tail moved by so much: what is free now is shared out anew. */
+void pace_tail_moved(struct store *store, uint64_t blocks);
 
 /* ---- the budget ---- */
 
