@@ -60,6 +60,8 @@ static size_t figures_collect(const struct daemon *daemon, struct figure *out)
 		 c.cache_hits},
 		{"cache_misses_total", "counter", "Reads of chunks that went to a segment.",
 		 c.cache_misses},
+		{"prefetched_chunks_total", "counter",
+		 "Chunks read ahead of guests that read in order.", c.prefetched_chunks},
 		{"log_commits_total", "counter", "Commits written to the log.", c.commits},
 		{"chunks_stored_total", "counter", "Records appended to segments.",
 		 c.chunks_stored},

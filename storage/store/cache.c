@@ -120,6 +120,11 @@ void cache_free(struct cache *cache)
 	free(cache);
 }
 
+uint32_t cache_passing_slots(const struct cache *cache)
+{
+	return cache->slot_count ? cache->small_share : 0;
+}
+
 /* ---- the table ---- */
 
 static uint32_t *cache_chain(struct cache *cache, const uint64_t key[2])

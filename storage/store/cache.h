@@ -15,6 +15,8 @@ struct cache;
 /* area: slot_count * 4 KiB, the caller's for the cache's life. NULL: no memory for the tables. */
 struct cache *cache_new(void *area, uint32_t slot_count);
 void cache_free(struct cache *cache);
+/* So many of the slots are for blocks that were not asked for again yet. */
+uint32_t cache_passing_slots(const struct cache *cache);
 /* What the tables of so many slots take, beside the area. */
 uint64_t cache_table_bytes(uint32_t slot_count);
 /* The block's 4 KiB, valid until the next cache_put; NULL: not there. */

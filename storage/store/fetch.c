@@ -63,7 +63,8 @@ struct fetch *fetch_new(struct store *store, bool background, struct wait *wait)
 {
 	struct fetches *fetches = store->fetches;
 	if (!fetches->free || (background && fetches->free_count <= FOREGROUND_SHARE)) {
-		wait_add(&fetches->waiters, wait);
+		if (wait)
+			wait_add(&fetches->waiters, wait);
 		return NULL;
 	}
 	struct fetch *fetch = fetches->free;
@@ -152,7 +153,8 @@ static void fetch_decoded(struct io_op *op)
 		if (fetch->target != fetch->raw)
 			memcpy(fetch->raw, fetch->target + (from - first), bytes);
 		for (uint32_t at = 0; !fetch->no_cache && at < decoded; at += BLOCK_BYTES)
-			cache_put(store->cache, &fetch->id, (first + at) / BLOCK_BYTES,
+			cache_put(store->cache, &fetch->id,
+				  (first + at) / BLOCK_BYTES + (MUTANT(26) ? 1 : 0),
 				  fetch->target + at);
 	}
 	fetch_end(fetch, 0);

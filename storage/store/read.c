@@ -13,7 +13,7 @@
  *  - a request holds a bounded number of pieces; the rest of it waits.
  */
 #include "storage/rt/log_event.h"
-#include "storage/store/store_int.h"
+#include "storage/store/prefetch.h"
 
 #include <stdlib.h>
 
@@ -31,6 +31,7 @@ struct read_piece {
 
 struct reads {
 	struct read_piece *free;
+	unsigned busy; /* pieces under way */
 	struct read_piece pieces[READ_PIECES];
 	struct store_request *head, **tail; /* have no piece, and wait for one */
 };
@@ -140,7 +141,8 @@ static int chunk_resolve(struct chunk_read *read, struct wait *wait, struct id *
 	read->log_mask = read->zero_mask = read->base_mask = 0;
 	struct layer *oldest = NULL;
 	memset(ret_base, 0, sizeof *ret_base);
-	for (uint32_t i = count; i-- > 0 && want;) {
+	for (uint32_t k = count; k-- > 0 && want;) {
+		uint32_t i = MUTANT(27) ? count - 1 - k : k;
 		struct dirty_chunk room;
 		const struct dirty_chunk *dirty =
 			layer_find(read->volume->layers[i], read->chunk_no, &room);
@@ -189,6 +191,21 @@ resolved:
 	return 0;
 }
 
+int chunk_base(struct store *store, struct volume *volume, struct snapshot *snapshot,
+	       uint64_t chunk_no, struct wait *wait, struct id *ret_base, uint16_t *ret_mask)
+{
+	struct chunk_read read = {.store = store,
+				  .volume = volume,
+				  .snapshot = snapshot,
+				  .chunk_no = chunk_no,
+				  .block_count = CHUNK_BLOCKS};
+	int res = chunk_resolve(&read, wait, ret_base);
+	if (read.layer)
+		layer_unuse(store, read.layer);
+	*ret_mask = read.base_mask;
+	return res;
+}
+
 /* Takes what the cache has; returns what it has not. */
 static uint16_t base_from_cache(struct chunk_read *read, const struct id *base)
 {
@@ -221,14 +238,13 @@ static void chunk_read_look(struct wait *wait)
 		return;
 	}
 	uint16_t missing = read->base_mask ? base_from_cache(read, &base) : 0;
-	if (missing) {
+	if (missing && !prefetch_wait(store, &base, &read->wait))
 		fetch = fetch_new(store, read->background, &read->wait);
-		if (!fetch) { /* look again, from the start */
-			if (read->layer)
-				layer_unuse(store, read->layer);
-			read->layer = NULL;
-			return;
-		}
+	if (missing && !fetch) { /* woken, it looks again, from the start */
+		if (read->layer)
+			layer_unuse(store, read->layer);
+		read->layer = NULL;
+		return;
 	}
 	if (!missing) {
 		store->counters.cache_hits += read->base_mask != 0;
@@ -304,6 +320,7 @@ static int piece_start(struct store *store, struct store_request *request, struc
 		return -ENOMEM;
 	}
 	store->reads->free = piece->next;
+	store->reads->busy++;
 	piece->request = request;
 	piece->skip_bytes = in_chunk % BLOCK_BYTES;
 	piece->bytes = bytes;
@@ -358,6 +375,7 @@ static void piece_done(struct chunk_read *read, int res)
 		memcpy(piece->to, piece->bounce + piece->skip_bytes, piece->bytes);
 	piece->next = reads->free;
 	reads->free = piece;
+	reads->busy--;
 	if (res < 0 && request->status == 0)
 		request->status = res;
 	request->pending--;
@@ -404,7 +422,9 @@ static bool read_at_once(struct store *store, struct store_request *request)
 
 void read_submit(struct store_request *request)
 {
-	if (read_at_once(request->view->store, request))
-		return;
-	read_go_on(request->view->store, request);
+	struct store *store = request->view->store;
+	if (!read_at_once(store, request))
+		read_go_on(store, request);
+	if (request->kind == REQUEST_READ)
+		prefetch_note(request, store->reads->busy);
 }

@@ -9,6 +9,7 @@
 #include "storage/rt/log_event.h"
 #include "storage/store/fold.h"
 #include "storage/store/pace.h"
+#include "storage/store/prefetch.h"
 #include "storage/store/segments.h"
 
 #include <stdio.h>
@@ -243,6 +244,7 @@ static void store_free(struct store *store)
 	pace_exit(store);
 	write_exit(store);
 	read_exit(store);
+	prefetch_exit(store);
 	checkpoint_exit(store);
 	map_exit(store);
 	fetch_exit(store);
@@ -353,7 +355,7 @@ static int open_memory(struct store *store)
 	memcpy(options.uuid, store->sb.uuid, 16);
 	memcpy(options.secret, store->sb.secret, 16);
 	int (*const inits[])(struct store * store) = {
-		segments_init, fetch_init, put_init,	    read_init, write_init,
+		segments_init, fetch_init, put_init,	    read_init, prefetch_init, write_init,
 		pace_init,     fold_init,  checkpoint_init, work_init, admin_init};
 	int res = map_init(store, o->node_cache_bytes);
 	for (unsigned i = 0; i < sizeof inits / sizeof *inits && res == 0; i++)
@@ -434,7 +436,7 @@ static void close_until(struct store *store, bool (*quiet)(const struct store *s
 static bool work_quiet(const struct store *store)
 {
 	return store->requests == 0 && write_idle(store) && !fold_running(store) &&
-	       work_idle(store) && admin_idle(store);
+	       work_idle(store) && admin_idle(store) && prefetch_idle(store);
 }
 
 static bool disk_quiet(const struct store *store)

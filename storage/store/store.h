@@ -223,7 +223,7 @@ struct store_info {
 };
 struct store_counters {
 	uint64_t reads, writes, trims, flushes, read_bytes, write_bytes;
-	uint64_t cache_hits, cache_misses;
+	uint64_t cache_hits, cache_misses, prefetched_chunks;
 	uint64_t commits, commit_blocks, log_syncs;
 	uint64_t chunks_stored, chunks_deduplicated, chunk_bytes_in, chunk_bytes_out;
 	uint64_t folds, folded_chunks, checkpoints, index_checkpoints;

@@ -165,7 +165,8 @@ struct fetch {
 };
 int fetch_init(struct store *store);
 void fetch_exit(struct store *store);
-/* NULL: all are busy; the wait is woken. Background ones leave some for the foreground. */
+/* NULL: all are busy; the wait, if there is one, is woken. Background ones leave some for the
+ * foreground. */
 struct fetch *fetch_new(struct store *store, bool background, struct wait *wait);
 void fetch_free(struct fetch *fetch);
 void fetch_start(struct fetch *fetch);
@@ -404,6 +405,7 @@ struct store {
 	struct puts *puts;
 	struct writes *writes;
 	struct reads *reads;
+	struct prefetch *prefetch;
 	struct fold *fold;
 	struct pace *pace;
 	struct checkpoint *checkpoint;

@@ -137,12 +137,140 @@ static void checks_of_log_blocks_survive_a_checkpoint(void **state)
 	free(blocks);
 }
 
+/* ---- the cache, and reading ahead ---- */
+
+/* A volume of blocks that tell their number, all in segments, and nothing of it in memory. */
+static struct view *cold_volume(struct fixture *f, uint64_t bytes)
+{
+	uint8_t *data = aligned_alloc(BLOCK_BYTES, MIB);
+	struct store_work work;
+	assert_int_equal(make_volume(f, "a", bytes), 0);
+	struct view *view = open_view(f, "a");
+	for (uint64_t at = 0; at < bytes; at += MIB) {
+		for (uint64_t b = 0; b < MIB; b += BLOCK_BYTES)
+			block_fill(data + b, (at + b) / BLOCK_BYTES);
+		assert_int_equal(do_request(f, view, REQUEST_WRITE, at, MIB, data, 0), 0);
+	}
+	store_view_close(view);
+	assert_int_equal(WORK(f, &work, store_fold, NULL), 0);
+	fixture_close(f);
+	fixture_open(f);
+	free(data);
+	return open_view(f, "a");
+}
+
+static void read_block(struct fixture *f, struct view *view, uint64_t block, uint64_t number)
+{
+	static _Alignas(BLOCK_BYTES) uint8_t got[BLOCK_BYTES], want[BLOCK_BYTES];
+	assert_int_equal(
+		do_request(f, view, REQUEST_READ, block * BLOCK_BYTES, BLOCK_BYTES, got, 0), 0);
+	block_fill(want, number);
+	assert_memory_equal(got, want, BLOCK_BYTES);
+}
+
+static struct store_counters counters_of(const struct fixture *f)
+{
+	struct store_counters counters;
+	store_counters(f->store, &counters);
+	return counters;
+}
+
+#define AHEAD 16u /* chunks, at most */
+#define READ_BLOCKS (4 * MIB / BLOCK_BYTES)
+
+static void reading_in_order_is_read_ahead_but_not_far(void **state)
+{
+	struct fixture *f = *state;
+	f->options.cache_bytes = 16 * MIB;
+	struct view *view = cold_volume(f, VOLUME_BYTES);
+	for (uint64_t block = 0; block < READ_BLOCKS; block++)
+		read_block(f, view, block, block);
+	struct store_counters c = counters_of(f);
+	uint64_t chunks = READ_BLOCKS / CHUNK_BLOCKS;
+	assert_in_range(c.prefetched_chunks, chunks - 4, chunks + AHEAD);
+	assert_true(c.cache_misses < READ_BLOCKS / 8);
+	store_view_close(view);
+}
+
+static void reading_here_and_there_is_not_read_ahead(void **state)
+{
+	struct fixture *f = *state;
+	f->options.cache_bytes = 16 * MIB;
+	struct view *view = cold_volume(f, VOLUME_BYTES);
+	for (unsigned i = 0; i < 1000; i++) {
+		uint64_t block = test_random(&f->seed) % (VOLUME_BYTES / BLOCK_BYTES);
+		read_block(f, view, block, block);
+	}
+	for (unsigned i = 0; i < 100; i++) /* nor is a place that is read again and again */
+		read_block(f, view, 4000, 4000);
+	assert_int_equal(counters_of(f).prefetched_chunks, 0);
+	store_view_close(view);
+}
+
+/* Blocks and chunks ahead of the reader change, and folds move them into segments meanwhile. */
+static void what_is_read_ahead_hides_no_write(void **state)
+{
+	struct fixture *f = *state;
+	struct view *view = cold_volume(f, VOLUME_BYTES);
+	uint64_t blocks = 16 * MIB / BLOCK_BYTES, count = 0;
+	uint64_t *numbers = malloc(blocks * sizeof(*numbers));
+	uint8_t *data = aligned_alloc(BLOCK_BYTES, CHUNK_BYTES);
+	struct store_work work;
+	for (uint64_t block = 0; block < blocks; block++)
+		numbers[block] = block;
+	for (uint64_t block = 0; block < blocks; block++) {
+		if (block % 5 == 0) { /* one block, or a whole chunk, at most 20 chunks ahead */
+			bool chunk = block % 3 == 0;
+			uint64_t at = block + test_random(&f->seed) % (20 * CHUNK_BLOCKS);
+			at = chunk ? at / CHUNK_BLOCKS * CHUNK_BLOCKS : at;
+			unsigned n = chunk ? CHUNK_BLOCKS : 1;
+			for (unsigned i = 0; i < n && at + n <= blocks; i++) {
+				numbers[at + i] = 1000000 + count++;
+				block_fill(data + (size_t)i * BLOCK_BYTES, numbers[at + i]);
+			}
+			if (at + n <= blocks)
+				assert_int_equal(do_request(f, view, REQUEST_WRITE,
+							    at * BLOCK_BYTES,
+							    n * (uint64_t)BLOCK_BYTES, data, 0),
+						 0);
+		}
+		if (block % 500 == 499)
+			assert_int_equal(WORK(f, &work, store_fold, NULL), 0);
+		read_block(f, view, block, numbers[block]);
+	}
+	assert_true(counters_of(f).prefetched_chunks > 0);
+	store_view_close(view);
+	free(numbers);
+	free(data);
+}
+
+static void a_scan_leaves_what_is_hot_in_memory(void **state)
+{
+	struct fixture *f = *state; /* 4 MiB of cache */
+	struct view *view = cold_volume(f, VOLUME_BYTES);
+	uint64_t hot = 2 * MIB / BLOCK_BYTES;
+	for (unsigned round = 0; round < 4; round++)
+		for (uint64_t block = 0; block < hot; block++)
+			read_block(f, view, block * 7 % hot, block * 7 % hot);
+	for (uint64_t block = hot; block < VOLUME_BYTES / BLOCK_BYTES; block++)
+		read_block(f, view, block, block);
+	uint64_t misses = counters_of(f).cache_misses;
+	for (uint64_t block = 0; block < hot; block++)
+		read_block(f, view, block * 7 % hot, block * 7 % hot);
+	assert_true(counters_of(f).cache_misses - misses < hot / 20);
+	store_view_close(view);
+}
+
 int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
 	const struct CMUnitTest tests[] = {
 		CASE(a_block_of_the_log_is_checked_at_every_read),
 		CASE(checks_of_log_blocks_survive_a_checkpoint),
+		CASE(reading_in_order_is_read_ahead_but_not_far),
+		CASE(reading_here_and_there_is_not_read_ahead),
+		CASE(what_is_read_ahead_hides_no_write),
+		CASE(a_scan_leaves_what_is_hot_in_memory),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
