@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The machine: commands, caches, mounts, and what is said of it in a result. Whatever is started or mounted here is stopped
+and unmounted at the end of the run, by its own pid or path."""
+import contextlib
+import os
+import shutil
+import subprocess
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BUILD = os.path.join(ROOT, "build-release")
+MIB = 1 << 20
+COMMAND_SECONDS_MAX = 900
+
+# command: Debian package. A missing one is a gap with a name.
+TOOLS = {
+    "fio": "fio", "qemu-nbd": "qemu-utils", "qemu-img": "qemu-utils", "nbdkit": "nbdkit", "nbdcopy": "libnbd-bin", "zstd": "zstd",
+    "restic": "restic", "borg": "borgbackup", "casync": "casync", "mkfs.btrfs": "btrfs-progs", "gnuplot": "gnuplot-nox",
+    "mmdebstrap": "mmdebstrap", "mke2fs": "e2fsprogs", "losetup": "mount", "valgrind": "valgrind",
+}
+
+
+class Failed(Exception):
+    """Something could not be measured; the text is for a person. Of a peer it is a gap, of vstored it fails the row."""
+
+
+def run(*argv, env=None, cwd=None, seconds=COMMAND_SECONDS_MAX):
+    """A command to its end; its output. Failed: with its last words."""
+    argv = [str(a) for a in argv]
+    try:
+        done = subprocess.run(argv, capture_output=True, env={**os.environ, **(env or {})}, cwd=cwd, timeout=seconds,
+                              stdin=subprocess.DEVNULL, check=False)
+    except FileNotFoundError:
+        raise Failed(f"{argv[0]} is not installed (Debian package {TOOLS.get(argv[0], 'unknown')})") from None
+    except subprocess.TimeoutExpired:
+        raise Failed(f"{os.path.basename(argv[0])} did not end within {seconds} s") from None
+    if done.returncode:
+        words = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()
+        raise Failed(f"{os.path.basename(argv[0])} ended with {done.returncode}: {words[-1][:300] if words else 'no words'}")
+    return done.stdout.decode(errors="replace")
+
+
+def shell(script, *args, **kw):
+    return run("bash", "-euc", "set -o pipefail; " + script, "bench", *args, **kw)
+
+
+def wait_until(what, test, seconds, step=0.005):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        value = test()
+        if value:
+            return value
+        time.sleep(step)
+    raise Failed(f"{what} did not happen within {seconds} s")
+
+
+def drop_caches():
+    """True: the page cache is empty. False: we may not, and the result must say so."""
+    os.sync()
+    try:
+        with open("/proc/sys/vm/drop_caches", "w", encoding="ascii") as file:
+            file.write("3")
+        return True
+    except OSError:
+        return False
+
+
+def remove(path):
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path, ignore_errors=True)
+    elif os.path.lexists(path):
+        os.unlink(path)
+
+
+def same(a, b):
+    """Two files, byte by byte."""
+    return subprocess.run(["cmp", "-s", a, b], check=False).returncode == 0
+
+
+def sha256_of(path, head_bytes=None):
+    return shell('head -c "$2" "$1" | sha256sum', path, head_bytes or 1 << 62).split()[0]
+
+
+@contextlib.contextmanager
+def btrfs(image, folder, size_bytes):
+    """btrfs with compress=zstd:1 on a loop device, mounted at folder for as long as the context lasts."""
+    remove(image)
+    with open(image, "wb") as file:
+        file.truncate(size_bytes)
+    os.makedirs(folder, exist_ok=True)
+    run("mkfs.btrfs", "-q", image)
+    device = run("losetup", "--find", "--show", "--direct-io=on", image).strip()
+    try:
+        run("mount", "-t", "btrfs", "-o", "compress=zstd:1", device, folder)
+        try:
+            yield folder
+        finally:
+            run("umount", folder)
+    finally:
+        run("losetup", "-d", device)
+        remove(image)
+
+
+class MemoryLimit:
+    """A memory cgroup of our own (version 1 or 2), so that a peer's page cache is bounded like vstored's cache is. Where it cannot
+    be made, `made` is false and the row says so."""
+
+    def __init__(self, name, limit_bytes):
+        self.made, self.path = False, None
+        for base, file in (("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")):
+            path = os.path.join(base, name)
+            try:
+                os.makedirs(path, exist_ok=True)
+                with open(os.path.join(path, file), "w", encoding="ascii") as limit:
+                    limit.write(str(limit_bytes))
+            except OSError:
+                with contextlib.suppress(OSError):
+                    os.rmdir(path)
+                continue
+            self.made, self.path = True, path
+            return
+
+    def add(self, pid):
+        if self.made:
+            with open(os.path.join(self.path, "cgroup.procs"), "w", encoding="ascii") as file:
+                file.write(str(pid))
+
+    def done(self):
+        if self.made:
+            with contextlib.suppress(OSError):
+                os.rmdir(self.path)
+
+
+def install_missing():
+    """Installs the packages of missing peers, as root, from the system's own sources."""
+    missing = sorted({package for command, package in TOOLS.items() if not shutil.which(command)})
+    if missing:
+        print("installing", *missing, flush=True)
+        environment = {"DEBIAN_FRONTEND": "noninteractive"}
+        run("apt-get", "update", "-qq", env=environment)
+        run("apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing, env=environment)
+
+
+def first_line(*argv):
+    try:
+        lines = run(*argv).strip().splitlines()
+        return lines[0] if lines else "unknown"
+    except Failed as error:
+        return str(error)
+
+
+def facts(folder):
+    """What a result must say of where it was made."""
+    def field(path, key):
+        with open(path, encoding="utf-8") as file:
+            return next((line.split(":", 1)[1].strip() for line in file if line.startswith(key)), "unknown")
+
+    versions = {"qemu": ("qemu-nbd", "--version"), "nbdkit": ("nbdkit", "--version"), "fio": ("fio", "--version"),
+                "restic": ("restic", "version"), "borg": ("borg", "--version"), "casync": ("casync", "--version"),
+                "zstd": ("zstd", "--version"), "btrfs-progs": ("mkfs.btrfs", "--version")}
+    return {
+        "processor": field("/proc/cpuinfo", "model name"), "cores": os.cpu_count(), "memory": field("/proc/meminfo", "MemTotal"),
+        "kernel": os.uname().release, "file_system": first_line("stat", "-f", "-c", "%T", folder),
+        "load_before": os.getloadavg()[0],
+        "commit": first_line("git", "-C", ROOT, "rev-parse", "--short=12", "HEAD"),
+        "changed": bool(shell('git -C "$1" status --porcelain --untracked-files=no || true', ROOT).strip()),
+        "versions": {name: first_line(*argv) for name, argv in versions.items()},
+    }

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A result as JSON, as a table for people, and the place of that table in README.md."""
+import json
+import os
+import shutil
+import statistics
+
+from .result import OURS
+
+MARKS = "<!-- results: begin -->", "<!-- results: end -->"
+SCHEMA = 1
+
+
+def as_json(rows, about):
+    def measure(m):
+        return {"what": m.what, "unit": m.unit, "better": m.better, "caches": m.caches,
+                "series": {n: {"values": v, "median": statistics.median(v), "min": min(v), "max": max(v),
+                               "latency_us": m.latency_median(n), "per_second": m.seconds.get(n)} for n, v in m.series.items()},
+                "ratios": m.judged(), "bounds": m.bounds}
+
+    return {"schema": SCHEMA, **about,
+            "rows": [{"row": r.number, "title": r.title, "seconds": round(r.seconds, 1), "missing": r.missing(), "checks": r.checks,
+                      "gaps": r.gaps, "notes": r.notes, "measures": [measure(m) for m in r.measures]} for r in rows]}
+
+
+def number(value):
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.1f}" if value >= 100 else f"{value:.2f}"
+
+
+def spread(series):
+    return f"{number(series['median'])} [{number(series['min'])}, {number(series['max'])}]"
+
+
+def verdict(met):
+    return {True: "reached", False: "**missed**", None: ""}[met]
+
+
+def table(result):
+    """Markdown. One line for a contender; the ratio says how much better vstored was, round by round."""
+    lines = ["| row | contender | median [min, max] | vstored is better by [min, max] | target | verdict |", "|---|---|---|---|---|---|"]
+    for row in result["rows"]:
+        for m in row["measures"]:
+            lines.append(f"| {row['row']} | *{m['what']}* ({m['unit']}) | | | | |")
+            for name, series in m["series"].items():
+                ratio = m["ratios"].get(name)
+                if name == OURS or not ratio:
+                    lines.append(f"| | {name} | {spread(series)} | | | |")
+                    continue
+                words = f"{ratio['median']:.2f} [{ratio['min']:.2f}, {ratio['max']:.2f}]"
+                wanted = f">= {ratio['target']}" if ratio["target"] is not None else ""
+                lines.append(f"| | {name} | {spread(series)} | {words} | {wanted} | {verdict(ratio['met'])} |")
+            for b in m["bounds"]:
+                sign = ">=" if b["better"] == "more" else "<="
+                lines.append(f"| | {b['what']} | {b['value']:.2f} {b['unit']} | | {sign} {b['limit']:.2f} {b['unit']} | {verdict(b['met'])} |")
+        for gap in row["gaps"]:
+            lines.append(f"| {row['row']} | {gap['who']} | GAP: {gap['why'].replace('|', '/')} | | | |")
+        if row["missing"]:
+            lines.append(f"| {row['row']} | {row['title']} | MISSING: {row['missing'].replace('|', '/')} | | | |")
+    return "\n".join(lines)
+
+
+def markdown(result):
+    machine = result["machine"]
+    head = (f"`bench/run --{result['mode']}` at commit {machine['commit']}{' with changes' if machine['changed'] else ''}, {result['started']}, "
+            f"{result['rounds']} rounds, {result['seconds'] / 60:.0f} minutes.\n"
+            f"{machine['processor']}, {machine['cores']} cores, {machine['memory']}, Linux {machine['kernel']}, {machine['file_system']}. "
+            + "; ".join(machine["versions"].values()) + ".")
+    notes = [f"* row {r['row']}: {text}" for r in result["rows"] for text in
+             [f"{m['what']}: {m['caches']}" for m in r["measures"] if m["caches"]] + r["notes"]]
+    checks = [c for r in result["rows"] for c in r["checks"]]
+    wrong = [f"* row {r['row']}: WRONG DATA: {c['what']} {c['words']}" for r in result["rows"] for c in r["checks"] if not c["good"]]
+    return "\n\n".join(filter(None, [head, table(result), "\n".join(notes),
+                                     f"{sum(c['good'] for c in checks)} of {len(checks)} checks of the data passed.", "\n".join(wrong)])) + "\n"
+
+
+def save(result, folder):
+    os.makedirs(folder, exist_ok=True)
+    with open(os.path.join(folder, "result.json"), "w", encoding="utf-8") as file:
+        json.dump(result, file, indent=1)
+    with open(os.path.join(folder, "table.md"), "w", encoding="utf-8") as file:
+        file.write(markdown(result))
+
+
+def adopt(folder, bench_folder):
+    """Copies a result into bench/results and its table and plots into bench/README.md, between the marks."""
+    target = os.path.join(bench_folder, "results")
+    shutil.rmtree(target, ignore_errors=True)
+    os.makedirs(target)
+    names = sorted(n for n in os.listdir(folder) if n.endswith((".svg", ".json", ".md")))
+    for name in names:
+        shutil.copy(os.path.join(folder, name), target)
+    with open(os.path.join(folder, "table.md"), encoding="utf-8") as file:
+        text = file.read() + "\n" + "\n".join(f"![{n[:-4]}](results/{n})" for n in names if n.endswith(".svg"))
+    readme = os.path.join(bench_folder, "README.md")
+    with open(readme, encoding="utf-8") as file:
+        old = file.read()
+    before, rest = old.split(MARKS[0], 1)
+    after = rest.split(MARKS[1], 1)[1]
+    with open(readme, "w", encoding="utf-8") as file:
+        file.write(f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{after}")

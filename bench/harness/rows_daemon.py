@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows 10 and 12: the index's memory, kill -9 to serving, and whether the daemon keeps to the memory that its configuration names."""
+import json
+import os
+import signal
+import time
+
+from .loads import Writer, fill
+from .machine import BUILD, MIB, run
+from .result import OURS, row
+from .servers import Vstored
+
+SCALE_OPEN = os.path.join(BUILD, "bench/scale_open")
+
+
+def kill_to_read(bench, out, folder, size, raw):
+    """Seconds from the start of vstored, after a kill -9 under writes, to the first block read through NBD."""
+    server = Vstored(folder, size, log="256M", cache="64M")
+    try:
+        fill(server, raw)
+        writer = Writer(bench.folder, "writer", server, size, bench.data.dense(64), raw)
+        writer.write(1, depth=32)
+        server.stop(signal.SIGKILL)
+        start = time.monotonic()
+        server = Vstored(folder, cache="64M")
+        run("nbdsh", "-u", server.uri(), "-c", "h.pread(4096, 0)")
+        seconds = time.monotonic() - start
+        writer.server = server
+        out.checked(f"{OURS}: after kill -9 every block holds what was answered last", writer.verify)
+        return seconds
+    finally:
+        server.stop()
+
+
+@row(10, titles=["index memory; kill -9 to serving"])
+def row10(bench, rows):
+    out, megabytes = rows[10], 256 if bench.quick else 1024
+    raw = bench.data.dense(megabytes)
+    measure = out.measure(f"kill -9 under writes to the first block read, {megabytes} MiB stored", "s", "less", "page cache as it is")
+    for _ in range(bench.rounds):
+        measure.add(OURS, kill_to_read(bench, out, bench.fresh("ours"), f"{megabytes}M", raw))
+    measure.bound("slowest round", max(measure.series[OURS]), 1.0, "s")
+    chunks = 1_000_000 if bench.quick else 50_000_000
+    if not os.path.exists(SCALE_OPEN):
+        out.gap(f"{OURS}, {chunks:,} chunks", "bench/scale_open is not built")
+        return
+    found = json.loads(run(SCALE_OPEN, bench.fresh("scale"), chunks))
+    large = out.measure(f"a store of {chunks:,} chunks", "B", "less", "page cache dropped where we may")
+    large.bound("index memory a chunk", found["index_bytes"] / found["chunks"], 12, "B")
+    large.bound("kill -9 to the first read", found["open_seconds"], 1.0, "s")
+
+
+@row(12, titles=["memory of vstored at rest and under load"])
+def row12(bench, rows):
+    out, raw = rows[12], bench.data.dense(256)
+    settings = {"cache": "64M", "node_cache": "16M", "directory_cache": "16M"}
+    measure = out.measure("resident memory of vstored (cache 64 MiB, node and directory cache 16 MiB each)", "MiB", "less")
+    with Vstored(bench.fresh("ours"), "256M", log="256M", **settings) as server:
+        rest = server.memory()[0]
+        fill(server, raw)
+        writer = Writer(bench.folder, "writer", server, "256M", bench.data.dense(64), raw)
+        writer.write(bench.seconds * 2, depth=32)
+        writer.write(bench.seconds * 2, connections=16, depth=8, flush=True)
+        server.ctl("volume", "import", bench.data.image, "b", "--format", "raw")
+        server.settle()
+        after, most = server.memory()
+        limit = server.status()["memory_bound_bytes"]
+        out.checked(f"{OURS}: every block holds what was answered last", writer.verify)
+    for what, value in (("at rest, nothing read yet", rest), ("after load", after), ("at most", most)):
+        measure.bound(what, value / MIB, limit / MIB, "MiB")
