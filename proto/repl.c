@@ -1,0 +1,333 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The bytes of replication's messages (repl.h). Each decoder takes exactly its body: what is left
+ * over, a name without end, or a number out of its range is refused. */
+#include "proto/repl.h"
+
+#include "proto/text.h"
+
+#include <assert.h>
+
+static struct cursor begin(void *out, enum repl_type type, unsigned flags, uint64_t request,
+			   uint32_t body_bytes)
+{
+	assert(body_bytes <= REPL_BODY_MAX);
+	struct cursor c = cursor_over(out, REPL_HEADER_BYTES + body_bytes);
+	put_u32(&c, body_bytes);
+	put_u8(&c, (uint8_t)type);
+	put_u8(&c, (uint8_t)flags);
+	put_u16(&c, 0);
+	put_u64(&c, request);
+	return c;
+}
+
+static uint32_t end(const struct cursor *c, const void *out)
+{
+	assert(!c->failed && cursor_left(c) == 0);
+	return (uint32_t)(c->at - (const uint8_t *)out);
+}
+
+static bool zeros(struct cursor *c, size_t bytes)
+{
+	uint8_t any = 0;
+	while (bytes-- > 0)
+		any |= get_u8(c);
+	return !any;
+}
+
+/* A name of NAME's room: terminated, and one that could have been given. */
+static bool name(struct cursor *c, char ret[REPL_NAME_ROOM])
+{
+	get_bytes(c, ret, REPL_NAME_ROOM);
+	return !c->failed && memchr(ret, 0, REPL_NAME_ROOM) && text_name_ok(ret, strlen(ret));
+}
+
+static void put_name(struct cursor *c, const char *name)
+{
+	char room[REPL_NAME_ROOM] = {0};
+	size_t bytes = strlen(name);
+	assert(bytes < sizeof room);
+	memcpy(room, name, bytes);
+	put_bytes(c, room, sizeof room);
+}
+
+static int whole(const struct cursor *c, bool good)
+{
+	return good && !c->failed && cursor_left(c) == 0 ? 0 : -VS_EFORMAT;
+}
+
+int repl_decode_header(const void *bytes, struct repl_header *ret)
+{
+	struct cursor c = cursor_reading(bytes, REPL_HEADER_BYTES);
+	struct repl_header header = {.body_bytes = get_u32(&c), .type = get_u8(&c)};
+	header.flags = get_u8(&c);
+	uint16_t zero = get_u16(&c);
+	header.request = get_u64(&c);
+	if (header.body_bytes > REPL_BODY_MAX || header.type == 0 ||
+	    header.flags & ~(unsigned)REPL_REPLY || zero)
+		return -VS_EFORMAT;
+	*ret = header;
+	return 0;
+}
+
+/* ---- HELLO, ERROR, OK ---- */
+
+#define HELLO_BYTES 48u
+
+uint32_t repl_encode_hello(const struct repl_hello *hello, void *out)
+{
+	struct cursor c = begin(out, REPL_HELLO, 0, 0, HELLO_BYTES);
+	put_u32(&c, REPL_MAGIC);
+	put_u16(&c, hello->version_min);
+	put_u16(&c, hello->version_max);
+	put_bytes(&c, hello->store_uuid, 16);
+	put_u64(&c, hello->features_needed);
+	put_u64(&c, hello->features_known);
+	put_u64(&c, hello->wall_ns);
+	return end(&c, out);
+}
+
+int repl_decode_hello(const void *body, size_t bytes, struct repl_hello *ret)
+{
+	struct cursor c = cursor_reading(body, bytes);
+	struct repl_hello hello;
+	bool good = get_u32(&c) == REPL_MAGIC;
+	hello.version_min = get_u16(&c);
+	hello.version_max = get_u16(&c);
+	get_bytes(&c, hello.store_uuid, 16);
+	hello.features_needed = get_u64(&c);
+	hello.features_known = get_u64(&c);
+	hello.wall_ns = get_u64(&c);
+	if (c.failed || !good || hello.version_min > hello.version_max)
+		return -VS_EFORMAT; /* a newer version's may be longer */
+	*ret = hello;
+	return 0;
+}
+
+uint32_t repl_encode_error(uint64_t request, unsigned flags, int code, const char *sentence,
+			   void *out)
+{
+	uint32_t bytes = (uint32_t)min_u64(strlen(sentence), SENTENCE_BYTES - 1);
+	struct cursor c = begin(out, REPL_ERROR, flags, request, 6 + bytes);
+	put_u32(&c, (uint32_t)code);
+	put_u16(&c, (uint16_t)bytes);
+	put_bytes(&c, sentence, bytes);
+	return end(&c, out);
+}
+
+int repl_decode_error(const void *body, size_t bytes, struct repl_error *ret)
+{
+	struct cursor c = cursor_reading(body, bytes);
+	struct repl_error error = {.code = (int32_t)get_u32(&c)};
+	uint16_t sentence_bytes = get_u16(&c);
+	if (c.failed || error.code >= 0 || error.code < -65535 ||
+	    sentence_bytes >= SENTENCE_BYTES || cursor_left(&c) != sentence_bytes)
+		return -VS_EFORMAT;
+	get_bytes(&c, error.sentence, sentence_bytes);
+	for (char *at = error.sentence; *at; at++) /* it goes into logs and terminals */
+		if ((unsigned char)*at < ' ' || *at == 127)
+			*at = '?';
+	*ret = error;
+	return 0;
+}
+
+uint32_t repl_encode_ok(uint64_t request, void *out)
+{
+	struct cursor c = begin(out, REPL_OK, REPL_REPLY, request, 0);
+	return end(&c, out);
+}
+
+/* ---- DOMAIN, OFFER, STATE ---- */
+
+uint32_t repl_encode_domain(uint64_t request, const struct repl_domain *domain, void *out)
+{
+	struct cursor c = begin(out, REPL_DOMAIN, 0, request, 16 + 64 + REPL_NAME_ROOM);
+	put_bytes(&c, domain->uuid, 16);
+	put_bytes(&c, domain->key, 64);
+	put_name(&c, domain->name);
+	return end(&c, out);
+}
+
+int repl_decode_domain(const void *body, size_t bytes, struct repl_domain *ret)
+{
+	struct cursor c = cursor_reading(body, bytes);
+	struct repl_domain domain;
+	get_bytes(&c, domain.uuid, 16);
+	get_bytes(&c, domain.key, 64);
+	bool good = name(&c, domain.name);
+	if (whole(&c, good) < 0)
+		return -VS_EFORMAT;
+	*ret = domain;
+	return 0;
+}
+
+#define OFFER_BYTES (3 * 16u + 5 * 8 + 8 + 2 * ID_BYTES + 2 * REPL_NAME_ROOM)
+
+uint32_t repl_encode_offer(uint64_t request, const struct repl_offer *offer, void *out)
+{
+	struct cursor c = begin(out, REPL_OFFER, 0, request, OFFER_BYTES);
+	put_bytes(&c, offer->transfer, 16);
+	put_bytes(&c, offer->domain, 16);
+	put_bytes(&c, offer->volume_uuid, 16);
+	put_u64(&c, offer->size_bytes);
+	put_u64(&c, offer->created_wall_ns);
+	put_u64(&c, offer->epoch);
+	put_u64(&c, offer->vseq);
+	put_u64(&c, offer->mapped_chunks);
+	put_u32(&c, offer->frame_bytes);
+	put_u8(&c, offer->level);
+	put_zeros(&c, 3);
+	put_bytes(&c, offer->top, ID_BYTES);
+	put_bytes(&c, offer->root, ID_BYTES);
+	put_name(&c, offer->volume);
+	put_name(&c, offer->snapshot);
+	return end(&c, out);
+}
+
+int repl_decode_offer(const void *body, size_t bytes, struct repl_offer *ret)
+{
+	struct cursor c = cursor_reading(body, bytes);
+	struct repl_offer offer;
+	get_bytes(&c, offer.transfer, 16);
+	get_bytes(&c, offer.domain, 16);
+	get_bytes(&c, offer.volume_uuid, 16);
+	offer.size_bytes = get_u64(&c);
+	offer.created_wall_ns = get_u64(&c);
+	offer.epoch = get_u64(&c);
+	offer.vseq = get_u64(&c);
+	offer.mapped_chunks = get_u64(&c);
+	offer.frame_bytes = get_u32(&c);
+	offer.level = get_u8(&c);
+	bool good = zeros(&c, 3);
+	get_bytes(&c, offer.top, ID_BYTES);
+	get_bytes(&c, offer.root, ID_BYTES);
+	good = name(&c, offer.volume) && good;
+	good = name(&c, offer.snapshot) && good;
+	good = good && offer.size_bytes > 0 && offer.size_bytes % BLOCK_BYTES == 0 &&
+	       offer.size_bytes <= VOLUME_BYTES_MAX;
+	if (whole(&c, good) < 0)
+		return -VS_EFORMAT;
+	*ret = offer;
+	return 0;
+}
+
+#define STATE_BYTES (8u + 4 * 8 + ID_BYTES)
+
+uint32_t repl_encode_state(uint64_t request, const struct repl_state *state, void *out)
+{
+	struct cursor c = begin(out, REPL_STATE, REPL_REPLY, request, STATE_BYTES);
+	put_u8(&c, state->state);
+	put_zeros(&c, 7);
+	put_u64(&c, state->chunks);
+	put_u64(&c, state->fetched);
+	put_u64(&c, state->found);
+	put_u64(&c, state->received_bytes);
+	put_bytes(&c, state->root, ID_BYTES);
+	return end(&c, out);
+}
+
+int repl_decode_state(const void *body, size_t bytes, struct repl_state *ret)
+{
+	struct cursor c = cursor_reading(body, bytes);
+	struct repl_state state = {.state = get_u8(&c)};
+	bool good = zeros(&c, 7);
+	state.chunks = get_u64(&c);
+	state.fetched = get_u64(&c);
+	state.found = get_u64(&c);
+	state.received_bytes = get_u64(&c);
+	get_bytes(&c, state.root, ID_BYTES);
+	good = good && (state.state == REPL_RECEIVING || state.state == REPL_PUBLISHED);
+	if (whole(&c, good) < 0)
+		return -VS_EFORMAT;
+	*ret = state;
+	return 0;
+}
+
+/* ---- GET, RECORD, MISSING, CANCEL ---- */
+
+uint32_t repl_encode_get(uint64_t request, const struct repl_get *get, void *out)
+{
+	assert(get->count >= 1 && get->count <= REPL_GET_MAX);
+	struct cursor c = begin(out, REPL_GET, 0, request, 24 + get->count * ID_BYTES);
+	put_u8(&c, get->type);
+	put_zeros(&c, 3);
+	put_u32(&c, get->count);
+	put_bytes(&c, get->domain, 16);
+	put_bytes(&c, get->ids, get->count * ID_BYTES);
+	return end(&c, out);
+}
+
+int repl_decode_get(const void *body, size_t bytes, struct repl_get *ret)
+{
+	struct cursor c = cursor_reading(body, bytes);
+	struct repl_get get = {.type = get_u8(&c)};
+	bool good = zeros(&c, 3);
+	get.count = get_u32(&c);
+	get_bytes(&c, get.domain, 16);
+	good = good && (get.type == 1 || get.type == 2) && get.count >= 1 &&
+	       get.count <= REPL_GET_MAX;
+	if (!good)
+		return -VS_EFORMAT;
+	get.ids = cursor_take(&c, get.count * ID_BYTES);
+	if (whole(&c, true) < 0)
+		return -VS_EFORMAT;
+	*ret = get;
+	return 0;
+}
+
+uint32_t repl_encode_record(uint64_t request, const uint8_t id[ID_BYTES], uint32_t record_bytes,
+			    void *out)
+{
+	struct cursor c = begin(out, REPL_RECORD, REPL_REPLY, request, ID_BYTES + record_bytes);
+	put_bytes(&c, id, ID_BYTES);
+	assert(!c.failed);
+	return REPL_HEADER_BYTES + ID_BYTES;
+}
+
+int repl_decode_record(const void *body, size_t bytes, struct repl_record *ret)
+{
+	struct cursor c = cursor_reading(body, bytes);
+	struct repl_record record;
+	get_bytes(&c, record.id, ID_BYTES);
+	if (c.failed || cursor_left(&c) == 0)
+		return -VS_EFORMAT;
+	record.record = c.at;
+	record.record_bytes = (uint32_t)cursor_left(&c);
+	*ret = record;
+	return 0;
+}
+
+uint32_t repl_encode_missing(uint64_t request, const uint8_t id[ID_BYTES], int code, void *out)
+{
+	struct cursor c = begin(out, REPL_MISSING, REPL_REPLY, request, ID_BYTES + 4);
+	put_bytes(&c, id, ID_BYTES);
+	put_u32(&c, (uint32_t)code);
+	return end(&c, out);
+}
+
+int repl_decode_missing(const void *body, size_t bytes, uint8_t ret_id[ID_BYTES], int *ret_code)
+{
+	struct cursor c = cursor_reading(body, bytes);
+	uint8_t id[ID_BYTES];
+	get_bytes(&c, id, ID_BYTES);
+	int32_t code = (int32_t)get_u32(&c);
+	if (whole(&c, code < 0 && code >= -65535) < 0)
+		return -VS_EFORMAT;
+	memcpy(ret_id, id, ID_BYTES);
+	*ret_code = code;
+	return 0;
+}
+
+uint32_t repl_encode_cancel(uint64_t request, const uint8_t transfer[16], void *out)
+{
+	struct cursor c = begin(out, REPL_CANCEL, 0, request, 16);
+	put_bytes(&c, transfer, 16);
+	return end(&c, out);
+}
+
+int repl_decode_cancel(const void *body, size_t bytes, uint8_t ret_transfer[16])
+{
+	if (bytes != 16)
+		return -VS_EFORMAT;
+	memcpy(ret_transfer, body, 16);
+	return 0;
+}

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The messages of replication (REPLICATION.md). Pure functions over bytes, any thread; decoders of
+ * foreign bytes return -VS_EFORMAT and touch *ret only when all was good. */
+#ifndef PROTO_REPL_H
+#define PROTO_REPL_H
+
+#include "proto/cursor.h"
+#include "proto/err.h"
+#include "proto/units.h"
+
+#define REPL_VERSION_MIN 1u
+#define REPL_VERSION_MAX 1u
+#define REPL_MAGIC 0x52505356u
+#define REPL_HEADER_BYTES 16u
+#define REPL_BODY_MAX (132u * 1024)
+#define REPL_GET_MAX 64u	/* ids of one GET */
+#define REPL_UNANSWERED_MAX 64u /* requests of one side */
+#define REPL_NAME_ROOM (NAME_BYTES_MAX + 1)
+
+enum repl_type {
+	REPL_HELLO = 1,
+	REPL_ERROR = 2,
+	REPL_OK = 3,
+	REPL_DOMAIN = 4,
+	REPL_OFFER = 5,
+	REPL_STATE = 6,
+	REPL_GET = 7,
+	REPL_RECORD = 8,
+	REPL_MISSING = 9,
+	REPL_CANCEL = 10,
+	REPL_TYPE_IGNORED = 128, /* from here on, unknown ones are */
+};
+enum repl_flags { REPL_REPLY = 1 };
+
+struct repl_header {
+	uint32_t body_bytes;
+	uint8_t type, flags;
+	uint64_t request;
+};
+
+struct repl_hello {
+	uint16_t version_min, version_max;
+	uint8_t store_uuid[16];
+	uint64_t features_needed, features_known, wall_ns;
+};
+
+struct repl_error {
+	int32_t code; /* negative */
+	char sentence[SENTENCE_BYTES];
+};
+
+struct repl_domain {
+	uint8_t uuid[16], key[64];
+	char name[REPL_NAME_ROOM];
+};
+
+struct repl_offer {
+	uint8_t transfer[16], domain[16], volume_uuid[16];
+	uint64_t size_bytes, created_wall_ns, epoch, vseq, mapped_chunks;
+	uint32_t frame_bytes;
+	uint8_t level;
+	uint8_t top[ID_BYTES], root[ID_BYTES];
+	char volume[REPL_NAME_ROOM], snapshot[REPL_NAME_ROOM];
+};
+
+enum repl_transfer_state { REPL_RECEIVING = 1, REPL_PUBLISHED = 2 };
+struct repl_state {
+	uint8_t state;
+	uint64_t chunks, fetched, found, received_bytes;
+	uint8_t root[ID_BYTES];
+};
+
+struct repl_get {
+	uint8_t type; /* as a record's: 1 chunk, 2 map node */
+	uint32_t count;
+	uint8_t domain[16];
+	const uint8_t *ids; /* within the decoded bytes, or the caller's when encoding */
+};
+
+struct repl_record {
+	uint8_t id[ID_BYTES];
+	const uint8_t *record; /* within the decoded bytes */
+	uint32_t record_bytes;
+};
+
+/* Encoders: a whole message into `out`, which has room for REPL_HEADER_BYTES + REPL_BODY_MAX;
+ * returns its bytes. */
+uint32_t repl_encode_hello(const struct repl_hello *hello, void *out);
+uint32_t repl_encode_error(uint64_t request, unsigned flags, int code, const char *sentence,
+			   void *out);
+uint32_t repl_encode_ok(uint64_t request, void *out);
+uint32_t repl_encode_domain(uint64_t request, const struct repl_domain *domain, void *out);
+uint32_t repl_encode_offer(uint64_t request, const struct repl_offer *offer, void *out);
+uint32_t repl_encode_state(uint64_t request, const struct repl_state *state, void *out);
+uint32_t repl_encode_get(uint64_t request, const struct repl_get *get, void *out);
+/* Header and id of a RECORD; the record's bytes follow, sent by the caller. */
+uint32_t repl_encode_record(uint64_t request, const uint8_t id[ID_BYTES], uint32_t record_bytes,
+			    void *out);
+uint32_t repl_encode_missing(uint64_t request, const uint8_t id[ID_BYTES], int code, void *out);
+uint32_t repl_encode_cancel(uint64_t request, const uint8_t transfer[16], void *out);
+
+/* -VS_EFORMAT: the connection cannot go on. */
+int repl_decode_header(const void *bytes, struct repl_header *ret);
+int repl_decode_hello(const void *body, size_t bytes, struct repl_hello *ret);
+int repl_decode_error(const void *body, size_t bytes, struct repl_error *ret);
+int repl_decode_domain(const void *body, size_t bytes, struct repl_domain *ret);
+int repl_decode_offer(const void *body, size_t bytes, struct repl_offer *ret);
+int repl_decode_state(const void *body, size_t bytes, struct repl_state *ret);
+int repl_decode_get(const void *body, size_t bytes, struct repl_get *ret);
+int repl_decode_record(const void *body, size_t bytes, struct repl_record *ret);
+int repl_decode_missing(const void *body, size_t bytes, uint8_t ret_id[ID_BYTES], int *ret_code);
+int repl_decode_cancel(const void *body, size_t bytes, uint8_t ret_transfer[16]);
+
+#endif
