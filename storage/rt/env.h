@@ -116,6 +116,8 @@ struct env_ops {
 			   struct env_listener **ret_listener);
 	int (*listen_tcp)(struct env *env, const char *address, struct env_listener **ret_listener);
 	void (*listener_close)(struct env_listener *listener);
+	int (*connect_tcp)(struct env *env, const char *address, struct io_op *op,
+			   struct env_sock **ret_sock);
 	void (*accept)(struct env_listener *listener, struct io_op *op, struct env_sock **ret_sock);
 	void (*sock_recv)(struct env_sock *sock, struct io_op *op, void *buf, uint32_t bytes);
 	void (*sock_send)(struct env_sock *sock, struct io_op *op, const struct iovec *iov,
@@ -320,6 +322,14 @@ static inline void env_accept(struct env_listener *listener, struct io_op *op,
 			      struct env_sock **ret_sock)
 {
 	env_ops_of(listener)->accept(listener, op, ret_sock);
+}
+/* To "ADDRESS:PORT" or "[V6]:PORT", numbers only. 0: *ret_sock is the caller's, and op ends with 0
+ * (connected) or a negative code, soon after env_sock_shutdown at the latest. -EINVAL, -EMFILE ...:
+ * nothing was started. */
+static inline int env_connect_tcp(struct env *env, const char *address, struct io_op *op,
+				  struct env_sock **ret_sock)
+{
+	return env->ops->connect_tcp(env, address, op, ret_sock);
 }
 /* res: bytes (at least 1), 0 at the end of the stream, or a negative code. */
 static inline void env_sock_recv(struct env_sock *sock, struct io_op *op, void *buf, uint32_t bytes)

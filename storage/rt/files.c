@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +24,7 @@
 #include <unistd.h>
 
 #define LISTEN_BACKLOG 128
+#define TCP_SILENT_MS 30000
 #define ALIGN_DEFAULT 4096u
 
 int real_dir_open(struct env *env, const char *path, struct env_dir **ret_dir)
@@ -255,7 +257,8 @@ int real_listen_unix(struct env *env, const char *path, unsigned mode, int64_t g
 	return res;
 }
 
-int real_listen_tcp(struct env *env, const char *address, struct env_listener **ret_listener)
+/* "ADDRESS:PORT" or "[V6]:PORT", numbers only: nothing here waits for a name server. */
+static int tcp_address(const char *address, struct sockaddr_storage *ret, socklen_t *ret_bytes)
 {
 	char host[256];
 	const char *colon = strrchr(address, ':');
@@ -274,15 +277,67 @@ int real_listen_tcp(struct env *env, const char *address, struct env_listener **
 	struct addrinfo *found;
 	if (getaddrinfo(host, colon + 1, &hints, &found) != 0)
 		return -EINVAL;
-	int one = 1, res = 0;
-	int fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) < 0 ||
-	    bind(fd, found->ai_addr, found->ai_addrlen) < 0 || listen(fd, LISTEN_BACKLOG) < 0)
-		res = -errno;
+	memcpy(ret, found->ai_addr, found->ai_addrlen);
+	*ret_bytes = found->ai_addrlen;
 	freeaddrinfo(found);
+	return 0;
+}
+
+/* Small messages go at once, and a peer that is gone is noticed: nothing waits forever. A listener
+ * hands these down to what it accepts. Returns the socket or a negative code. */
+static int tcp_socket(int family)
+{
+	int one = 1, idle_s = 15, every_s = 5, count = 3, silent_ms = TCP_SILENT_MS;
+	int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one) < 0 ||
+	    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one) < 0 ||
+	    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s) < 0 ||
+	    setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &every_s, sizeof every_s) < 0 ||
+	    setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof count) < 0 ||
+	    setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &silent_ms, sizeof silent_ms) < 0) {
+		int res = -errno;
+		close(fd);
+		return res;
+	}
+	return fd;
+}
+
+int real_listen_tcp(struct env *env, const char *address, struct env_listener **ret_listener)
+{
+	struct sockaddr_storage at;
+	socklen_t at_bytes;
+	int one = 1;
+	int res = tcp_address(address, &at, &at_bytes);
+	int fd = res < 0 ? res : tcp_socket(at.ss_family);
+	if (fd < 0)
+		return fd;
+	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) < 0 ||
+	    bind(fd, (struct sockaddr *)&at, at_bytes) < 0 || listen(fd, LISTEN_BACKLOG) < 0)
+		res = -errno;
 	if (res == 0)
 		res = listener_new(env, fd, "", ret_listener);
-	if (res < 0 && fd >= 0)
+	if (res < 0)
 		close(fd);
 	return res;
+}
+
+int real_tcp_socket(struct env *env, const char *address, struct env_sock **ret_sock,
+		    socklen_t *ret_address_bytes)
+{
+	struct env_sock *sock = calloc(1, sizeof(*sock));
+	if (!sock)
+		return -ENOMEM;
+	sock->env = env;
+	sock->fd = tcp_address(address, &sock->address, ret_address_bytes);
+	if (sock->fd == 0)
+		sock->fd = tcp_socket(sock->address.ss_family);
+	if (sock->fd < 0) {
+		int res = sock->fd;
+		free(sock);
+		return res;
+	}
+	*ret_sock = sock;
+	return 0;
 }

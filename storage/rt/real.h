@@ -20,7 +20,8 @@ struct env_file {
 struct env_sock {
 	struct env *env;
 	int fd;
-	struct msghdr message; /* of the send under way */
+	struct msghdr message;		 /* of the send under way */
+	struct sockaddr_storage address; /* while it connects */
 };
 struct env_listener {
 	struct env *env;
@@ -43,5 +44,8 @@ unsigned real_file_align(struct env_file *file);
 int real_listen_unix(struct env *env, const char *path, unsigned mode, int64_t group,
 		     struct env_listener **ret_listener);
 int real_listen_tcp(struct env *env, const char *address, struct env_listener **ret_listener);
+/* A socket for it that is not connected yet, with its address. */
+int real_tcp_socket(struct env *env, const char *address, struct env_sock **ret_sock,
+		    socklen_t *ret_address_bytes);
 
 #endif

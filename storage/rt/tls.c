@@ -30,7 +30,7 @@ struct tls_session {
 	const uint8_t *in;
 	size_t in_bytes;
 	uint8_t *out;
-	size_t out_at, out_end, out_room;
+	size_t out_end, out_room;
 	bool peer_known;
 	char sentence[SENTENCE_BYTES];
 };
@@ -198,8 +198,6 @@ static int bio_write(BIO *bio, const char *buf, size_t bytes, size_t *ret_bytes)
 {
 	struct tls_session *session = BIO_get_data(bio);
 	BIO_clear_retry_flags(bio);
-	if (session->out_at == session->out_end)
-		session->out_at = session->out_end = 0;
 	if (session->out_room - session->out_end < bytes) {
 		size_t room = session->out_room ? session->out_room : 65536;
 		while (room - session->out_end < bytes)
@@ -385,15 +383,19 @@ void tls_close(struct tls_session *session)
 	ERR_clear_error();
 }
 
-const void *tls_out(const struct tls_session *session, size_t *ret_bytes)
+size_t tls_out_take(struct tls_session *session, uint8_t **buffer, size_t *room)
 {
-	*ret_bytes = session->out_end - session->out_at;
-	return session->out + session->out_at;
-}
-
-void tls_out_sent(struct tls_session *session, size_t bytes)
-{
-	session->out_at += bytes;
+	size_t bytes = session->out_end;
+	if (!bytes)
+		return 0;
+	uint8_t *out = session->out;
+	size_t out_room = session->out_room;
+	session->out = *buffer;
+	session->out_room = *room;
+	session->out_end = 0;
+	*buffer = out;
+	*room = out_room;
+	return bytes;
 }
 
 const char *tls_sentence(const struct tls_session *session)

@@ -49,22 +49,23 @@ void tls_in(struct tls_session *session, const void *bytes, size_t byte_count);
 size_t tls_in_left(const struct tls_session *session);
 
 /* Goes on with the handshake. 1: it is done and the peer is known; 0: more bytes are needed (send
- * what tls_out has first); negative: refused, tls_sentence says why. */
+ * what tls_out_take gives first); negative: refused, tls_sentence says why. */
 int tls_handshake(struct tls_session *session);
 const struct tls_identity *tls_peer(const struct tls_session *session);
 
 /* After the handshake. Plain bytes, or 0: more are needed; -ECONNRESET: the peer closed;
  * -EPROTO and others: broken, for good. */
 int64_t tls_read(struct tls_session *session, void *buf, size_t bytes);
-/* Encrypts all of it into what tls_out gives; the caller bounds how much it lets gather there.
+/* Encrypts all of it into what tls_out_take gives; the caller bounds how much it lets gather there.
  * -ENOMEM, -EPROTO. */
 int tls_write(struct tls_session *session, const void *buf, size_t bytes);
 /* Says goodbye, so that the peer can tell an end from a cut. */
 void tls_close(struct tls_session *session);
 
-/* Bytes for the peer: the session's until tls_out_sent. */
-const void *tls_out(const struct tls_session *session, size_t *ret_bytes);
-void tls_out_sent(struct tls_session *session, size_t bytes);
+/* Takes what gathered for the peer: the buffer becomes the caller's, who gives another in exchange
+ * (from malloc, or NULL with room 0), so that nothing moves under a send. Returns its bytes; 0:
+ * nothing was exchanged. */
+size_t tls_out_take(struct tls_session *session, uint8_t **buffer, size_t *room);
 
 /* Why it failed, for a person; "" when it did not. */
 const char *tls_sentence(const struct tls_session *session);

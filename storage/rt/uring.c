@@ -41,6 +41,7 @@ enum op_kind {
 	OP_REMOVE,
 	OP_RENAME,
 	OP_ACCEPT,
+	OP_CONNECT,
 	OP_RECV,
 	OP_SEND,
 	OP_EVENT,
@@ -377,6 +378,23 @@ static void accept_done(struct real_env *real, struct io_op *op, int res)
 	ready_add(real, op, res);
 }
 
+static int real_connect_tcp(struct env *env, const char *address, struct io_op *op,
+			    struct env_sock **ret_sock)
+{
+	struct env_sock *sock;
+	socklen_t address_bytes;
+	int res = real_tcp_socket(env, address, &sock, &address_bytes);
+	if (res < 0)
+		return res;
+	op->env.kind = OP_CONNECT;
+	op->env.target = sock;
+	*ret_sock = sock;
+	struct io_uring_sqe *sqe = sqe_get(real_of(env));
+	io_uring_prep_connect(sqe, sock->fd, (struct sockaddr *)&sock->address, address_bytes);
+	io_uring_sqe_set_data(sqe, op);
+	return 0;
+}
+
 static void recv_again(struct real_env *real, struct io_op *op)
 {
 	struct env_sock *sock = op->env.target;
@@ -525,6 +543,7 @@ static void cqe_harvest(struct real_env *real, struct io_op *op, int64_t res)
 	case OP_EVENT:
 		event_arm(real);
 		break;
+	case OP_CONNECT:
 	case OP_SYNC:
 	case OP_ALLOCATE:
 	case OP_REMOVE:
@@ -626,6 +645,7 @@ static const struct env_ops real_ops = {
 	.listen_unix = real_listen_unix,
 	.listen_tcp = real_listen_tcp,
 	.listener_close = real_listener_close,
+	.connect_tcp = real_connect_tcp,
 	.accept = real_accept,
 	.sock_recv = real_sock_recv,
 	.sock_send = real_sock_send,

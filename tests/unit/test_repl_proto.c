@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/unit/unit.h"
+
+#include "proto/repl.h"
+
+#define ROOM (REPL_HEADER_BYTES + REPL_BODY_MAX)
+
+static uint8_t bytes[ROOM];
+
+static const void *body_of(uint32_t total, uint32_t *ret_bytes, enum repl_type type)
+{
+	struct repl_header header;
+	assert_int_equal(repl_decode_header(bytes, &header), 0);
+	assert_int_equal(header.type, type);
+	assert_int_equal(header.body_bytes, total - REPL_HEADER_BYTES);
+	*ret_bytes = header.body_bytes;
+	return bytes + REPL_HEADER_BYTES;
+}
+
+static struct repl_offer an_offer(void)
+{
+	struct repl_offer offer = {.size_bytes = 64 * MIB,
+				   .created_wall_ns = 5,
+				   .epoch = 2,
+				   .vseq = 99,
+				   .mapped_chunks = 7,
+				   .frame_bytes = 16384,
+				   .level = 3,
+				   .volume = "web1",
+				   .snapshot = "monday"};
+	memset(offer.transfer, 1, 16);
+	memset(offer.domain, 2, 16);
+	memset(offer.top, 3, 32);
+	return offer;
+}
+
+static void offers_come_back_as_they_were(void **state)
+{
+	struct repl_offer offer = an_offer(), got;
+	uint32_t count;
+	const void *body = body_of(repl_encode_offer(8, &offer, bytes), &count, REPL_OFFER);
+	assert_int_equal(repl_decode_offer(body, count, &got), 0);
+	assert_string_equal(got.volume, "web1");
+	assert_string_equal(got.snapshot, "monday");
+	assert_int_equal(got.size_bytes, offer.size_bytes);
+	assert_int_equal(got.vseq, 99);
+	assert_memory_equal(got.top, offer.top, 32);
+}
+
+static void an_offer_of_no_name_or_size_is_refused(void **state)
+{
+	struct repl_offer offer = an_offer(), got;
+	uint32_t count;
+	const uint8_t *body;
+	static const char *const names[] = {"", "a/b", "../x", ".x", "a b", "x@y"};
+	for (unsigned i = 0; i < sizeof names / sizeof names[0]; i++) {
+		memset(offer.volume, 0, sizeof offer.volume);
+		snprintf(offer.volume, sizeof offer.volume, "%s", names[i]);
+		body = body_of(repl_encode_offer(8, &offer, bytes), &count, REPL_OFFER);
+		assert_int_equal(repl_decode_offer(body, count, &got), -VS_EFORMAT);
+	}
+	static const uint64_t sizes[] = {0, 4095, VOLUME_BYTES_MAX + 4096};
+	for (unsigned i = 0; i < 3; i++) {
+		offer = an_offer();
+		offer.size_bytes = sizes[i];
+		body = body_of(repl_encode_offer(8, &offer, bytes), &count, REPL_OFFER);
+		assert_int_equal(repl_decode_offer(body, count, &got), -VS_EFORMAT);
+	}
+	offer = an_offer();
+	body = body_of(repl_encode_offer(8, &offer, bytes), &count, REPL_OFFER);
+	assert_int_equal(repl_decode_offer(body, count - 1, &got), -VS_EFORMAT);
+	assert_int_equal(repl_decode_offer(body, count + 1, &got), -VS_EFORMAT);
+	memset((uint8_t *)body + count - 64, 'x', 64); /* a name without an end */
+	assert_int_equal(repl_decode_offer(body, count, &got), -VS_EFORMAT);
+}
+
+static void a_get_has_1_to_64_ids_and_nothing_else(void **state)
+{
+	uint8_t ids[64 * 32];
+	struct repl_get get = {.type = 1, .count = 64, .ids = ids}, got;
+	uint32_t count;
+	memset(ids, 9, sizeof ids);
+	uint8_t *body = (uint8_t *)body_of(repl_encode_get(1, &get, bytes), &count, REPL_GET);
+	assert_int_equal(repl_decode_get(body, count, &got), 0);
+	assert_int_equal(got.count, 64);
+	assert_memory_equal(got.ids, ids, sizeof ids);
+	assert_int_equal(repl_decode_get(body, count - 32, &got), -VS_EFORMAT);
+	body[4] = 65;
+	assert_int_equal(repl_decode_get(body, count, &got), -VS_EFORMAT);
+	memset(body + 4, 0, 4);
+	assert_int_equal(repl_decode_get(body, 24, &got), -VS_EFORMAT);
+	memset(body + 4, 0xff, 4);
+	assert_int_equal(repl_decode_get(body, count, &got), -VS_EFORMAT);
+	body[4] = 64;
+	memset(body + 5, 0, 3);
+	body[0] = 3;
+	assert_int_equal(repl_decode_get(body, count, &got), -VS_EFORMAT);
+}
+
+static void an_errors_sentence_cannot_move_the_terminal(void **state)
+{
+	struct repl_error got;
+	uint32_t count;
+	const void *body =
+		body_of(repl_encode_error(3, REPL_REPLY, -VS_EQUOTA, "evil \x1b[2J\nwords", bytes),
+			&count, REPL_ERROR);
+	assert_int_equal(repl_decode_error(body, count, &got), 0);
+	assert_int_equal(got.code, -VS_EQUOTA);
+	assert_string_equal(got.sentence, "evil ?[2J?words");
+	assert_int_equal(repl_decode_error(body, count - 1, &got), -VS_EFORMAT);
+	body = body_of(repl_encode_error(3, 0, 5, "not negative", bytes), &count, REPL_ERROR);
+	assert_int_equal(repl_decode_error(body, count, &got), -VS_EFORMAT);
+}
+
+static void headers_with_unknown_bits_or_lengths_are_refused(void **state)
+{
+	struct repl_header header;
+	repl_encode_ok(1, bytes);
+	assert_int_equal(repl_decode_header(bytes, &header), 0);
+	for (unsigned bit = 1; bit < 8; bit++) {
+		repl_encode_ok(1, bytes);
+		bytes[5] |= (uint8_t)(1 << bit);
+		assert_int_equal(repl_decode_header(bytes, &header), -VS_EFORMAT);
+	}
+	repl_encode_ok(1, bytes);
+	bytes[6] = 1;
+	assert_int_equal(repl_decode_header(bytes, &header), -VS_EFORMAT);
+	repl_encode_ok(1, bytes);
+	bytes[4] = 0;
+	assert_int_equal(repl_decode_header(bytes, &header), -VS_EFORMAT);
+	repl_encode_ok(1, bytes);
+	memset(bytes, 0xff, 4);
+	assert_int_equal(repl_decode_header(bytes, &header), -VS_EFORMAT);
+}
+
+static void the_rest_comes_back_as_it_was(void **state)
+{
+	struct repl_hello hello = {.version_min = 1, .version_max = 3, .wall_ns = 77}, hello_got;
+	struct repl_state in = {.state = 2, .chunks = 4, .fetched = 3, .found = 1}, state_got;
+	struct repl_domain domain = {.name = "records"}, domain_got;
+	struct repl_record record;
+	uint8_t id[32], got_id[32], uuid[16] = {4}, got_uuid[16];
+	uint32_t count;
+	int code;
+	const void *body = body_of(repl_encode_hello(&hello, bytes), &count, REPL_HELLO);
+	assert_int_equal(repl_decode_hello(body, count, &hello_got), 0);
+	assert_int_equal(hello_got.wall_ns, 77);
+	body = body_of(repl_encode_state(1, &in, bytes), &count, REPL_STATE);
+	assert_int_equal(repl_decode_state(body, count, &state_got), 0);
+	assert_int_equal(state_got.fetched, 3);
+	memset(domain.key, 6, 64);
+	body = body_of(repl_encode_domain(1, &domain, bytes), &count, REPL_DOMAIN);
+	assert_int_equal(repl_decode_domain(body, count, &domain_got), 0);
+	assert_memory_equal(domain_got.key, domain.key, 64);
+	memset(id, 8, 32);
+	uint32_t at = repl_encode_record(1, id, 3, bytes);
+	memcpy(bytes + at, "abc", 3);
+	body = body_of(at + 3, &count, REPL_RECORD);
+	assert_int_equal(repl_decode_record(body, count, &record), 0);
+	assert_int_equal(record.record_bytes, 3);
+	assert_memory_equal(record.record, "abc", 3);
+	assert_int_equal(repl_decode_record(body, 32, &record), -VS_EFORMAT);
+	body = body_of(repl_encode_missing(1, id, -VS_ELOST, bytes), &count, REPL_MISSING);
+	assert_int_equal(repl_decode_missing(body, count, got_id, &code), 0);
+	assert_int_equal(code, -VS_ELOST);
+	body = body_of(repl_encode_cancel(1, uuid, bytes), &count, REPL_CANCEL);
+	assert_int_equal(repl_decode_cancel(body, count, got_uuid), 0);
+	assert_memory_equal(uuid, got_uuid, 16);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(offers_come_back_as_they_were),
+		cmocka_unit_test(an_offer_of_no_name_or_size_is_refused),
+		cmocka_unit_test(a_get_has_1_to_64_ids_and_nothing_else),
+		cmocka_unit_test(an_errors_sentence_cannot_move_the_terminal),
+		cmocka_unit_test(headers_with_unknown_bits_or_lengths_are_refused),
+		cmocka_unit_test(the_rest_comes_back_as_it_was),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
