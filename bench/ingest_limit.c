@@ -72,7 +72,8 @@ static void slot_end(struct slot *slot)
 static void compress_done(struct io_op *op)
 {
 	struct slot *slot = slot_of(op);
-	uint32_t header = record_header_bytes(CHUNK_BYTES / FRAME_BYTES_DEFAULT);
+	uint32_t header =
+		record_header_bytes(CHUNK_BYTES / FRAME_BYTES_DEFAULT) + RECORD_QUARTERS_BYTES;
 	slot->ingest->stored_bytes += round_up(header + (uint64_t)op->res, RECORD_ALIGN);
 	slot_end(slot);
 }

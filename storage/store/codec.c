@@ -59,20 +59,30 @@ void codec_free(struct codec *codec)
 	free(codec);
 }
 
-void codec_id_chunk(const struct domain_key *key, const void *chunk, struct id *ret_id)
+void codec_hash_quarter(const void *quarter, uint8_t ret_hash[32])
 {
-	uint8_t quarters[CHUNK_BYTES / QUARTER_BYTES][SHA256_DIGEST_LENGTH];
 	SHA256_CTX sha;
-	for (unsigned i = 0; i < CHUNK_BYTES / QUARTER_BYTES; i++) {
-		SHA256_Init(&sha);
-		SHA256_Update(&sha, (const uint8_t *)chunk + (size_t)i * QUARTER_BYTES,
-			      QUARTER_BYTES);
-		SHA256_Final(quarters[i], &sha);
-	}
+	SHA256_Init(&sha);
+	SHA256_Update(&sha, quarter, QUARTER_BYTES);
+	SHA256_Final(ret_hash, &sha);
+}
+
+void codec_id_quarters(const struct domain_key *key, const uint8_t quarters[QUARTER_COUNT][32],
+		       struct id *ret_id)
+{
+	SHA256_CTX sha;
 	SHA256_Init(&sha);
 	SHA256_Update(&sha, key->key, sizeof key->key);
-	SHA256_Update(&sha, quarters, sizeof quarters);
+	SHA256_Update(&sha, quarters, QUARTER_COUNT * 32);
 	SHA256_Final(ret_id->bytes, &sha);
+}
+
+void codec_id_chunk(const struct domain_key *key, const void *chunk, struct id *ret_id)
+{
+	uint8_t quarters[QUARTER_COUNT][32];
+	for (unsigned i = 0; i < QUARTER_COUNT; i++)
+		codec_hash_quarter((const uint8_t *)chunk + (size_t)i * QUARTER_BYTES, quarters[i]);
+	codec_id_quarters(key, quarters, ret_id);
 }
 
 static void sha_with_key(SHA256_CTX *sha, const struct domain_key *key, uint8_t mask)
@@ -82,6 +92,17 @@ static void sha_with_key(SHA256_CTX *sha, const struct domain_key *key, uint8_t 
 		masked[i] = key->key[i] ^ mask;
 	SHA256_Init(sha);
 	SHA256_Update(sha, masked, sizeof masked);
+}
+
+void codec_id_lost(const struct domain_key *key, const uint8_t quarters[QUARTER_COUNT][32],
+		   uint16_t lost, struct id *ret_id)
+{
+	uint64_t lost_le = htole64(lost);
+	SHA256_CTX sha;
+	sha_with_key(&sha, key, 0x6a);
+	SHA256_Update(&sha, quarters, QUARTER_COUNT * 32);
+	SHA256_Update(&sha, &lost_le, sizeof lost_le);
+	SHA256_Final(ret_id->bytes, &sha);
 }
 
 void codec_id_node(const struct domain_key *key, const void *node, size_t bytes, struct id *ret_id)
@@ -135,6 +156,14 @@ uint32_t codec_crc_seed(const struct id *id, unsigned frame_no)
 	return le32toh(word) ^ (frame_no * 0x9e3779b1u);
 }
 
+/* CRCs are linear: how two seeds differ goes through the bytes as it would through zeros. */
+uint32_t codec_crc_move(uint32_t crc, uint32_t old_seed, uint32_t new_seed, uint32_t bytes)
+{
+	static const uint8_t zeros[CHUNK_BYTES];
+	assert(bytes <= CHUNK_BYTES);
+	return crc ^ crc32c(old_seed, zeros, bytes) ^ crc32c(new_seed, zeros, bytes);
+}
+
 /* Returns the compressed bytes, or 0: it does not pay. */
 static size_t frame_compress(struct codec_worker *worker, int level, const void *raw,
 			     uint32_t raw_bytes, void *out)
@@ -185,6 +214,8 @@ int codec_decode(struct codec *codec, unsigned worker_no, const struct frame_ent
 	case FRAME_ZERO:
 		memset(raw, 0, raw_bytes);
 		return entry->stored_bytes == 0 ? 0 : -VS_EFORMAT;
+	case FRAME_LOST:
+		return entry->stored_bytes == 0 ? -VS_ELOST : -VS_EFORMAT;
 	case FRAME_RAW:
 		if (entry->stored_bytes != raw_bytes)
 			return -VS_EFORMAT;

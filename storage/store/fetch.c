@@ -219,8 +219,8 @@ static void fetch_read(struct fetch *fetch, struct segment *segment, const struc
 			fetch->target = fetch->spill; /* frames reach beyond the blocks */
 	}
 	fetch->offset64 = entry->offset64;
-	uint64_t start =
-		(uint64_t)entry->offset64 * RECORD_ALIGN + record_header_bytes(entry->frame_count);
+	uint64_t start = (uint64_t)entry->offset64 * RECORD_ALIGN +
+			 record_header_bytes(entry->frame_count) + record_prefix_bytes(entry->type);
 	uint64_t bytes = 0;
 	memcpy(fetch->frames, frames, entry->frame_count * sizeof(*frames));
 	for (uint32_t i = 0; i < fetch->frame_from; i++)

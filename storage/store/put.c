@@ -181,8 +181,12 @@ static void put_encoded(struct io_op *op)
 static int64_t put_encode(struct env_job *job, unsigned worker_no)
 {
 	struct put *put = container_of(job, struct put, job);
-	return codec_encode(put->store->codec, worker_no, put->level, put->frame_bytes, put->raw,
-			    put->raw_bytes, &put->id, put->stored, put->frames);
+	uint32_t prefix = record_prefix_bytes(put->type);
+	memcpy(put->stored, put->quarters, prefix);
+	int64_t bytes =
+		codec_encode(put->store->codec, worker_no, put->level, put->frame_bytes, put->raw,
+			     put->raw_bytes, &put->id, put->stored + prefix, put->frames);
+	return bytes < 0 ? bytes : bytes + prefix;
 }
 
 static void put_look(struct wait *wait)
@@ -237,10 +241,13 @@ static int64_t put_hash(struct env_job *job, unsigned worker_no)
 	put->zero = put->type == RECORD_CHUNK && codec_is_zero(put->raw, put->raw_bytes);
 	if (put->zero)
 		return 0;
-	if (put->type == RECORD_CHUNK)
-		codec_id_chunk(key, put->raw, &put->id);
-	else
+	if (put->type == RECORD_NODE) {
 		codec_id_node(key, put->raw, put->raw_bytes, &put->id);
+		return 0;
+	}
+	for (unsigned i = 0; i < QUARTER_COUNT; i++)
+		codec_hash_quarter(put->raw + (size_t)i * QUARTER_BYTES, put->quarters[i]);
+	codec_id_quarters(key, (const uint8_t(*)[32])put->quarters, &put->id);
 	return 0;
 }
 

@@ -23,8 +23,18 @@ uint32_t record_header_bytes(unsigned frame_count)
 	return RECORD_HEADER_BYTES + frame_count * RECORD_FRAME_BYTES;
 }
 
+uint32_t record_bytes(const struct dir_entry *entry, const struct frame_entry *frames)
+{
+	uint32_t bytes = record_header_bytes(entry->frame_count) + record_prefix_bytes(entry->type);
+	for (unsigned i = 0; i < entry->frame_count; i++)
+		bytes += frames[i].stored_bytes;
+	return bytes;
+}
+
+#define CRC_AT 48u
+
 uint32_t record_encode_header(void *out, const struct dir_entry *entry,
-			      const struct frame_entry *frames, uint32_t stored_bytes)
+			      const struct frame_entry *frames)
 {
 	uint32_t bytes = record_header_bytes(entry->frame_count);
 	struct cursor c = cursor_over(out, bytes);
@@ -32,28 +42,22 @@ uint32_t record_encode_header(void *out, const struct dir_entry *entry,
 	put_u8(&c, entry->type);
 	put_u8(&c, entry->frame_count);
 	put_u16(&c, 0);
-	put_u32(&c, entry->raw_bytes);
-	put_u32(&c, stored_bytes);
 	put_bytes(&c, entry->id.bytes, ID_BYTES);
 	put_u32(&c, 1); /* domain */
 	put_u32(&c, 0); /* key generation */
-	put_u32(&c, 0);
 	put_u32(&c, 0); /* the checksum, below */
 	for (unsigned i = 0; i < entry->frame_count; i++) {
-		put_u32(&c, frames[i].stored_bytes);
+		put_u32(&c, frames[i].stored_bytes | (uint32_t)frames[i].codec << 24);
 		put_u32(&c, frames[i].crc);
-		put_u8(&c, frames[i].codec);
-		put_zeros(&c, 3);
 	}
 	assert(!c.failed);
 	uint32_t crc = htole32(crc32c(0, out, bytes));
-	memcpy((uint8_t *)out + 60, &crc, 4);
+	memcpy((uint8_t *)out + CRC_AT, &crc, 4);
 	return bytes;
 }
 
 int record_decode_header(const void *from, size_t bytes, struct dir_entry *ret_entry,
-			 struct frame_entry ret_frames[FRAMES_PER_CHUNK_MAX],
-			 uint32_t *ret_stored_bytes)
+			 struct frame_entry ret_frames[FRAMES_PER_CHUNK_MAX])
 {
 	uint8_t copy[RECORD_HEADER_BYTES + FRAMES_PER_CHUNK_MAX * RECORD_FRAME_BYTES];
 	struct cursor c = cursor_reading(from, bytes);
@@ -62,35 +66,28 @@ int record_decode_header(const void *from, size_t bytes, struct dir_entry *ret_e
 	struct dir_entry entry = {.type = get_u8(&c)};
 	entry.frame_count = get_u8(&c);
 	get_u16(&c);
-	entry.raw_bytes = get_u32(&c);
-	uint32_t stored = get_u32(&c), sum = 0;
+	entry.raw_bytes = entry.type == RECORD_CHUNK ? CHUNK_BYTES : NODE_BYTES;
 	get_bytes(&c, entry.id.bytes, ID_BYTES);
 	get_u64(&c);
-	get_u32(&c);
-	uint32_t crc = get_u32(&c);
+	uint32_t crc = get_u32(&c), stored = 0;
 	if (c.failed || entry.frame_count == 0 || entry.frame_count > FRAMES_PER_CHUNK_MAX ||
-	    record_header_bytes(entry.frame_count) > bytes || stored > CHUNK_BYTES ||
-	    !((entry.type == RECORD_CHUNK && entry.raw_bytes == CHUNK_BYTES) ||
-	      (entry.type == RECORD_NODE && entry.raw_bytes == NODE_BYTES &&
-	       entry.frame_count == 1)))
+	    record_header_bytes(entry.frame_count) > bytes || entry.raw_bytes % entry.frame_count ||
+	    !(entry.type == RECORD_CHUNK || (entry.type == RECORD_NODE && entry.frame_count == 1)))
 		return -VS_EFORMAT;
 	memcpy(copy, from, record_header_bytes(entry.frame_count));
-	memset(copy + 60, 0, 4);
+	memset(copy + CRC_AT, 0, 4);
 	if (crc32c(0, copy, record_header_bytes(entry.frame_count)) != crc)
 		return -VS_ECHECKSUM;
 	for (unsigned i = 0; i < entry.frame_count; i++) {
-		ret_frames[i].stored_bytes = get_u32(&c);
-		ret_frames[i].crc = get_u32(&c);
-		ret_frames[i].codec = get_u8(&c);
-		cursor_take(&c, 3);
-		if (ret_frames[i].stored_bytes > CHUNK_BYTES)
-			return -VS_EFORMAT;
-		sum += ret_frames[i].stored_bytes;
+		uint32_t word = get_u32(&c);
+		ret_frames[i] = (struct frame_entry){.stored_bytes = word & 0xffffff,
+						     .codec = (uint8_t)(word >> 24),
+						     .crc = get_u32(&c)};
+		stored += ret_frames[i].stored_bytes; /* 16 times 24 bits: no overflow */
 	}
-	if (c.failed || sum != stored || entry.raw_bytes % entry.frame_count)
+	if (c.failed || stored > CHUNK_BYTES)
 		return -VS_EFORMAT;
 	*ret_entry = entry;
-	*ret_stored_bytes = stored;
 	return 0;
 }
 
@@ -170,14 +167,6 @@ struct dir_entry *directory_find(struct directory *directory, uint32_t offset64)
 	return &directory->entries[low];
 }
 
-static uint32_t entry_stored_bytes(const struct directory *directory, const struct dir_entry *entry)
-{
-	uint32_t stored = 0;
-	for (unsigned f = 0; f < entry->frame_count; f++)
-		stored += directory->frames[entry->frame_first + f].stored_bytes;
-	return stored;
-}
-
 size_t footer_bytes(const struct directory *directory)
 {
 	size_t bytes = directory->frame_count * (size_t)RECORD_FRAME_BYTES +
@@ -196,8 +185,7 @@ void footer_encode(const struct directory *directory, uint64_t segment_id, uint6
 		uint32_t offset64 = htole32(entry->offset64);
 		memcpy(at, &offset64, 4);
 		at += 4;
-		at += record_encode_header(at, entry, &directory->frames[entry->frame_first],
-					   entry_stored_bytes(directory, entry));
+		at += record_encode_header(at, entry, &directory->frames[entry->frame_first]);
 	}
 	uint8_t *trailer = out + bytes - BLOCK_BYTES;
 	struct cursor c = cursor_over(trailer, BLOCK_BYTES - 4);
@@ -246,16 +234,16 @@ int directory_decode(const struct trailer *trailer, const uint8_t *in,
 	for (uint32_t i = 0; i < trailer->entry_count && res == 0; i++) {
 		struct dir_entry entry;
 		struct frame_entry frames[FRAMES_PER_CHUNK_MAX];
-		uint32_t stored, offset64 = get_u32(&c);
-		res = record_decode_header(c.at, cursor_left(&c), &entry, frames, &stored);
+		uint32_t offset64 = get_u32(&c);
+		res = record_decode_header(c.at, cursor_left(&c), &entry, frames);
 		if (res == 0 && (offset64 < end64 || offset64 >= SEGMENT_BYTES / RECORD_ALIGN))
 			res = -VS_EFORMAT;
 		if (res < 0)
 			break;
-		uint32_t header = record_header_bytes(entry.frame_count);
-		cursor_take(&c, header);
+		cursor_take(&c, record_header_bytes(entry.frame_count));
 		entry.offset64 = offset64;
-		end64 = offset64 + round_up(header + stored, RECORD_ALIGN) / RECORD_ALIGN;
+		end64 = offset64 +
+			round_up(record_bytes(&entry, frames), RECORD_ALIGN) / RECORD_ALIGN;
 		res = directory_add(directory, &entry, frames);
 	}
 	if (res < 0) {

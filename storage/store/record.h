@@ -12,8 +12,11 @@
 #endif
 #define SEGMENT_HEADER_BYTES 4096u
 #define RECORD_ALIGN 64u
-#define RECORD_HEADER_BYTES 64u
-#define RECORD_FRAME_BYTES 12u
+#define RECORD_HEADER_BYTES 52u
+#define RECORD_FRAME_BYTES 8u
+/* What a chunk's stored bytes start with: the hashes of its quarters, of which its id is made, so
+ * that who changes one quarter need not read the others. They prove themselves: by the id. */
+#define RECORD_QUARTERS_BYTES (QUARTER_COUNT * 32u)
 
 enum record_type { RECORD_CHUNK = 1, RECORD_NODE = 2 };
 
@@ -41,14 +44,19 @@ struct trailer {
 };
 
 uint32_t record_header_bytes(unsigned frame_count);
-/* Returns the bytes written to out; the frames' stored bytes follow, then zeros up to RECORD_ALIGN.
- */
+/* What lies before the frames in the stored bytes of a record of that type. */
+static inline uint32_t record_prefix_bytes(uint8_t type)
+{
+	return type == RECORD_CHUNK ? RECORD_QUARTERS_BYTES : 0;
+}
+/* Of a whole record, without what fills up to RECORD_ALIGN. */
+uint32_t record_bytes(const struct dir_entry *entry, const struct frame_entry *frames);
+/* Returns the bytes written to out; the stored bytes follow, then zeros up to RECORD_ALIGN. */
 uint32_t record_encode_header(void *out, const struct dir_entry *entry,
-			      const struct frame_entry *frames, uint32_t stored_bytes);
+			      const struct frame_entry *frames);
 /* Foreign bytes: -VS_EFORMAT, -VS_ECHECKSUM. offset64 and frame_first are left 0. */
 int record_decode_header(const void *from, size_t bytes, struct dir_entry *ret_entry,
-			 struct frame_entry ret_frames[FRAMES_PER_CHUNK_MAX],
-			 uint32_t *ret_stored_bytes);
+			 struct frame_entry ret_frames[FRAMES_PER_CHUNK_MAX]);
 
 void segment_header_encode(const uint8_t uuid[16], uint64_t segment_id, uint32_t slot,
 			   uint8_t out[SEGMENT_HEADER_BYTES]);

@@ -272,7 +272,7 @@ static void writer_kick(struct segment_writer *writer)
 
 /* ---- appending ---- */
 
-static uint32_t record_bytes(unsigned frame_count, uint32_t stored_bytes)
+static uint32_t room_bytes(unsigned frame_count, uint32_t stored_bytes)
 {
 	return (uint32_t)round_up(record_header_bytes(frame_count) + stored_bytes, RECORD_ALIGN);
 }
@@ -286,7 +286,7 @@ void segment_expect(struct segment_writer *writer, bool more)
 
 int segment_room(struct segment_writer *writer, uint32_t stored_bytes)
 {
-	uint32_t bytes = record_bytes(FRAMES_PER_CHUNK_MAX, stored_bytes);
+	uint32_t bytes = room_bytes(FRAMES_PER_CHUNK_MAX, stored_bytes);
 	assert(!writer->seal);
 	if (writer->failed)
 		return writer->failed;
@@ -304,11 +304,11 @@ uint32_t segment_append(struct segment_writer *writer, const struct dir_entry *e
 			uint64_t *ret_end)
 {
 	uint8_t *at = writer->buffers[writer->active] + writer->fill;
-	uint32_t bytes = record_bytes(entry->frame_count, stored_bytes);
+	uint32_t bytes = room_bytes(entry->frame_count, stored_bytes);
 	struct dir_entry placed = *entry;
 	assert(writer->fill + bytes <= BUFFER_BYTES && !writer->failed && !writer->seal);
 	placed.offset64 = (uint32_t)((writer->base + writer->fill) / RECORD_ALIGN);
-	uint32_t header = record_encode_header(at, entry, frames, stored_bytes);
+	uint32_t header = record_encode_header(at, entry, frames);
 	memcpy(at + header, stored, stored_bytes);
 	memset(at + header + stored_bytes, 0, bytes - header - stored_bytes);
 	writer->fill += bytes;

@@ -46,7 +46,8 @@ void segment_writer_abandon(struct segment_writer *writer);
 int segment_room(struct segment_writer *writer, uint32_t stored_bytes);
 /* Whether more records are being made for it: then waits are served a little later, together. */
 void segment_expect(struct segment_writer *writer, bool more);
-/* Copies a record in; segment_room said 0. entry: id, type, raw_bytes, frame_count. Returns its
+/* Copies a record in; segment_room said 0. entry: id, type, raw_bytes, frame_count. stored: of a
+ * chunk the quarters' hashes, then the frames. Returns its
  * offset / 64; *ret_end is what to wait for. Nothing may name the record before that is durable. */
 uint32_t segment_append(struct segment_writer *writer, const struct dir_entry *entry,
 			const struct frame_entry *frames, const void *stored, uint32_t stored_bytes,

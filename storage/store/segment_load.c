@@ -93,13 +93,14 @@ static int64_t scan_bytes(const uint8_t *buf, uint64_t bytes, struct directory *
 	while (at + RECORD_HEADER_BYTES <= bytes) {
 		struct dir_entry entry;
 		struct frame_entry frames[FRAMES_PER_CHUNK_MAX];
-		uint32_t stored, header = 0;
-		bool whole =
-			record_decode_header(buf + at, bytes - at, &entry, frames, &stored) == 0;
+		uint32_t length = 0;
+		bool whole = record_decode_header(buf + at, bytes - at, &entry, frames) == 0;
 		if (whole) {
-			header = record_header_bytes(entry.frame_count);
-			whole = at + header + stored <= bytes &&
-				frames_whole(&entry, frames, buf + at + header);
+			length = record_bytes(&entry, frames);
+			whole = at + length <= bytes &&
+				frames_whole(&entry, frames,
+					     buf + at + record_header_bytes(entry.frame_count) +
+						     record_prefix_bytes(entry.type));
 		}
 		if (!whole && at % BLOCK_BYTES == 0)
 			break;
@@ -111,7 +112,7 @@ static int64_t scan_bytes(const uint8_t *buf, uint64_t bytes, struct directory *
 		int res = directory_add(directory, &entry, frames);
 		if (res < 0)
 			return res;
-		at += round_up(header + stored, RECORD_ALIGN);
+		at += round_up(length, RECORD_ALIGN);
 		end = at;
 	}
 	return (int64_t)round_up(end, BLOCK_BYTES);

@@ -360,10 +360,9 @@ int segments_locate(struct store *store, const struct id *id, bool for_dedup, st
 uint64_t segment_record_end(const struct segment *segment, const struct dir_entry *entry)
 {
 	const struct directory *directory = segment_records(segment);
-	uint64_t bytes = record_header_bytes(entry->frame_count);
-	for (unsigned i = 0; i < entry->frame_count; i++)
-		bytes += directory->frames[entry->frame_first + i].stored_bytes;
-	return round_up(entry->offset64 * (uint64_t)RECORD_ALIGN + bytes, RECORD_ALIGN);
+	return round_up(entry->offset64 * (uint64_t)RECORD_ALIGN +
+				record_bytes(entry, &directory->frames[entry->frame_first]),
+			RECORD_ALIGN);
 }
 
 /* ---- appending ---- */

@@ -194,6 +194,7 @@ struct put {
 	uint8_t *stored;
 	uint32_t raw_bytes, stored_bytes;
 	struct frame_entry frames[FRAMES_PER_CHUNK_MAX];
+	uint8_t quarters[QUARTER_COUNT][32]; /* of a chunk: what its id is made of */
 	bool zero, listed, coming;
 	struct put *next, *same_next, *same; /* puts of one id that wait for the first of them */
 };

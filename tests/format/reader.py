@@ -78,7 +78,7 @@ class Store:
                     best = copy
         if best is None:
             die("no copy of the superblock is valid")
-        if u("I", best, 8) != 2 or u("Q", best, 32):
+        if u("I", best, 8) != 3 or u("Q", best, 32):
             die("the store has a version or features that this reader does not know")
         self.uuid, self.secret = best[48:64], best[64:80]
         self.ring = u("Q", best, 88) // BLOCK
@@ -300,11 +300,10 @@ class Store:
                 at += self.take_header(number, data, directory, at, place)
             return
         at = 4096  # not sealed: record by record
-        while at + 64 <= len(data):
+        while at + 52 <= len(data):
             size = self.take_header(number, data, data, at, at)
             if size:
-                stored = u("I", data, at + 12)
-                at = (at + size + stored + 63) // 64 * 64
+                at = (at + size + self.stored_bytes(data[at:at + size]) + 63) // 64 * 64
             elif at % BLOCK:
                 at = (at + BLOCK - 1) // BLOCK * BLOCK
             else:
@@ -315,24 +314,30 @@ class Store:
         if u("I", table, at) != 0x52435356:
             return 0
         kind, frames = table[at + 4], table[at + 5]
-        size = 64 + 12 * frames
+        size = 52 + 8 * frames
         header = table[at:at + size]
-        if frames == 0 or frames > 16 or crc(header[:60] + bytes(4) + header[64:]) != u("I", header, 60):
+        if frames == 0 or frames > 16 or crc(header[:48] + bytes(4) + header[52:]) != u("I", header, 48):
             return 0
-        self.records[bytes(header[16:48])] = (data, place, size, kind, header)
+        self.records[bytes(header[8:40])] = (data, place, size, kind, header)
         return size
+
+    @staticmethod
+    def stored_bytes(header):
+        quarters = 128 if header[4] == 1 else 0
+        return quarters + sum(u("I", header, 52 + 8 * n) & 0xFFFFFF for n in range(header[5]))
 
     def fetch(self, name, kind):
         if name not in self.records:
             die(f"the record {name.hex()} is missing")
         data, place, at, have, header = self.records[name]
-        raw_bytes = u("I", header, 8)
+        raw_bytes = 65536 if kind == 1 else 8192
         frames, out = header[5], b""
         if have != kind:
             die(f"the record {name.hex()} is of another type")
-        place += at
+        place += at + (128 if kind == 1 else 0)
         for n in range(frames):
-            stored, check, codec = u("IIB", header, 64 + 12 * n)
+            word, check = u("II", header, 52 + 8 * n)
+            stored, codec = word & 0xFFFFFF, word >> 24
             part = data[place:place + stored]
             if crc(part, u("I", name) ^ n * 0x9E3779B1 & 0xFFFFFFFF) != check:
                 die(f"frame {n} of {name.hex()} is damaged")
@@ -345,6 +350,8 @@ class Store:
                 part = room.raw
             elif codec == 2:
                 part = bytes(raw_bytes // frames)
+            elif codec == 3:
+                die(f"frame {n} of {name.hex()} is lost")
             out += part
         return out
 

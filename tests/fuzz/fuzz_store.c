@@ -99,7 +99,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 	struct trailer trailer;
 	struct dir_entry entry;
 	struct frame_entry frames[FRAMES_PER_CHUNK_MAX];
-	uint32_t stored;
 	if (bytes < 1)
 		return 0;
 	enum decoder which = data[0] % DECODER_COUNT;
@@ -111,7 +110,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 		superblock_decode(block, &sb);
 		break;
 	case DECODE_RECORD:
-		record_decode_header(data, bytes, &entry, frames, &stored);
+		record_decode_header(data, bytes, &entry, frames);
 		break;
 	case DECODE_SEGMENT_HEADER:
 		segment_header_decode(uuid, 7, 3, block);
@@ -158,8 +157,7 @@ static int corpus_write(const char *folder)
 					{16384, 2, FRAME_RAW},
 					{0, 3, FRAME_ZERO},
 					{9, 4, FRAME_ZSTD}};
-	corpus_put(folder, "record", DECODE_RECORD, buf,
-		   record_encode_header(buf, &entry, frames, 16493));
+	corpus_put(folder, "record", DECODE_RECORD, buf, record_encode_header(buf, &entry, frames));
 	segment_header_encode(uuid, 7, 3, buf);
 	corpus_put(folder, "segment", DECODE_SEGMENT_HEADER, buf, sizeof buf);
 	struct directory directory = {0};

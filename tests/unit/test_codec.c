@@ -115,12 +115,48 @@ static int teardown(void **state)
 	return 0;
 }
 
+static void a_moved_checksum_fits_what_fitted_and_nothing_else(void **state)
+{
+	uint8_t stored[3000], raw[3000];
+	uint64_t seed = 5;
+	struct id from, to;
+	(void)state;
+	test_random_fill(&seed, stored, sizeof stored);
+	test_random_fill(&seed, from.bytes, ID_BYTES);
+	test_random_fill(&seed, to.bytes, ID_BYTES);
+	struct frame_entry entry = {.stored_bytes = sizeof stored, .codec = FRAME_RAW};
+	uint32_t old_seed = codec_crc_seed(&from, 1), new_seed = codec_crc_seed(&to, 2);
+	entry.crc = codec_crc_move(crc32c(old_seed, stored, sizeof stored), old_seed, new_seed,
+				   sizeof stored);
+	assert_int_equal(codec_decode(codec, 0, &entry, 2, &to, stored, raw, sizeof raw), 0);
+	stored[77] ^= 4;
+	entry.crc = codec_crc_move(entry.crc, new_seed, old_seed, sizeof stored);
+	assert_int_equal(codec_decode(codec, 0, &entry, 1, &from, stored, raw, sizeof raw),
+			 -VS_ECHECKSUM);
+}
+
+static void a_lost_frame_is_an_error_and_its_chunk_has_a_name_of_its_own(void **state)
+{
+	struct frame_entry entry = {.codec = FRAME_LOST};
+	uint8_t raw[4096], quarters[QUARTER_COUNT][32] = {{0}};
+	struct id whole, lost, more;
+	(void)state;
+	codec_id_quarters(&key, (const uint8_t(*)[32])quarters, &whole);
+	codec_id_lost(&key, (const uint8_t(*)[32])quarters, 1, &lost);
+	codec_id_lost(&key, (const uint8_t(*)[32])quarters, 3, &more);
+	assert_false(id_equal(&whole, &lost) || id_equal(&lost, &more));
+	entry.crc = crc32c(codec_crc_seed(&lost, 0), "", 0);
+	assert_int_equal(codec_decode(codec, 0, &entry, 0, &lost, "", raw, sizeof raw), -VS_ELOST);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_frame_size_round_trips),
 		cmocka_unit_test(a_flipped_bit_or_another_place_fails),
 		cmocka_unit_test(ids_depend_on_key_kind_and_every_byte),
+		cmocka_unit_test(a_moved_checksum_fits_what_fitted_and_nothing_else),
+		cmocka_unit_test(a_lost_frame_is_an_error_and_its_chunk_has_a_name_of_its_own),
 	};
 	return cmocka_run_group_tests(tests, setup, teardown);
 }

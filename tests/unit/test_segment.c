@@ -86,8 +86,10 @@ static int append(struct fixture *f, uint64_t seed)
 	struct frame_entry frames[FRAMES_PER_CHUNK_MAX];
 	chunk_make(seed);
 	codec_id_chunk(&f->key, chunk, &entry.id);
-	int64_t bytes =
-		codec_encode(f->codec, 0, 1, 16384, chunk, CHUNK_BYTES, &entry.id, stored, frames);
+	memset(stored, 0, RECORD_QUARTERS_BYTES);
+	int64_t bytes = RECORD_QUARTERS_BYTES +
+			codec_encode(f->codec, 0, 1, 16384, chunk, CHUNK_BYTES, &entry.id,
+				     stored + RECORD_QUARTERS_BYTES, frames);
 	int res = segment_room(f->writer, (uint32_t)bytes);
 	if (res < 0)
 		return res;
@@ -128,7 +130,8 @@ static void compare(struct fixture *f, struct directory *directory, uint32_t i)
 	uint8_t *buf = env_memory(f->env, sizeof window);
 	assert_true(env_file_read_wait(f->file, buf, sizeof window, round_down(at, BLOCK_BYTES)) >
 		    0);
-	const uint8_t *from = buf + at % BLOCK_BYTES + record_header_bytes(entry->frame_count);
+	const uint8_t *from = buf + at % BLOCK_BYTES + record_header_bytes(entry->frame_count) +
+			      RECORD_QUARTERS_BYTES;
 	for (unsigned frame = 0; frame < entry->frame_count; frame++) {
 		const struct frame_entry *fe = &directory->frames[entry->frame_first + frame];
 		assert_int_equal(codec_decode(f->codec, 0, fe, frame, &entry->id, from,
