@@ -18,6 +18,7 @@
 #include "tests/sim/simenv.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,6 +56,7 @@ struct operation {
 	uint32_t block, count;
 	uint64_t number;
 	uint8_t *data;
+	void *memory; /* that data lies in */
 };
 
 struct model_snapshot {
@@ -143,6 +145,12 @@ static void model_flushed(struct world *world, uint64_t number)
 
 /* ---- requests ---- */
 
+static void operation_free(struct operation *operation)
+{
+	sim_process_memory_free(operation->memory);
+	sim_process_memory_free(operation);
+}
+
 static void operation_done(struct io_op *op)
 {
 	struct operation *operation = (struct operation *)op;
@@ -153,6 +161,7 @@ static void operation_done(struct io_op *op)
 	if (request->kind == REQUEST_FLUSH) {
 		if (op->res == 0)
 			model_flushed(world, operation->number);
+		operation_free(operation);
 		return;
 	}
 	if (request->kind == REQUEST_READ) {
@@ -166,6 +175,7 @@ static void operation_done(struct io_op *op)
 					operation->data + (size_t)i * BLOCK_BYTES))
 				world->wrong = "a read saw what is not the last answered write";
 		}
+		operation_free(operation);
 		return;
 	}
 	world->writes_under_way--;
@@ -177,6 +187,7 @@ static void operation_done(struct io_op *op)
 	}
 	if (op->res < 0 && !world->faults && !world->full && !world->rot)
 		world->wrong = "a write failed without a reason";
+	operation_free(operation);
 }
 
 static bool blocks_free(const struct world *world, unsigned volume, uint32_t block, uint32_t count)
@@ -206,6 +217,7 @@ static struct operation *operation_new(struct world *world, enum request_kind ki
 	size_t room = round_up(count * (size_t)BLOCK_BYTES, BLOCK_BYTES) + BLOCK_BYTES;
 	uint8_t *memory = sim_process_memory(world->sim, room + BLOCK_BYTES);
 	operation->world = world;
+	operation->memory = memory;
 	operation->volume = volume;
 	operation->block = block;
 	operation->count = count;
@@ -797,6 +809,10 @@ static int mutant_run(int number)
 int main(int argc, char **argv)
 {
 	unsigned long long from, to;
+	/* Memory that was touched once is used again: pages cost more than what is done with them.
+	 */
+	mallopt(M_MMAP_THRESHOLD, 4 << 20);
+	mallopt(M_TRIM_THRESHOLD, 256 << 20);
 	log_level_set(0); /* what is injected here is no news */
 	if (argc == 3 && strcmp(argv[1], "--seeds") == 0 &&
 	    sscanf(argv[2], "%llu..%llu", &from, &to) == 2)

@@ -32,6 +32,7 @@ struct unsynced {
 
 struct sim_file {
 	char name[64];
+	uint64_t folder; /* a hash of its path */
 	bool used, entry_durable;
 	bool unlinked,
 		unlink_durable; /* an open handle may still read it; its name may come back */
@@ -57,6 +58,8 @@ struct event {
 
 struct env_dir {
 	struct env *env;
+	uint64_t folder;
+	struct env_dir *next;
 };
 struct env_file {
 	struct env *env;
@@ -65,7 +68,7 @@ struct env_file {
 };
 
 struct process_memory {
-	struct process_memory *next;
+	struct process_memory *next, **before;
 	max_align_t data[];
 };
 
@@ -81,8 +84,12 @@ struct sim {
 	struct sim_faults faults;
 	struct sim_counts counts;
 	uint64_t disk_bytes;
-	struct env_dir dir;
+	struct env_dir *dirs;
 	struct env_file *handles;
+	void (*before_change)(void *arg);
+	void *before_change_arg;
+	const struct sim_crash_plan *plan; /* while a planned crash is made */
+	uint32_t doubts;
 };
 
 static struct sim *sim_of(struct env *env)
@@ -212,22 +219,46 @@ static void sim_complete(struct env *env, struct io_op *op, int64_t res)
 
 /* ---- files ---- */
 
-static int sim_dir_open(struct env *env, const char *path, struct env_dir **ret_dir)
+static void change_begins(struct sim *sim)
 {
-	(void)path;
-	*ret_dir = &sim_of(env)->dir;
-	return 0;
-}
-static void sim_dir_close(struct env_dir *dir)
-{
-	(void)dir;
+	if (sim->before_change)
+		sim->before_change(sim->before_change_arg);
 }
 
-static struct sim_file *file_find(struct sim *sim, const char *name)
+void sim_before_change(struct sim *sim, void (*call)(void *arg), void *arg)
 {
+	sim->before_change = call;
+	sim->before_change_arg = arg;
+}
+
+/* Folders need not be made, and are told apart by a hash of their path. */
+static int sim_dir_open(struct env *env, const char *path, struct env_dir **ret_dir)
+{
+	struct sim *sim = sim_of(env);
+	struct env_dir *dir = malloc(sizeof(*dir));
+	*dir = (struct env_dir){.env = env, .folder = 0xcbf29ce484222325u, .next = sim->dirs};
+	for (; *path; path++)
+		dir->folder = (dir->folder ^ (uint8_t)*path) * 0x100000001b3u; /* FNV-1a */
+	sim->dirs = dir;
+	*ret_dir = dir;
+	return 0;
+}
+
+static void sim_dir_close(struct env_dir *dir)
+{
+	struct env_dir **at = &sim_of(dir->env)->dirs;
+	while (*at != dir)
+		at = &(*at)->next;
+	*at = dir->next;
+	free(dir);
+}
+
+static struct sim_file *file_find(const struct env_dir *dir, const char *name)
+{
+	struct sim *sim = sim_of(dir->env);
 	for (unsigned i = 0; i < FILES_MAX; i++)
 		if (sim->files[i].used && !sim->files[i].unlinked &&
-		    strcmp(sim->files[i].name, name) == 0)
+		    sim->files[i].folder == dir->folder && strcmp(sim->files[i].name, name) == 0)
 			return &sim->files[i];
 	return NULL;
 }
@@ -238,7 +269,8 @@ static int sim_dir_list(struct env_dir *dir, struct env_dir_entry **ret_entries,
 	struct env_dir_entry *entries = calloc(FILES_MAX, sizeof(*entries));
 	size_t count = 0;
 	for (unsigned i = 0; i < FILES_MAX; i++)
-		if (sim->files[i].used && !sim->files[i].unlinked)
+		if (sim->files[i].used && !sim->files[i].unlinked &&
+		    sim->files[i].folder == dir->folder)
 			memcpy(entries[count++].name, sim->files[i].name, 64);
 	*ret_entries = entries;
 	*ret_count = count;
@@ -280,7 +312,7 @@ static int sim_file_open(struct env_dir *dir, const char *name, unsigned flags,
 			 struct env_file **ret_file)
 {
 	struct sim *sim = sim_of(dir->env);
-	struct sim_file *file = file_find(sim, name);
+	struct sim_file *file = file_find(dir, name);
 	if (file && (flags & ENV_EXCL))
 		return -EEXIST;
 	if (!file && !(flags & ENV_CREATE))
@@ -289,7 +321,9 @@ static int sim_file_open(struct env_dir *dir, const char *name, unsigned flags,
 		if (sim->files[i].used)
 			continue;
 		file = &sim->files[i];
+		change_begins(sim);
 		*file = (struct sim_file){.used = true,
+					  .folder = dir->folder,
 					  .now = calloc(1, FILE_BYTES_MAX),
 					  .durable = calloc(1, FILE_BYTES_MAX)};
 		snprintf(file->name, sizeof file->name, "%s", name);
@@ -355,6 +389,7 @@ static void sim_file_sync(struct env_file *file, struct io_op *op)
 static void sim_file_allocate(struct env_file *file, struct io_op *op, uint64_t bytes)
 {
 	struct sim *sim = sim_of(file->env);
+	change_begins(sim);
 	if (bytes > file->file->bytes &&
 	    disk_used(sim) + bytes - file->file->bytes > sim->disk_bytes) {
 		sim->counts.no_space++;
@@ -367,6 +402,7 @@ static void sim_file_allocate(struct env_file *file, struct io_op *op, uint64_t 
 
 static void sim_file_truncate(struct env_file *file, struct io_op *op, uint64_t bytes)
 {
+	change_begins(sim_of(file->env));
 	if (bytes < file->file->high)
 		memset(file->file->now + bytes, 0, file->file->high - bytes);
 	file->file->bytes = bytes;
@@ -375,7 +411,8 @@ static void sim_file_truncate(struct env_file *file, struct io_op *op, uint64_t 
 
 static void sim_dir_sync(struct env_dir *dir, struct io_op *op)
 {
-	event_add(sim_of(dir->env), EVENT_DIR_SYNC, op, io_delay(sim_of(dir->env)));
+	struct sim *sim = sim_of(dir->env);
+	event_add(sim, EVENT_DIR_SYNC, op, io_delay(sim))->offset = dir->folder;
 }
 
 static void writes_drop(struct sim_file *file)
@@ -397,7 +434,8 @@ static void file_gone(struct sim_file *file)
 
 static void sim_file_remove(struct env_dir *dir, struct io_op *op, const char *name)
 {
-	struct sim_file *file = file_find(sim_of(dir->env), name);
+	struct sim_file *file = file_find(dir, name);
+	change_begins(sim_of(dir->env));
 	if (file)
 		file->unlinked = true;
 	sim_complete(dir->env, op, file ? 0 : -ENOENT);
@@ -405,7 +443,8 @@ static void sim_file_remove(struct env_dir *dir, struct io_op *op, const char *n
 
 static void sim_file_rename(struct env_dir *dir, struct io_op *op, const char *from, const char *to)
 {
-	struct sim_file *file = file_find(sim_of(dir->env), from);
+	struct sim_file *file = file_find(dir, from);
+	change_begins(sim_of(dir->env));
 	if (file)
 		snprintf(file->name, sizeof file->name, "%s", to);
 	sim_complete(dir->env, op, file ? 0 : -ENOENT);
@@ -425,6 +464,24 @@ static int64_t event_read(struct sim *sim, const struct event *event)
 	return (int64_t)bytes;
 }
 
+/* A later write of the same place that is durable: what is older does not come back. */
+static void writes_covered(struct sim_file *file, uint64_t offset, uint32_t bytes)
+{
+	for (struct unsynced **at = &file->writes; *at;) {
+		struct unsynced *write = *at;
+		if (write->offset >= offset && write->offset + write->bytes <= offset + bytes) {
+			*at = write->next;
+			free(write);
+			continue;
+		}
+		uint64_t from = max_u64(offset, write->offset),
+			 to = min_u64(offset + bytes, write->offset + write->bytes);
+		if (from < to)
+			memcpy(write->data + (from - write->offset), file->now + from, to - from);
+		at = &write->next;
+	}
+}
+
 static void file_write(struct sim *sim, const struct event *event)
 {
 	struct sim_file *file = event->file;
@@ -433,6 +490,7 @@ static void file_write(struct sim *sim, const struct event *event)
 	file->bytes = max_u64(file->bytes, event->offset + event->bytes);
 	sim->writes_done++;
 	if (event->flags & ENV_DSYNC) {
+		writes_covered(file, event->offset, event->bytes);
 		memcpy(file->durable + event->offset, event->buf, event->bytes);
 		file->durable_bytes = max_u64(file->durable_bytes, event->offset + event->bytes);
 		return;
@@ -482,6 +540,9 @@ static int64_t event_sync(struct sim *sim, const struct event *event)
 
 static int64_t event_run(struct sim *sim, const struct event *event)
 {
+	if (event->kind == EVENT_WRITE || event->kind == EVENT_SYNC ||
+	    event->kind == EVENT_DIR_SYNC)
+		change_begins(sim);
 	switch (event->kind) {
 	case EVENT_READ:
 		return event_read(sim, event);
@@ -491,7 +552,7 @@ static int64_t event_run(struct sim *sim, const struct event *event)
 		return event_sync(sim, event);
 	case EVENT_DIR_SYNC:
 		for (unsigned i = 0; i < FILES_MAX; i++)
-			if (sim->files[i].used) {
+			if (sim->files[i].used && sim->files[i].folder == event->offset) {
 				sim->files[i].entry_durable = true;
 				sim->files[i].unlink_durable = sim->files[i].unlinked;
 			}
@@ -550,24 +611,34 @@ static bool sim_step(struct env *env, bool wait)
 
 /* ---- life and crash ---- */
 
+/* What becomes of the next thing that a crash finds in doubt. */
+static enum sim_fate fate_next(struct sim *sim)
+{
+	const struct sim_crash_plan *plan = sim->plan;
+	uint32_t number = sim->doubts++;
+	if (!plan)
+		return (enum sim_fate)sim_random(sim, 3);
+	return number == plan->one ? plan->fate_of_one : plan->fate;
+}
+
 /* Lets a write reach `to` whole, not at all, or in some of its sectors. */
 static void write_survives(struct sim *sim, uint8_t *to, const uint8_t *data, uint64_t offset,
 			   uint32_t bytes)
 {
-	uint64_t fate = sim_random(sim, 3);
-	if (fate == 0)
+	enum sim_fate fate = fate_next(sim);
+	if (fate == SIM_KEPT)
 		memcpy(to + offset, data, bytes);
-	for (uint32_t at = 0; fate == 2 && at < bytes; at += SECTOR_BYTES)
+	for (uint32_t at = 0; fate == SIM_TORN && at < bytes; at += SECTOR_BYTES)
 		if (sim_random(sim, 2))
 			memcpy(to + offset + at, data + at, SECTOR_BYTES);
-	*(fate == 0   ? &sim->counts.kept
-	  : fate == 1 ? &sim->counts.dropped
-		      : &sim->counts.torn) += 1;
+	*(fate == SIM_KEPT	? &sim->counts.kept
+	  : fate == SIM_DROPPED ? &sim->counts.dropped
+				: &sim->counts.torn) += 1;
 }
 
 static void file_power_cut(struct sim *sim, struct sim_file *file)
 {
-	if (!file->entry_durable && sim_random(sim, 2)) {
+	if (!file->entry_durable && fate_next(sim) != SIM_KEPT) {
 		sim->counts.lost_files++;
 		file_gone(file);
 		return;
@@ -576,8 +647,9 @@ static void file_power_cut(struct sim *sim, struct sim_file *file)
 		write_survives(sim, file->durable, write->data, write->offset, write->bytes);
 	writes_drop(file);
 	memcpy(file->now, file->durable, file->high);
-	file->bytes = sim_random(sim, 2) ? file->bytes : file->durable_bytes;
-	file->durable_bytes = file->bytes;
+	if (file->bytes != file->durable_bytes && fate_next(sim) == SIM_KEPT)
+		file->durable_bytes = file->bytes;
+	file->bytes = file->durable_bytes;
 }
 
 void *sim_process_memory(struct sim *sim, size_t bytes)
@@ -585,8 +657,21 @@ void *sim_process_memory(struct sim *sim, size_t bytes)
 	struct process_memory *memory = calloc(1, sizeof(*memory) + bytes);
 	assert(memory);
 	memory->next = sim->process_memory;
+	memory->before = &sim->process_memory;
+	if (memory->next)
+		memory->next->before = &memory->next;
 	sim->process_memory = memory;
 	return memory->data;
+}
+
+void sim_process_memory_free(void *at)
+{
+	struct process_memory *memory =
+		(struct process_memory *)((char *)at - offsetof(struct process_memory, data));
+	*memory->before = memory->next;
+	if (memory->next)
+		memory->next->before = memory->before;
+	free(memory);
 }
 
 static void process_memory_drop(struct sim *sim)
@@ -598,29 +683,44 @@ static void process_memory_drop(struct sim *sim)
 	}
 }
 
+/* A write that was under way: after a kill it is there, or not, or in part; a power cut finds it
+ * among what was not synced. */
+static void write_interrupted(struct sim *sim, const struct event *event, bool power_cut)
+{
+	struct event landed = *event;
+	uint8_t *merged = malloc(event->bytes), *buf = event->buf;
+	memcpy(merged, event->file->now + event->offset, event->bytes);
+	if (power_cut)
+		memcpy(merged, buf, event->bytes);
+	else
+		write_survives(sim, merged - event->offset, buf, event->offset, event->bytes);
+	landed.buf = merged;
+	landed.flags = 0;
+	file_write(sim, &landed);
+	free(merged);
+}
+
+static int event_compare(const void *a, const void *b)
+{
+	uint64_t x = ((const struct event *)a)->number, y = ((const struct event *)b)->number;
+	return x < y ? -1 : x > y;
+}
+
 void sim_crash(struct sim *sim, bool power_cut)
 {
 	*(power_cut ? &sim->counts.power_cuts : &sim->counts.kills) += 1;
-	for (size_t i = 0; i < sim->event_count; i++) {
-		const struct event *event = &sim->events[i];
-		if (event->kind != EVENT_WRITE)
-			continue;
-		struct event landed = *event;
-		uint8_t *merged = malloc(event->bytes), *buf = event->buf;
-		memcpy(merged, event->file->now + event->offset, event->bytes);
-		write_survives(sim, merged - event->offset, buf, event->offset, event->bytes);
-		landed.buf = merged;
-		landed.flags = 0;
-		file_write(sim, &landed);
-		free(merged);
-	}
+	qsort(sim->events, sim->event_count, sizeof(*sim->events), event_compare);
+	for (size_t i = 0; i < sim->event_count; i++)
+		if (sim->events[i].kind == EVENT_WRITE)
+			write_interrupted(sim, &sim->events[i], power_cut);
 	process_memory_drop(sim);
 	sim->event_count = sim->timer_count = 0;
 	for (unsigned i = 0; i < FILES_MAX; i++) {
 		struct sim_file *file = &sim->files[i];
-		bool back = power_cut && !file->unlink_durable && sim_random(sim, 2);
 		if (!file->used)
 			continue;
+		bool back = power_cut && file->unlinked && !file->unlink_durable &&
+			    fate_next(sim) == SIM_DROPPED;
 		if (file->unlinked && !back) {
 			file_gone(file);
 			continue;
@@ -630,6 +730,15 @@ void sim_crash(struct sim *sim, bool power_cut)
 		if (power_cut)
 			file_power_cut(sim, file);
 	}
+}
+
+uint32_t sim_crash_planned(struct sim *sim, const struct sim_crash_plan *plan)
+{
+	sim->plan = plan;
+	sim->doubts = 0;
+	sim_crash(sim, plan->power_cut);
+	sim->plan = NULL;
+	return sim->doubts;
 }
 
 static const struct env_ops sim_ops = {
@@ -669,7 +778,6 @@ struct sim *sim_new(uint64_t seed)
 {
 	struct sim *sim = calloc(1, sizeof(*sim));
 	sim->env.ops = &sim_ops;
-	sim->dir.env = &sim->env;
 	sim->random = seed * 0x2545f4914f6cdd1du + 1;
 	sim->disk_bytes = DISK_BYTES;
 	return sim;
@@ -683,6 +791,8 @@ void sim_free(struct sim *sim)
 	process_memory_drop(sim);
 	while (sim->handles)
 		sim_file_close(sim->handles);
+	while (sim->dirs)
+		sim_dir_close(sim->dirs);
 	free(sim->events);
 	free(sim);
 }

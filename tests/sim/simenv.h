@@ -32,6 +32,7 @@ struct env *sim_env(struct sim *sim);
 uint64_t sim_random(struct sim *sim, uint64_t below);
 /* Zeroed memory of the simulated process: gone at the next crash, or with the sim. */
 void *sim_process_memory(struct sim *sim, size_t bytes);
+void sim_process_memory_free(void *at);
 void sim_faults_set(struct sim *sim, const struct sim_faults *faults);
 /* What is free on the disk from now on; UINT64_MAX: plenty. */
 void sim_disk_room_set(struct sim *sim, uint64_t bytes);
@@ -42,6 +43,21 @@ bool sim_rot(struct sim *sim, const char *prefix, uint64_t from);
  * env may be used at once by the next life; old files, ops and timers are forgotten, memory is the
  * caller's to free. */
 void sim_crash(struct sim *sim, bool power_cut);
+
+/* What becomes of each thing that a crash finds in doubt: a write under way or not synced, a new
+ * file or a removal whose folder was not synced, a size. What cannot be torn is dropped then. */
+enum sim_fate { SIM_KEPT, SIM_DROPPED, SIM_TORN };
+struct sim_crash_plan {
+	bool power_cut;
+	enum sim_fate fate; /* of all of them ... */
+	uint32_t one;	    /* ... but this one, counted from 0; UINT32_MAX: none */
+	enum sim_fate fate_of_one;
+};
+/* As sim_crash, but chosen. Returns how many things were in doubt. */
+uint32_t sim_crash_planned(struct sim *sim, const struct sim_crash_plan *plan);
+/* Called before anything changes on the disk or becomes durable there: what is on it, and what was
+ * answered, is what the last change left. NULL: no longer. */
+void sim_before_change(struct sim *sim, void (*call)(void *arg), void *arg);
 const struct sim_counts *sim_counts(const struct sim *sim);
 uint64_t sim_trace(const struct sim *sim); /* a hash of every event so far */
 
