@@ -15,6 +15,7 @@
 #include "proto/err.h"
 #include "storage/rt/log_event.h"
 #include "storage/store/store.h"
+#include "tests/sim/model.h"
 #include "tests/sim/simenv.h"
 
 #include <errno.h>
@@ -35,18 +36,6 @@ int vstore_mutant;
 #define PATTERNS 24u
 #define STEPS_MAX 4000000u
 #define MUTANT_SEEDS 300u
-
-/* What a block was made to be, and when. */
-struct version {
-	uint8_t *data;		      /* NULL: zeros */
-	uint64_t submitted, answered; /* event numbers; answered 0: not, or with an error */
-	struct version *next;	      /* newer */
-};
-
-struct block {
-	struct version *oldest, *newest; /* the oldest one is durable, or nothing older counts */
-	bool busy;			 /* a write of it is under way */
-};
 
 struct world;
 struct operation {
@@ -70,9 +59,9 @@ struct world {
 	struct sim *sim;
 	struct store *store;
 	struct view *views[VOLUMES];
-	struct block blocks[VOLUMES][BLOCKS];
+	struct model model;
 	struct model_snapshot snapshots[SNAPSHOTS_MAX];
-	uint64_t events, snapshot_number;
+	uint64_t snapshot_number;
 	unsigned under_way, writes_under_way;
 	bool faults, rot, full;
 	bool lazy; /* nobody asks for durability */
@@ -98,51 +87,6 @@ static char failure[500];
 		return failure;                                                                    \
 	} while (0)
 
-/* ---- the model ---- */
-
-static void block_forget_older(struct block *block, const struct version *keep)
-{
-	while (block->oldest != keep) {
-		struct version *next = block->oldest->next;
-		free(block->oldest->data);
-		free(block->oldest);
-		block->oldest = next;
-	}
-}
-
-static struct version *block_submit(struct world *world, struct block *block, uint8_t *data)
-{
-	struct version *version = calloc(1, sizeof(*version));
-	version->data = data;
-	version->submitted = world->events;
-	if (block->newest)
-		block->newest->next = version;
-	else
-		block->oldest = version;
-	block->newest = version;
-	return version;
-}
-
-static bool data_equal(const uint8_t *data, const uint8_t *got)
-{
-	static const uint8_t zeros[BLOCK_BYTES];
-	return memcmp(data ? data : zeros, got, BLOCK_BYTES) == 0;
-}
-
-/* What a flush that was submitted at `number` made durable. */
-static void model_flushed(struct world *world, uint64_t number)
-{
-	for (unsigned v = 0; v < VOLUMES; v++)
-		for (unsigned b = 0; b < BLOCKS; b++) {
-			struct block *block = &world->blocks[v][b];
-			struct version *keep = block->oldest;
-			for (struct version *at = block->oldest; at; at = at->next)
-				if (at->answered && at->answered < number)
-					keep = at;
-			block_forget_older(block, keep);
-		}
-}
-
 /* ---- requests ---- */
 
 static void operation_free(struct operation *operation)
@@ -157,17 +101,17 @@ static void operation_done(struct io_op *op)
 	struct world *world = operation->world;
 	struct store_request *request = &operation->request;
 	world->under_way--;
-	world->events++;
+	world->model.events++;
 	if (request->kind == REQUEST_FLUSH) {
 		if (op->res == 0)
-			model_flushed(world, operation->number);
+			model_flushed(&world->model, operation->number);
 		operation_free(operation);
 		return;
 	}
 	if (request->kind == REQUEST_READ) {
 		for (uint32_t i = 0; i < operation->count && op->res == 0; i++) {
 			struct block *block =
-				&world->blocks[operation->volume][operation->block + i];
+				&world->model.blocks[operation->volume][operation->block + i];
 			if (block->busy || block->newest->submitted > operation->number ||
 			    !block->newest->answered || block->newest->answered > operation->number)
 				continue; /* written meanwhile, or not known */
@@ -180,10 +124,10 @@ static void operation_done(struct io_op *op)
 	}
 	world->writes_under_way--;
 	for (uint32_t i = 0; i < operation->count; i++) {
-		struct block *block = &world->blocks[operation->volume][operation->block + i];
+		struct block *block = &world->model.blocks[operation->volume][operation->block + i];
 		block->busy = false;
 		if (op->res == 0)
-			block->newest->answered = world->events;
+			block->newest->answered = world->model.events;
 	}
 	if (op->res < 0 && !world->faults && !world->full && !world->rot)
 		world->wrong = "a write failed without a reason";
@@ -193,21 +137,9 @@ static void operation_done(struct io_op *op)
 static bool blocks_free(const struct world *world, unsigned volume, uint32_t block, uint32_t count)
 {
 	for (uint32_t i = 0; i < count; i++)
-		if (world->blocks[volume][block + i].busy)
+		if (world->model.blocks[volume][block + i].busy)
 			return false;
 	return true;
-}
-
-/* Data that compresses, and of few kinds for whole chunks, so that they are deduplicated. */
-static void block_fill(struct world *world, uint8_t *data, uint64_t value)
-{
-	uint64_t state = value * 0x9e3779b97f4a7c15u;
-	(void)world;
-	for (unsigned i = 0; i < BLOCK_BYTES; i += 8) {
-		if (i % 64 == 0)
-			state = state * 6364136223846793005u + 1442695040888963407u;
-		memcpy(data + i, &state, 8);
-	}
 }
 
 static struct operation *operation_new(struct world *world, enum request_kind kind, unsigned volume,
@@ -221,7 +153,7 @@ static struct operation *operation_new(struct world *world, enum request_kind ki
 	operation->volume = volume;
 	operation->block = block;
 	operation->count = count;
-	operation->number = ++world->events;
+	operation->number = ++world->model.events;
 	operation->data = (uint8_t *)round_up((uintptr_t)memory, BLOCK_BYTES);
 	operation->request = (struct store_request){.op.done = operation_done,
 						    .view = world->views[volume],
@@ -261,13 +193,13 @@ static void write_some(struct world *world)
 	if (!world->lazy && sim_random(sim, 10) == 0)
 		operation->request.flags = REQUEST_FUA;
 	for (uint32_t i = 0; i < count; i++) {
-		struct block *at = &world->blocks[volume][block + i];
+		struct block *at = &world->model.blocks[volume][block + i];
 		uint8_t *data = zero ? NULL : malloc(BLOCK_BYTES);
 		uint64_t value = count % 16 == 0 && block % 16 == 0
 					 ? pattern * 16 + i % 16
 					 : 1000 + operation->number * 64 + i;
 		if (!zero)
-			block_fill(world, data, value);
+			model_fill(data, value);
 		if (part && (!at->newest->answered || at->newest->next))
 			part = false; /* what it is mixed with is not known */
 		if (part) {
@@ -285,7 +217,7 @@ static void write_some(struct world *world)
 		} else if (!zero) {
 			memcpy(operation->data + (size_t)i * BLOCK_BYTES, data, BLOCK_BYTES);
 		}
-		block_submit(world, at, data);
+		model_submit(&world->model, at, data);
 		at->busy = true;
 	}
 	store_submit(&operation->request);
@@ -316,7 +248,7 @@ static void admin_done(struct io_op *op)
 	struct world *world = (struct world *)((char *)op - offsetof(struct world, admin.op));
 	struct model_snapshot *snapshot = world->admin_snapshot;
 	world->admin_busy = false;
-	world->events++;
+	world->model.events++;
 	if (!snapshot || op->res < 0) {
 		if (op->res < 0 && !world->faults && !world->full && !world->rot)
 			world->wrong = "a change failed without a reason";
@@ -332,7 +264,8 @@ static void admin_done(struct io_op *op)
 		free(snapshot->data);
 		snapshot->used = false;
 	}
-	model_flushed(world, world->events); /* its commit is durable, and so all before it */
+	model_flushed(&world->model,
+		      world->model.events); /* its commit is durable, and so all before it */
 }
 
 /* Only between writes: then it is known what the snapshot is. */
@@ -349,7 +282,7 @@ static void snapshot_some(struct world *world)
 	}
 	for (unsigned v = 0; v < VOLUMES; v++)
 		for (unsigned b = 0; b < BLOCKS; b++)
-			if (!world->blocks[v][b].newest->answered)
+			if (!world->model.blocks[v][b].newest->answered)
 				return; /* a failed write: not known */
 	world->admin = (struct admin_op){.op.done = admin_done};
 	world->admin_busy = true;
@@ -363,11 +296,7 @@ static void snapshot_some(struct world *world)
 					    .volume = (unsigned)sim_random(world->sim, VOLUMES)};
 	snprintf(free_one->name, sizeof free_one->name, "%c@s%llu", 'a' + (int)free_one->volume,
 		 (unsigned long long)++world->snapshot_number);
-	free_one->data = calloc(1, VOLUME_BYTES);
-	for (unsigned b = 0; b < BLOCKS; b++)
-		if (world->blocks[free_one->volume][b].newest->data)
-			memcpy(free_one->data + (size_t)b * BLOCK_BYTES,
-			       world->blocks[free_one->volume][b].newest->data, BLOCK_BYTES);
+	free_one->data = model_image(&world->model, free_one->volume);
 	world->admin_snapshot = free_one;
 	totals.snapshots++;
 	const char *names[] = {free_one->name};
@@ -493,72 +422,33 @@ static int read_blocks(struct world *world, struct view *view, uint32_t block, u
 
 static uint8_t image[VOLUME_BYTES] __attribute__((aligned(4096)));
 
-/* The version that a block shows, the newest that fits; from `least` on. */
-static struct version *block_match(struct block *block, struct version *least, const uint8_t *got)
+/* After a power cut the log is one chain for all volumes: what survives of one tells of the others.
+ */
+static const char *volumes_verify(struct world *world, bool power_cut)
 {
-	struct version *found = NULL;
-	for (struct version *at = least; at; at = at->next)
-		if (data_equal(at->data, got))
-			found = at;
-	return found;
-}
-
-static const char *volume_verify(struct world *world, unsigned v, bool power_cut)
-{
-	static struct version *seen[BLOCKS];
+	static uint8_t images[VOLUMES][VOLUME_BYTES] __attribute__((aligned(4096)));
+	static bool unreadable[VOLUMES][BLOCKS];
+	const char *failed = NULL;
 	uint64_t survivor = 0;
-	for (uint32_t b = 0; b < BLOCKS; b++) {
-		struct block *block = &world->blocks[v][b];
-		uint8_t *got = image + (size_t)b * BLOCK_BYTES;
-		struct version *least = block->oldest;
-		seen[b] = NULL;
-		int res = read_blocks(world, world->views[v], b, 1, got);
-		if (res < 0 && world->rot)
-			continue;
-		if (res < 0)
-			FAIL("volume %c, block %u: %s", 'a' + (int)v, b, vs_strerror(res));
-		for (struct version *at = block->oldest; at && !power_cut; at = at->next)
-			if (at->answered)
-				least = at;
-		seen[b] = block_match(block, least, got);
-		if (!seen[b])
-			FAIL("volume %c, block %u: %s", 'a' + (int)v, b,
-			     block_match(block, block->oldest, got)
-				     ? "an answered write is lost"
-				     : "it is nothing that it should be");
-		/* A version that looks like an older one proves nothing. */
-		struct version *first = least;
-		while (!data_equal(first->data, got))
-			first = first->next;
-		survivor = max_u64(survivor, first->submitted);
-	}
-	for (uint32_t b = 0; b < BLOCKS && power_cut; b++) {
-		struct block *block = &world->blocks[v][b];
-		struct version *least = block->oldest;
-		for (struct version *at = block->oldest; at; at = at->next)
-			if (at->answered && at->answered < survivor)
-				least = at;
-		if (seen[b] && !block_match(block, least, image + (size_t)b * BLOCK_BYTES))
-			FAIL("volume %c, block %u: lost, though a write submitted after its answer "
-			     "survived",
-			     'a' + (int)v, b);
-	}
-	for (uint32_t b = 0; b < BLOCKS; b++) {
-		struct block *block = &world->blocks[v][b];
-		block->busy = false;
-		struct version *keep = seen[b] ? seen[b] : block->newest;
-		block_forget_older(block, keep);
-		while (keep->next) { /* what did not survive */
-			struct version *gone = keep->next;
-			keep->next = gone->next;
-			free(gone->data);
-			free(gone);
+	for (unsigned v = 0; v < VOLUMES && !failed; v++) {
+		for (uint32_t b = 0; b < BLOCKS; b += CHUNK_BLOCKS) {
+			uint8_t *got = images[v] + (size_t)b * BLOCK_BYTES;
+			int res = read_blocks(world, world->views[v], b, CHUNK_BLOCKS, got);
+			memset(unreadable[v] + b, 0, CHUNK_BLOCKS);
+			for (uint32_t i = 0; i < CHUNK_BLOCKS && res < 0 && world->rot; i++)
+				unreadable[v][b + i] = read_blocks(world, world->views[v], b + i, 1,
+								   got + i * BLOCK_BYTES) < 0;
+			if (res < 0 && !world->rot)
+				FAIL("volume %c, block %u: %s", 'a' + (int)v, b, vs_strerror(res));
 		}
-		block->newest = keep;
-		keep->submitted = 0;
-		keep->answered = seen[b] ? 1 : 0;
+		failed = model_check(&world->model, v, images[v], unreadable[v], power_cut,
+				     &survivor);
 	}
-	return NULL;
+	for (unsigned v = 0; v < VOLUMES && power_cut && !failed; v++)
+		failed = model_check_order(&world->model, v, images[v], survivor);
+	for (unsigned v = 0; v < VOLUMES && !failed; v++)
+		model_settle(&world->model, v);
+	return failed;
 }
 
 static const char *snapshots_verify(struct world *world)
@@ -593,9 +483,7 @@ static const char *world_verify(struct world *world, bool power_cut)
 	struct sim_faults none = {0};
 	sim_faults_set(world->sim, &none);
 	world->faults = world->full = world->lazy = false;
-	const char *failed = NULL;
-	for (unsigned v = 0; v < VOLUMES && !failed; v++)
-		failed = volume_verify(world, v, power_cut);
+	const char *failed = volumes_verify(world, power_cut);
 	if (!failed)
 		failed = snapshots_verify(world);
 	if (failed || world->rot)
@@ -626,8 +514,7 @@ static const char *world_make(struct world *world)
 		store_volume_create(world->store, &admin, v ? "b" : "a", &options);
 		if (env_wait(env, &admin.op) < 0)
 			FAIL("no volume was made: %s", admin.sentence);
-		for (unsigned b = 0; b < BLOCKS; b++)
-			block_submit(world, &world->blocks[v][b], NULL)->answered = 1;
+		model_volume_make(&world->model, v, BLOCKS);
 	}
 	if (store_close(world->store) < 0)
 		FAIL("the new store could not be closed");
@@ -721,9 +608,7 @@ static void world_free(struct world *world)
 	for (unsigned i = 0; i < SNAPSHOTS_MAX; i++)
 		if (world->snapshots[i].used)
 			free(world->snapshots[i].data);
-	for (unsigned v = 0; v < VOLUMES; v++)
-		for (unsigned b = 0; b < BLOCKS; b++)
-			block_forget_older(&world->blocks[v][b], NULL);
+	model_free(&world->model);
 	free(world);
 }
 
