@@ -47,8 +47,10 @@ void model_volume_grow(struct model *model, unsigned volume, uint32_t block_coun
 	model->blocks[volume] =
 		reallocarray(model->blocks[volume], block_count, sizeof(struct block));
 	memset(model->blocks[volume] + had, 0, (block_count - had) * sizeof(struct block));
-	for (uint32_t b = had; b < block_count; b++)
-		model_submit(model, &model->blocks[volume][b], NULL)->answered = 1;
+	for (uint32_t b = had; b < block_count; b++) {
+		struct version *version = model_submit(model, &model->blocks[volume][b], NULL);
+		*version = (struct version){.answered = 1};
+	}
 	model->block_counts[volume] = block_count;
 }
 
@@ -90,6 +92,13 @@ void model_flushed(struct model *model, uint64_t number)
 					keep = at;
 			block_forget_older(block, keep);
 		}
+}
+
+void model_answered(struct model *model, struct block *block, bool durable)
+{
+	block->newest->answered = model->events;
+	if (durable && !model->keeps_all)
+		block_forget_older(block, block->newest);
 }
 
 uint8_t *model_image(const struct model *model, unsigned volume)

@@ -123,11 +123,13 @@ static void operation_done(struct io_op *op)
 		return;
 	}
 	world->writes_under_way--;
+	if (op->res == 0 && request->flags & REQUEST_FUA)
+		model_flushed(&world->model, operation->number); /* the log is one chain */
 	for (uint32_t i = 0; i < operation->count; i++) {
 		struct block *block = &world->model.blocks[operation->volume][operation->block + i];
 		block->busy = false;
 		if (op->res == 0)
-			block->newest->answered = world->model.events;
+			model_answered(&world->model, block, request->flags & REQUEST_FUA);
 	}
 	if (op->res < 0 && !world->faults && !world->full && !world->rot)
 		world->wrong = "a write failed without a reason";

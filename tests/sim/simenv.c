@@ -39,6 +39,7 @@ struct sim_file {
 	uint8_t *now, *durable; /* room for FILE_BYTES_MAX, touched as used */
 	uint64_t bytes, durable_bytes;
 	uint64_t high; /* nothing was ever written from here on */
+	bool differs;  /* now and durable do, not only by the writes between them */
 	struct unsynced *writes;
 };
 
@@ -183,6 +184,8 @@ static void *sim_memory(struct env *env, size_t bytes)
 	if (bytes >= MAP_BYTES) {
 		void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
 				-1, 0);
+		if (at != MAP_FAILED && bytes >= 2 * MIB)
+			madvise(at, bytes, MADV_HUGEPAGE);
 		return at == MAP_FAILED ? NULL : at;
 	}
 	void *at = aligned_alloc(BLOCK_BYTES, bytes);
@@ -403,6 +406,7 @@ static void sim_file_allocate(struct env_file *file, struct io_op *op, uint64_t 
 static void sim_file_truncate(struct env_file *file, struct io_op *op, uint64_t bytes)
 {
 	change_begins(sim_of(file->env));
+	file->file->differs = true;
 	if (bytes < file->file->high)
 		memset(file->file->now + bytes, 0, file->file->high - bytes);
 	file->file->bytes = bytes;
@@ -522,6 +526,7 @@ static int64_t event_sync(struct sim *sim, const struct event *event)
 	struct sim_file *file = event->file;
 	bool failed = sim_chance(sim, sim->faults.sync_error);
 	sim->counts.sync_errors += failed;
+	file->differs |= failed;
 	for (struct unsynced **at = &file->writes; *at;) {
 		struct unsynced *write = *at;
 		if (write->number > event->writes_done) {
@@ -540,9 +545,6 @@ static int64_t event_sync(struct sim *sim, const struct event *event)
 
 static int64_t event_run(struct sim *sim, const struct event *event)
 {
-	if (event->kind == EVENT_WRITE || event->kind == EVENT_SYNC ||
-	    event->kind == EVENT_DIR_SYNC)
-		change_begins(sim);
 	switch (event->kind) {
 	case EVENT_READ:
 		return event_read(sim, event);
@@ -598,6 +600,9 @@ static bool sim_step(struct env *env, bool wait)
 		return true;
 	if (!sim->event_count)
 		return false;
+	enum event_kind kind = sim->events[first].kind;
+	if (kind == EVENT_WRITE || kind == EVENT_SYNC || kind == EVENT_DIR_SYNC)
+		change_begins(sim); /* while it is still under way */
 	struct event event = sim->events[first];
 	sim->counts.overtaken += event.number != sim->events[oldest].number;
 	sim->events[first] = sim->events[--sim->event_count];
@@ -645,8 +650,12 @@ static void file_power_cut(struct sim *sim, struct sim_file *file)
 	}
 	for (struct unsynced *write = file->writes; write; write = write->next)
 		write_survives(sim, file->durable, write->data, write->offset, write->bytes);
+	for (struct unsynced *write = file->writes; write; write = write->next)
+		memcpy(file->now + write->offset, file->durable + write->offset, write->bytes);
+	if (file->differs)
+		memcpy(file->now, file->durable, file->high);
+	file->differs = false;
 	writes_drop(file);
-	memcpy(file->now, file->durable, file->high);
 	if (file->bytes != file->durable_bytes && fate_next(sim) == SIM_KEPT)
 		file->durable_bytes = file->bytes;
 	file->bytes = file->durable_bytes;

@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The scripts that points.c crashes: each does one kind of thing, as shortly as it can be done. */
+#include "tests/sim/points.h"
+
+#define SMALL 64u  /* blocks: 4 chunks */
+#define LARGE 768u /* 3 MiB: more than a segment of the simulation holds */
+
+static void one_volume(struct bed *bed)
+{
+	bed_volume(bed, 0, "a", SMALL);
+}
+
+static void two_volumes(struct bed *bed)
+{
+	bed_volume(bed, 0, "a", SMALL);
+	bed_volume(bed, 1, "b", SMALL);
+}
+
+static void make(struct bed *bed)
+{
+	bed_make(bed);
+	bed_open(bed);
+	bed_volume(bed, 0, "a", SMALL);
+	bed_write(bed, 0, 1, 2, 10, 0);
+	bed_close(bed);
+	bed_open(bed);
+}
+
+/* Blocks, parts of blocks, zeros, two in flight, a flush and a write that asks for durability. */
+static void write(struct bed *bed)
+{
+	bed_write(bed, 0, 1, 2, 10, 0);
+	bed_write(bed, 0, 5, 1, 20, 0);
+	bed_wait(bed);
+	bed_write_part(bed, 0, 5, 100, 1000, 30);
+	bed_flush(bed);
+	bed_write(bed, 0, 1, 1, 40, 0);
+	bed_wait(bed);
+	bed_write(bed, 0, 9, 3, 50, REQUEST_FUA);
+	bed_write(bed, 0, 30, 1, 60, 0);
+	bed_wait(bed);
+	bed_zero(bed, 0, 2, 1);
+	bed_wait(bed);
+	bed_write(bed, 0, 2, 1, 70, REQUEST_FUA);
+	bed_wait(bed);
+}
+
+/* Several unsynced commits before one that is durable by itself. */
+static void unsynced(struct bed *bed)
+{
+	for (unsigned i = 0; i < 5; i++) {
+		bed_write(bed, 0, 3 * i, 1, 10 * i, 0);
+		bed_wait(bed);
+	}
+	bed_write(bed, 0, 40, 1, 90, REQUEST_FUA);
+	bed_write(bed, 0, 41, 1, 91, 0);
+	bed_wait(bed);
+	bed_write(bed, 0, 0, 1, 92, 0);
+	bed_flush(bed);
+}
+
+/* Whole chunks go to a segment; one of them twice. */
+static void direct(struct bed *bed)
+{
+	bed_write(bed, 0, 0, 32, RANDOM, 0);
+	bed_wait(bed);
+	bed_write(bed, 0, 32, 16, RANDOM, REQUEST_FUA);
+	bed_write(bed, 1, 16, 16, RANDOM + 5, 0);
+	bed_wait(bed);
+	bed_write(bed, 1, 0, 16, RANDOM, 0);
+	bed_flush(bed);
+	bed_zero(bed, 0, 0, 48);
+	bed_write(bed, 1, 18, 1, 5, 0);
+	bed_flush(bed);
+}
+
+static void fold(struct bed *bed)
+{
+	bed_write(bed, 0, 1, 3, 10, 0);
+	bed_write(bed, 0, 20, 20, 20, 0);
+	bed_wait(bed);
+	bed_fold(bed);
+	bed_write(bed, 0, 2, 1, 30, 0);
+	bed_zero(bed, 0, 16, 16);
+	bed_wait(bed);
+	bed_fold(bed);
+	bed_flush(bed);
+}
+
+/* A clean end and an opening: seals, checkpoints. */
+static void checkpoint(struct bed *bed)
+{
+	bed_write(bed, 0, 1, 3, 10, 0);
+	bed_wait(bed);
+	bed_close(bed);
+	bed_open(bed);
+	bed_write(bed, 0, 2, 3, 20, 0);
+	bed_wait(bed);
+	bed_fold(bed);
+	bed_close(bed);
+	bed_open(bed);
+}
+
+static void snapshot(struct bed *bed)
+{
+	bed_write(bed, 0, 1, 3, 10, 0);
+	bed_write(bed, 1, 1, 3, 20, 0);
+	bed_snapshot_pair(bed, 0, 0, "a@s", 1, "b@s");
+	bed_write(bed, 0, 2, 1, 30, 0);
+	bed_write(bed, 1, 2, 1, 40, 0);
+	bed_flush(bed);
+	bed_snapshot(bed, 2, 0, "a@t");
+	bed_fold(bed);
+	bed_write(bed, 0, 1, 1, 50, 0);
+	bed_snapshot_delete(bed, 0);
+	bed_flush(bed);
+}
+
+static void clone(struct bed *bed)
+{
+	bed_write(bed, 0, 1, 3, 10, 0);
+	bed_snapshot(bed, 0, 0, "a@s");
+	bed_clone(bed, 0, 1, "b");
+	bed_write(bed, 1, 2, 1, 20, 0);
+	bed_write(bed, 0, 1, 1, 30, 0);
+	bed_flush(bed);
+	bed_fold(bed);
+}
+
+static void restore(struct bed *bed)
+{
+	bed_write(bed, 0, 1, 30, 10, 0);
+	bed_snapshot(bed, 0, 0, "a@s");
+	bed_write(bed, 0, 1, 3, 50, 0);
+	bed_write(bed, 0, 40, 2, 60, 0);
+	bed_wait(bed);
+	bed_restore(bed, 0, 0);
+	bed_write(bed, 0, 2, 1, 70, 0);
+	bed_flush(bed);
+}
+
+static void grow(struct bed *bed)
+{
+	bed_write(bed, 0, 1, 3, 10, 0);
+	bed_grow(bed, 0, 2 * SMALL);
+	bed_write(bed, 0, SMALL + 1, 3, 20, 0);
+	bed_wait(bed);
+	bed_rename(bed, 0, "c");
+	bed_write(bed, 0, SMALL + 2, 1, 30, 0);
+	bed_flush(bed);
+	bed_delete(bed, 0);
+	bed_volume(bed, 0, "a", SMALL);
+	bed_write(bed, 0, 1, 1, 40, 0);
+	bed_flush(bed);
+}
+
+static void fill_large(struct bed *bed)
+{
+	bed_volume(bed, 0, "a", SMALL);
+	bed_volume(bed, 1, "b", LARGE);
+	for (uint32_t b = 0; b < LARGE; b += 64)
+		bed_write(bed, 1, b, 64, RANDOM + 1000 * b, 0);
+	bed_write(bed, 0, 0, 16, RANDOM + 77, 0);
+	bed_flush(bed);
+	bed_fold(bed);
+}
+
+/* A volume goes, and its segments with it; what lies beside it in them stays. */
+static void collect(struct bed *bed)
+{
+	bed_delete(bed, 1);
+	bed_purge(bed);
+	bed_gc(bed);
+	bed_write(bed, 0, 16, 16, RANDOM + 5000, 0);
+	bed_flush(bed);
+	bed_gc(bed);
+}
+
+static void fill_segment(struct bed *bed)
+{
+	bed_volume(bed, 0, "a", LARGE);
+	for (uint32_t b = 0; b < 400; b += 16)
+		bed_write(bed, 0, b, 16, RANDOM + 1000 * b, 0);
+	bed_flush(bed);
+}
+
+/* A segment becomes full and is sealed, the next one opens. */
+static void seal(struct bed *bed)
+{
+	for (uint32_t b = 400; b < 592; b += 16) {
+		bed_write(bed, 0, b, 16, RANDOM + 1000 * b, 0);
+		if (b % 64 == 0)
+			bed_wait(bed);
+	}
+	bed_flush(bed);
+}
+
+static void fill_log(struct bed *bed)
+{
+	bed_volume(bed, 0, "a", LARGE);
+	for (unsigned round = 0; round < 11; round++) {
+		for (uint32_t b = 1; b + 14 < LARGE; b += 64)
+			bed_write(bed, 0, b, 14, 100000 * round + b, 0);
+		bed_flush(bed);
+	}
+}
+
+/* The ring's end: a pad, and commits over what was there. */
+static void wrap(struct bed *bed)
+{
+	for (unsigned round = 11; round < 14; round++) {
+		for (uint32_t b = 1; b + 14 < LARGE; b += 64)
+			bed_write(bed, 0, b, 14, 100000 * round + b, 0);
+		bed_flush(bed);
+	}
+}
+
+#define HUGE 1152u
+
+/* No space for a third segment. */
+static void fill_disk(struct bed *bed)
+{
+	bed_volume(bed, 0, "a", HUGE);
+	bed_pause(bed, NSEC_PER_SEC); /* the second one is made ahead */
+	sim_disk_room_set(bed->sim, 64 * KIB);
+	bed->may_fail = true;
+	for (uint32_t b = 0; b < 448; b += 64)
+		bed_write(bed, 0, b, 64, RANDOM + 1000 * b, 0);
+	bed_flush(bed);
+	if (bed->failed_requests)
+		bed_fail("the disk was full too early");
+}
+
+/* What is refused is refused before an answer. */
+static void full(struct bed *bed)
+{
+	for (uint32_t b = 448; b < HUGE; b += 176) {
+		bed_write(bed, 0, b, 160, RANDOM + 1000 * b, 0);
+		bed_wait(bed);
+	}
+	bed_write(bed, 0, 3, 1, 5, 0);
+	bed_flush(bed);
+	if (!bed->failed_requests)
+		bed_fail("the disk was not full");
+	bed_fold(bed);
+}
+
+const struct script scripts[] = {
+	{"make", NULL, make, true},
+	{"write", one_volume, write, false},
+	{"unsynced", one_volume, unsynced, false},
+	{"direct", two_volumes, direct, false},
+	{"fold", one_volume, fold, false},
+	{"checkpoint", one_volume, checkpoint, false},
+	{"snapshot", two_volumes, snapshot, false},
+	{"clone", one_volume, clone, false},
+	{"restore", one_volume, restore, false},
+	{"grow", one_volume, grow, false},
+	{"collect", fill_large, collect, false},
+	{"seal", fill_segment, seal, false},
+	{"wrap", fill_log, wrap, false},
+	{"full", fill_disk, full, false},
+};
+const unsigned script_count = sizeof scripts / sizeof *scripts;
