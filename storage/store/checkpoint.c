@@ -379,6 +379,10 @@ int checkpoint_write_first(struct env *env, struct env_dir *dir, const uint8_t u
 		res = -ENOMEM;
 	}
 	env_file_close(file);
+	if (res == 0) /* empty, so that its name is durable with the folder before it is needed */
+		res = env_file_open(dir, file_name(1), ENV_CREATE | ENV_EXCL, &file);
+	if (res == 0)
+		env_file_close(file);
 	return res;
 }
 
