@@ -117,8 +117,9 @@ static int flag_read(int flag, const char *value, struct daemon_options *o,
 			return 0;
 		if (flag < FLAG_KEY) {
 			snprintf(sentence, SENTENCE_BYTES,
-				 "There is such a flag neither here nor in vstored --help, or its "
-				 "value is missing.");
+				 "The flag %.100s is unknown, or its value is missing; see vstored "
+				 "--help.",
+				 value);
 			return -EINVAL;
 		}
 	}

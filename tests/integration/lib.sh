@@ -8,12 +8,14 @@ work=$(mktemp -d ./vstored-test.XXXXXX)
 cd "$work"
 work=$PWD
 pid=
+at_end=() # commands, the last one first
 
 finish() {
-	local rc=$?
+	local rc=$? i
 	[ -n "$pid" ] && kill "$pid" 2>/dev/null && wait "$pid"
 	[ $rc -eq 0 ] || [ $rc -eq 77 ] || [ ! -e log ] || tail -n 30 log
-	cd ..
+	cd "$work/.."
+	for ((i = ${#at_end[@]} - 1; i >= 0; i--)); do ${at_end[i]} || true; done
 	rm -rf "$work"
 	exit $rc
 }
@@ -74,3 +76,46 @@ expect() {
 }
 
 uri() { echo "nbd+unix:///$1?socket=$work/run/nbd/${1%%@*}.sock"; }
+
+# With VSTORECTL set: vstorectl against this daemon
+ctl() { "$VSTORECTL" --host "unix:$work/run/storage.sock" "$@" </dev/null; }
+
+# refused EXIT PATTERN COMMAND...: it ends with this code, and says why in one sentence that matches
+refused() {
+	local want=$1 pattern=$2 rc=0
+	shift 2
+	"$@" >data 2>words </dev/null || rc=$?
+	[ "$rc" = "$want" ] || fail "$* exits $rc, not $want: $(cat data words)"
+	grep -qE "$pattern" words || fail "$* does not say '$pattern' but: $(cat words)"
+	[ "$(grep -cE '^(vstorectl|vstored): ' words)" = 1 ] || fail "$* says not one sentence but: $(cat words)"
+}
+
+# loop FILE [OPTION...]: sets `device` to a loop device over a file, which goes at the end
+loop() {
+	local file=$1
+	shift
+	device=$(losetup --find --show "$@" "$file" 2>words) || { echo "no loop device: $(cat words)"; exit 77; }
+	at_end+=("losetup -d $device")
+}
+
+# file_system KIND SIZE FOLDER [LOSETUP-OPTION...]: makes one in a file and mounts it
+file_system() {
+	local kind=$1 size=$2 folder=$3
+	shift 3
+	requires "mkfs.$kind" losetup
+	truncate -s "$size" "$folder.disk"
+	loop "$folder.disk" "$@"
+	mkdir -p "$folder"
+	"mkfs.$kind" -q "$device"
+	mount "$device" "$folder" 2>words || { echo "no mounting here: $(cat words)"; exit 77; }
+	at_end+=("umount $work/$folder")
+}
+
+# soon COMMAND...: until it succeeds, a minute at most
+soon() {
+	for _ in $(seq 600); do
+		"$@" && return
+		sleep 0.1
+	done
+	return 1
+}
