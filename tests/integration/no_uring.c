@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Runs a command in a process that may not use io_uring, as under a container's seccomp profile. Usage: no_uring COMMAND... */
+/* Runs a command in a process that may not use io_uring, as under a container's seccomp profile.
+ * Usage: no_uring COMMAND... */
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>

@@ -3,14 +3,16 @@
  * A writer that knows what was answered, for days on which writes fail.
  *
  * `write` puts stamped blocks at random places with several requests in flight, until MIB of them
- * were answered or one fails; what it knows goes to FILE and is carried on by the next run. `verify`
- * reads all blocks: each must be the last one answered, or a later one that was sent and failed.
+ * were answered and flushed, or one fails; what it knows goes to FILE and is carried on by the next
+ * run. `verify` reads all blocks: each must be the last one answered, or a later one that was sent
+ * and failed; those that cannot be read are counted (EIO).
  *
- * Usage: stamps write|verify SOCKET EXPORT FILE [MIB]. Exit: 0, 1 the data is wrong, else 2 ENOSPC, 3 EIO, 4 another error, which is
- * printed.
+ * Usage: stamps write|verify SOCKET EXPORT FILE [MIB]. Exit: 0, 1 the data is wrong, else 2 ENOSPC,
+ * 3 EIO, 4 another error, which is printed.
  */
 #include <errno.h>
 #include <libnbd.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -81,12 +83,14 @@ static void write_start(struct nbd_handle *nbd, struct slot *slot, uint32_t bloc
 			return; /* another place next time */
 	for (uint32_t i = 0; i < count; i++) {
 		busy[block + i] = 1;
-		block_fill(slot->data + (size_t)i * BLOCK_BYTES, block + i, ++known.sent[block + i]);
+		block_fill(slot->data + (size_t)i * BLOCK_BYTES, block + i,
+			   ++known.sent[block + i]);
 	}
 	slot->block = block;
 	slot->count = count;
-	if (nbd_aio_pwrite(nbd, slot->data, (size_t)count * BLOCK_BYTES, (uint64_t)block * BLOCK_BYTES,
-			   (nbd_completion_callback){.callback = written, .user_data = slot}, 0) < 0) {
+	if (nbd_aio_pwrite(
+		    nbd, slot->data, (size_t)count * BLOCK_BYTES, (uint64_t)block * BLOCK_BYTES,
+		    (nbd_completion_callback){.callback = written, .user_data = slot}, 0) < 0) {
 		failed = nbd_get_errno() ? nbd_get_errno() : EIO;
 		slot->count = 0;
 	}
@@ -108,29 +112,45 @@ static int write_all(struct nbd_handle *nbd, uint32_t blocks, uint64_t want)
 	}
 }
 
+/* Exits when the block is not what it may be; from now on it is what it is. */
+static void block_verify(const uint8_t *at, uint32_t block)
+{
+	static uint8_t want[BLOCK_BYTES];
+	uint32_t generation;
+	memcpy(&generation, at, 4);
+	memset(want, 0, BLOCK_BYTES);
+	if (generation)
+		block_fill(want, block, generation);
+	if (memcmp(want, at, BLOCK_BYTES) != 0 || generation < known.answered[block] ||
+	    generation > known.sent[block]) {
+		fprintf(stderr, "block %u: generation %u, answered %u, sent %u%s\n", block,
+			generation, known.answered[block], known.sent[block],
+			memcmp(want, at, BLOCK_BYTES) ? ", and the data is torn" : "");
+		exit(1);
+	}
+	known.answered[block] = known.sent[block] = generation;
+}
+
 static int verify(struct nbd_handle *nbd, uint32_t blocks)
 {
-	static uint8_t got[256 * BLOCK_BYTES], want[BLOCK_BYTES];
-	for (uint32_t block = 0; block < blocks; block++) {
-		const uint8_t *at = got + (size_t)(block % 256) * BLOCK_BYTES;
-		uint32_t generation;
-		if (block % 256 == 0 &&
-		    nbd_pread(nbd, got, sizeof got, (uint64_t)block * BLOCK_BYTES, 0) < 0)
-			return nbd_get_errno();
-		memcpy(&generation, at, 4);
-		memset(want, 0, BLOCK_BYTES);
-		if (generation)
-			block_fill(want, block, generation);
-		if (memcmp(want, at, BLOCK_BYTES) != 0 || generation < known.answered[block] ||
-		    generation > known.sent[block]) {
-			fprintf(stderr, "block %u: generation %u, answered %u, sent %u%s\n", block,
-				generation, known.answered[block], known.sent[block],
-				memcmp(want, at, BLOCK_BYTES) ? ", and the data is torn" : "");
-			exit(1);
+	static uint8_t got[256 * BLOCK_BYTES];
+	uint32_t unread = 0;
+	for (uint32_t first = 0; first < blocks; first += 256) {
+		bool whole = nbd_pread(nbd, got, sizeof got, (uint64_t)first * BLOCK_BYTES, 0) == 0;
+		for (uint32_t block = first; block < first + 256; block++) {
+			uint8_t *at = got + (size_t)(block - first) * BLOCK_BYTES;
+			if (whole ||
+			    nbd_pread(nbd, at, BLOCK_BYTES, (uint64_t)block * BLOCK_BYTES, 0) == 0)
+				block_verify(at, block);
+			else if (nbd_get_errno() != EIO)
+				return nbd_get_errno();
+			else
+				unread++;
 		}
-		known.answered[block] = known.sent[block] = generation;
 	}
-	return 0;
+	if (unread)
+		printf("%u blocks could not be read\n", unread);
+	return unread ? EIO : 0;
 }
 
 static int know(const char *path, const char *mode)
@@ -161,12 +181,14 @@ int main(int argc, char **argv)
 		fprintf(stderr, "the volume has %u blocks\n", blocks);
 		return 4;
 	}
-	int error = strcmp(argv[1], "write") == 0 ? write_all(nbd, blocks, want)
-						  : verify(nbd, blocks);
+	int error =
+		strcmp(argv[1], "write") == 0 ? write_all(nbd, blocks, want) : verify(nbd, blocks);
+	if (error == 0 && argv[1][0] == 'w' && nbd_flush(nbd, 0) < 0)
+		error = nbd_get_errno();
 	nbd_close(nbd);
 	if (know(argv[4], "w") < 0)
 		return 4;
-	if (error || argv[1][0] == 'w')
+	if (argv[1][0] == 'w')
 		printf("%llu blocks answered%s%s\n", (unsigned long long)answered_blocks,
 		       error ? ", then: " : "", error ? strerror(error) : "");
 	return error == 0 ? 0 : error == ENOSPC ? 2 : error == EIO ? 3 : 4;
