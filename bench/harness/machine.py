@@ -14,7 +14,7 @@ COMMAND_SECONDS_MAX = 900
 
 # command: Debian package. A missing one is a gap with a name.
 TOOLS = {
-    "fio": "fio", "qemu-nbd": "qemu-utils", "qemu-img": "qemu-utils", "nbdkit": "nbdkit", "nbdcopy": "libnbd-bin", "zstd": "zstd",
+    "fio": "fio", "qemu-nbd": "qemu-utils", "qemu-img": "qemu-utils", "qemu-io": "qemu-utils", "nbdkit": "nbdkit", "nbdcopy": "libnbd-bin", "zstd": "zstd",
     "restic": "restic", "borg": "borgbackup", "casync": "casync", "mkfs.btrfs": "btrfs-progs", "gnuplot": "gnuplot-nox",
     "mmdebstrap": "mmdebstrap", "mke2fs": "e2fsprogs", "losetup": "mount", "valgrind": "valgrind",
 }
@@ -63,6 +63,23 @@ def drop_caches():
         return True
     except OSError:
         return False
+
+
+def forget(path):
+    """Nothing of the file is in the page cache: O_DIRECT beside cached pages pays for throwing them out."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(fd)
+
+
+def copy_cold(source, path):
+    """A copy with every range allocated, and not in the page cache."""
+    shutil.copyfile(source, path)
+    forget(path)
+    return path
 
 
 def remove(path):

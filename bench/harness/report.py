@@ -73,8 +73,12 @@ def markdown(result):
                                      f"{sum(c['good'] for c in checks)} of {len(checks)} checks of the data passed.", "\n".join(wrong)])) + "\n"
 
 
-def save(result, folder):
+def save(result, rows, folder):
     os.makedirs(folder, exist_ok=True)
+    for row in rows:
+        if row.profiles:
+            with open(os.path.join(folder, f"profile-row-{row.number}.txt"), "w", encoding="utf-8") as file:
+                file.write("\n".join(f"== {what}\n{text}" for what, text in row.profiles.items()))
     with open(os.path.join(folder, "result.json"), "w", encoding="utf-8") as file:
         json.dump(result, file, indent=1)
     with open(os.path.join(folder, "table.md"), "w", encoding="utf-8") as file:
@@ -86,7 +90,7 @@ def adopt(folder, bench_folder):
     target = os.path.join(bench_folder, "results")
     shutil.rmtree(target, ignore_errors=True)
     os.makedirs(target)
-    names = sorted(n for n in os.listdir(folder) if n.endswith((".svg", ".json", ".md")))
+    names = sorted(n for n in os.listdir(folder) if n.endswith((".svg", ".json", ".md", ".txt")))
     for name in names:
         shutil.copy(os.path.join(folder, name), target)
     with open(os.path.join(folder, "table.md"), encoding="utf-8") as file:

@@ -71,6 +71,7 @@ class Row:
     def __init__(self, number, title):
         self.number, self.title = number, title
         self.measures, self.checks, self.gaps, self.notes = [], [], [], []
+        self.profiles = {}  # what: text
         self.error = None
         self.seconds = 0.0
 

@@ -23,7 +23,7 @@ def kill_to_read(bench, out, folder, size, raw):
         server.stop(signal.SIGKILL)
         start = time.monotonic()
         server = Vstored(folder, cache="64M")
-        run("nbdsh", "-u", server.uri(), "-c", "h.pread(4096, 0)")
+        run("qemu-io", "-r", "-f", "raw", "-c", "read 0 4k", server.uri())
         seconds = time.monotonic() - start
         writer.server = server
         out.checked(f"{OURS}: after kill -9 every block holds what was answered last", writer.verify)

@@ -5,10 +5,11 @@ import os
 import shutil
 
 from .loads import Writer, export_sha256, fill, fio_disk, fio_read
-from .machine import MIB, MemoryLimit, btrfs, drop_caches, run, sha256_of
+from .machine import MIB, MemoryLimit, btrfs, copy_cold, drop_caches, forget, run, sha256_of
 from .result import DISK, NULL, OURS, interleave, row, start_peer
 from .servers import Vstored, nbdkit, qemu_nbd
 
+BTRFS_SERVER_MIB = 48  # of qemu-nbd itself
 RAW, KIT, QCOW2, BTRFS = "qemu-nbd raw", "nbdkit file", "qemu-nbd qcow2+zstd", "qemu-nbd on btrfs zstd:1"
 
 
@@ -39,7 +40,8 @@ def row1(bench, rows):
         with contextlib.ExitStack() as stack:
             ours = stack.enter_context(Vstored(bench.fresh("ours"), size, cache="1200M"))
             fill(ours, raw)
-            servers = {OURS: ours, RAW: start_peer(out, stack, RAW, lambda: qemu_nbd(bench.folder, "raw", raw)),
+            copy = copy_cold(raw, os.path.join(bench.folder, "direct.raw"))
+            servers = {OURS: ours, RAW: start_peer(out, stack, RAW, lambda: qemu_nbd(bench.folder, "raw", copy)),
                        KIT: start_peer(out, stack, KIT, lambda: nbdkit(bench.folder, "kit", "file", raw)),
                        NULL: null_server(bench, out, stack, size)}
             servers = {name: server for name, server in servers.items() if server}
@@ -48,6 +50,7 @@ def row1(bench, rows):
                 rewarm(server, size, 1 if bench.quick else 3)
             interleave(out, measure, {name: lambda s=server: fio_read(s, size, bench.seconds) for name, server in servers.items()},
                        bench.rounds)
+            bench.profile(out, measure.what, lambda: fio_read(ours, size, bench.seconds))
             check_contents(out, f"{OURS}, {megabytes} MiB", ours, raw, megabytes * MIB)
 
 
@@ -61,6 +64,7 @@ def row2(bench, rows):
     measure.target(RAW, 0.85)
     measure.target(BTRFS, 4.0)
     qcow2, on_btrfs = os.path.join(bench.folder, "cold.qcow2"), os.path.join(bench.folder, "btrfs")
+    run("qemu-img", "convert", "-c", "-o", "compression_type=zstd", "-W", "-m", "4", "-f", "raw", "-O", "qcow2", raw, qcow2)
     with contextlib.ExitStack() as stack:
         frames = ("16K", "4K") if bench.quick else ("16K", "8K", "4K")
         names = {frame: OURS if frame == "16K" else f"{OURS}, {frame[:-1]} KiB frames" for frame in frames}
@@ -69,10 +73,10 @@ def row2(bench, rows):
         for frame in frames:
             servers[names[frame]] = stack.enter_context(Vstored(bench.fresh("ours" + frame), size, frame=frame, **settings))
             fill(servers[names[frame]], raw)
+        forget(raw)
         servers[RAW] = start_peer(out, stack, RAW, lambda: qemu_nbd(bench.folder, "raw", raw))
-        run("qemu-img", "convert", "-c", "-o", "compression_type=zstd", "-W", "-m", "4", "-O", "qcow2", raw, qcow2)
         servers[QCOW2] = start_peer(out, stack, QCOW2, lambda: qemu_nbd(bench.folder, "qcow2", qcow2, "qcow2"))
-        servers[BTRFS] = start_peer(out, stack, BTRFS, lambda: btrfs_server(bench, out, stack, on_btrfs, raw))
+        servers[BTRFS] = start_peer(out, stack, BTRFS, lambda: btrfs_server(bench, out, stack, on_btrfs, raw, megabytes))
         servers = {name: server for name, server in servers.items() if server}
         for frame in frames:
             servers[names[frame]].settle()
@@ -85,6 +89,8 @@ def row2(bench, rows):
         contenders = {name: lambda n=name, s=server: cold(n, s) for name, server in servers.items()}
         contenders[DISK] = lambda: fio_disk(raw, "randread", size, bench.seconds)
         interleave(out, measure, contenders, bench.rounds)
+        for frame in frames:
+            bench.profile(out, f"frames of {frame}", contenders[names[frame]])
         smaller = [(names[f], measure.series) for f in frames if f != "16K"]
         for name, series in smaller:
             against_raw = [a / b for a, b in zip(series[name], series.get(RAW, []))]
@@ -94,18 +100,17 @@ def row2(bench, rows):
             check_contents(out, names[frame], servers[names[frame]], raw, megabytes * MIB)
 
 
-def btrfs_server(bench, out, stack, folder, raw):
+def btrfs_server(bench, out, stack, folder, raw, megabytes):
     """qemu-nbd over a file on btrfs. O_DIRECT reads of compressed extents go through the page cache there; it is bounded."""
     stack.enter_context(btrfs(folder + ".img", folder, 4 << 30))
-    copy = os.path.join(folder, "disk.raw")
-    shutil.copyfile(raw, copy)
-    drop_caches()
-    limit = MemoryLimit("vstore-bench-btrfs", (64 + 64) << 20)
+    copy = copy_cold(raw, os.path.join(folder, "disk.raw"))
+    forget(raw)
+    limit = MemoryLimit("vstore-bench-btrfs", (BTRFS_SERVER_MIB + megabytes // 16) * MIB)
     stack.callback(limit.done)
     server = qemu_nbd(bench.folder, "btrfs", copy)
     limit.add(server.process.pid)
     out.note("btrfs: caches dropped before each round" +
-             ("; its server and its page cache together have 128 MiB" if limit.made else
+             (f"; its page cache has about {megabytes // 16} MiB" if limit.made else
               "; its page cache is not bounded (no memory cgroup here), which flatters it"))
     return server
 
@@ -116,12 +121,11 @@ def write_servers(bench, out, stack, size, raw, log, kit=False):
     ours = stack.enter_context(Vstored(bench.fresh("ours"), size, log=log, **settings))
     fill(ours, raw)
     servers = {OURS: ours}
-    copy = os.path.join(bench.folder, "write.raw")
-    shutil.copyfile(raw, copy)
+    copy = copy_cold(raw, os.path.join(bench.folder, "write.raw"))
     servers[RAW] = start_peer(out, stack, RAW, lambda: qemu_nbd(bench.folder, "raw", copy))
     if kit:
         kit_copy = os.path.join(bench.folder, "kit.raw")
-        shutil.copyfile(raw, kit_copy)
+        shutil.copyfile(raw, kit_copy)  # stays in the page cache, which is what it is measured with
         servers[kit] = start_peer(out, stack, kit, lambda: nbdkit(bench.folder, "kit", "file", kit_copy))
     servers[NULL] = null_server(bench, out, stack, size)
     os.sync()
@@ -155,11 +159,11 @@ def row3(bench, rows):
                 os.sync()
             return reading
 
-        copy = os.path.join(bench.folder, "disk.raw")
-        shutil.copyfile(raw, copy)
+        copy = copy_cold(raw, os.path.join(bench.folder, "disk.raw"))
         contenders = {name: lambda n=name: burst(n) for name in servers}
         contenders[DISK] = lambda: fio_disk(copy, "randwrite", size, seconds)
         interleave(out, measure, contenders, bench.rounds)
+        bench.profile(out, measure.what, contenders[OURS])
         ours, writer = servers[OURS]
         ours.stop(9)  # kill -9 right after the last answers
         with Vstored(ours.folder) as again:
@@ -173,8 +177,7 @@ def row4(bench, rows):
     out, size, raw = rows[4], "256M", bench.data.dense(256)
     with contextlib.ExitStack() as stack:
         servers = write_servers(bench, out, stack, size, raw, "4G")
-        copy = os.path.join(bench.folder, "disk.raw")
-        shutil.copyfile(raw, copy)
+        copy = copy_cold(raw, os.path.join(bench.folder, "disk.raw"))
         for clients, wanted in ((1, 1.6), (16, 1.5)):
             measure = out.measure(f"4 KiB write + flush, {clients} client{'s' if clients > 1 else ''}", "pairs/s",
                                   caches="durable: every write is followed by a flush of its own")
@@ -184,4 +187,5 @@ def row4(bench, rows):
             contenders[DISK] = lambda: fio_disk(copy, "randwrite", size, bench.seconds, 1,
                                                 ("--fdatasync=1", f"--numjobs={clients}"))
             interleave(out, measure, contenders, bench.rounds)
+            bench.profile(out, measure.what, contenders[OURS])
         verify_writers(out, servers)

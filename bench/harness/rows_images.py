@@ -261,8 +261,25 @@ class Images:
                         row_.gap(kind.name, str(error))
                     for measure in self.measures.values():
                         measure.series.pop(kind.name, None)
+        if self.bench.profiling:
+            self.profiles()
         if 9 in self.rows:
             self.row9()
+
+    def profiles(self):
+        out, tool = os.path.join(self.bench.folder, "restored.img"), Ours(self.bench)
+        try:
+            for number, what, step in ((6, "ingest", lambda: tool.put(self.image, "image")), (7, "again", lambda: tool.put(self.image, "again")),
+                                       (8, "restore", lambda: tool.get("image", out))):
+                if number == 8:
+                    tool.get_ready()
+                if number in self.rows:
+                    self.bench.profile(self.rows[number], what, step)
+                elif number == 6:
+                    step()
+        finally:
+            tool.done()
+            remove(out)
 
     def takes_part(self, kind, number):
         if kind is Casync:  # slow, and no target names it: one round

@@ -7,7 +7,7 @@ import shutil
 import statistics
 
 from .loads import Writer, fill, fio_disk
-from .machine import MIB, Failed, btrfs
+from .machine import MIB, Failed, btrfs, copy_cold
 from .result import DISK, OURS, interleave, row, start_peer
 from .rows_guest import BTRFS, RAW
 from .servers import Vstored, qemu_nbd
@@ -28,8 +28,7 @@ def row5(bench, rows):
         fill(ours, raw)
         ours.settle(120)
         servers = {OURS: ours}
-        copy = os.path.join(bench.folder, "write.raw")
-        shutil.copyfile(raw, copy)
+        copy = copy_cold(raw, os.path.join(bench.folder, "write.raw"))
         servers[RAW] = start_peer(out, stack, RAW, lambda: qemu_nbd(bench.folder, "raw", copy))
         if not bench.quick:
             servers[BTRFS] = start_peer(out, stack, BTRFS, lambda: btrfs_peer(bench, stack, raw))
@@ -49,6 +48,7 @@ def row5(bench, rows):
         contenders.update({name: lambda n=name: peer(n) for name in writers if name != OURS})
         interleave(out, measure, contenders, slices)
         judge(out, measure, before, ours.status())
+        bench.profile(out, measure.what, lambda: writers[OURS].write(10, depth=32))
         for name, writer in writers.items():
             out.checked(f"{name}: every block holds what was answered last", writer.verify)
         measure_disk_limit(out, measure, lambda: peer(DISK), slices)
@@ -67,8 +67,7 @@ def measure_disk_limit(out, measure, run_once, rounds):
 def btrfs_peer(bench, stack, raw):
     folder = os.path.join(bench.folder, "btrfs")
     stack.enter_context(btrfs(folder + ".img", folder, 8 << 30))
-    copy = os.path.join(folder, "disk.raw")
-    shutil.copyfile(raw, copy)
+    copy = copy_cold(raw, os.path.join(folder, "disk.raw"))
     return qemu_nbd(bench.folder, "btrfs", copy)
 
 
