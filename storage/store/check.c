@@ -4,13 +4,16 @@
  *
  * check: every record of every segment is read, decoded, and its full id computed anew; then every
  * map is walked, and each id in it must be a record that is there and was found good. What is wrong
- * is named with what it affects. verify: the same for one root's chunks. diff: two maps side by
- * side.
+ * is named with what it affects. The index's files are read before that, and the index is compared
+ * with the records that were found; an entry that it lacks is put back. verify: the same for one
+ * root's chunks. diff: two maps side by side.
  *
  * Keeps true: a bounded number of records is in memory; the store serves meanwhile; nothing is
  * changed, but that a record found bad is no target of deduplication any more.
  */
 #include "storage/store/work.h"
+
+#include "storage/store/index_file.h"
 
 #include "proto/text.h"
 
@@ -49,6 +52,9 @@ struct verify {
 	bool walking, affects_told;
 	struct id_set seen;
 	struct walk walk;
+	struct index_check index;
+	uint32_t unread_segments;
+	uint64_t record_count, stored_before; /* to see whether the index has more than that */
 	/* verify, diff */
 	char name[SNAP_NAME_ROOM], other[SNAP_NAME_ROOM];
 	struct id top, other_top;
@@ -161,7 +167,8 @@ static int verify_start(struct verify *verify, const struct id *id, uint8_t type
 
 static bool verify_must_finish(const struct work *work)
 {
-	return container_of(work, struct verify, work)->busy > 0;
+	const struct verify *verify = container_of(work, struct verify, work);
+	return verify->busy > 0 || verify->index.busy;
 }
 
 static void verify_done(struct work *work)
@@ -169,6 +176,8 @@ static void verify_done(struct work *work)
 	struct verify *verify = container_of(work, struct verify, work);
 	if (verify->memory)
 		env_memory_free(work->store->env, verify->memory, VERIFY_COUNT * CHUNK_BYTES);
+	if (verify->index.store)
+		index_check_done(&verify->index);
 	id_set_free(&verify->seen);
 	free(verify->damaged_ids);
 	free(verify->roots);
@@ -197,7 +206,71 @@ static struct verify *verify_new(struct store *store, const char *name)
 
 /* ---- check ---- */
 
-enum { CHECK_BEGIN, CHECK_RECORDS, CHECK_DRAIN, CHECK_MAPS };
+enum { CHECK_BEGIN, CHECK_INDEX, CHECK_RECORDS, CHECK_DRAIN, CHECK_MAPS };
+
+static void check_index_report(struct index_check *index, const char *what)
+{
+	struct verify *verify = container_of(index, struct verify, index);
+	verify->work.public->damaged++;
+	work_report(&verify->work, "%s", what);
+}
+
+static void check_index_wake(struct index_check *index)
+{
+	work_kick(index->store);
+}
+
+/* The files first: they may be what the index is loaded from. */
+static int check_index(struct verify *verify)
+{
+	struct store *store = verify->work.store;
+	int res = index_check_step(&verify->index);
+	if (res)
+		return res;
+	res = index_load_all(store, &verify->work.wait);
+	if (res)
+		return res == WAITING ? work_waits(&verify->work) : res;
+	verify->work.public->total = index_count(store->index) * CHUNK_BYTES;
+	verify->stored_before = store->counters.chunks_stored + store->counters.segments_dropped;
+	verify->slot = 1;
+	verify->phase = CHECK_RECORDS;
+	return WALK_MORE;
+}
+
+/* A record that the index does not have cannot be read: that is damage, and here it is mended. */
+static void check_indexed(struct verify *verify, const struct segment *segment,
+			  const struct dir_entry *entry)
+{
+	struct store *store = verify->work.store;
+	uint64_t location = location_of(segment->slot, entry->offset64);
+	verify->record_count++;
+	if (segment->leaving || index_has(store->index, &entry->id, location))
+		return;
+	verify->work.public->damaged++;
+	work_report(&verify->work,
+		    "segment %016llx, record at %llu: the index does not have it; it is put back",
+		    (unsigned long long)segment->id,
+		    (unsigned long long)entry->offset64 * RECORD_ALIGN);
+	if (index_insert(store->index, &entry->id, location) < 0)
+		store_fail(store, -ENOMEM, "the index cannot grow");
+}
+
+/* All directories were seen: if nothing was stored or dropped meanwhile, their records are what the
+ * index has. */
+static void check_index_count(struct verify *verify)
+{
+	struct store *store = verify->work.store;
+	uint64_t count = index_count(store->index);
+	if (store->counters.chunks_stored + store->counters.segments_dropped !=
+		    verify->stored_before ||
+	    verify->unread_segments || count == verify->record_count)
+		return;
+	verify->work.public->damaged++;
+	work_report(&verify->work,
+		    "the index has %llu entries, the segments have %llu records: restart vstored "
+		    "to load it anew",
+		    (unsigned long long)count, (unsigned long long)verify->record_count);
+}
 
 static int check_records(struct verify *verify)
 {
@@ -212,6 +285,7 @@ static int check_records(struct verify *verify)
 		if (res == WAITING)
 			return work_waits(&verify->work);
 		if (res < 0) {
+			verify->unread_segments++;
 			verify->work.public->damaged++;
 			work_report(&verify->work, "segment %016llx cannot be read: %s",
 				    (unsigned long long)segment->id, vs_strerror(res));
@@ -228,6 +302,7 @@ static int check_records(struct verify *verify)
 		const struct dir_entry *entry = &directory->entries[verify->entry];
 		if (segment->writer &&
 		    segment_record_end(segment, entry) > segment_durable_end(segment->writer)) {
+			verify->unread_segments++;
 			verify->slot++; /* what is not on disk yet is not looked at */
 			verify->entry = 0;
 			continue;
@@ -236,8 +311,10 @@ static int check_records(struct verify *verify)
 				   location_of(verify->slot, entry->offset64), 0);
 		if (res)
 			return res == WAITING ? work_waits(&verify->work) : WAITING;
+		check_indexed(verify, segment, entry);
 		verify->entry++;
 	}
+	check_index_count(verify);
 	verify->phase = CHECK_DRAIN;
 	return WALK_MORE;
 }
@@ -302,10 +379,9 @@ static int check_step(struct work *work)
 	struct verify *verify = container_of(work, struct verify, work);
 	struct store *store = work->store;
 	if (work->public->cancel || store->closing)
-		return verify->busy ? WAITING : -VS_ECANCELLED;
+		return verify_must_finish(work) ? WAITING : -VS_ECANCELLED;
 	switch (verify->phase) {
 	case CHECK_BEGIN:
-		work->public->total = index_count(store->index) * CHUNK_BYTES;
 		for (uint32_t slot = 1; slot < segments_slot_count(store); slot++)
 			if (segment_of(store, slot) &&
 			    segment_of(store, slot)->state == SEGMENT_LOST) {
@@ -313,9 +389,12 @@ static int check_step(struct work *work)
 				work_report(work, "segment %016llx is missing",
 					    (unsigned long long)segment_of(store, slot)->id);
 			}
-		verify->slot = 1;
-		verify->phase = CHECK_RECORDS;
+		verify->index = (struct index_check){
+			.store = store, .report = check_index_report, .wake = check_index_wake};
+		verify->phase = CHECK_INDEX;
 		return WALK_MORE;
+	case CHECK_INDEX:
+		return check_index(verify);
 	case CHECK_RECORDS:
 		return check_records(verify);
 	case CHECK_DRAIN:

@@ -17,6 +17,7 @@
 #include "storage/store/work.h"
 
 #include "storage/rt/log_event.h"
+#include "storage/store/index_file.h"
 
 #include <stdlib.h>
 
@@ -87,8 +88,11 @@ static int gc_begin(struct gc *gc)
 	 */
 	if ((store->gc && store->gc != gc) || fold_running(store))
 		return WAITING;
+	int res = index_load_all(store, &gc->work.wait); /* marking goes by the index */
+	if (res)
+		return res == WAITING ? work_waits(&gc->work) : res;
 	store->gc = gc;
-	int res = roots_collect(store, &gc->roots, &gc->root_count);
+	res = roots_collect(store, &gc->roots, &gc->root_count);
 	if (res < 0)
 		return res;
 	for (uint32_t slot = 1; slot < segments_slot_count(store); slot++)
@@ -182,10 +186,7 @@ static int gc_sweep(struct gc *gc)
 			continue; /* damaged: a person decides */
 		if (!log_room(store->log, sizeof gc->record, 0, true))
 			return WAITING;
-		const struct directory *directory = segment_records(segment);
-		for (uint32_t i = 0; i < directory->entry_count; i++)
-			index_remove(store->index, &directory->entries[i].id,
-				     location_of(gc->slot, directory->entries[i].offset64));
+		segment_leave_index(segment);
 		gc->file_id = segment->id;
 		gc->file_bytes = segment->bytes;
 		record_number(LOG_DEL_SEGMENT, gc->slot, gc->record);

@@ -27,7 +27,7 @@ struct bucket {
 struct shard {
 	struct bucket *buckets;
 	uint32_t bucket_count;
-	uint32_t entry_count;
+	uint32_t entry_count : 31, deferred : 1;
 };
 
 struct index {
@@ -49,7 +49,7 @@ void index_free(struct index *index)
 	free(index);
 }
 
-static uint32_t shard_of(const struct id *id)
+uint32_t index_shard_of(const struct id *id)
 {
 	return (uint32_t)(id_word(id, 0) % INDEX_SHARDS);
 }
@@ -88,15 +88,15 @@ static bool shard_place(struct shard *shard, uint64_t entry)
 	return true;
 }
 
-/* Tries sizes until every entry finds a place. */
-static int shard_grow(struct index *index, struct shard *shard)
+/* To `count` buckets, or more: tries sizes until every entry finds a place. `entries` are there, or
+ * are about to come. */
+static int shard_grow(struct index *index, struct shard *shard, uint32_t count, uint64_t entries)
 {
-	uint32_t count = shard->bucket_count;
-	for (;;) {
-		count += count / 8 + 1;
-		if (count > BUCKETS_MAX || count > shard->entry_count + BUCKETS_SPARE)
+	for (;; count += count / 8 + 1) {
+		if (count > BUCKETS_MAX || count > entries + BUCKETS_SPARE)
 			return -ENOMEM;
-		struct shard bigger = {.bucket_count = count, .entry_count = shard->entry_count};
+		struct shard bigger = *shard;
+		bigger.bucket_count = count;
 		bigger.buckets = aligned_alloc(64, count * sizeof(struct bucket));
 		if (!bigger.buckets)
 			return -ENOMEM;
@@ -120,7 +120,9 @@ static int shard_grow(struct index *index, struct shard *shard)
 static int shard_insert(struct index *index, struct shard *shard, uint64_t entry)
 {
 	while (!shard->bucket_count || !shard_place(shard, entry)) {
-		int res = shard_grow(index, shard);
+		int res =
+			shard_grow(index, shard, shard->bucket_count + shard->bucket_count / 8 + 1,
+				   shard->entry_count);
 		if (res < 0)
 			return res;
 	}
@@ -132,15 +134,16 @@ static int shard_insert(struct index *index, struct shard *shard, uint64_t entry
 int index_insert(struct index *index, const struct id *id, uint64_t location)
 {
 	assert(location_slot(location) >= 1 && location <= LOCATION_MASK);
-	return shard_insert(index, &index->shards[shard_of(id)],
+	return shard_insert(index, &index->shards[index_shard_of(id)],
 			    tag_of(id) << LOCATION_BITS | location);
 }
 
 bool index_remove(struct index *index, const struct id *id, uint64_t location)
 {
-	struct shard *shard = &index->shards[shard_of(id)];
+	struct shard *shard = &index->shards[index_shard_of(id)];
 	uint64_t entry = tag_of(id) << LOCATION_BITS | location;
 	uint32_t choice[2];
+	assert(!shard->deferred);
 	if (!shard->bucket_count)
 		return false;
 	bucket_choices(shard, tag_of(id), choice);
@@ -163,10 +166,11 @@ bool index_remove(struct index *index, const struct id *id, uint64_t location)
 unsigned index_find(const struct index *index, const struct id *id,
 		    uint64_t ret_locations[INDEX_CANDIDATES_MAX])
 {
-	const struct shard *shard = &index->shards[shard_of(id)];
+	const struct shard *shard = &index->shards[index_shard_of(id)];
 	uint64_t tag = tag_of(id);
 	uint32_t choice[2];
 	unsigned count = 0;
+	assert(!shard->deferred);
 	if (!shard->bucket_count)
 		return 0;
 	bucket_choices(shard, tag, choice);
@@ -179,9 +183,34 @@ unsigned index_find(const struct index *index, const struct id *id,
 	return count;
 }
 
+bool index_has(const struct index *index, const struct id *id, uint64_t location)
+{
+	uint64_t candidates[INDEX_CANDIDATES_MAX];
+	unsigned count = index_find(index, id, candidates);
+	for (unsigned i = 0; i < count; i++)
+		if (candidates[i] == location)
+			return true;
+	return false;
+}
+
+void index_shard_defer(struct index *index, uint32_t shard_no)
+{
+	index->shards[shard_no].deferred = 1;
+}
+
+bool index_shard_deferred(const struct index *index, uint32_t shard_no)
+{
+	return index->shards[shard_no].deferred;
+}
+
+void index_shard_complete(struct index *index, uint32_t shard_no)
+{
+	index->shards[shard_no].deferred = 0;
+}
+
 void index_prefetch(const struct index *index, const struct id *id)
 {
-	const struct shard *shard = &index->shards[shard_of(id)];
+	const struct shard *shard = &index->shards[index_shard_of(id)];
 	uint32_t choice[2];
 	if (!shard->bucket_count)
 		return;
@@ -215,10 +244,18 @@ void index_shard_store(const struct index *index, uint32_t shard_no, uint64_t *o
 
 int index_shard_load(struct index *index, uint32_t shard_no, const uint64_t *entries, size_t count)
 {
+	struct shard *shard = &index->shards[shard_no];
+	uint64_t total = shard->entry_count + count;
+	uint32_t buckets = (uint32_t)min_u64(total / 7 + 1, BUCKETS_MAX); /* filled to 7/8 */
+	if (count > 0 && buckets > shard->bucket_count) {
+		int res = shard_grow(index, shard, buckets, total);
+		if (res < 0)
+			return res;
+	}
 	for (size_t i = 0; i < count; i++) {
 		if (location_slot(entries[i] & LOCATION_MASK) == 0)
 			return -VS_EFORMAT;
-		int res = shard_insert(index, &index->shards[shard_no], entries[i]);
+		int res = shard_insert(index, shard, entries[i]);
 		if (res < 0)
 			return res;
 	}

@@ -10,7 +10,9 @@
 
 #include <stddef.h>
 
+#ifndef INDEX_SHARDS /* tests/sim has fewer, so that a page has several entries */
 #define INDEX_SHARDS 16384u
+#endif
 #define INDEX_CANDIDATES_MAX 16u
 #define INDEX_SLOT_MAX ((UINT32_C(1) << 24) - 1)
 
@@ -45,10 +47,24 @@ void index_prefetch(const struct index *index, const struct id *id);
 uint64_t index_count(const struct index *index);
 uint64_t index_bytes(const struct index *index);
 
-/* For checkpoints, shard by shard: the raw entries, little-endian on disk as in memory (x86,
- * arm64). */
+/* Whether exactly this entry is there. */
+bool index_has(const struct index *index, const struct id *id, uint64_t location);
+
+/* ---- shard by shard: index_load.c and index_write.c ---- */
+
+uint32_t index_shard_of(const struct id *id);
+/* A deferred shard's page is on disk still: it takes entries, but what it lacks is not known, so
+ * index_find may not be asked and index_remove may not be used. */
+void index_shard_defer(struct index *index, uint32_t shard_no);
+bool index_shard_deferred(const struct index *index, uint32_t shard_no);
+void index_shard_complete(struct index *index, uint32_t shard_no);
+/* The raw entries, little-endian on disk as in memory (x86, arm64). */
 size_t index_shard_count(const struct index *index, uint32_t shard_no);
 void index_shard_store(const struct index *index, uint32_t shard_no, uint64_t *out);
+static inline uint64_t index_entry_location(uint64_t entry)
+{
+	return entry & ((UINT64_C(1) << 44) - 1);
+}
 /* Adds foreign entries to a shard. -VS_EFORMAT, -ENOMEM. */
 int index_shard_load(struct index *index, uint32_t shard_no, const uint64_t *entries, size_t count);
 

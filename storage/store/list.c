@@ -3,6 +3,7 @@
 #include "storage/store/segments.h"
 
 #include "storage/store/fold.h"
+#include "storage/store/index_file.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,7 +21,8 @@ void store_info(const struct store *store, struct store_info *ret_info)
 				  .disk_total_bytes = store->disk_total_bytes,
 				  .capacity_bytes = store->options.capacity_bytes,
 				  .segment_bytes = store->segment_bytes,
-				  .chunk_count = index_count(store->index),
+				  .chunk_count =
+					  index_count(store->index) + index_load_pending(store),
 				  .log_bytes = store->sb.log_bytes,
 				  .log_used_bytes = log_used_blocks(store->log) * BLOCK_BYTES,
 				  .index_bytes = index_bytes(store->index),

@@ -11,7 +11,7 @@
  * first, with their open files.
  * Recovery is in segments_recover.c.
  */
-#include "storage/store/segments.h"
+#include "storage/store/index_file.h"
 
 #include "storage/rt/log_event.h"
 
@@ -331,6 +331,8 @@ int segments_locate(struct store *store, const struct id *id, bool for_dedup, st
 		    struct segment **ret_segment, struct dir_entry **ret_entry)
 {
 	uint64_t candidates[INDEX_CANDIDATES_MAX];
+	if (index_shard_deferred(store->index, index_shard_of(id)))
+		return index_load_page(store, id, wait);
 	unsigned count = index_find(store->index, id, candidates);
 	int worst = -ENOENT;
 	for (unsigned i = 0; i < count; i++) {
@@ -355,6 +357,15 @@ int segments_locate(struct store *store, const struct id *id, bool for_dedup, st
 		return 0;
 	}
 	return worst;
+}
+
+void segment_leave_index(struct segment *segment)
+{
+	const struct directory *directory = segment_records(segment);
+	segment->leaving = true;
+	for (uint32_t i = 0; i < directory->entry_count; i++)
+		index_remove(segment->store->index, &directory->entries[i].id,
+			     location_of(segment->slot, directory->entries[i].offset64));
 }
 
 uint64_t segment_record_end(const struct segment *segment, const struct dir_entry *entry)
@@ -391,6 +402,7 @@ static void seal_done(struct io_op *op)
 	store->segment_bytes += segment->bytes;
 	segments_keep_directory(segment, directory);
 	store->counters.segments_sealed++;
+	index_write_kick(store, 0);
 	work_kick(store);
 }
 

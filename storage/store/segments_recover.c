@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Segments at the opening of a store, straight-line: what the catalog names is opened, sealed where
- * it was not, and indexed; files that it does not name are orphans of a crash and go.
+ * Segments at the opening of a store, straight-line. The folder is listed once. What the index's
+ * file has is believed to be there when its name is, and is not opened; every other segment of the
+ * catalog is opened, sealed where it was not, and indexed. Files that the catalog does not name are
+ * orphans of a crash and go.
  *
  * A segment that cannot be read is lost: it is named, its chunks answer with an error, and the rest
  * of the store serves on.
@@ -45,35 +47,32 @@ static int segment_read_directory(struct segment *segment, struct directory **re
 	return res;
 }
 
-static int segment_recover(struct segment *segment, bool indexed)
+static void segment_lost(struct segment *segment, int res)
+{
+	struct store *store = segment->store;
+	segment->state = SEGMENT_LOST;
+	env_file_close(segment->file);
+	segment->file = NULL;
+	store->segment_bytes -= segment->bytes;
+	segment->bytes = 0;
+	store->lost_segments++;
+	log_event(LOG_LEVEL_ERROR, "segment.lost",
+		  "segment=%016llx error=\"%s\" effect=\"its chunks cannot be read\" "
+		  "hint=\"restore its file, then check the store\"",
+		  (unsigned long long)segment->id, vs_strerror(res));
+}
+
+static int segment_recover(struct segment *segment)
 {
 	struct store *store = segment->store;
 	struct directory *directory = NULL;
 	int res = segment_open_file(segment);
-	if (res == 0 && indexed) {
-		int64_t bytes = env_file_bytes(segment->file);
-		env_file_close(segment->file);
-		segment->file = NULL;
-		segment->state = SEGMENT_SEALED;
-		store->segment_bytes += (uint64_t)bytes - segment->bytes;
-		segment->bytes = (uint64_t)bytes;
-		return 0;
-	}
 	if (res == 0)
 		res = segment_read_directory(segment, &directory);
 	if (res == -ENOMEM || res == -ENOSPC || res == -EMFILE)
 		return res;
 	if (res < 0) {
-		segment->state = SEGMENT_LOST;
-		env_file_close(segment->file);
-		segment->file = NULL;
-		store->segment_bytes -= segment->bytes;
-		segment->bytes = 0;
-		store->lost_segments++;
-		log_event(LOG_LEVEL_ERROR, "segment.lost",
-			  "segment=%016llx error=\"%s\" effect=\"its chunks cannot be read\" "
-			  "hint=\"restore its file, then check the store\"",
-			  (unsigned long long)segment->id, vs_strerror(res));
+		segment_lost(segment, res);
 		return 0;
 	}
 	segment->state = SEGMENT_SEALED;
@@ -85,40 +84,85 @@ static int segment_recover(struct segment *segment, bool indexed)
 	return res;
 }
 
-static int orphans_remove(struct store *store)
+/* Segment ids, sorted. */
+struct id_list {
+	uint64_t *ids;
+	size_t count;
+};
+
+static int id_compare(const void *a, const void *b)
 {
-	struct segment_set *set = store->segment_set;
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+	return x < y ? -1 : x > y;
+}
+
+static bool id_listed(const struct id_list *list, uint64_t id)
+{
+	return list->count && bsearch(&id, list->ids, list->count, sizeof(*list->ids), id_compare);
+}
+
+/* Those that have a file, and those that the catalog knows. */
+static int lists_make(struct store *store, struct id_list *ret_files, struct id_list *ret_known)
+{
+	const struct segment_set *set = store->segment_set;
 	struct env_dir_entry *entries;
 	size_t count;
 	int res = env_dir_list(store->seg_dir, &entries, &count);
 	if (res < 0)
 		return res;
+	ret_files->ids = malloc((count + 1) * sizeof(uint64_t));
+	ret_known->ids = malloc((set->slot_count + 1) * sizeof(uint64_t));
+	res = ret_files->ids && ret_known->ids ? 0 : -ENOMEM;
 	for (size_t i = 0; i < count && res == 0; i++) {
-		char *end, name[32];
+		char *end;
 		uint64_t id = strtoull(entries[i].name, &end, 16);
-		bool known = false;
-		if (*end || end - entries[i].name != 16)
-			continue; /* not a name of ours */
-		segment_file_name(id, name);
-		for (uint32_t slot = 1; slot < set->slot_count && !known; slot++)
-			known = set->slots[slot] && set->slots[slot]->id == id;
-		store->next_segment_id = max_u64(store->next_segment_id, id + 1);
-		if (!known && !store->options.read_only)
-			res = env_file_remove_wait(store->seg_dir, name);
+		if (!*end && end - entries[i].name == 16) /* else: not a name of ours */
+			ret_files->ids[ret_files->count++] = id;
 	}
+	for (uint32_t slot = 1; slot < set->slot_count && res == 0; slot++)
+		if (set->slots[slot])
+			ret_known->ids[ret_known->count++] = set->slots[slot]->id;
 	free(entries);
+	if (res == 0) {
+		qsort(ret_files->ids, ret_files->count, sizeof(uint64_t), id_compare);
+		qsort(ret_known->ids, ret_known->count, sizeof(uint64_t), id_compare);
+	}
+	return res;
+}
+
+static int orphans_remove(struct store *store, const struct id_list *files,
+			  const struct id_list *known)
+{
+	int res = 0;
+	for (size_t i = 0; i < files->count && res == 0; i++) {
+		char name[32];
+		store->next_segment_id = max_u64(store->next_segment_id, files->ids[i] + 1);
+		if (store->options.read_only || id_listed(known, files->ids[i]))
+			continue;
+		segment_file_name(files->ids[i], name);
+		res = env_file_remove_wait(store->seg_dir, name);
+	}
 	return res;
 }
 
 int segments_recover(struct store *store, char *sentence)
 {
 	struct segment_set *set = store->segment_set;
-	int res = 0;
-	for (uint32_t slot = 1; slot < set->slot_count && res == 0; slot++)
-		if (set->slots[slot])
-			res = segment_recover(set->slots[slot], set->slots[slot]->indexed);
+	struct id_list files = {0}, known = {0};
+	int res = lists_make(store, &files, &known);
+	for (uint32_t slot = 1; slot < set->slot_count && res == 0; slot++) {
+		struct segment *segment = set->slots[slot];
+		if (segment && segment->indexed && id_listed(&files, segment->id))
+			segment->state = SEGMENT_SEALED;
+		else if (segment && segment->indexed)
+			segment_lost(segment, -ENOENT);
+		else if (segment)
+			res = segment_recover(segment);
+	}
 	if (res == 0)
-		res = orphans_remove(store);
+		res = orphans_remove(store, &files, &known);
+	free(files.ids);
+	free(known.ids);
 	if (res < 0)
 		snprintf(
 			sentence, SENTENCE_BYTES,

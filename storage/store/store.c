@@ -8,9 +8,9 @@
  */
 #include "storage/rt/log_event.h"
 #include "storage/store/fold.h"
+#include "storage/store/index_file.h"
 #include "storage/store/pace.h"
 #include "storage/store/prefetch.h"
-#include "storage/store/segments.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -105,6 +105,7 @@ static void store_tick(struct env_timer *timer)
 	segments_retry_space(store);
 	if (checkpoint_wanted(store))
 		checkpoint_want(store);
+	index_write_kick(store, 0);
 	fold_kick(store);
 	write_kick(store);
 	admin_tick(store);
@@ -250,6 +251,8 @@ static void store_free(struct store *store)
 	fetch_exit(store);
 	put_exit(store);
 	catalog_free(store);
+	index_load_exit(store);
+	index_write_exit(store);
 	segments_free(store);
 	log_free(store->log);
 	layer_pool_free(store->layer_pool);
@@ -354,9 +357,10 @@ static int open_memory(struct store *store)
 	struct log_options options = {.block_count = store->sb.log_bytes / BLOCK_BYTES};
 	memcpy(options.uuid, store->sb.uuid, 16);
 	memcpy(options.secret, store->sb.secret, 16);
-	int (*const inits[])(struct store * store) = {
-		segments_init, fetch_init, put_init,	    read_init, prefetch_init, write_init,
-		pace_init,     fold_init,  checkpoint_init, work_init, admin_init};
+	int (*const inits[])(struct store *
+			     store) = {segments_init,	fetch_init, put_init,	read_init,
+				       prefetch_init,	write_init, pace_init,	fold_init,
+				       checkpoint_init, work_init,  admin_init, index_write_init};
 	int res = map_init(store, o->node_cache_bytes);
 	for (unsigned i = 0; i < sizeof inits / sizeof *inits && res == 0; i++)
 		res = inits[i](store);
@@ -379,7 +383,8 @@ static int open_recover(struct store *store, char *sentence)
 			 vs_strerror(res));
 		return res;
 	}
-	return segments_recover(store, sentence);
+	res = index_load_open(store);
+	return res < 0 ? res : segments_recover(store, sentence);
 }
 
 int store_open(struct env *env, const char *path, const struct store_options *options,
@@ -411,6 +416,7 @@ int store_open(struct env *env, const char *path, const struct store_options *op
 	}
 	store_poll_space(store);
 	store->started = true;
+	index_load_start(store);
 	if (!store->read_only) {
 		segments_start(store);
 		checkpoint_want(store);
@@ -442,7 +448,7 @@ static bool work_quiet(const struct store *store)
 static bool disk_quiet(const struct store *store)
 {
 	return segments_idle(store) && segments_writers_idle(store) && !checkpoint_running(store) &&
-	       log_idle(store->log);
+	       log_idle(store->log) && index_load_idle(store) && index_write_idle(store);
 }
 
 int store_close(struct store *store)
@@ -464,6 +470,7 @@ int store_close(struct store *store)
 		log_flush(store->log, &flush);
 		res = (int)env_wait(store->env, &flush.op);
 		checkpoint_want(store);
+		index_write_kick(store, 1);
 		close_until(store, disk_quiet);
 	}
 	if (store->failed)

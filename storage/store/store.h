@@ -227,6 +227,7 @@ struct store_counters {
 	uint64_t commits, commit_blocks, log_syncs;
 	uint64_t chunks_stored, chunks_deduplicated, chunk_bytes_in, chunk_bytes_out;
 	uint64_t folds, folded_chunks, checkpoints, index_checkpoints;
+	uint64_t index_pages_loaded, index_pages_damaged; /* from the index's file */
 	uint64_t segment_syncs, throttled, checksum_errors, io_errors;
 	uint64_t segments_sealed, segments_dropped;
 };

@@ -94,7 +94,8 @@ struct segment {
 	struct segment *lru_prev, *lru_next; /* of those with a directory in memory */
 	bool marked_live; /* by the mark that runs, or an append or deduplication hit during it */
 	bool removed;	  /* dropped; freed when the last user leaves */
-	bool indexed;	  /* at opening: the index's checkpoint has its records */
+	bool indexed;	  /* the newest file of the index has its records */
+	bool leaving;	  /* its records are no longer in the index: it is about to be dropped */
 	int load_error;	  /* its directory could not be read */
 	struct io_op seal_op;
 };
@@ -135,6 +136,8 @@ void segment_unuse(struct segment *segment);
  * valid until control returns to the loop. for_dedup: records known to be bad do not count. */
 int segments_locate(struct store *store, const struct id *id, bool for_dedup, struct wait *wait,
 		    struct segment **ret_segment, struct dir_entry **ret_entry);
+/* Takes all its records out of the index; its directory is in memory. It is dropped next. */
+void segment_leave_index(struct segment *segment);
 /* A spare's log record needs room that was not there: look again. */
 void segments_kick(struct store *store);
 uint64_t segment_record_end(const struct segment *segment, const struct dir_entry *entry);
@@ -410,6 +413,9 @@ struct store {
 	struct fold *fold;
 	struct pace *pace;
 	struct checkpoint *checkpoint;
+	struct index_load *index_load; /* NULL: all of the index is in memory */
+	struct index_writer *index_writer;
+	uint64_t index_generation; /* of the newest whole file, 0: none */
 	struct works *works;
 	struct gc *gc; /* the one that runs: two marks would spoil each other */
 

@@ -64,7 +64,8 @@ struct world {
 	uint64_t snapshot_number;
 	unsigned under_way, writes_under_way;
 	bool faults, rot, full;
-	bool lazy; /* nobody asks for durability */
+	bool index_rot; /* the index's files changed or went: nothing may be lost by that */
+	bool lazy;	/* nobody asks for durability */
 	struct admin_op admin;
 	bool admin_busy;
 	struct model_snapshot *admin_snapshot;
@@ -77,6 +78,7 @@ static struct {
 	uint64_t seeds, operations, writes, reads, flushes, snapshots, folds, works, opened,
 		refused;
 	uint64_t fold_at_crash, checkpoints, dropped_segments, dedup;
+	uint64_t index_written, index_pages, index_mended;
 	struct sim_counts faults;
 } totals;
 
@@ -309,7 +311,7 @@ static void work_done(struct io_op *op)
 {
 	struct world *world = (struct world *)((char *)op - offsetof(struct world, work.op));
 	world->work_busy = false;
-	if (world->work.damaged && !world->rot && !world->faults)
+	if (world->work.damaged && !world->rot && !world->faults && !world->index_rot)
 		world->wrong = "a check found damage";
 }
 
@@ -493,7 +495,12 @@ static const char *world_verify(struct world *world, bool power_cut)
 	struct store_work work = {0};
 	env_wait_prepare(&work.op);
 	store_check(world->store, &work);
-	if (env_wait(sim_env(world->sim), &work.op) < 0 || work.damaged)
+	int res = (int)env_wait(sim_env(world->sim), &work.op);
+	struct store_counters counters;
+	store_counters(world->store, &counters);
+	if (counters.index_pages_damaged && !world->index_rot)
+		FAIL("a page of the index is damaged, and nobody damaged it");
+	if (res < 0 || (work.damaged && !world->index_rot))
 		FAIL("the check after opening found %llu things: %s",
 		     (unsigned long long)work.damaged, work.sentence);
 	return NULL;
@@ -551,6 +558,9 @@ static void world_crash(struct world *world, bool power_cut)
 	totals.checkpoints += counters.checkpoints;
 	totals.dropped_segments += counters.segments_dropped;
 	totals.dedup += counters.chunks_deduplicated;
+	totals.index_written += counters.index_checkpoints;
+	totals.index_pages += counters.index_pages_loaded;
+	totals.index_mended += counters.index_pages_damaged;
 	sim_crash(world->sim, power_cut);
 	for (unsigned v = 0; v < VOLUMES; v++)
 		store_view_close(world->views[v]);
@@ -558,6 +568,26 @@ static void world_crash(struct world *world, bool power_cut)
 	world->store = NULL;
 	world->under_way = world->writes_under_way = 0;
 	world->admin_busy = world->work_busy = false;
+}
+
+/* The index's files change, or one or both go. */
+static void index_spoil(struct world *world)
+{
+	struct env_dir *dir;
+	world->index_rot = true;
+	if (sim_random(world->sim, 3)) {
+		for (uint64_t n = 1 + sim_random(world->sim, 10); n > 0; n--)
+			sim_rot(world->sim, "index", 0);
+		return;
+	}
+	if (env_dir_open(sim_env(world->sim), "store", &dir) < 0)
+		return;
+	uint64_t which = sim_random(world->sim, 3);
+	if (which != 0)
+		(void)!env_file_remove_wait(dir, "index.0");
+	if (which != 1)
+		(void)!env_file_remove_wait(dir, "index.1");
+	env_dir_close(dir);
 }
 
 static const char *world_run(struct world *world)
@@ -591,6 +621,8 @@ static const char *world_run(struct world *world)
 	sim_faults_set(sim, &(struct sim_faults){0});
 	for (unsigned i = 0; bad_day == 2 && i < 1 + sim_random(sim, 30); i++)
 		world->rot |= sim_rot(sim, "00000", 4096);
+	if (bad_day == 4 || vstore_mutant == 21)
+		index_spoil(world);
 	failed = world_open(world);
 	if (!failed)
 		failed = world_verify(world, power_cut);
@@ -598,6 +630,7 @@ static const char *world_run(struct world *world)
 		failed = life(world, OPS_AFTER);
 	if (!failed && !world->rot)
 		failed = close_and_open(world);
+	world->index_rot = false; /* what was damaged was written anew */
 	if (!failed && !world->rot)
 		failed = world_verify(world, false);
 	return failed;
@@ -640,14 +673,15 @@ static int totals_tell(uint64_t seeds)
 	const struct {
 		const char *name;
 		unsigned long long count;
-	} counts[] = {{COUNT(seeds)},	      {COUNT(operations)},   {COUNT(writes)},
-		      {COUNT(reads)},	      {COUNT(flushes)},	     {COUNT(snapshots)},
-		      {COUNT(folds)},	      {COUNT(works)},	     {COUNT(opened)},
-		      {COUNT(fold_at_crash)}, {COUNT(checkpoints)},  {COUNT(dropped_segments)},
-		      {COUNT(dedup)},	      {FAULT(kills)},	     {FAULT(power_cuts)},
-		      {FAULT(kept)},	      {FAULT(dropped)},	     {FAULT(torn)},
-		      {FAULT(overtaken)},     {FAULT(lost_files)},   {FAULT(files_back)},
-		      {FAULT(read_errors)},   {FAULT(write_errors)}, {FAULT(sync_errors)},
+	} counts[] = {{COUNT(seeds)},	      {COUNT(operations)},    {COUNT(writes)},
+		      {COUNT(reads)},	      {COUNT(flushes)},	      {COUNT(snapshots)},
+		      {COUNT(folds)},	      {COUNT(works)},	      {COUNT(opened)},
+		      {COUNT(fold_at_crash)}, {COUNT(checkpoints)},   {COUNT(dropped_segments)},
+		      {COUNT(dedup)},	      {COUNT(index_written)}, {COUNT(index_pages)},
+		      {COUNT(index_mended)},  {FAULT(kills)},	      {FAULT(power_cuts)},
+		      {FAULT(kept)},	      {FAULT(dropped)},	      {FAULT(torn)},
+		      {FAULT(overtaken)},     {FAULT(lost_files)},    {FAULT(files_back)},
+		      {FAULT(read_errors)},   {FAULT(write_errors)},  {FAULT(sync_errors)},
 		      {FAULT(no_space)},      {FAULT(rotten)}};
 	int res = 0;
 	for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
