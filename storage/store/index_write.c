@@ -16,16 +16,14 @@
 
 #include "proto/crc32c.h"
 #include "storage/rt/log_event.h"
+#include "storage/store/pace.h"
 
 #include <stdlib.h>
 
 #define RETRY_NS (60 * NSEC_PER_SEC)
-#define PACE_NS (NSEC_PER_SEC / 1000) /* between two writes, when somebody is served */
 #define WRITE_BYTES (4 * INDEX_GROUP_BYTES)
 /* So many sealed segments may be in no file: at opening their directories are read. */
-#ifndef INDEX_SEGMENTS_LEAST
 #define INDEX_SEGMENTS_LEAST 16u
-#endif
 #define INDEX_SEGMENTS_MOST 128u
 
 enum write_phase {
@@ -46,7 +44,7 @@ struct index_writer {
 	enum write_phase phase;
 	struct env_file *file;
 	struct io_op op;
-	struct env_timer pace;
+	struct wait pace;
 	struct index_head head;
 	uint64_t *page; /* the shard that is being copied out */
 	uint64_t page_room, page_bytes, page_at;
@@ -71,7 +69,6 @@ int index_write_init(struct store *store)
 static void write_free(struct index_writer *writer)
 {
 	struct env *env = writer->store->env;
-	env_timer_stop(env, &writer->pace);
 	env_file_close(writer->file);
 	writer->file = NULL;
 	if (writer->buf)
@@ -163,8 +160,7 @@ static int list_end(struct index_writer *writer)
 	uint32_t kept = 0;
 	for (uint32_t i = 0; i < head->header.segment_count; i++) {
 		const struct segment *segment = segment_of(store, head->segments[i].slot);
-		if (MUTANT(23) ||
-		    (segment_listable(segment) && segment->id == head->segments[i].id))
+		if (segment_listable(segment) && segment->id == head->segments[i].id)
 			head->segments[kept++] = head->segments[i];
 	}
 	head->header.segment_count = kept;
@@ -270,11 +266,15 @@ static void write_pages(struct index_writer *writer)
 	}
 	env_file_write(writer->file, &writer->op, writer->buf, (uint32_t)bytes, writer->offset, 0);
 	writer->offset += (uint64_t)bytes;
+	pace_spend(writer->store, (uint64_t)bytes);
 }
 
-static void write_paced(struct env_timer *timer)
+/* One of those who write in bulk: they share a budget, which guests' flushes bound. */
+static void write_paced(struct wait *wait)
 {
-	write_pages(container_of(timer, struct index_writer, pace));
+	struct index_writer *writer = container_of(wait, struct index_writer, pace);
+	if (pace_ready(writer->store, &writer->pace))
+		write_pages(writer);
 }
 
 static void write_head(struct index_writer *writer)
@@ -320,10 +320,7 @@ static void write_step(struct io_op *op)
 		write_pages(writer);
 		return;
 	case WRITE_PAGES:
-		if (store->requests && !store->closing)
-			env_timer_start(store->env, &writer->pace, PACE_NS);
-		else
-			write_pages(writer);
+		write_paced(&writer->pace);
 		return;
 	case WRITE_LIST:
 		writer->phase = WRITE_SYNCED;
@@ -371,7 +368,7 @@ static int write_begin(struct index_writer *writer)
 	writer->page_bytes = writer->page_at = 0;
 	writer->offset = INDEX_PAGES_OFFSET;
 	writer->phase = WRITE_CLEARED;
-	writer->pace.fire = write_paced;
+	writer->pace.wake = write_paced;
 	writer->op.done = write_step;
 	/* head_buf is zeros still */
 	env_file_write(writer->file, &writer->op, writer->head_buf, INDEX_HEADER_BYTES, 0, 0);
@@ -386,6 +383,8 @@ void index_write_kick(struct store *store, uint32_t least)
 	    writer->phase != WRITE_NONE || env_now_ns(store->env) < writer->retry_ns)
 		return;
 	uint32_t uncovered = uncovered_count(store, &covered);
+	if (least == 0)
+		least = store->options.index_lag_segments;
 	if (least == 0)
 		least = (uint32_t)max_u64(INDEX_SEGMENTS_LEAST,
 					  min_u64(covered / 64, INDEX_SEGMENTS_MOST));

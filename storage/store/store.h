@@ -38,6 +38,9 @@ struct store_options {
 	uint64_t trash_delay_ns; /* 0: 7 days */
 	uint64_t idle_fold_ns; /* fold a volume's log blocks when it was quiet that long; 0: 30 s */
 	uint64_t capacity_bytes; /* use no more of the disk than this; 0: no bound of our own */
+	/* The index's file follows when so many segments were sealed; 0: 16 to 128, with its size
+	 */
+	uint32_t index_lag_segments;
 };
 
 /* Makes a store in an existing empty directory. Returns 0 or a negative code and one sentence that
@@ -220,6 +223,7 @@ struct store_info {
 	uint32_t lost_segments; /* could not be opened: their chunks cannot be read */
 	bool full;		/* there was no space for a new segment */
 	unsigned fold_active;
+	bool index_active; /* a file of the index is being written */
 };
 struct store_counters {
 	uint64_t reads, writes, trims, flushes, read_bytes, write_bytes;

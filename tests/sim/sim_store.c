@@ -78,7 +78,7 @@ static struct {
 	uint64_t seeds, operations, writes, reads, flushes, snapshots, folds, works, opened,
 		refused;
 	uint64_t fold_at_crash, checkpoints, dropped_segments, dedup;
-	uint64_t index_written, index_pages, index_mended;
+	uint64_t index_written, index_pages, index_mended, index_at_crash;
 	struct sim_counts faults;
 } totals;
 
@@ -398,7 +398,9 @@ static const char *world_open(struct world *world)
 	struct store_options options = {.cache_bytes = MIB,
 					.node_cache_bytes = MIB,
 					.directory_cache_bytes = MIB,
-					.idle_fold_ns = NSEC_PER_SEC / 50};
+					.idle_fold_ns = NSEC_PER_SEC / 50,
+					.index_lag_segments =
+						1 + (uint32_t)sim_random(world->sim, 4)};
 	int res = store_open(sim_env(world->sim), "store", &options, &world->store, sentence);
 	totals.opened++;
 	if (res < 0) {
@@ -498,6 +500,8 @@ static const char *world_verify(struct world *world, bool power_cut)
 	int res = (int)env_wait(sim_env(world->sim), &work.op);
 	struct store_counters counters;
 	store_counters(world->store, &counters);
+	totals.index_pages += counters.index_pages_loaded;
+	totals.index_mended += counters.index_pages_damaged;
 	if (counters.index_pages_damaged && !world->index_rot)
 		FAIL("a page of the index is damaged, and nobody damaged it");
 	if (res < 0 || (work.damaged && !world->index_rot))
@@ -555,12 +559,11 @@ static void world_crash(struct world *world, bool power_cut)
 	store_counters(world->store, &counters);
 	store_info(world->store, &info);
 	totals.fold_at_crash += info.fold_active;
+	totals.index_at_crash += info.index_active;
 	totals.checkpoints += counters.checkpoints;
 	totals.dropped_segments += counters.segments_dropped;
 	totals.dedup += counters.chunks_deduplicated;
 	totals.index_written += counters.index_checkpoints;
-	totals.index_pages += counters.index_pages_loaded;
-	totals.index_mended += counters.index_pages_damaged;
 	sim_crash(world->sim, power_cut);
 	for (unsigned v = 0; v < VOLUMES; v++)
 		store_view_close(world->views[v]);
@@ -590,6 +593,34 @@ static void index_spoil(struct world *world)
 	env_dir_close(dir);
 }
 
+/* A life that ends soon after a file of the index began to be written, or a segment was dropped. */
+static const char *index_day(struct world *world)
+{
+	struct store_counters at, now;
+	struct store_info info;
+	bool dropped = sim_random(world->sim, 2);
+	store_counters(world->store, &at);
+	for (unsigned i = 0; i < 4 * OPS; i++) {
+		const char *failed = life(world, 1);
+		if (failed)
+			return failed;
+		store_info(world->store, &info);
+		store_counters(world->store, &now);
+		if (dropped ? now.segments_dropped > at.segments_dropped : info.index_active)
+			break;
+		if (dropped && !world->work_busy && i % 64 == 0) {
+			world->work = (struct store_work){.op.done = work_done};
+			world->work_busy = true;
+			store_gc(world->store, &world->work);
+		}
+	}
+	if (dropped)
+		return life(world, (unsigned)sim_random(world->sim, 500));
+	for (uint64_t n = sim_random(world->sim, 300); n > 0; n--)
+		env_step(sim_env(world->sim), true);
+	return NULL;
+}
+
 static const char *world_run(struct world *world)
 {
 	struct sim *sim = world->sim;
@@ -601,7 +632,9 @@ static const char *world_run(struct world *world)
 		return failed;
 	uint64_t bad_day = sim_random(sim, 8);
 	if (vstore_mutant == 15)
-		bad_day = 2; /* this bug shows on such days only, and they are rare */
+		bad_day = 2; /* these bugs show on such days only, and they are rare */
+	if (vstore_mutant == 20 || vstore_mutant == 22)
+		bad_day = 5;
 	if (bad_day == 0) {
 		struct sim_faults faults = {.write_error = 20, .sync_error = 20, .read_error = 5};
 		sim_faults_set(sim, &faults);
@@ -614,6 +647,8 @@ static const char *world_run(struct world *world)
 	}
 	failed = life(world, OPS);
 	if (failed)
+		return failed;
+	if (bad_day == 5 && (failed = index_day(world)))
 		return failed;
 	bool power_cut = sim_random(sim, 2);
 	world_crash(world, power_cut);
@@ -673,16 +708,16 @@ static int totals_tell(uint64_t seeds)
 	const struct {
 		const char *name;
 		unsigned long long count;
-	} counts[] = {{COUNT(seeds)},	      {COUNT(operations)},    {COUNT(writes)},
-		      {COUNT(reads)},	      {COUNT(flushes)},	      {COUNT(snapshots)},
-		      {COUNT(folds)},	      {COUNT(works)},	      {COUNT(opened)},
-		      {COUNT(fold_at_crash)}, {COUNT(checkpoints)},   {COUNT(dropped_segments)},
-		      {COUNT(dedup)},	      {COUNT(index_written)}, {COUNT(index_pages)},
-		      {COUNT(index_mended)},  {FAULT(kills)},	      {FAULT(power_cuts)},
-		      {FAULT(kept)},	      {FAULT(dropped)},	      {FAULT(torn)},
-		      {FAULT(overtaken)},     {FAULT(lost_files)},    {FAULT(files_back)},
-		      {FAULT(read_errors)},   {FAULT(write_errors)},  {FAULT(sync_errors)},
-		      {FAULT(no_space)},      {FAULT(rotten)}};
+	} counts[] = {{COUNT(seeds)},	      {COUNT(operations)},     {COUNT(writes)},
+		      {COUNT(reads)},	      {COUNT(flushes)},	       {COUNT(snapshots)},
+		      {COUNT(folds)},	      {COUNT(works)},	       {COUNT(opened)},
+		      {COUNT(fold_at_crash)}, {COUNT(checkpoints)},    {COUNT(dropped_segments)},
+		      {COUNT(dedup)},	      {COUNT(index_written)},  {COUNT(index_pages)},
+		      {COUNT(index_mended)},  {COUNT(index_at_crash)}, {FAULT(kills)},
+		      {FAULT(power_cuts)},    {FAULT(kept)},	       {FAULT(dropped)},
+		      {FAULT(torn)},	      {FAULT(overtaken)},      {FAULT(lost_files)},
+		      {FAULT(files_back)},    {FAULT(read_errors)},    {FAULT(write_errors)},
+		      {FAULT(sync_errors)},   {FAULT(no_space)},       {FAULT(rotten)}};
 	int res = 0;
 	for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
 		printf("%s%s %llu", i ? ", " : "", counts[i].name, counts[i].count);
