@@ -20,6 +20,8 @@
 #define CALM_RECEIVES                                                                              \
 	32u /* that a small buffer would have held, before the big one is given back */
 
+#define STEPS_MAX 16u /* of a connection in one pass */
+
 #define conn_of(op, member) ((struct conn *)((char *)(op)-offsetof(struct conn, member)))
 
 static void conn_run(struct conn *conn);
@@ -266,12 +268,20 @@ static void conn_free(struct conn *conn)
 	free(conn);
 }
 
-/* Steps while it can, then receives and sends what that led to. Frees the connection at its end. */
+/* Steps while it can, then receives and sends what that led to. Frees the connection at its end.
+ * A long input is taken in parts, so that its first answers leave, and the client goes on, while
+ * the rest is worked on; and so that other connections get their turn. */
 static void conn_run(struct conn *conn)
 {
 	enum step step;
-	while ((step = conn_step(conn)) == STEP_MORE)
+	unsigned steps = 0;
+	while ((step = conn_step(conn)) == STEP_MORE && ++steps < STEPS_MAX)
 		;
+	if (step == STEP_MORE) {
+		conn_kick(conn);
+		conn_send(conn);
+		return;
+	}
 	if (step == STEP_DONE) {
 		conn_free(conn);
 		return;

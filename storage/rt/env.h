@@ -83,6 +83,7 @@ struct env_ops {
 
 	/* memory that the I/O path may be faster with (registered, huge pages) */
 	void *(*memory)(struct env *env, size_t bytes);
+	void *(*memory_lazy)(struct env *env, size_t bytes);
 	void (*memory_free)(struct env *env, void *at, size_t bytes);
 
 	/* files: the synchronous ones */
@@ -171,6 +172,11 @@ static inline void env_timer_stop(struct env *env, struct env_timer *timer)
 static inline void *env_memory(struct env *env, size_t bytes)
 {
 	return env->ops->memory(env, bytes);
+}
+/* The same for large areas that no I/O goes to: the machine gives of it what is touched. */
+static inline void *env_memory_lazy(struct env *env, size_t bytes)
+{
+	return env->ops->memory_lazy(env, bytes);
 }
 static inline void env_memory_free(struct env *env, void *at, size_t bytes)
 {

@@ -333,6 +333,8 @@ int layer_set_id(struct layer *layer, uint64_t chunk_no, const struct id *id)
 const struct dirty_chunk *layer_find(const struct layer *layer, uint64_t chunk_no,
 				     struct dirty_chunk *room)
 {
+	if (layer->entry_count == 0 && layer->range_count == 0)
+		return NULL; /* of most volumes, at most times */
 	const struct dirty_chunk *entry = layer_entry(layer, chunk_no);
 	if (entry || !range_holds(layer, chunk_no))
 		return entry;

@@ -55,7 +55,7 @@ int map_init(struct store *store, uint64_t bytes)
 	cache->bucket_mask = buckets - 1;
 	cache->buckets = calloc(buckets, sizeof(uint32_t));
 	cache->nodes = calloc(cache->slot_count, sizeof(struct node));
-	cache->area = calloc(cache->slot_count, NODE_BYTES);
+	cache->area = env_memory_lazy(store->env, cache->slot_count * (size_t)NODE_BYTES);
 	return cache->buckets && cache->nodes && cache->area ? 0 : -ENOMEM;
 }
 
@@ -69,7 +69,8 @@ void map_exit(struct store *store)
 		cache->loads = load->next;
 		free(load);
 	}
-	free(cache->area);
+	if (cache->area)
+		env_memory_free(store->env, cache->area, cache->slot_count * (size_t)NODE_BYTES);
 	free(cache->buckets);
 	free(cache->nodes);
 	free(cache);

@@ -257,7 +257,8 @@ static void store_free(struct store *store)
 	log_free(store->log);
 	layer_pool_free(store->layer_pool);
 	cache_free(store->cache);
-	free(store->cache_area);
+	if (store->cache_area)
+		env_memory_free(store->env, store->cache_area, store->cache_area_bytes);
 	index_free(store->index);
 	codec_free(store->codec);
 	env_file_close(store->log_file);
@@ -348,7 +349,7 @@ static int open_memory(struct store *store)
 	uint64_t entries = store->sb.log_bytes / BLOCK_BYTES + POOL_EXTRA;
 	store->layer_pool = layer_pool_new((uint32_t)entries);
 	store->cache_area_bytes = round_up(o->cache_bytes, BLOCK_BYTES);
-	store->cache_area = calloc(1, store->cache_area_bytes); /* no I/O goes there: not env's */
+	store->cache_area = env_memory_lazy(store->env, store->cache_area_bytes);
 	if (store->cache_area)
 		store->cache = cache_new(store->cache_area,
 					 (uint32_t)(store->cache_area_bytes / BLOCK_BYTES));

@@ -757,6 +757,7 @@ static const struct env_ops sim_ops = {
 	.timer_start = sim_timer_start,
 	.timer_stop = sim_timer_stop,
 	.memory = sim_memory,
+	.memory_lazy = sim_memory,
 	.memory_free = sim_memory_free,
 	.dir_open = sim_dir_open,
 	.dir_close = sim_dir_close,

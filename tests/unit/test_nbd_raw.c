@@ -439,7 +439,7 @@ static void a_stop_waits_for_requests_and_answers_nothing(void **state)
 	raw_closed(sending);
 	uint8_t byte;
 	assert_int_equal(recv(attached, &byte, 1, 0), 0);
-	assert_int_equal(bed_counts(bed).views, 1); /* the request is under way: it waits */
+	bed_await(bed, views, ==, 1); /* the request is under way: its connection waits */
 	assert_false(bed->leave);
 	bed_release(bed);
 	bed_free(bed); /* the fake store asserts that no view closes under a request */
