@@ -202,8 +202,8 @@ int text_time_parse(const char *text, uint64_t *ret_wall_ns)
 	time_t seconds = timegm(&tm);
 	if (tm.tm_mday != given.tm_mday || tm.tm_mon != given.tm_mon) /* the 31st of February */
 		return -EINVAL;
-	if (seconds - offset < 0)
-		return -EINVAL;
+	if (seconds - offset < 0 || (uint64_t)(seconds - offset) > UINT64_MAX / NSEC_PER_SEC)
+		return -EINVAL; /* the year 2554 is the last that can be said in nanoseconds */
 	*ret_wall_ns = (uint64_t)(seconds - offset) * NSEC_PER_SEC;
 	return 0;
 }

@@ -86,7 +86,7 @@ refused() {
 	shift 2
 	"$@" >data 2>words </dev/null || rc=$?
 	[ "$rc" = "$want" ] || fail "$* exits $rc, not $want: $(cat data words)"
-	grep -qE "$pattern" words || fail "$* does not say '$pattern' but: $(cat words)"
+	grep -qE -e "$pattern" words || fail "$* does not say '$pattern' but: $(cat words)"
 	[ "$(grep -cE '^(vstorectl|vstored): ' words)" = 1 ] || fail "$* says not one sentence but: $(cat words)"
 }
 

@@ -89,6 +89,7 @@ static void times_are_utc(void **state)
 					  "2026-11-24T07:41",
 					  "2026-11-24T07:41:11",
 					  "1960-01-01",
+					  "2999-01-01",
 					  "2026-11-24T07:41:11+7"};
 	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
 		assert_int_equal(text_time_parse(bad[i], &v), -EINVAL);

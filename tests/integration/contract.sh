@@ -1,0 +1,154 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# What vstorectl promises its users and their scripts: each verb, output formats, exit codes, words with a holder, --dry-run, --yes,
+# --async, jobs, the trash. About 4 s. Usage: contract.sh VSTORED VSTORECTL
+VSTORED=$1 VSTORECTL=$(realpath "$2")
+# shellcheck source=tests/integration/lib.sh
+. "$(dirname "$0")/lib.sh"
+requires curl python3 qemu-io bash
+# json EXPRESSION: of the document d on standard input
+json() { python3 -c "import json,sys; d=json.load(sys.stdin); print($1)"; }
+is() { [ "$1" = "$2" ] || fail "it is '$1', not '$2' ($3)"; }
+make_store --log-size 16M
+start_vstored
+
+# Every verb has help with an example, and every example is understood by the parser.
+verbs=$("$VSTORECTL" --help | sed -n 's/^  \([a-z]\+\( [a-z][a-z-]*\)\?\)\( .*\)\?$/\1/p' | grep -v '^vstorectl' | sort -u)
+[ "$(wc -l <<<"$verbs")" -ge 35 ] || fail "the help names too few verbs: $verbs"
+while read -r verb; do
+	# shellcheck disable=SC2086 # noun and verb are two words
+	"$VSTORECTL" $verb --help >help.txt || fail "no help on $verb"
+	grep -A1 '^Example:' help.txt | grep -q "^  vstorectl $verb" || fail "no example of $verb"
+	# shellcheck disable=SC2086
+	grep -q -- '--dry-run\.\|--dry-run and' help.txt || refused 2 'no --dry-run; nothing was done|Too few' ctl $verb --dry-run
+done <<<"$verbs"
+refused 2 'no noun "colour"' ctl colour
+refused 2 'no verb "paint"' ctl volume paint
+refused 2 'option --colour is unknown' ctl volume list --colour
+refused 2 'Too few arguments; it is: vstorectl volume grow NAME SIZE' ctl volume grow a
+refused 2 'starts no job' ctl volume list --async
+refused 2 'table, wide, json, csv or name' ctl -o yaml volume list
+refused 2 'duration' ctl --timeout soon volume list
+refused 8 'Nobody answers on the socket' "$VSTORECTL" --host unix:/nowhere status
+refused 2 'unix:PATH' "$VSTORECTL" --host tcp://x status
+
+# Volumes
+is "$(ctl -q -o name volume create a --size 16M)" a 'the name of what was made'
+ctl -o json volume create b --size 20K --level 3 --quota 1M 2>/dev/null >made
+is "$(json 'd["schema"], d["changed"], d["object"]["size_bytes"], d["object"]["level"]' <made)" "1 True 20480 3" create
+refused 4 'There is already|exists' ctl volume create a --size 1M
+refused 2 'no name' ctl volume create --size 1M -- -a
+refused 2 'How large' ctl volume create c
+refused 2 'no size' ctl volume create c --size many
+refused 3 "no volume.*'c'|no volume named" ctl volume show c
+is "$(ctl -o csv --no-header -c NAME,SIZE volume list --sort -size)" $'a,16777216\nb,20480' 'csv, sorted'
+is "$(ctl -o csv -c NAME volume list --filter name=b | tr '\n' ' ')" 'name b ' 'csv, filtered'
+is "$(ctl -o json volume list | json 'len(d["volumes"]), d["schema"]')" '2 1' json
+ctl volume list >table
+grep -q '^NAME .*SIZE' table || fail "no titles: $(cat table)"
+grep -q '^a .* 16.0 MiB' table || fail "no human size: $(cat table)"
+ctl -o wide volume list | grep -q UUID || fail "wide is not wider"
+refused 2 "COLOUR|colour" ctl -c COLOUR volume list
+ctl -q volume grow b 1M
+refused 2 'can only grow' ctl volume grow b 4096
+ctl -q volume set b quota=8M
+refused 2 'level=N, quota=SIZE or frame=SIZE' ctl volume set b colour=red
+ctl -q volume rename b c
+refused 4 "'c' exists already" ctl volume rename a c
+is "$(ctl -o json volume show c | json 'd["quota_bytes"], d["size_bytes"]')" '8388608 1048576' 'set and grow'
+
+# Snapshots, holds, retention
+qemu-io -f raw -c 'write -P 1 0 256k' "$(uri a)" >/dev/null
+ctl -q snap create a@one c@one
+qemu-io -f raw -c 'write -P 2 64k 64k' "$(uri a)" >/dev/null
+is "$(ctl -o name snap list | sort | tr '\n' ' ')" 'a@one c@one ' 'snapshots'
+is "$(ctl -o name snap list a)" a@one "one volume's"
+refused 4 'one' ctl snap create a@one
+refused 3 'no volume' ctl snap create z@one
+rc=0; ctl -q snap diff a@one a >ranges || rc=$?
+is $rc 10 "diff's exit"
+grep -q 65536 ranges || fail "diff does not name the range: $(cat ranges)"
+ctl -q snap diff a@one a@one || fail "a snapshot differs from itself"
+ctl -q snap hold audit a@one
+is "$(ctl -o csv --no-header snap holds a@one)" audit,a@one 'holds'
+refused 6 'held.*release|release' ctl snap delete a@one --yes
+grep -q 'held by: .*audit' words || fail "the holder is not named: $(cat words)"
+refused 6 '' ctl -o json snap delete a@one --yes
+is "$(json 'd["error"]["code"], d["error"]["holder"]' <data)" 'retained audit' 'the error document'
+refused 6 'held|hold' ctl volume delete a --yes
+ctl -q snap release audit a@one
+refused 3 'tag|hold' ctl snap release audit a@one
+refused 2 'Until when' ctl snap retain c@one
+refused 2 'Until when' ctl snap retain c@one --until soon
+refused 2 'Until when' ctl snap retain c@one --until 2999-01-01
+ctl -q snap retain c@one --until 2499-01-01
+refused 6 '2499' ctl snap delete c@one --yes
+refused 6 'can only move later' ctl snap retain c@one --until 2498-01-01
+is "$(ctl -o json snap show c@one | json 'd["retain_until"]')" 2499-01-01T00:00:00Z retain
+
+# What destroys asks, or needs --yes; --dry-run changes nothing
+for verb in 'volume delete a' 'snap delete a@one' 'snap restore a@one'; do
+	# shellcheck disable=SC2086
+	refused 2 '--yes' ctl $verb
+	# shellcheck disable=SC2086
+	ctl $verb --dry-run 2>words || fail "$verb --dry-run"
+	grep -q 'not done: --dry-run' words || fail "$verb --dry-run does not say so: $(cat words)"
+done
+is "$(ctl -o name snap list a)" a@one 'after dry runs'
+nbd_hold() { python3 -c "import socket,struct,time,sys
+s=socket.socket(socket.AF_UNIX); s.connect('run/nbd/a.sock'); s.recv(18,socket.MSG_WAITALL)
+s.sendall(struct.pack('>I',3)+b'IHAVEOPT'+struct.pack('>II',1,1)+b'a'); s.recv(10,socket.MSG_WAITALL); open('held','w'); time.sleep(60)"; }
+nbd_hold & holder=$!
+soon test -e held
+refused 5 'attached|in use|connected' ctl snap restore a@one --yes
+refused 5 'attached|in use|connected' ctl volume delete a --yes
+kill $holder
+soon sh -c "$VSTORECTL --host unix:run/storage.sock -o csv --no-header -c ATTACHED volume list --filter name=a | grep -qx 0" || fail "a gone client holds"
+ctl -q snap restore a@one --yes
+qemu-io -r -f raw -c 'read -P 1 64k 64k' "$(uri a)" | grep -qv 'Pattern verification failed' || fail restore
+ctl -q snap diff a@one a || fail "a restored volume differs from its snapshot"
+ctl -q volume clone a@one d
+refused 4 'exists|already' ctl volume clone a@one d
+ctl -q volume verify a@one
+ctl -q volume export a@one out.img
+is "$(stat -c %s out.img)" 16777216 'the export'
+refused 4 'yes|exists' ctl volume export a@one out.img
+ctl -q volume import out.img e --format raw
+refused 3 'No such file|no file' ctl volume import nothing.img f
+is "$(ctl -q -o name volume list --filter name=f)" '' 'a failed import'
+
+# Jobs
+id=$(ctl -q --async -o name store check)
+ctl -q job wait "$id" || fail "job wait"
+is "$(ctl -o json job show "$id" | json '(d.get("job") or d)["state"]')" 'done' 'the job'
+ctl -q store gc
+ctl job list | grep -q gc || fail "no gc in the list of jobs"
+refused 3 'no job' ctl job show 4711
+ctl -q job cancel "$id" || fail "cancelling what has ended is no error"
+
+# The trash
+ctl -q volume delete d --yes
+ctl -q volume create d --size 4K
+id=$(ctl -o csv --no-header -c ID,NAME trash list | sed -n 's/,d$//p')
+refused 4 'exists|already|--as' ctl trash restore "$id"
+ctl -q trash restore "$id" --as d2
+ctl -q volume show d2 >/dev/null
+ctl -q volume delete d2 --yes
+refused 2 '--yes' ctl trash purge "$id"
+ctl -q trash purge "$id" --yes
+refused 3 '' ctl trash restore "$id"
+
+# The rest
+ctl status >screen
+grep -q 'Nothing is wrong' screen || fail "$(cat screen)"
+is "$(ctl -o json store status | json 'd["read_only"]')" False 'store status'
+ctl version | grep -q '^vstored ' || fail version
+is "$(ctl api GET /v1/volumes/a | json 'd["name"]')" a 'api'
+rc=0; ctl api GET /v1/volumes/zzz >/dev/null 2>&1 || rc=$?
+is $rc 3 "api's exit"
+refused 2 'JSON' ctl api POST /v1/volumes '{'
+for shell in bash zsh fish; do ctl completion $shell >completion.$shell && [ -s completion.$shell ] || fail "completion $shell"; done
+bash -n completion.bash || fail "bash does not take its completion"
+refused 2 'bash, zsh and fish' ctl completion csh
+stop_vstored
+refused 8 'Nobody answers' ctl status
