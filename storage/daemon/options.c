@@ -47,7 +47,7 @@ enum flag {
 	FLAG_KEY, /* and above: index into the table of keys */
 };
 
-#define KEYS 13u
+#define KEYS 14u
 static void keys_fill(struct daemon_options *o, struct conf_key keys[KEYS])
 {
 	const struct conf_key table[KEYS] = {
@@ -64,6 +64,7 @@ static void keys_fill(struct daemon_options *o, struct conf_key keys[KEYS])
 		{"store", "any_file_system", CONF_BOOL, &o->any_file_system, 0},
 		{"nbd", "connections", CONF_NUMBER, &o->nbd.connection_count_max, 0},
 		{"nbd", "buffer", CONF_SIZE, &o->nbd.buffer_bytes_max, 0},
+		{"nbd", "handshake", CONF_DURATION, &o->nbd.handshake_ns, 0},
 	};
 	memcpy(keys, table, sizeof table);
 }

@@ -38,15 +38,23 @@ static int fail(int code, const char *sentence)
 
 /* ---- RUN ---- */
 
+/* Passable by everyone, whatever the umask: the sockets in it have their own rights. */
+static int folder_make(const char *path)
+{
+	if (mkdir(path, 0755) < 0)
+		return errno == EEXIST ? 0 : -1;
+	return chmod(path, 0755);
+}
+
 static int run_open(const char *run_path, char *sentence)
 {
 	char path[200];
-	if ((mkdir(run_path, 0755) < 0 && errno != EEXIST) ||
-	    snprintf(path, sizeof path, "%s/nbd", run_path) < 0 ||
-	    (mkdir(path, 0755) < 0 && errno != EEXIST)) {
+	snprintf(path, sizeof path, "%s/nbd", run_path);
+	if (folder_make(run_path) < 0 || folder_make(path) < 0) {
+		int res = -errno;
 		snprintf(sentence, SENTENCE_BYTES, "The folder %.200s cannot be made: %s.",
-			 run_path, vs_strerror(errno));
-		return -errno;
+			 run_path, vs_strerror(res));
+		return res;
 	}
 	snprintf(path, sizeof path, "%s/vstored.lock", run_path);
 	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);

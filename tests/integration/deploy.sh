@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# What is installed beside the programs fits them: manuals, example settings, the unit, alerts. About 2 s.
+# Usage: deploy.sh VSTORED VSTORECTL VSTORECTL.1 DEPLOY
+# shellcheck disable=SC2034 # lib.sh has it
+VSTORED=$1 VSTORECTL=$(realpath "$2") page=$(realpath "$3") deploy=$(realpath "$4")
+# shellcheck source=tests/integration/lib.sh
+. "$(dirname "$0")/lib.sh"
+requires curl python3 mandoc systemd-analyze
+
+# Manuals: well formed, and no flag or key is missing.
+for file in "$page" "$deploy/man/vstored.8"; do
+	mandoc -Tlint -Wwarning "$file" >lint || fail "$(cat lint)"
+done
+for word in $("$VSTORED" --help | grep -oE '(^|[ ,])--[a-z-]+' | tr -d ' ,-' | sort -u); do
+	tr -d '-' <"$deploy/man/vstored.8" | grep -qE "Fl (help , Fl )?$word" || fail "vstored.8 does not have --$word"
+done
+[ "$(grep -c '^\.It ' "$page")" -ge 45 ] || fail "vstorectl.1 names too few verbs"
+
+# Example settings: all keys are known, all are described, and a store is served with them.
+make_store --log-size 16M
+sed -nE "s/^#([a-z_]+ = .+)/\1/; s/^dir = .*/dir = run/; s/^path = .*/path = store/; /^(\[|[a-z_]+ = .)/p" "$deploy/conf/vstored.conf" >conf
+[ "$(grep -c = conf)" -ge 13 ] || fail "the example has too few keys: $(cat conf)"
+for key in $(sed -n 's/ = .*//p' conf) log_dir; do
+	grep -qw "$key" "$deploy/man/vstored.8" || fail "vstored.8 does not have the key $key"
+	"$VSTORED" --help | grep -qw "$key" || fail "vstored --help does not have the key $key"
+done
+start_vstored --config conf
+
+# Alerts: YAML, and each figure in them is one of ours.
+api GET /metrics >metrics
+for name in $(grep -oE '\bvstore_[a-z_]+' "$deploy/prometheus/vstore.rules.yml" | sort -u); do
+	grep -q "^$name " metrics || fail "the alerts use $name, which /metrics does not have"
+done
+python3 - "$deploy/prometheus/vstore.rules.yml" <<'PY'
+import sys, yaml
+rules = yaml.safe_load(open(sys.argv[1]))["groups"][0]["rules"]
+assert len(rules) >= 8
+for rule in rules:
+    assert rule["labels"]["severity"] in ("warning", "critical") and rule["annotations"]["summary"] and rule["annotations"]["description"], rule
+PY
+if command -v promtool >/dev/null; then promtool check rules "$deploy/prometheus/vstore.rules.yml" >/dev/null || fail "promtool"; fi
+
+# The unit: understood by systemd, and shut in.
+sed "s|/usr/sbin/vstored|$VSTORED|; /^Documentation/d" "$deploy/systemd/vstored.service" >vstored.service
+systemd-analyze verify ./vstored.service >verify 2>&1 || true
+grep 'vstored.service' verify && fail "the unit: $(cat verify)"
+systemd-analyze security --offline=yes --threshold=20 ./vstored.service >security || fail "the unit is open: $(tail -n 1 security)"
+stop_vstored
