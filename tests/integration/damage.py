@@ -50,18 +50,12 @@ def segment_places(store, name):
     directory, directory_bytes, records = struct.unpack_from("<QQI", data, trailer + 16)
     if records < 20:
         return
-    at, offsets = directory, []
-    for _ in range(records):
-        offset = struct.unpack_from("<I", data, at)[0] * 64
-        offsets.append(offset)
-        at += 4 + 64 + 12 * data[offset + 5]
-    for offset in random.sample(offsets, 8):
-        frames = data[offset + 5]
-        stored = struct.unpack_from("<I", data, offset + 12)[0]
-        payload = offset + 64 + 12 * frames
-        yield MUST, flip(name, payload + random.randrange(stored))
-    yield 0, flip(name, offsets[0] + random.randrange(64))  # the directory has a copy of it
-    yield 0, flip(name, offsets[1] + 64 + random.randrange(12))
+    offsets = [at for at in range(4096, directory, 64) if data[at:at + 4] == b"VSCR"]
+    for which in random.sample(range(len(offsets) - 1), 8):
+        middle = (offsets[which] + offsets[which + 1]) // 2  # in a frame: what is stored here cannot be compressed
+        yield MUST, flip(name, middle + random.randrange(64))
+    yield 0, flip(name, offsets[0] + random.randrange(52))  # the directory has a copy of it
+    yield 0, flip(name, offsets[1] + 52 + random.randrange(160))
     for _ in range(3):
         yield 0, flip(name, directory + random.randrange(directory_bytes))  # rebuilt from the records
     yield 0, flip(name, trailer + random.randrange(48))
