@@ -410,7 +410,15 @@ struct env_real_options {
 	unsigned worker_count; /* threads of the codec pool; 0: cores - 1, at least 1 */
 	unsigned ring_entries; /* 0: 512 */
 	bool no_fixed_buffers;
+	unsigned skip_rungs; /* tests: pretends that the kernel has not the newest setup flags */
 };
+/* What the kernel granted. */
+struct env_real_info {
+	unsigned setup_flags;
+	uint64_t
+		fixed_bytes; /* of env_memory's, registered; 0 under a low limit of locked memory */
+};
+void env_real_info(const struct env *env, struct env_real_info *ret_info);
 /* -ENOSYS, -EPERM: io_uring is missing or disabled; *ret_sentence says so and what to do. */
 int env_real_new(const struct env_real_options *options, struct env **ret_env,
 		 const char **ret_sentence);

@@ -673,7 +673,7 @@ static const struct env_ops real_ops = {
 };
 
 /* The newest flags first; the last rung asks for nothing. */
-static int ring_open(struct io_uring *ring, unsigned entries)
+static int ring_open(struct io_uring *ring, unsigned entries, unsigned skip_rungs)
 {
 	static const unsigned ladder[] = {
 		IORING_SETUP_SINGLE_ISSUER | (1u << 13) /* DEFER_TASKRUN, Linux 6.1 */,
@@ -682,7 +682,7 @@ static int ring_open(struct io_uring *ring, unsigned entries)
 		0,
 	};
 	int res = -EINVAL;
-	for (size_t i = 0; i < sizeof ladder / sizeof ladder[0] && res == -EINVAL; i++)
+	for (size_t i = skip_rungs; i < sizeof ladder / sizeof ladder[0] && res == -EINVAL; i++)
 		res = io_uring_queue_init(entries, ring, ladder[i]);
 	return res;
 }
@@ -697,7 +697,8 @@ int env_real_new(const struct env_real_options *options, struct env **ret_env,
 	real->env.ops = &real_ops;
 	real->ready_tail = &real->ready;
 	int res = ring_open(&real->ring,
-			    options->ring_entries ? options->ring_entries : RING_ENTRIES_DEFAULT);
+			    options->ring_entries ? options->ring_entries : RING_ENTRIES_DEFAULT,
+			    options->skip_rungs);
 	if (res < 0) {
 		*ret_sentence = res == -ENOSYS || res == -EPERM || res == -EACCES
 					? "The kernel refuses io_uring, which vstore needs: set "
@@ -731,6 +732,14 @@ int env_real_new(const struct env_real_options *options, struct env **ret_env,
 	event_arm(real);
 	*ret_env = &real->env;
 	return 0;
+}
+
+void env_real_info(const struct env *env, struct env_real_info *ret_info)
+{
+	const struct real_env *real = (const struct real_env *)env;
+	*ret_info = (struct env_real_info){.setup_flags = real->ring.flags};
+	for (unsigned i = 0; i < REGIONS_MAX; i++)
+		ret_info->fixed_bytes += real->regions[i].at ? real->regions[i].bytes : 0;
 }
 
 void env_real_free(struct env *env)

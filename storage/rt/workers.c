@@ -57,7 +57,20 @@ static struct env_job *queue_take(struct job_queue *queue)
 	return (struct env_job *)((char *)op - offsetof(struct env_job, op));
 }
 
+/* Whoever takes the op may end everything next, and a thread of others is not waited for: it must
+ * be done with us before the op can be taken. */
 void workers_post(struct workers *workers, struct io_op *op)
+{
+	pthread_mutex_lock(&workers->done_lock);
+	bool was_empty = !workers->done.head;
+	queue_add(&workers->done, op);
+	if (was_empty)
+		workers->notify(workers->arg);
+	pthread_mutex_unlock(&workers->done_lock);
+}
+
+/* Of our own threads, which workers_free waits for: they wake the reactor without the lock. */
+static void worker_done(struct workers *workers, struct io_op *op)
 {
 	pthread_mutex_lock(&workers->done_lock);
 	bool was_empty = !workers->done.head;
@@ -86,7 +99,7 @@ static void *worker_main(void *arg)
 		}
 		pthread_mutex_unlock(&workers->lock);
 		job->op.res = job->run(job, worker->number);
-		workers_post(workers, &job->op);
+		worker_done(workers, &job->op);
 		pthread_mutex_lock(&workers->lock);
 	}
 	pthread_mutex_unlock(&workers->lock);

@@ -59,6 +59,11 @@ void fetch_exit(struct store *store)
 	store->fetches = NULL;
 }
 
+uint64_t fetch_memory_bytes(const struct store *store)
+{
+	return sizeof(struct fetches) + store->fetches->memory_bytes;
+}
+
 struct fetch *fetch_new(struct store *store, bool background, struct wait *wait)
 {
 	struct fetches *fetches = store->fetches;

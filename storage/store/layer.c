@@ -29,6 +29,13 @@ struct layer_pool *layer_pool_new(uint32_t entry_count)
 	return pool;
 }
 
+uint64_t layer_pool_memory_bytes(const struct layer_pool *pool)
+{
+	uint64_t encoded = 16 + ID_BYTES + 8 * CHUNK_BLOCKS;
+	uint64_t tables = 3 * sizeof(struct dirty_chunk *); /* old and new while one grows */
+	return pool->entry_count * (sizeof(struct dirty_chunk) + tables + encoded);
+}
+
 void layer_pool_free(struct layer_pool *pool)
 {
 	if (!pool)

@@ -55,6 +55,8 @@ struct layer {
 };
 
 struct layer_pool *layer_pool_new(uint32_t entry_count); /* NULL: no memory */
+/* At most, of the pool, its layers' tables, and their form in a checkpoint. */
+uint64_t layer_pool_memory_bytes(const struct layer_pool *pool);
 void layer_pool_free(struct layer_pool *pool);
 
 struct layer *layer_new(struct layer_pool *pool, uint64_t number, uint64_t start_pos);

@@ -13,6 +13,20 @@ void store_counters(const struct store *store, struct store_counters *ret_counte
 	*ret_counters = store->counters;
 }
 
+/* What the store takes at most: its caches and pools, as configured; the index, 12 bytes a chunk;
+ * what a fold plans, by the chunks that can be dirty; and a rest for buffers of segments, of the
+ * log, of long work, and for names. */
+static uint64_t memory_bound(const struct store *store)
+{
+	const uint64_t rest = 64 * MIB, plan = 4 * sizeof(struct update) + sizeof(void *);
+	uint32_t slots = (uint32_t)(store->cache_area_bytes / BLOCK_BYTES);
+	return store->cache_area_bytes + cache_table_bytes(slots) + map_memory_bytes(store) +
+	       store->options.directory_cache_bytes + fetch_memory_bytes(store) +
+	       put_memory_bytes(store) + read_memory_bytes() + write_memory_bytes() +
+	       layer_pool_memory_bytes(store->layer_pool) + store->layer_pool->entry_count * plan +
+	       max_u64(index_bytes(store->index), 12 * index_count(store->index)) + rest;
+}
+
 void store_info(const struct store *store, struct store_info *ret_info)
 {
 	struct store_info info = {.created_wall_ns = store->sb.created_wall_ns,
@@ -40,10 +54,7 @@ void store_info(const struct store *store, struct store_info *ret_info)
 		CHUNK_BYTES;
 	for (uint32_t i = 0; i < store->volume_count; i++)
 		info.logical_bytes += store->volumes[i]->mapped_chunks * CHUNK_BYTES;
-	info.memory_bound_bytes = store->options.cache_bytes + store->options.node_cache_bytes +
-				  store->options.directory_cache_bytes +
-				  store->layer_pool->entry_count * sizeof(struct dirty_chunk) +
-				  64 * MIB + max_u64(info.index_bytes, 12 * info.chunk_count);
+	info.memory_bound_bytes = memory_bound(store);
 	*ret_info = info;
 }
 

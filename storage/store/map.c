@@ -77,6 +77,14 @@ void map_exit(struct store *store)
 	store->nodes = NULL;
 }
 
+uint64_t map_memory_bytes(const struct store *store)
+{
+	const struct node_cache *cache = store->nodes;
+	return sizeof(*cache) + cache->slot_count * (sizeof(struct node) + (uint64_t)NODE_BYTES) +
+	       (cache->bucket_mask + 1ull) * sizeof(uint32_t) +
+	       FETCH_COUNT * (uint64_t)sizeof(struct node_load);
+}
+
 static uint32_t *bucket_of(struct node_cache *cache, const struct id *id)
 {
 	return &cache->buckets[id_word(id, 1) & cache->bucket_mask];

@@ -59,6 +59,11 @@ void put_exit(struct store *store)
 	store->puts = NULL;
 }
 
+uint64_t put_memory_bytes(const struct store *store)
+{
+	return sizeof(struct puts) + store->puts->memory_bytes;
+}
+
 struct put *put_new(struct store *store, bool background, struct wait *wait)
 {
 	struct puts *puts = store->puts;

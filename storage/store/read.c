@@ -300,6 +300,11 @@ void read_exit(struct store *store)
 	store->reads = NULL;
 }
 
+uint64_t read_memory_bytes(void)
+{
+	return sizeof(struct reads) + READ_PIECES * (uint64_t)CHUNK_BYTES;
+}
+
 static void piece_done(struct chunk_read *read, int res);
 
 /* The next piece of a request: a chunk, or what it wants of one. */

@@ -168,6 +168,7 @@ struct fetch {
 };
 int fetch_init(struct store *store);
 void fetch_exit(struct store *store);
+uint64_t fetch_memory_bytes(const struct store *store); /* what it holds, for good */
 /* NULL: all are busy; the wait, if there is one, is woken. Background ones leave some for the
  * foreground. */
 struct fetch *fetch_new(struct store *store, bool background, struct wait *wait);
@@ -203,6 +204,7 @@ struct put {
 };
 int put_init(struct store *store);
 void put_exit(struct store *store);
+uint64_t put_memory_bytes(const struct store *store);
 struct put *put_new(struct store *store, bool background, struct wait *wait);
 void put_free(struct put *put);
 void put_start(struct put *put);
@@ -214,6 +216,7 @@ void put_mark(struct store *store);
 struct node_cache;
 int map_init(struct store *store, uint64_t bytes);
 void map_exit(struct store *store);
+uint64_t map_memory_bytes(const struct store *store); /* at most */
 /* The 256 ids of a node; NULL: *ret_res is WAITING or negative. Valid until control returns to the
  * loop. Without a wait it only looks: WAITING, and nothing comes of it. */
 const struct id *map_node(struct store *store, const struct id *id, struct wait *wait,
@@ -354,10 +357,12 @@ struct chunk_read {
 void chunk_read_start(struct store *store, struct chunk_read *read);
 int read_init(struct store *store);
 void read_exit(struct store *store);
+uint64_t read_memory_bytes(void); /* at most */
 void read_submit(struct store_request *request);
 void status_submit(struct store_request *request);
 int write_init(struct store *store);
 void write_exit(struct store *store);
+uint64_t write_memory_bytes(void); /* at most */
 void write_submit(struct store_request *request);
 void write_kick(struct store *store); /* goes on with what is queued, if it can */
 bool write_idle(const struct store *store);

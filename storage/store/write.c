@@ -109,6 +109,11 @@ void write_exit(struct store *store)
 	store->writes = NULL;
 }
 
+uint64_t write_memory_bytes(void)
+{
+	return sizeof(struct writes) + PIECE_COUNT * (uint64_t)BLOCK_BYTES;
+}
+
 bool write_idle(const struct store *store)
 {
 	const struct writes *writes = store->writes;

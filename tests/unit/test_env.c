@@ -8,9 +8,12 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 struct world {
@@ -252,9 +255,110 @@ static void sockets_carry_more_than_their_buffers(void **state)
 	free(out);
 }
 
+/* ---- what the kernel may refuse ---- */
+
+/* Every rung of the ladder serves; each asks for less than the one before. */
+static void older_kernels_setup_flags_serve(void **state)
+{
+	struct world *world = *state;
+	struct env *first = world->env;
+	struct env_dir *first_dir = world->dir;
+	unsigned last = UINT32_MAX;
+	for (unsigned rung = 0; rung < 4; rung++) {
+		struct env_real_options options = {.worker_count = 2, .skip_rungs = rung};
+		struct env_real_info info;
+		const char *sentence;
+		assert_int_equal(env_real_new(&options, &world->env, &sentence), 0);
+		assert_int_equal(env_dir_open(world->env, world->path, &world->dir), 0);
+		env_real_info(world->env, &info);
+		assert_true(info.setup_flags <= last);
+		last = info.setup_flags;
+		what_is_written_is_read(state);
+		jobs_run_and_answer_on_the_reactor(state);
+		a_post_of_another_thread_wakes_the_loop(state);
+		sockets_carry_more_than_their_buffers(state);
+		assert_int_equal(env_file_remove_wait(world->dir, "moved"), 0);
+		env_dir_close(world->dir);
+		env_real_free(world->env);
+	}
+	assert_int_equal(last, 0);
+	world->env = first;
+	world->dir = first_dir;
+}
+
+/* In a process that may lock 64 KiB and has no right to more: 0 when all went well. */
+static int low_memlock_child(const char *path)
+{
+	struct rlimit limit = {64 * KIB, 64 * KIB};
+	struct env_real_info info;
+	struct env *env;
+	struct env_dir *dir;
+	struct env_file *file;
+	const char *sentence;
+	if (setrlimit(RLIMIT_MEMLOCK, &limit) < 0)
+		return 1;
+	if (geteuid() == 0 && setresuid(65534, 65534, 65534) < 0)
+		return 2;
+	if (env_real_new(&(struct env_real_options){.worker_count = 1}, &env, &sentence) < 0)
+		return 3;
+	uint8_t *out = env_memory(env, MIB);
+	uint8_t *in = env_memory(env, MIB);
+	env_real_info(env, &info);
+	if (info.fixed_bytes != 0)
+		return 4;
+	uint64_t seed = 9;
+	test_random_fill(&seed, out, MIB);
+	if (env_dir_open(env, path, &dir) < 0 ||
+	    env_file_open(dir, "low", ENV_CREATE | ENV_DIRECT, &file) < 0)
+		return 5;
+	if (env_file_write_wait(file, out, MIB, 0) != (int64_t)MIB ||
+	    env_file_read_wait(file, in, MIB, 0) != (int64_t)MIB || memcmp(in, out, MIB) != 0)
+		return 6;
+	env_file_close(file);
+	env_dir_close(dir);
+	env_memory_free(env, in, MIB);
+	env_memory_free(env, out, MIB);
+	env_real_free(env);
+	return 0;
+}
+
+static void a_low_limit_of_locked_memory_costs_fixed_buffers_only(void **state)
+{
+	(void)state;
+	int status = 0;
+	char folder[] = "./test-env.XXXXXX", path[64];
+	assert_non_null(mkdtemp(folder));
+	assert_int_equal(chmod(folder, 0777), 0);
+	int at = open(folder, O_PATH | O_DIRECTORY); /* its parents may be closed to others */
+	snprintf(path, sizeof path, "/proc/self/fd/%d", at);
+	pid_t child = fork(); /* there are no threads yet: the first of all tests */
+	if (child == 0)
+		_exit(low_memlock_child(path));
+	assert_true(child > 0 && waitpid(child, &status, 0) == child);
+	assert_int_equal(unlinkat(at, "low", 0), 0);
+	close(at);
+	assert_int_equal(rmdir(folder), 0);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+static void memory_is_registered_where_that_is_allowed(void **state)
+{
+	struct world *world = *state;
+	struct env_real_info info;
+	void *memory = env_memory(world->env, MIB);
+	env_real_info(world->env, &info);
+	if (geteuid() == 0)
+		assert_int_equal(info.fixed_bytes, MIB);
+	env_memory_free(world->env, memory, MIB);
+	env_real_info(world->env, &info);
+	assert_int_equal(info.fixed_bytes, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_low_limit_of_locked_memory_costs_fixed_buffers_only),
 		cmocka_unit_test_setup_teardown(what_is_written_is_read, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_locked_file_is_refused_to_others, setup,
 						teardown),
@@ -264,6 +368,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_post_of_another_thread_wakes_the_loop, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(sockets_carry_more_than_their_buffers, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(older_kernels_setup_flags_serve, setup, teardown),
+		cmocka_unit_test_setup_teardown(memory_is_registered_where_that_is_allowed, setup,
 						teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

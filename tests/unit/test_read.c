@@ -261,6 +261,68 @@ static void a_scan_leaves_what_is_hot_in_memory(void **state)
 	store_view_close(view);
 }
 
+/* ---- memory ---- */
+
+static uint64_t resident_bytes(void)
+{
+	unsigned long pages = 0, resident = 0;
+	FILE *file = fopen("/proc/self/statm", "r");
+	assert_non_null(file);
+	assert_int_equal(fscanf(file, "%lu %lu", &pages, &resident), 2);
+	fclose(file);
+	return resident * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+#define LOAD_REQUESTS 64u
+
+/* Reads and writes of all sizes side by side, past the log's and every cache's size: what the
+ * process holds stays below what the store says of itself. */
+static void memory_stays_below_the_stated_bound_under_load(void **state)
+{
+	struct fixture *f = *state;
+	struct store_request requests[LOAD_REQUESTS];
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+	const bool exact = false; /* a sanitizer holds what was freed */
+#else
+	const bool exact = true;
+#endif
+	uint8_t *data = aligned_alloc(BLOCK_BYTES, LOAD_REQUESTS * (size_t)MIB);
+	struct store_info info;
+	memset(data, 1, LOAD_REQUESTS * (size_t)MIB);
+	fixture_close(f);
+	uint64_t before = resident_bytes(), most = 0;
+	f->options.node_cache_bytes = f->options.directory_cache_bytes = 4 * MIB;
+	fixture_open(f);
+	assert_int_equal(make_volume(f, "a", 256 * MIB), 0);
+	struct view *view = open_view(f, "a");
+	for (unsigned round = 0; round < 40; round++) {
+		for (unsigned i = 0; i < LOAD_REQUESTS; i++) {
+			uint64_t bytes = test_random(&f->seed) % 4
+						 ? 1 + test_random(&f->seed) % 9000
+						 : 1 + test_random(&f->seed) % MIB;
+			requests[i] = (struct store_request){
+				.view = view,
+				.kind = test_random(&f->seed) % 3 ? REQUEST_WRITE : REQUEST_READ,
+				.offset_bytes = test_random(&f->seed) % (255 * MIB),
+				.length_bytes = bytes,
+				.data = data + i * (size_t)MIB};
+			block_fill(requests[i].data, test_random(&f->seed));
+			env_wait_prepare(&requests[i].op);
+			store_submit(&requests[i]);
+		}
+		for (unsigned i = 0; i < LOAD_REQUESTS; i++)
+			assert_int_equal(env_wait(f->env, &requests[i].op), 0);
+		most = max_u64(most, resident_bytes());
+	}
+	store_info(f->store, &info);
+	print_message("resident %llu KiB of at most %llu KiB\n",
+		      (unsigned long long)(most - before) / KIB,
+		      (unsigned long long)info.memory_bound_bytes / KIB);
+	assert_true(!exact || most - before < info.memory_bound_bytes);
+	store_view_close(view);
+	free(data);
+}
+
 int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
@@ -271,6 +333,7 @@ int main(void)
 		CASE(reading_here_and_there_is_not_read_ahead),
 		CASE(what_is_read_ahead_hides_no_write),
 		CASE(a_scan_leaves_what_is_hot_in_memory),
+		CASE(memory_stays_below_the_stated_bound_under_load),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
