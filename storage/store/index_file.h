@@ -90,6 +90,7 @@ void index_write_exit(struct store *store);
  * usual. */
 void index_write_kick(struct store *store, uint32_t least);
 bool index_write_idle(const struct store *store);
+unsigned index_write_phase(const struct store *store);
 /* The file being written, or -1. */
 int index_write_file(const struct store *store);
 /* A file (0 or 1) is damaged: it is written anew, as soon as it can be. */

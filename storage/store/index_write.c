@@ -99,6 +99,11 @@ bool index_write_idle(const struct store *store)
 	return store->index_writer->phase == WRITE_NONE;
 }
 
+unsigned index_write_phase(const struct store *store)
+{
+	return store->index_writer->phase;
+}
+
 int index_write_file(const struct store *store)
 {
 	return index_write_idle(store) ? -1 : (int)((store->index_generation + 1) % 2);

@@ -44,7 +44,7 @@ void store_info(const struct store *store, struct store_info *ret_info)
 				  .full = segments_full(store),
 				  .room_bytes = store_room_bytes(store),
 				  .fold_active = fold_running(store),
-				  .index_active = !index_write_idle(store)};
+				  .index_phase = index_write_phase(store)};
 	memcpy(info.uuid, store->sb.uuid, 16);
 	memcpy(info.reason, store->reason, sizeof info.reason);
 	for (uint32_t slot = 1; slot < segments_slot_count(store); slot++)

@@ -11,6 +11,8 @@
  * next one;
  *  - a commit with RWF_DSYNC is durable by itself only: durable_seq moves past it only when all
  * before it is durable too, else a sync is made before anything is promised;
+ *  - what is written and not durable spans a bounded part of the ring (WINDOW_BLOCKS): replay need
+ * not search all of it for a commit that proves rot;
  *  - after any failed write or sync the log takes nothing more.
  */
 #include "storage/store/log.h"
@@ -30,6 +32,9 @@
 #define RESERVE_BLOCKS(log)                                                                        \
 	min_u64((log)->options.block_count / 8, 1024) /* for fold's, catalog's records */
 #define DSYNC_SCORE_MAX 64u
+/* What is written and not durable yet never spans more: when the chain ends at a commit that was
+ * durable, one that says so begins within this distance, and nothing behind it need be searched. */
+#define WINDOW_BLOCKS(log) min_u64((log)->options.block_count / 4, 16384)
 static const char commit_magic[8] = "VSCOMMIT";
 
 #define RECORDS_BYTES (COMMIT_HEADER_BLOCKS * BLOCK_BYTES)
@@ -53,11 +58,13 @@ struct log {
 	struct log_owner *owner;
 	struct log_place next;
 	uint64_t tail_pos, done_seq, durable_seq, syncing_seq;
+	uint64_t durable_pos, syncing_pos; /* where the durable commits, or those of a sync, end */
 	uint64_t applying_pos; /* of the commit whose entries end, or whose records are replayed */
 	struct commit commits[2];
 	struct commit *staging, *flying;
 	struct commit pad; /* a header block that fills the end of the ring */
 	bool kicked, writing, syncing, failed, writing_pad;
+	bool held;	 /* the flying commit waits for a sync: too much is not durable */
 	int dsync_score; /* above 0: commits are flushed one by one, so each is made durable at once
 			  */
 	struct io_op kick_op, write_op, sync_op;
@@ -177,7 +184,7 @@ static void log_kick_done(struct io_op *op);
 
 static void log_kick(struct log *log)
 {
-	if (log->kicked || log->writing)
+	if (log->kicked || log->writing || log->held)
 		return;
 	log->kicked = true;
 	log->kick_op.done = log_kick_done;
@@ -232,6 +239,7 @@ static void log_fail(struct log *log, int res, const char *what)
 	struct commit *commit = log->flying;
 	bool first = !log->failed;
 	log->failed = true;
+	log->held = false;
 	log->flying = NULL;
 	if (commit) {
 		commit_flushes(log, commit);
@@ -244,6 +252,12 @@ static void log_fail(struct log *log, int res, const char *what)
 }
 
 static void log_write_done(struct io_op *op);
+static void log_sync_start(struct log *log);
+
+static uint64_t log_undurable_blocks(const struct log *log)
+{
+	return MUTANT(23) ? 0 : log->next.pos - log->durable_pos;
+}
 
 /* Writes a header block that fills the ring's end, when the commit does not fit there. */
 static void log_write_pad(struct log *log, uint32_t left_blocks)
@@ -269,6 +283,11 @@ static void log_write_pad(struct log *log, uint32_t left_blocks)
 static void log_write(struct log *log)
 {
 	struct commit *c = log->flying;
+	if (log_undurable_blocks(log) > WINDOW_BLOCKS(log)) {
+		log->held = true;
+		log_sync_start(log);
+		return;
+	}
 	c->header_blocks = commit_header_blocks(c, 0, 0);
 	uint64_t total = c->header_blocks + c->payload_blocks;
 	uint64_t left = log->options.block_count - log->next.pos % log->options.block_count;
@@ -314,7 +333,7 @@ static void log_kick_done(struct io_op *op)
 		commit_end(log, log->staging, -VS_EFAILSTOP);
 		flush_check(log);
 	}
-	if (log->writing || !log->staging->record_count)
+	if (log->writing || log->held || !log->staging->record_count)
 		return;
 	log->flying = log->staging;
 	log->staging = log->staging == &log->commits[0] ? &log->commits[1] : &log->commits[0];
@@ -344,14 +363,18 @@ static void log_write_done(struct io_op *op)
 		log_write(log);
 		return;
 	}
-	if (c->dsync && (log->durable_seq == c->seq - 1 || MUTANT(3)))
+	if (c->dsync && (log->durable_seq == c->seq - 1 || MUTANT(3))) {
 		log->durable_seq = c->seq;
+		log->durable_pos = log->next.pos;
+	}
 	if (log->dsync_score > 0)
 		log->dsync_score--;
 	log->flying = NULL;
 	commit_flushes(log, c);
 	commit_end(log, c, 0);
 	flush_check(log);
+	if (log_undurable_blocks(log) > WINDOW_BLOCKS(log) / 2)
+		log_sync_start(log); /* ahead of the bound, so that nobody waits for it */
 	if (log->staging->record_count)
 		log_kick(log);
 	log->owner->committed(log->owner);
@@ -396,7 +419,24 @@ static void log_sync_done(struct io_op *op)
 		return;
 	}
 	log->durable_seq = max_u64(log->durable_seq, log->syncing_seq);
+	log->durable_pos = max_u64(log->durable_pos, log->syncing_pos);
 	flush_check(log);
+	if (log->held) {
+		log->held = false;
+		log_write(log);
+	}
+}
+
+/* Of all that is written now. One at a time: its end looks whether another is needed. */
+static void log_sync_start(struct log *log)
+{
+	if (log->syncing || log->failed)
+		return;
+	log->syncing = true;
+	log->syncing_seq = log->done_seq;
+	log->syncing_pos = log->next.pos;
+	log->sync_op.done = log_sync_done;
+	env_file_sync(log->file, &log->sync_op);
 }
 
 /* Ends the flushes that are satisfied, and starts a sync when one needs it. */
@@ -415,11 +455,8 @@ static void flush_check(struct log *log)
 		at = &flush->next;
 	}
 	if (need_sync && !log->syncing) {
-		log->syncing = true;
-		log->syncing_seq = log->done_seq;
 		log->dsync_score = (int)min_u64((uint64_t)log->dsync_score + 8, DSYNC_SCORE_MAX);
-		log->sync_op.done = log_sync_done;
-		env_file_sync(log->file, &log->sync_op);
+		log_sync_start(log);
 	}
 }
 
@@ -459,7 +496,7 @@ uint64_t log_durable_seq(const struct log *log)
 
 bool log_idle(const struct log *log)
 {
-	return !log->writing && !log->kicked && !log->staging->head;
+	return !log->writing && !log->held && !log->kicked && !log->staging->head;
 }
 
 void log_place(const struct log *log, struct log_place *ret_place)
@@ -511,29 +548,47 @@ void log_free(struct log *log)
 	free(log);
 }
 
-/* After the chain ended at `seq`: does a later commit claim that `seq` was durable? Then blocks
- * rotted and the chain must not be cut there. */
-static int log_find_claim(struct log *log, uint64_t seq, uint8_t *window, uint32_t window_blocks)
+/* Does a whole header among these blocks, which start at the ring's block `ring`, claim that `seq`
+ * was durable? */
+static bool blocks_claim(const struct log *log, uint64_t seq, const uint8_t *window,
+			 uint32_t blocks, uint64_t ring)
 {
-	for (uint64_t at = 0; at < log->options.block_count; at += window_blocks) {
-		uint32_t blocks = (uint32_t)min_u64(window_blocks, log->options.block_count - at);
+	for (uint32_t i = 0; i < blocks; i++) {
+		const uint8_t *block = window + (size_t)i * BLOCK_BYTES;
+		struct commit_header h;
+		if (memcmp(block, commit_magic, 8) == 0 &&
+		    header_decode(log, block, (size_t)(blocks - i) * BLOCK_BYTES, &h) == 0 &&
+		    h.pos % log->options.block_count == ring + i && h.seq > seq &&
+		    h.durable_through >= seq)
+			return true;
+	}
+	return false;
+}
+
+/* After the chain ended: does a later commit claim that the one missing there was durable? Then
+ * blocks rotted and the chain must not be cut. If so, the first commit that begins WINDOW_BLOCKS
+ * behind it does, at the latest; one more is looked at, should that one have rotted too. */
+static int log_find_claim(struct log *log, uint8_t *window, uint32_t window_blocks)
+{
+	uint64_t count = log->options.block_count;
+	uint64_t most = WINDOW_BLOCKS(log) + 2 * (COMMIT_HEADER_BLOCKS + COMMIT_PAYLOAD_BLOCKS);
+	if (MUTANT(24))
+		most = WINDOW_BLOCKS(log) / 4;
+	most = min_u64(most + COMMIT_HEADER_BLOCKS, count);
+	for (uint64_t at = 0; at < most;) {
+		uint64_t ring = (log->next.pos + at) % count;
+		uint32_t blocks =
+			(uint32_t)min_u64(min_u64(window_blocks, count - ring), most - at);
 		int64_t got = env_file_read_wait(log->file, window, blocks * BLOCK_BYTES,
-						 at * BLOCK_BYTES);
+						 ring * BLOCK_BYTES);
 		if (got < 0)
 			return (int)got;
-		for (uint32_t i = 0; i < blocks; i++) {
-			const uint8_t *block = window + (size_t)i * BLOCK_BYTES;
-			struct commit_header h;
-			if (memcmp(block, commit_magic, 8) != 0)
-				continue;
-			/* A header of several blocks may be cut by the window: such a one is looked
-			 * at only as far as it is here. */
-			if (header_decode(log, block, (size_t)(blocks - i) * BLOCK_BYTES, &h) ==
-				    0 &&
-			    h.pos % log->options.block_count == at + i && h.seq > seq &&
-			    h.durable_through >= seq)
-				return 1;
-		}
+		if (blocks_claim(log, log->next.seq, window, blocks, ring))
+			return 1;
+		/* A header that this window cuts is whole in the next; at the ring's end none is.
+		 */
+		bool cut = at + blocks < most && ring + blocks < count;
+		at += cut ? blocks - COMMIT_HEADER_BLOCKS + 1 : blocks;
 	}
 	return 0;
 }
@@ -647,13 +702,14 @@ int log_replay(struct log *log, const struct log_place *from, uint64_t tail_pos)
 	log->done_seq = from->seq - 1;
 	int res = chain_walk(log, window, window_blocks);
 	if (res == 0)
-		res = log_find_claim(log, log->next.seq, window, window_blocks);
+		res = log_find_claim(log, window, window_blocks);
 	if (res > 0)
 		res = -VS_ELOST;
 	env_memory_free(log->env, window, window_blocks * (size_t)BLOCK_BYTES);
 	if (res == 0) /* what was replayed may lie in the device's cache only */
 		res = env_file_sync_wait(log->file);
 	log->durable_seq = log->done_seq;
+	log->durable_pos = log->next.pos;
 	log->failed = res < 0;
 	return res;
 }

@@ -223,7 +223,7 @@ struct store_info {
 	uint32_t lost_segments; /* could not be opened: their chunks cannot be read */
 	bool full;		/* there was no space for a new segment */
 	unsigned fold_active;
-	bool index_active; /* a file of the index is being written */
+	unsigned index_phase; /* how far the writing of the index's file is; 0: it is not written */
 };
 struct store_counters {
 	uint64_t reads, writes, trims, flushes, read_bytes, write_bytes;

@@ -559,7 +559,7 @@ static void world_crash(struct world *world, bool power_cut)
 	store_counters(world->store, &counters);
 	store_info(world->store, &info);
 	totals.fold_at_crash += info.fold_active;
-	totals.index_at_crash += info.index_active;
+	totals.index_at_crash += info.index_phase > 0;
 	totals.checkpoints += counters.checkpoints;
 	totals.dropped_segments += counters.segments_dropped;
 	totals.dedup += counters.chunks_deduplicated;
@@ -598,7 +598,9 @@ static const char *index_day(struct world *world)
 {
 	struct store_counters at, now;
 	struct store_info info;
-	bool dropped = sim_random(world->sim, 2);
+	bool dropped = vstore_mutant != 22 && sim_random(world->sim, 2);
+	unsigned phase = 1 + (unsigned)sim_random(world->sim, 8);
+	uint64_t steps = 0;
 	store_counters(world->store, &at);
 	for (unsigned i = 0; i < 4 * OPS; i++) {
 		const char *failed = life(world, 1);
@@ -606,7 +608,7 @@ static const char *index_day(struct world *world)
 			return failed;
 		store_info(world->store, &info);
 		store_counters(world->store, &now);
-		if (dropped ? now.segments_dropped > at.segments_dropped : info.index_active)
+		if (dropped ? now.segments_dropped > at.segments_dropped : info.index_phase)
 			break;
 		if (dropped && !world->work_busy && i % 64 == 0) {
 			world->work = (struct store_work){.op.done = work_done};
@@ -616,8 +618,10 @@ static const char *index_day(struct world *world)
 	}
 	if (dropped)
 		return life(world, (unsigned)sim_random(world->sim, 500));
-	for (uint64_t n = sim_random(world->sim, 300); n > 0; n--)
+	for (; info.index_phase && info.index_phase < phase && steps < 2000; steps++) {
 		env_step(sim_env(world->sim), true);
+		store_info(world->store, &info);
+	}
 	return NULL;
 }
 
@@ -650,7 +654,7 @@ static const char *world_run(struct world *world)
 		return failed;
 	if (bad_day == 5 && (failed = index_day(world)))
 		return failed;
-	bool power_cut = sim_random(sim, 2);
+	bool power_cut = sim_random(sim, 2) || vstore_mutant == 22;
 	world_crash(world, power_cut);
 	sim_disk_room_set(sim, UINT64_MAX);
 	sim_faults_set(sim, &(struct sim_faults){0});

@@ -288,6 +288,36 @@ static void a_hole_before_unflushed_commits_is_a_torn_tail(void **state)
 	assert_int_equal(f->seen_count, 1);
 }
 
+/* Nobody asked for a flush until the end, far behind: what a flush then promised is still proved,
+ * near where the chain ends, because the log makes durable what spans too much. */
+static void rot_far_before_a_flush_is_reported(void **state)
+{
+	struct fixture *f = *state;
+	for (uint64_t i = 1; i <= 6; i++)
+		assert_int_equal(append_wait(f, i, 200), 0);
+	assert_int_equal(flush_wait(f), 0);
+	assert_int_equal(append_wait(f, 7, 1), 0);
+	flip_byte(f, 1, 0); /* the payload of 1 */
+	log_again(f, &start_place, -VS_ELOST);
+	flip_byte(f, 1, 0);
+	log_again(f, &start_place, 0);
+	assert_int_equal(f->seen_count, 7);
+}
+
+/* Only as far as a proof must lie: 512 blocks of this ring, and two commits. */
+static void the_search_for_proof_is_bounded(void **state)
+{
+	struct fixture *f = *state;
+	for (uint64_t i = 1; i <= 6; i++)
+		assert_int_equal(append_wait(f, i, 200), 0);
+	assert_int_equal(flush_wait(f), 0);
+	assert_int_equal(append_wait(f, 7, 1), 0);
+	for (uint64_t i = 0; i < 6; i++)
+		flip_byte(f, i * 201, 50); /* the headers of 1 to 6: up to block 1206 */
+	log_again(f, &start_place, 0);
+	assert_int_equal(f->seen_count, 0);
+}
+
 static void a_commit_of_another_place_store_or_key_is_not_replayed(void **state)
 {
 	struct fixture *f = *state;
@@ -374,8 +404,15 @@ static void a_full_ring_says_no_room_and_the_tail_gives_it_back(void **state)
 	assert_true(log_room(f->log, sizeof(struct record), 64, false));
 }
 
-int main(void)
+#ifdef VSTORE_MUTANTS
+int vstore_mutant;
+#endif
+
+int main(int argc, char **argv)
 {
+#ifdef VSTORE_MUTANTS
+	vstore_mutant = argc == 2 ? atoi(argv[1]) : 0;
+#endif
 #define LOG_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		LOG_TEST(what_was_answered_is_replayed_in_order_over_many_rounds),
@@ -384,6 +421,8 @@ int main(void)
 		LOG_TEST(every_byte_of_a_header_counts),
 		LOG_TEST(damage_before_what_was_flushed_is_reported_not_cut),
 		LOG_TEST(a_hole_before_unflushed_commits_is_a_torn_tail),
+		LOG_TEST(rot_far_before_a_flush_is_reported),
+		LOG_TEST(the_search_for_proof_is_bounded),
 		LOG_TEST(a_commit_of_another_place_store_or_key_is_not_replayed),
 		LOG_TEST(a_chain_of_another_history_is_not_continued),
 		LOG_TEST(a_flush_makes_all_before_it_durable),
