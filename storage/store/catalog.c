@@ -315,8 +315,7 @@ static int apply_put_volume(struct store *store, unsigned flags, const struct vo
 	volume->deleted_wall_ns = from->deleted_wall_ns;
 	volume->level = from->level;
 	volume->frame_bytes = from->frame_bytes;
-	volume->epoch = from->epoch;
-	return 0;
+	return 0; /* its epoch is raised by LOG_EPOCH only */
 }
 
 static int apply_put_snapshot(struct store *store, unsigned flags, const struct snapshot *from)
@@ -375,7 +374,7 @@ static int apply_data(struct store *store, enum log_op op, struct volume *volume
 		      const struct log_payload *payload)
 {
 	struct layer *layer = volume_active(volume);
-	uint64_t vseq = get_u64(c), first = get_u64(c), count = 0;
+	uint64_t vseq = get_u64(c), epoch = get_u64(c), first = get_u64(c), count = 0;
 	int blocks = 0, res;
 	if (layer->log_blocks == 0 && layer->users == 0)
 		layer->start_pos = log_applying_pos(store->log);
@@ -393,7 +392,8 @@ static int apply_data(struct store *store, enum log_op op, struct volume *volume
 	}
 	uint64_t end = VOLUME_BYTES_MAX / BLOCK_BYTES;
 	uint64_t first_block = op == LOG_CHUNK ? first * CHUNK_BLOCKS : first;
-	if (c->failed || count == 0 || first_block > end || count > end - first_block)
+	if (c->failed || count == 0 || first_block > end || count > end - first_block ||
+	    epoch != volume->epoch)
 		return -VS_EFORMAT;
 	if (op == LOG_WRITE) {
 		res = layer_write(layer, first, (uint32_t)count, payload->log_block, payload->crc);
@@ -410,6 +410,16 @@ static int apply_data(struct store *store, enum log_op op, struct volume *volume
 	volume->admitted_vseq = max_u64(volume->admitted_vseq, vseq);
 	volume->changed_ns = env_now_ns(store->env);
 	return blocks;
+}
+
+static int apply_epoch(struct volume *volume, struct cursor *c)
+{
+	uint64_t epoch = get_u64(c);
+	if (c->failed || epoch <= volume->epoch)
+		return -VS_EFORMAT;
+	volume->epoch = epoch;
+	get_bytes(c, volume->incarnation, sizeof volume->incarnation);
+	return c->failed ? -VS_EFORMAT : 0;
 }
 
 int catalog_apply(struct store *store, const void *record, uint32_t bytes,
@@ -459,6 +469,8 @@ int catalog_apply(struct store *store, const void *record, uint32_t bytes,
 			return -VS_EFORMAT;
 		segments_remove(store, number);
 		return 0;
+	case LOG_EPOCH:
+		return volume ? apply_epoch(volume, &c) : -VS_EFORMAT;
 	case LOG_BARRIER:
 		return 0;
 	default:

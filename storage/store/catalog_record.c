@@ -15,36 +15,51 @@ static struct cursor record_begin(void *out, enum log_op op, unsigned flags, uin
 	return c;
 }
 
-uint32_t record_write(uint32_t volume, uint64_t vseq, uint64_t block_no, uint32_t count, void *out)
+/* What every record of data begins with: the next vseq of the volume, in its epoch. */
+static struct cursor record_begin_data(struct volume *volume, enum log_op op, uint32_t bytes,
+				       void *out)
 {
-	struct cursor c = record_begin(out, LOG_WRITE, 0, 32, volume);
-	put_u64(&c, vseq);
+	struct cursor c = record_begin(out, op, 0, bytes, volume->number);
+	put_u64(&c, ++volume->admitted_vseq);
+	put_u64(&c, volume->epoch);
+	return c;
+}
+
+uint32_t record_write(struct volume *volume, uint64_t block_no, uint32_t count, void *out)
+{
+	struct cursor c = record_begin_data(volume, LOG_WRITE, WRITE_RECORD_BYTES, out);
 	put_u64(&c, block_no);
 	put_u32(&c, count);
 	put_u32(&c, 0);
 	assert(!c.failed && cursor_left(&c) == 0);
-	return 32;
+	return WRITE_RECORD_BYTES;
 }
 
-uint32_t record_zero(uint32_t volume, uint64_t vseq, uint64_t block_no, uint64_t count, void *out)
+uint32_t record_zero(struct volume *volume, uint64_t block_no, uint64_t count, void *out)
 {
-	struct cursor c = record_begin(out, LOG_ZERO, 0, 32, volume);
-	put_u64(&c, vseq);
+	struct cursor c = record_begin_data(volume, LOG_ZERO, ZERO_RECORD_BYTES, out);
 	put_u64(&c, block_no);
 	put_u64(&c, count);
 	assert(!c.failed && cursor_left(&c) == 0);
-	return 32;
+	return ZERO_RECORD_BYTES;
 }
 
-uint32_t record_chunk(uint32_t volume, uint64_t vseq, uint64_t chunk_no, const struct id *id,
-		      void *out)
+uint32_t record_chunk(struct volume *volume, uint64_t chunk_no, const struct id *id, void *out)
 {
-	struct cursor c = record_begin(out, LOG_CHUNK, 0, 56, volume);
-	put_u64(&c, vseq);
+	struct cursor c = record_begin_data(volume, LOG_CHUNK, CHUNK_RECORD_BYTES, out);
 	put_u64(&c, chunk_no);
 	put_bytes(&c, id, sizeof *id);
 	assert(!c.failed && cursor_left(&c) == 0);
-	return 56;
+	return CHUNK_RECORD_BYTES;
+}
+
+uint32_t record_epoch(uint32_t volume, uint64_t epoch, const uint8_t incarnation[16], void *out)
+{
+	struct cursor c = record_begin(out, LOG_EPOCH, 0, EPOCH_RECORD_BYTES, volume);
+	put_u64(&c, epoch);
+	put_bytes(&c, incarnation, 16);
+	assert(!c.failed && cursor_left(&c) == 0);
+	return EPOCH_RECORD_BYTES;
 }
 
 uint32_t record_number(enum log_op op, uint32_t number, void *out)
@@ -84,6 +99,7 @@ uint32_t volume_encode_flags(const struct volume *volume, enum put_flags flags, 
 	put_bytes(&c, &volume->top, sizeof volume->top);
 	put_bytes(&c, volume->name, NAME_ROOM);
 	put_bytes(&c, volume->origin, SNAP_NAME_ROOM);
+	put_bytes(&c, volume->incarnation, 16);
 	put_zeros(&c, cursor_left(&c));
 	assert(!c.failed);
 	return VOLUME_RECORD_BYTES;
@@ -125,6 +141,7 @@ int volume_decode(struct cursor *c, uint32_t number, struct volume *ret)
 	get_bytes(c, &v.top, sizeof v.top);
 	get_bytes(c, v.name, NAME_ROOM);
 	get_bytes(c, v.origin, SNAP_NAME_ROOM);
+	get_bytes(c, v.incarnation, 16);
 	if (c->failed || number == 0 || v.state > OBJECT_TRASH || !name_good(v.name, NAME_ROOM) ||
 	    !memchr(v.origin, 0, SNAP_NAME_ROOM) || !frame_bytes_good(v.frame_bytes) ||
 	    v.size_bytes == 0 || v.size_bytes % BLOCK_BYTES || v.size_bytes > VOLUME_BYTES_MAX ||

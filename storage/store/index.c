@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * 2^14 shards by the id's first bits; a shard is an array of 64-byte buckets of eight entries, and
- * grows by a quarter when both buckets of an entry are full. An entry is {20 bits of the id, 44
+ * grows by an eighth when both buckets of an entry are full, and none of the entries there can go
+ * to its other choice. An entry is {20 bits of the id, 44
  * bits of location}; both bucket choices follow from those 20 bits alone, so growing needs no id.
  * At 50 million chunks a shard has 3,000 entries and a lookup of an absent id meets a false
  * candidate in 0.3 % of cases. An entry is never 0: slots start at 1.
@@ -75,15 +76,40 @@ static unsigned bucket_fill(const struct bucket *bucket)
 	return fill; /* entries are kept at the front */
 }
 
+/* One entry of a full bucket goes to its other choice, if there is room. *ret is where it was. */
+static bool bucket_make_room(struct shard *shard, uint32_t bucket_no, uint64_t **ret)
+{
+	for (unsigned e = 0; e < BUCKET_ENTRIES; e++) {
+		uint64_t *entry = &shard->buckets[bucket_no].entries[e];
+		uint32_t choice[2];
+		bucket_choices(shard, *entry >> LOCATION_BITS, choice);
+		struct bucket *other =
+			&shard->buckets[choice[0] == bucket_no ? choice[1] : choice[0]];
+		unsigned fill = bucket_fill(other);
+		if (fill == BUCKET_ENTRIES)
+			continue;
+		other->entries[fill] = *entry;
+		*ret = entry;
+		return true;
+	}
+	return false;
+}
+
 static bool shard_place(struct shard *shard, uint64_t entry)
 {
+	uint64_t *at;
 	uint32_t choice[2];
 	bucket_choices(shard, entry >> LOCATION_BITS, choice);
 	unsigned fill[2] = {bucket_fill(&shard->buckets[choice[0]]),
 			    bucket_fill(&shard->buckets[choice[1]])};
 	unsigned less = fill[1] < fill[0];
-	if (fill[less] == BUCKET_ENTRIES)
-		return false;
+	if (fill[less] == BUCKET_ENTRIES) {
+		if (!bucket_make_room(shard, choice[0], &at) &&
+		    !bucket_make_room(shard, choice[1], &at))
+			return false;
+		*at = entry;
+		return true;
+	}
 	shard->buckets[choice[less]].entries[fill[less]] = entry;
 	return true;
 }
@@ -92,7 +118,7 @@ static bool shard_place(struct shard *shard, uint64_t entry)
  * are about to come. */
 static int shard_grow(struct index *index, struct shard *shard, uint32_t count, uint64_t entries)
 {
-	for (;; count += count / 8 + 1) {
+	for (;; count += count / 32 + 1) {
 		if (count > BUCKETS_MAX || count > entries + BUCKETS_SPARE)
 			return -ENOMEM;
 		struct shard bigger = *shard;
@@ -246,7 +272,8 @@ int index_shard_load(struct index *index, uint32_t shard_no, const uint64_t *ent
 {
 	struct shard *shard = &index->shards[shard_no];
 	uint64_t total = shard->entry_count + count;
-	uint32_t buckets = (uint32_t)min_u64(total / 7 + 1, BUCKETS_MAX); /* filled to 7/8 */
+	/* 7.2 of 8 entries: most shards find their places at once, the others a size later. */
+	uint32_t buckets = (uint32_t)min_u64(total * 10 / 72 + 1, BUCKETS_MAX);
 	if (count > 0 && buckets > shard->bucket_count) {
 		int res = shard_grow(index, shard, buckets, total);
 		if (res < 0)

@@ -241,9 +241,21 @@ enum log_op {
 	LOG_PUT_SEGMENT = 9,
 	LOG_DEL_SEGMENT = 10,
 	LOG_BARRIER = 11, /* changes nothing */
+	LOG_EPOCH = 12,
 };
 #define LOG_RECORD_BYTES_MAX 1024u
 enum object_state { OBJECT_LIVE = 0, OBJECT_TRASH = 1 };
+
+/* The record that raises a volume's epoch, on its way (epoch.c). */
+#define EPOCH_RECORD_BYTES 32u
+enum epoch_state { EPOCH_OLD, EPOCH_RAISING, EPOCH_RAISED };
+struct epoch_raise {
+	enum epoch_state state;
+	struct store *store;
+	struct log_entry entry;
+	struct log_flush_op flush;
+	uint8_t record[EPOCH_RECORD_BYTES];
+};
 
 struct volume {
 	uint32_t number;
@@ -254,7 +266,8 @@ struct volume {
 	int level;
 	uint32_t frame_bytes;
 	uint64_t epoch, vseq;
-	struct id top; /* of the map */
+	uint8_t incarnation[16]; /* of the epoch */
+	struct id top;		 /* of the map */
 	uint64_t mapped_chunks;
 	uint64_t folded_layer; /* layers up to this one are in `top` */
 	char origin[SNAP_NAME_ROOM];
@@ -264,6 +277,7 @@ struct volume {
 	uint32_t layer_count;
 	uint32_t views;
 	uint64_t admitted_vseq;
+	struct epoch_raise epoch_raise;
 	uint64_t changed_ns;	/* when it was last written to */
 	uint32_t zeros_pending; /* LOG_ZERO records on their way */
 	bool fold_wanted;
@@ -305,10 +319,15 @@ void layer_unuse(struct store *store, struct layer *layer);
 
 uint32_t volume_encode(const struct volume *volume, void *out); /* a LOG_PUT_VOLUME */
 uint32_t snapshot_encode(const struct snapshot *snapshot, void *out);
-uint32_t record_write(uint32_t volume, uint64_t vseq, uint64_t block_no, uint32_t count, void *out);
-uint32_t record_zero(uint32_t volume, uint64_t vseq, uint64_t block_no, uint64_t count, void *out);
-uint32_t record_chunk(uint32_t volume, uint64_t vseq, uint64_t chunk_no, const struct id *id,
-		      void *out);
+/* Of data: each takes the volume's epoch and its next vseq. */
+#define WRITE_RECORD_BYTES 40u
+#define ZERO_RECORD_BYTES 40u
+#define CHUNK_RECORD_BYTES 64u
+#define CHUNK_RECORD_ID 32u /* where its id is */
+uint32_t record_write(struct volume *volume, uint64_t block_no, uint32_t count, void *out);
+uint32_t record_zero(struct volume *volume, uint64_t block_no, uint64_t count, void *out);
+uint32_t record_epoch(uint32_t volume, uint64_t epoch, const uint8_t incarnation[16], void *out);
+uint32_t record_chunk(struct volume *volume, uint64_t chunk_no, const struct id *id, void *out);
 uint32_t record_number(enum log_op op, uint32_t number, void *out); /* FREEZE, DEL_*, BARRIER */
 uint32_t record_segment(uint64_t id, uint32_t slot, void *out);
 /* Returns the payload blocks of the record; foreign bytes: -VS_EFORMAT; -ENOMEM. payload: NULL when

@@ -16,7 +16,7 @@
 #include <string.h>
 
 #define SB_COPY_OFFSET 65536u
-#define SB_VERSION 3u /* older ones were never released */
+#define SB_VERSION 4u /* older ones were never released */
 static const char sb_magic[8] = "VSTORE\r\n";
 
 /* Feature bits that this code knows; an unknown incompatible bit refuses the store. */

@@ -15,6 +15,7 @@
  *  - what is admitted can be folded: space for it is reserved, and ENOSPC comes before an answer;
  *  - an answer comes after the piece's commit is on the device; with FUA after it is durable.
  */
+#include "storage/store/epoch.h"
 #include "storage/store/pace.h"
 
 #include <stdlib.h>
@@ -37,7 +38,7 @@ struct piece {
 	uint8_t *block; /* BLOCK_BYTES of its own, for parts of blocks */
 	uint32_t skip_bytes, bytes, block_count, entries_reserved, record_bytes;
 	bool locked, zero;
-	uint8_t record[56];
+	uint8_t record[CHUNK_RECORD_BYTES];
 };
 
 struct flush {
@@ -275,8 +276,7 @@ static void piece_stored(struct put *put, int res)
 		piece_end(piece, res);
 		return;
 	}
-	piece->record_bytes = record_chunk(volume->number, ++volume->admitted_vseq, piece->chunk_no,
-					   &put->id, piece->record);
+	piece->record_bytes = record_chunk(volume, piece->chunk_no, &put->id, piece->record);
 	put_free(put);
 	piece->put = NULL;
 	piece_ready(piece);
@@ -297,8 +297,7 @@ static void part_read(struct chunk_read *read, int res)
 	uint64_t block_no = piece->chunk_no * CHUNK_BLOCKS + read->block_first;
 	piece->payload = piece->block;
 	piece->block_count = 1;
-	piece->record_bytes =
-		record_write(volume->number, ++volume->admitted_vseq, block_no, 1, piece->record);
+	piece->record_bytes = record_write(volume, block_no, 1, piece->record);
 	piece_ready(piece);
 }
 
@@ -383,14 +382,13 @@ static int admit_blocks(struct piece *piece, uint64_t block_no, uint32_t blocks)
 	struct store *store = piece->store;
 	struct volume *volume = piece->request->view->volume;
 	if (range_locked(store->writes, volume, block_no, blocks) || store->writes->ready ||
-	    !log_room(store->log, 32, blocks, false))
+	    !log_room(store->log, WRITE_RECORD_BYTES, blocks, false))
 		return BLOCKED;
 	int res = entries_admit(store, piece, blocks, blocks / CHUNK_BLOCKS + 2, true);
 	if (res != ADMITTED)
 		return res;
 	piece->block_count = blocks;
-	piece->record_bytes = record_write(volume->number, ++volume->admitted_vseq, block_no,
-					   blocks, piece->record);
+	piece->record_bytes = record_write(volume, block_no, blocks, piece->record);
 	piece_taken(piece, blocks * (uint64_t)BLOCK_BYTES);
 	if (!piece_append(piece))
 		assert(!"log_room said yes");
@@ -403,7 +401,7 @@ static int admit_zeros(struct piece *piece, uint64_t block_no, uint64_t blocks)
 	struct volume *volume = piece->request->view->volume;
 	struct layer *active = volume_active(volume);
 	if (range_locked(store->writes, volume, block_no, blocks) || store->writes->ready ||
-	    !log_room(store->log, 32, 0, false))
+	    !log_room(store->log, ZERO_RECORD_BYTES, 0, false))
 		return BLOCKED;
 	if (active->range_count + 2 * volume->zeros_pending + 2 > LAYER_RANGES_MAX) {
 		volume->fold_wanted = true;
@@ -416,8 +414,7 @@ static int admit_zeros(struct piece *piece, uint64_t block_no, uint64_t blocks)
 	piece->zero = true;
 	volume->zeros_pending++;
 	piece->block_count = 0;
-	piece->record_bytes = record_zero(volume->number, ++volume->admitted_vseq, block_no, blocks,
-					  piece->record);
+	piece->record_bytes = record_zero(volume, block_no, blocks, piece->record);
 	piece_taken(piece, blocks * BLOCK_BYTES);
 	if (!piece_append(piece))
 		assert(!"log_room said yes");
@@ -499,7 +496,7 @@ static int piece_admit(struct store *store, struct store_request *request)
 	bool data = request->kind == REQUEST_WRITE;
 	if (store->failed)
 		return -VS_EFAILSTOP;
-	if (!piece)
+	if (!piece || !epoch_ready(store, request->view->volume))
 		return BLOCKED;
 	piece->request = request;
 	piece->put = NULL;
@@ -585,7 +582,7 @@ void write_mark(struct store *store, void (*mark)(struct store *store, const str
 		struct id id;
 		if (!piece->locked || piece->record[0] != LOG_CHUNK)
 			continue; /* before its record, the put's segment is marked */
-		cursor_take(&c, 24);
+		cursor_take(&c, CHUNK_RECORD_ID);
 		get_bytes(&c, &id, sizeof id);
 		mark(store, &id);
 	}

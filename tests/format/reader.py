@@ -78,7 +78,7 @@ class Store:
                     best = copy
         if best is None:
             die("no copy of the superblock is valid")
-        if u("I", best, 8) != 3 or u("Q", best, 32):
+        if u("I", best, 8) != 4 or u("Q", best, 32):
             die("the store has a version or features that this reader does not know")
         self.uuid, self.secret = best[48:64], best[64:80]
         self.ring = u("Q", best, 88) // BLOCK
@@ -194,15 +194,15 @@ class Store:
     def apply(self, record, log_block, checks):
         kind, flags, _, number = u("BBHI", record)
         if kind == 1:
-            _, first, count = u("QQI", record, 8)
+            _, epoch, first, count = u("QQQI", record, 8)
             layer = self.volumes[number]["layers"][-1]
             for n in range(count):
                 layer.entry((first + n) // 16)["blocks"][(first + n) % 16] = (log_block + n, u("I", checks, 4 * n))
             return count
         if kind == 2:
-            self.zero(self.volumes[number]["layers"][-1], *u("QQ", record, 16))
+            self.zero(self.volumes[number]["layers"][-1], *u("QQ", record, 24))
         elif kind == 3:
-            chunk, name = u("Q", record, 16), record[24:56]
+            chunk, name = u("Q", record, 24), record[32:64]
             base = 2 if any(name) else 1
             self.volumes[number]["layers"][-1].chunks[chunk] = {"base": base, "id": name, "blocks": {}}
         elif kind == 4:
@@ -220,7 +220,7 @@ class Store:
             self.segments[number] = u("Q", record, 8)
         elif kind == 10:
             del self.segments[number]
-        elif kind != 11:
+        elif kind not in (11, 12):
             die(f"the log has a record of the unknown kind {kind}")
         return 0
 
