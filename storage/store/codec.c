@@ -177,26 +177,33 @@ static size_t frame_compress(struct codec_worker *worker, int level, const void 
 	return ZSTD_isError(bytes) ? 0 : bytes;
 }
 
+void codec_encode_frame(struct codec *codec, unsigned worker_no, int level, const void *raw,
+			uint32_t raw_bytes, const struct id *id, unsigned frame_no, void *out,
+			struct frame_entry *ret_entry)
+{
+	assert(worker_no < codec->worker_count);
+	*ret_entry = (struct frame_entry){.codec = FRAME_ZERO};
+	if (!codec_is_zero(raw, raw_bytes)) {
+		size_t small =
+			frame_compress(&codec->workers[worker_no], level, raw, raw_bytes, out);
+		ret_entry->codec = small ? FRAME_ZSTD : FRAME_RAW;
+		ret_entry->stored_bytes = small ? (uint32_t)small : raw_bytes;
+		if (!small)
+			memcpy(out, raw, raw_bytes);
+	}
+	ret_entry->crc = crc32c(codec_crc_seed(id, frame_no), out, ret_entry->stored_bytes);
+}
+
 int64_t codec_encode(struct codec *codec, unsigned worker_no, int level, uint32_t frame_bytes,
 		     const void *raw, uint32_t raw_bytes, const struct id *id, void *out,
 		     struct frame_entry *ret_entries)
 {
-	assert(worker_no < codec->worker_count);
 	uint8_t *at = out;
 	for (uint32_t done = 0, frame_no = 0; done < raw_bytes; done += frame_bytes, frame_no++) {
-		const uint8_t *frame = (const uint8_t *)raw + done;
-		uint32_t bytes = (uint32_t)min_u64(frame_bytes, raw_bytes - done);
 		struct frame_entry *entry = &ret_entries[frame_no];
-		*entry = (struct frame_entry){.codec = FRAME_ZERO};
-		if (!codec_is_zero(frame, bytes)) {
-			size_t small =
-				frame_compress(&codec->workers[worker_no], level, frame, bytes, at);
-			entry->codec = small ? FRAME_ZSTD : FRAME_RAW;
-			entry->stored_bytes = small ? (uint32_t)small : bytes;
-			if (!small)
-				memcpy(at, frame, bytes);
-		}
-		entry->crc = crc32c(codec_crc_seed(id, frame_no), at, entry->stored_bytes);
+		codec_encode_frame(codec, worker_no, level, (const uint8_t *)raw + done,
+				   (uint32_t)min_u64(frame_bytes, raw_bytes - done), id, frame_no,
+				   at, entry);
 		at += entry->stored_bytes;
 	}
 	return at - (uint8_t *)out;

@@ -70,6 +70,10 @@ uint32_t codec_crc_move(uint32_t crc, uint32_t old_seed, uint32_t new_seed, uint
 int64_t codec_encode(struct codec *codec, unsigned worker_no, int level, uint32_t frame_bytes,
 		     const void *raw, uint32_t raw_bytes, const struct id *id, void *out,
 		     struct frame_entry *ret_entries);
+/* The same of one frame. */
+void codec_encode_frame(struct codec *codec, unsigned worker_no, int level, const void *raw,
+			uint32_t raw_bytes, const struct id *id, unsigned frame_no, void *out,
+			struct frame_entry *ret_entry);
 static inline uint32_t codec_bound(uint32_t raw_bytes)
 {
 	return raw_bytes + 512;

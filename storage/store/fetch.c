@@ -7,6 +7,7 @@
  * segment's file stays open while a read of it is under way. A record that fails is marked bad: it
  * is never a target of deduplication again, and another copy of it, if there is one, is used.
  */
+#include "proto/crc32c.h"
 #include "storage/rt/log_event.h"
 #include "storage/store/segments.h"
 
@@ -78,6 +79,7 @@ struct fetch *fetch_new(struct store *store, bool background, struct wait *wait)
 	fetch->background = background;
 	fetch->no_cache = false;
 	fetch->location = 0;
+	fetch->whole = false;
 	fetch->segment = NULL;
 	fetch->type = RECORD_CHUNK;
 	return fetch;
@@ -146,8 +148,16 @@ static void fetch_decoded(struct io_op *op)
 {
 	struct fetch *fetch = container_of(op, struct fetch, job.op);
 	struct store *store = fetch->store;
+	if (op->res == -VS_ELOST) { /* the record is good, and says that the data is not there */
+		fetch_end(fetch, -VS_ELOST);
+		return;
+	}
 	if (op->res < 0) {
 		fetch_bad(fetch, (int)op->res);
+		return;
+	}
+	if (fetch->whole) {
+		fetch_end(fetch, 0);
 		return;
 	}
 	uint32_t first = fetch->frame_from * fetch->frame_bytes; /* what spill starts with */
@@ -181,10 +191,30 @@ static int64_t fetch_decode(struct env_job *job, unsigned worker_no)
 	return 0;
 }
 
+const uint8_t *fetch_record(const struct fetch *fetch)
+{
+	return fetch->have_record ? fetch->stored + fetch->stored_skip : NULL;
+}
+
+static int64_t fetch_verify(struct env_job *job, unsigned worker_no)
+{
+	const struct fetch *fetch = container_of(job, struct fetch, job);
+	const uint8_t *stored = fetch_record(fetch) + record_prefix_bytes(fetch->type);
+	(void)worker_no;
+	for (uint32_t i = fetch->frame_from; i < fetch->frame_to; i++) {
+		const struct frame_entry *frame = &fetch->frames[i];
+		if (crc32c(codec_crc_seed(&fetch->id, i), stored, frame->stored_bytes) !=
+		    frame->crc)
+			return -VS_ECHECKSUM;
+		stored += frame->stored_bytes;
+	}
+	return 0;
+}
+
 static void fetch_read_done(struct io_op *op)
 {
 	struct fetch *fetch = container_of(op, struct fetch, op);
-	uint64_t want = fetch->stored_skip;
+	uint64_t want = fetch->stored_skip + (fetch->whole ? record_prefix_bytes(fetch->type) : 0);
 	for (uint32_t i = fetch->frame_from; i < fetch->frame_to; i++)
 		want += fetch->frames[i].stored_bytes;
 	if (op->res < 0 || (uint64_t)op->res < want) {
@@ -192,8 +222,10 @@ static void fetch_read_done(struct io_op *op)
 		fetch_bad(fetch, op->res < 0 ? (int)op->res : -VS_ECHECKSUM);
 		return;
 	}
-	fetch->job = (struct env_job){
-		.op.done = fetch_decoded, .run = fetch_decode, .background = fetch->background};
+	fetch->have_record = fetch->whole;
+	fetch->job = (struct env_job){.op.done = fetch_decoded,
+				      .run = fetch->whole ? fetch_verify : fetch_decode,
+				      .background = fetch->background};
 	env_job(fetch->store->env, &fetch->job);
 }
 
@@ -227,6 +259,10 @@ static void fetch_read(struct fetch *fetch, struct segment *segment, const struc
 	uint64_t start = (uint64_t)entry->offset64 * RECORD_ALIGN +
 			 record_header_bytes(entry->frame_count) + record_prefix_bytes(entry->type);
 	uint64_t bytes = 0;
+	if (fetch->whole) {
+		start -= record_prefix_bytes(entry->type);
+		bytes += record_prefix_bytes(entry->type);
+	}
 	memcpy(fetch->frames, frames, entry->frame_count * sizeof(*frames));
 	for (uint32_t i = 0; i < fetch->frame_from; i++)
 		start += frames[i].stored_bytes;
@@ -285,6 +321,7 @@ static void fetch_look(struct wait *wait)
 
 void fetch_start(struct fetch *fetch)
 {
+	fetch->have_record = false;
 	fetch->res = 0;
 	fetch_look(&fetch->wait);
 }

@@ -19,6 +19,7 @@
 #include <stdlib.h>
 
 #define RETRY_NS (5 * NSEC_PER_SEC)
+#define FETCH_TRIES 3u
 
 int fold_init(struct store *store)
 {
@@ -171,6 +172,7 @@ static void fold_fail(struct fold *fold)
 			  "folded later\"",
 			  fold->volume->name, vs_strerror(fold->res));
 	fold->last_error = fold->res;
+	fold->eio_folds += fold->res == -EIO;
 	pace_folded(store, -fold->units_given);
 	fold->retry_ns = env_now_ns(store->env) + RETRY_NS;
 	fold_reset(fold);
@@ -191,6 +193,7 @@ static void fold_logged(struct log_entry *entry, int res)
 		return;
 	}
 	fold->last_error = 0;
+	fold->eio_folds = 0;
 	pace_folded(store, fold->units_all - fold->units_given);
 	store->counters.folds++;
 	fold_reset(fold);
@@ -204,25 +207,34 @@ void fold_commit(struct fold *fold)
 	struct volume folded = *fold->volume;
 	fold->phase = FOLD_COMMIT;
 	folded.top = fold->top;
-	folded.mapped_chunks =
-		fold->volume->mapped_chunks + fold->chunks_added - fold->chunks_removed;
+	folded.mapped_chunks = fold->volume->mapped_chunks + fold->chunks_added;
+	/* Where nodes are lost it is an estimate. */
+	folded.mapped_chunks -= min_u64(folded.mapped_chunks, fold->chunks_removed);
 	folded.folded_layer = fold->layer->number;
 	fold->record_bytes = volume_encode_flags(&folded, PUT_FOLD, fold->record);
-	if (!log_room(store->log, fold->record_bytes, 0, true))
+	if (!log_room(store->log, fold->record_bytes, 0, true) || !fold_lost_keep(fold))
 		return; /* fold_kick comes back after the next commit */
 	fold->phase = FOLD_LOGGING;
 	fold->entry.done = fold_logged;
 	log_append(store->log, &fold->entry, fold->record, fold->record_bytes, NULL, 0, false);
 }
 
+void slot_free(struct fold_slot *slot)
+{
+	if (slot->put)
+		put_free(slot->put);
+	if (slot->fetch)
+		fetch_free(slot->fetch);
+	slot->put = NULL;
+	slot->fetch = NULL;
+	slot->busy = false;
+	slot->fold->busy--;
+}
+
 void slot_fail(struct fold_slot *slot, int res)
 {
 	struct fold *fold = slot->fold;
-	if (slot->put)
-		put_free(slot->put);
-	slot->put = NULL;
-	slot->busy = false;
-	fold->busy--;
+	slot_free(slot);
 	if (fold->res == 0)
 		fold->res = res;
 	fold_go_on(fold);
@@ -238,24 +250,80 @@ static void slot_stored(struct put *put, int res)
 		slot_fail(slot, res);
 		return;
 	}
+	if (put->patch)
+		fold->lost_blocks += (unsigned)__builtin_popcount(slot->patch.lost_now);
 	fold->in.at[slot->index].id = put->id;
 	fold->store->counters.folded_chunks++;
-	put_free(put);
-	slot->put = NULL;
-	slot->busy = false;
-	fold->busy--;
+	slot_free(slot);
 	fold_progress(fold);
 	fold_go_on(fold);
 }
 
+static void slot_patch(struct fold_slot *slot)
+{
+	slot->put->patch = &slot->patch;
+	put_start(slot->put);
+}
+
+/* Damaged frames are lost, and what is whole is kept. A read that failed may do better again. */
+static void slot_fetched(struct fetch *fetch, int res)
+{
+	struct fold_slot *slot = fetch->owner;
+	if (res == -EIO && ++slot->tries < FETCH_TRIES) {
+		fetch_start(fetch);
+		return;
+	}
+	if (res < 0 && !fold_is_damage(slot->fold, res)) {
+		slot_fail(slot, res);
+		return;
+	}
+	slot->patch.record = fetch_record(fetch);
+	slot->patch.frame_bytes = slot->patch.record ? fetch->frame_bytes : BLOCK_BYTES;
+	memcpy(slot->patch.frames, fetch->frames, sizeof slot->patch.frames);
+	slot_patch(slot);
+}
+
+static void slot_fetch(struct wait *wait)
+{
+	struct fold_slot *slot = container_of(wait, struct fold_slot, wait);
+	slot->wait.wake = slot_fetch;
+	slot->fetch = fetch_new(slot->fold->store, true, &slot->wait);
+	if (!slot->fetch)
+		return;
+	slot->tries = 0;
+	slot->fetch->done = slot_fetched;
+	slot->fetch->owner = slot;
+	slot->fetch->id = slot->read.base;
+	slot->fetch->whole = true;
+	slot->fetch->block_first = 0;
+	slot->fetch->block_count = CHUNK_BLOCKS;
+	fetch_start(slot->fetch);
+}
+
+/* What the log has of the chunk is in place; if that is not all, it changes what is stored. */
 static void slot_read(struct chunk_read *read, int res)
 {
 	struct fold_slot *slot = container_of(read, struct fold_slot, read);
+	if (res == 0 && read->base_res < 0 && !fold_is_damage(slot->fold, read->base_res))
+		res = read->base_res;
+	if (res == 0 && read->failed_mask && !fold_is_damage(slot->fold, read->failed_res))
+		res = read->failed_res;
 	if (res < 0) {
 		slot_fail(slot, res);
 		return;
 	}
-	put_start(slot->put);
+	if (!read->base_mask && !read->failed_mask) {
+		put_start(slot->put);
+		return;
+	}
+	slot->patch = (struct patch){.base_id = read->base,
+				     .frame_bytes = BLOCK_BYTES,
+				     .fresh = (uint16_t) ~(read->base_mask | read->failed_mask),
+				     .unread = read->failed_mask};
+	if (!read->base_mask || read->base_res < 0)
+		slot_patch(slot);
+	else
+		slot_fetch(&slot->wait);
 }
 
 static void slot_put(struct wait *wait)
@@ -279,8 +347,7 @@ static void slot_put(struct wait *wait)
 					 .chunk_no = fold->in.at[slot->index].first,
 					 .block_count = CHUNK_BLOCKS,
 					 .raw = slot->put->room,
-					 .background = true,
-					 .no_cache = true};
+					 .log_only = true};
 	chunk_read_start(fold->store, &slot->read);
 }
 
@@ -358,6 +425,7 @@ static void fold_start(struct fold *fold, struct volume *volume)
 	fold->top = volume->top;
 	fold->phase = FOLD_CHUNKS;
 	fold->in.count = fold->out.count = 0;
+	fold_lost_reset(fold);
 	fold->res = fold_plan(fold);
 	fold_measure(fold);
 	fold->start_op.done = fold_started;

@@ -25,6 +25,9 @@ struct fold_slot {
 	size_t from, from_skip; /* a node: its first update in `in` */
 	uint64_t count_at, count_end; /* counting what a range of zeros removes */
 	struct put *put;
+	struct fetch *fetch; /* what the chunk was */
+	struct patch patch;
+	unsigned tries;
 	struct wait wait;
 	struct io_op slice_op;
 	struct chunk_read read;
@@ -52,20 +55,44 @@ struct fold {
 	struct log_entry entry, freeze_entry;
 	bool freezing;
 	uint8_t freeze_record[8];
+	uint8_t kept_record[LOG_RECORD_BYTES_MAX];
+	uint32_t kept_bytes;
 	uint8_t record[LOG_RECORD_BYTES_MAX];
 	uint32_t record_bytes;
 	uint64_t retry_ns;
 	int last_error;
+	/* damage, see fold_lost.c */
+	uint64_t lost_blocks; /* that were found lost by this fold */
+	unsigned eio_folds;   /* that failed for a read error, one after the other */
+	struct fold_lost {
+		unsigned made; /* how many of `ids` there are */
+		bool making;
+		struct id ids[MAP_LEVELS]; /* a chunk all of which is lost, a leaf of such, ... */
+		struct put *put;
+		struct patch patch;
+		struct wait wait;
+		struct wait_list waiters;
+	} lost;
 };
 
 int updates_add(struct updates *updates, uint64_t first, uint64_t count);
 struct fold_slot *fold_slot_free(struct fold *fold);
+void slot_free(struct fold_slot *slot);
 void slot_fail(struct fold_slot *slot, int res);
 void fold_go_on(struct fold *fold);
 void fold_progress(struct fold *fold); /* one chunk or leaf more is done */
 void fold_commit(struct fold *fold);
 void fold_freeze(struct fold *fold, struct volume *volume);
 struct volume *fold_volume(const struct store *store); /* that is being folded, or NULL */
+
+/* An error that says that stored data is gone, and not that something else went wrong. */
+bool fold_is_damage(const struct fold *fold, int res);
+/* 0: *ret_id is what stands for a lost chunk (level 0) or node of the map; WAITING; negative. */
+int fold_lost_id(struct fold *fold, unsigned level, struct wait *wait, struct id *ret_id);
+void fold_lost_reset(struct fold *fold);
+/* Of what the fold found lost, the map before it is kept as a snapshot: false: no room in the log
+ * now. */
+bool fold_lost_keep(struct fold *fold);
 
 void fold_map_begin(struct fold *fold);
 void fold_map(struct fold *fold);

@@ -40,11 +40,7 @@ static void slot_end(struct fold_slot *slot, const struct id *id)
 	struct fold *fold = slot->fold;
 	if (id)
 		fold->out.at[slot->index].id = *id;
-	if (slot->put)
-		put_free(slot->put);
-	slot->put = NULL;
-	slot->busy = false;
-	fold->busy--;
+	slot_free(slot);
 	if (fold->level == 0)
 		fold_progress(fold);
 	fold_go_on(fold);
@@ -96,6 +92,26 @@ static void node_change(struct fold_slot *slot, struct id *slots)
 	}
 }
 
+/* The old node cannot be read: what it had within the volume is lost. */
+static int node_lost(struct fold_slot *slot, struct id *slots)
+{
+	struct fold *fold = slot->fold;
+	struct id id;
+	int res = fold_lost_id(fold, fold->level, &slot->wait, &id);
+	if (res)
+		return res;
+	uint64_t span = UINT64_C(1) << 8 * fold->level; /* chunks of a slot */
+	uint64_t first = fold->out.at[slot->index].first * NODE_SLOTS;
+	for (unsigned i = 0; i < NODE_SLOTS; i++)
+		if ((first + i) * span * CHUNK_BYTES < fold->volume->size_bytes)
+			slots[i] = id;
+	if (fold->level == 0)
+		fold->lost_blocks += NODE_SLOTS * (uint64_t)CHUNK_BLOCKS;
+	else
+		fold->lost_blocks++;
+	return 0;
+}
+
 static void node_make(struct wait *wait)
 {
 	struct fold_slot *slot = container_of(wait, struct fold_slot, wait);
@@ -107,22 +123,24 @@ static void node_make(struct wait *wait)
 		slot->put = put_new(store, true, &slot->wait);
 	if (!slot->put)
 		return;
+	struct id *slots = (struct id *)slot->put->room;
 	int res = old_node_id(store, &fold->volume->top, fold->level,
 			      fold->out.at[slot->index].first, &slot->wait, &old);
 	const struct id *old_slots = NULL;
 	if (res == 0 && !id_is_null(&old))
 		old_slots = map_node(store, &old, &slot->wait, &res);
+	if (old_slots)
+		memcpy(slots, old_slots, NODE_BYTES);
+	else
+		memset(slots, 0, NODE_BYTES);
+	if (fold_is_damage(fold, res))
+		res = node_lost(slot, slots);
 	if (res == WAITING)
 		return;
 	if (res < 0) {
 		slot_fail(slot, res);
 		return;
 	}
-	struct id *slots = (struct id *)slot->put->room;
-	if (old_slots)
-		memcpy(slots, old_slots, NODE_BYTES);
-	else
-		memset(slots, 0, NODE_BYTES);
 	node_change(slot, slots);
 	if (codec_is_zero(slots, NODE_BYTES)) {
 		slot_end(slot, NULL);
@@ -162,6 +180,12 @@ static void leaves_count(struct wait *wait)
 				     &span);
 		if (res == WAITING)
 			return;
+		if (fold_is_damage(fold, res)) { /* it goes: what it had is not known any more */
+			slot->count_at =
+				min_u64(slot->count_end,
+					round_down(slot->count_at, NODE_SLOTS) + NODE_SLOTS);
+			continue;
+		}
 		if (res < 0) {
 			slot_fail(slot, res);
 			return;

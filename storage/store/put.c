@@ -80,6 +80,7 @@ struct put *put_new(struct store *store, bool background, struct wait *wait)
 	put->listed = false;
 	put->coming = false;
 	put->segment = NULL;
+	put->patch = NULL;
 	return put;
 }
 
@@ -188,6 +189,10 @@ static int64_t put_encode(struct env_job *job, unsigned worker_no)
 	struct put *put = container_of(job, struct put, job);
 	uint32_t prefix = record_prefix_bytes(put->type);
 	memcpy(put->stored, put->quarters, prefix);
+	if (put->patch)
+		return prefix + patch_encode(put->store->codec, worker_no, put->level, put->patch,
+					     put->frame_bytes, put->raw, &put->id,
+					     put->stored + prefix, put->frames, &put->frame_bytes);
 	int64_t bytes =
 		codec_encode(put->store->codec, worker_no, put->level, put->frame_bytes, put->raw,
 			     put->raw_bytes, &put->id, put->stored + prefix, put->frames);
@@ -243,6 +248,11 @@ static int64_t put_hash(struct env_job *job, unsigned worker_no)
 {
 	struct put *put = container_of(job, struct put, job);
 	const struct domain_key *key = &put->store->sb.domain;
+	if (put->patch) {
+		patch_hash(put->store->codec, worker_no, key, put->patch, put->frame_bytes,
+			   put->room, put->stored, put->quarters, &put->zero, &put->id);
+		return 0;
+	}
 	put->zero = put->type == RECORD_CHUNK && codec_is_zero(put->raw, put->raw_bytes);
 	if (put->zero)
 		return 0;

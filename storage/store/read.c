@@ -62,7 +62,7 @@ static bool log_read_next(struct chunk_read *read)
 	if (at == end)
 		return false;
 	unsigned run = 1;
-	while (at + run < end && read->log_mask & 1u << (at + run) &&
+	while (!read->one_by_one && at + run < end && read->log_mask & 1u << (at + run) &&
 	       read->log_block[at + run] == read->log_block[at] + run)
 		run++;
 	read->block_at = at;
@@ -102,6 +102,16 @@ static void log_read_done(struct io_op *op)
 		read->res = op->res < 0 ? (int)op->res : -EIO;
 	} else {
 		read->res = log_run_check(read);
+	}
+	if (read->log_only && read->res < 0 && read->run_blocks > 1) {
+		read->one_by_one = true; /* from the same block on */
+		read->res = 0;
+	} else {
+		if (read->log_only && read->res < 0) {
+			read->failed_mask |= (uint16_t)(1u << read->block_at);
+			read->failed_res = read->res;
+			read->res = 0;
+		}
 		read->block_at += read->run_blocks;
 	}
 	if (read->res < 0 || !log_read_next(read))
@@ -175,11 +185,12 @@ static int chunk_resolve(struct chunk_read *read, struct wait *wait, struct id *
 	if (want) {
 		int res = map_lookup(store, view_top(read->volume, read->snapshot), read->chunk_no,
 				     wait, ret_base, NULL);
-		if (res)
+		if (res == WAITING || (res < 0 && !read->log_only))
 			return res;
+		read->base_res = res;
 	}
 resolved:
-	if (want && id_is_null(ret_base))
+	if (want && id_is_null(ret_base) && read->base_res == 0)
 		read->zero_mask |= want;
 	else
 		read->base_mask = want;
@@ -234,6 +245,11 @@ static void chunk_read_look(struct wait *wait)
 		return;
 	if (res < 0) {
 		read->res = res;
+		log_read_start(read);
+		return;
+	}
+	read->base = base;
+	if (read->log_only) {
 		log_read_start(read);
 		return;
 	}

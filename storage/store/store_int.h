@@ -20,6 +20,7 @@
 #include "storage/store/layer.h"
 #include "storage/store/log.h"
 #include "storage/store/mutant.h"
+#include "storage/store/patch.h"
 #include "storage/store/segment.h"
 #include "storage/store/store.h"
 #include "storage/store/superblock.h"
@@ -152,6 +153,7 @@ struct fetch {
 	unsigned block_first, block_count; /* of a chunk; a node is read whole */
 	uint8_t *raw;			   /* the blocks go here */
 	uint64_t location; /* 0, or the one record to read, whatever else there is */
+	bool whole;	   /* a chunk's record as it is stored, nothing decoded, see fetch_record */
 	bool background, no_cache;
 
 	/* fetch.c's own */
@@ -164,6 +166,7 @@ struct fetch {
 	struct frame_entry frames[FRAMES_PER_CHUNK_MAX];
 	uint32_t frame_bytes, frame_from, frame_to, stored_skip, raw_bytes, offset64;
 	int res;
+	bool have_record;
 	struct fetch *next;
 };
 int fetch_init(struct store *store);
@@ -174,6 +177,9 @@ uint64_t fetch_memory_bytes(const struct store *store); /* what it holds, for go
 struct fetch *fetch_new(struct store *store, bool background, struct wait *wait);
 void fetch_free(struct fetch *fetch);
 void fetch_start(struct fetch *fetch);
+/* After a fetch of a whole record, also one that found its frames damaged: the quarters' hashes and
+ * the frames as they were read, until fetch_free. NULL: nothing could be read. */
+const uint8_t *fetch_record(const struct fetch *fetch);
 
 /* ---- put.c: stores one chunk or node, or finds that it is stored ---- */
 
@@ -188,6 +194,7 @@ struct put {
 	int level;
 	uint32_t frame_bytes;
 	bool background;
+	struct patch *patch; /* or NULL; then raw is room, and has the new blocks only */
 
 	/* put.c's own */
 	struct store *store;
@@ -361,6 +368,13 @@ struct chunk_read {
 	unsigned block_first, block_count;
 	uint8_t *raw;
 	bool background, no_cache;
+	/* Only what is new in the layers: blocks from below are left as they are (base_mask, base;
+	 * base_res: why the base is not known), and log blocks that cannot be read are in
+	 * failed_mask (failed_res: why); neither fails the read. */
+	bool log_only;
+	uint16_t failed_mask;
+	struct id base;
+	int base_res, failed_res;
 
 	/* read.c's own */
 	struct store *store;
@@ -370,6 +384,7 @@ struct chunk_read {
 	uint16_t log_mask, zero_mask, base_mask;
 	uint32_t log_block[CHUNK_BLOCKS], log_crc[CHUNK_BLOCKS];
 	unsigned block_at; /* the run that is read from the log */
+	bool one_by_one;   /* a run failed: which of its blocks? */
 	uint32_t run_blocks;
 	int res;
 };

@@ -97,6 +97,7 @@ void model_flushed(struct model *model, uint64_t number)
 void model_answered(struct model *model, struct block *block, bool durable)
 {
 	block->newest->answered = model->events;
+	block->lost = false;
 	if (durable && !model->keeps_all)
 		block_forget_older(block, block->newest);
 }
@@ -129,6 +130,11 @@ static struct version *block_match(struct version *least, const uint8_t *got)
 		if (data_equal(at->data, got))
 			found = at;
 	return found;
+}
+
+bool model_impossible(const struct block *block, const uint8_t *got)
+{
+	return block->lost && !block->busy && !block_match(block->oldest, got);
 }
 
 const char *model_check(struct model *model, unsigned volume, const uint8_t *image,
@@ -187,11 +193,17 @@ void model_settle(struct model *model, unsigned volume)
 {
 	for (uint32_t b = 0; b < model->block_counts[volume]; b++) {
 		struct block *block = &model->blocks[volume][b];
-		struct version *keep = block->seen ? block->seen : block->newest;
+		struct version *keep = block->seen;
 		block->busy = false;
+		block->lost = !block->seen;
+		if (block->lost) { /* any of its versions may be what is damaged */
+			for (struct version *at = block->oldest; at; at = at->next)
+				at->submitted = at->answered = at->together = 0;
+			continue;
+		}
 		block_forget_older(block, keep);
 		block_forget_newer(block, keep);
 		keep->submitted = keep->together = 0;
-		keep->answered = block->seen ? 1 : 0;
+		keep->answered = 1;
 	}
 }

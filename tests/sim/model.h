@@ -27,6 +27,7 @@ struct block {
 	struct version *oldest, *newest; /* the oldest one is durable, or nothing older counts */
 	struct version *seen;		 /* by a check: the newest that it may be */
 	bool busy;			 /* a write of it is under way */
+	bool lost; /* a check could not read it: an error, or one of its versions, until written */
 };
 
 struct model {
@@ -51,6 +52,8 @@ void model_answered(struct model *model, struct block *block, bool durable);
 bool data_equal(const uint8_t *data, const uint8_t *got); /* of one block; NULL: zeros */
 /* The volume as its newest versions make it, in new memory. */
 uint8_t *model_image(const struct model *model, unsigned volume);
+/* A block that was read is not what a lost one may be: anything but zeros made up, or another's. */
+bool model_impossible(const struct block *block, const uint8_t *got);
 /* A block of data that compresses, made of a number. */
 void model_fill(uint8_t *data, uint64_t value);
 
