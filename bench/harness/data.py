@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Real data: Debian images, and files cut from them without holes. Made once, kept in the working folder."""
+"""Real data: Debian images, and files cut from them without holes. Made once, kept."""
 import os
 
 from .machine import MIB, ROOT, run
@@ -10,6 +10,7 @@ CHUNK = 65536
 class Data:
     def __init__(self, folder, quick):
         self.folder = folder
+        os.makedirs(folder, exist_ok=True)
         images = os.environ.get("VSTORE_IMAGES", "/var/tmp/vstore-images")
         # quick: images that the tests need anyway
         kinds = ("small", "near") if quick else ("large", "sibling")

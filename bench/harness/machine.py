@@ -58,8 +58,7 @@ def drop_caches():
     """True: the page cache is empty. False: we may not, and the result must say so."""
     os.sync()
     try:
-        with open("/proc/sys/vm/drop_caches", "w", encoding="ascii") as file:
-            file.write("3")
+        write_text("/proc/sys/vm/drop_caches", 3)
         return True
     except OSError:
         return False
@@ -119,33 +118,40 @@ def btrfs(image, folder, size_bytes):
 
 
 class MemoryLimit:
-    """A memory cgroup of our own (version 1 or 2), so that a peer's page cache is bounded like vstored's cache is. Where it cannot
-    be made, `made` is false and the row says so."""
+    """A memory cgroup of our own (version 1 or 2) for a peer whose reads go through the page cache: what it holds now, and so much for
+    its page cache, as vstored's caches are bounded too. Where it cannot be made, `made` is false and the row says so."""
 
-    def __init__(self, name, limit_bytes):
-        self.made, self.path = False, None
+    def __init__(self, name, pid, cache_bytes):
+        with open(f"/proc/{pid}/status", encoding="ascii") as file:
+            own = next(int(line.split()[1]) * 1024 for line in file if line.startswith("RssAnon:"))
+        self.path = None
         for base, file in (("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")):
             path = os.path.join(base, name)
             try:
                 os.makedirs(path, exist_ok=True)
-                with open(os.path.join(path, file), "w", encoding="ascii") as limit:
-                    limit.write(str(limit_bytes))
+                write_text(os.path.join(path, file), own + cache_bytes)
+                write_text(os.path.join(path, "cgroup.procs"), pid)
             except OSError:
                 with contextlib.suppress(OSError):
                     os.rmdir(path)
                 continue
-            self.made, self.path = True, path
+            self.path = path
             return
 
-    def add(self, pid):
-        if self.made:
-            with open(os.path.join(self.path, "cgroup.procs"), "w", encoding="ascii") as file:
-                file.write(str(pid))
+    @property
+    def made(self):
+        return self.path is not None
 
     def done(self):
+        """After the process has ended."""
         if self.made:
             with contextlib.suppress(OSError):
                 os.rmdir(self.path)
+
+
+def write_text(path, value):
+    with open(path, "w", encoding="ascii") as file:
+        file.write(str(value))
 
 
 def install_missing():
