@@ -100,15 +100,13 @@ static void a_damaged_page_is_taken_from_the_directories(void **state)
 	struct fixture *f = *state;
 	struct filled filled = fill_and_close(f);
 	struct store_counters counters;
+	for (unsigned file = 0; file < 2; file++) { /* whichever is used */
+		char path[160];
+		snprintf(path, sizeof path, "%s/%s", f->path, index_file_name(file));
+		for (int i = 0; i < 40 && access(path, F_OK) == 0; i++)
+			flip(f, index_file_name(file), INDEX_PAGES_OFFSET + 8 * i);
+	}
 	fixture_open(f);
-	const char *used = used_file(f);
-	fixture_close(f);
-	for (int i = 0; i < 40; i++)
-		flip(f, used, INDEX_PAGES_OFFSET + 8 * i);
-	fixture_open(f);
-	if (strcmp(used, used_file(f)) != 0) /* closing had written the other one */
-		for (int i = 0; i < 40; i++)
-			flip(f, used_file(f), INDEX_PAGES_OFFSET + 8 * i);
 	read_all(f, &filled);
 	check_damaged(f); /* waits for all pages */
 	store_counters(f->store, &counters);
