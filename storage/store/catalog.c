@@ -283,7 +283,7 @@ static int apply_reset(struct store *store, struct volume *volume, const struct 
 static int apply_put_volume(struct store *store, unsigned flags, const struct volume *from)
 {
 	struct volume *volume = volume_by_number(store, from->number);
-	if (!volume && flags != PUT_FULL)
+	if ((!volume && flags != PUT_FULL) || !domain_by_number(store, from->domain))
 		return -VS_EFORMAT;
 	if (!volume) {
 		volume = calloc(1, sizeof(*volume));
@@ -473,6 +473,11 @@ int catalog_apply(struct store *store, const void *record, uint32_t bytes,
 		return volume ? apply_epoch(volume, &c) : -VS_EFORMAT;
 	case LOG_BARRIER:
 		return 0;
+	case LOG_PUT_DOMAIN:
+		return domain_apply(store, number, &c);
+	case LOG_PUT_PEER:
+	case LOG_DEL_PEER:
+		return peer_apply(store, op, &c);
 	default:
 		return -VS_EFORMAT;
 	}

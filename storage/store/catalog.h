@@ -20,6 +20,7 @@ uint32_t snapshot_encode_flags(const struct snapshot *snapshot, enum put_flags f
 int volume_decode(struct cursor *c, uint32_t number, struct volume *ret);
 int snapshot_decode(struct cursor *c, uint32_t number, struct snapshot *ret);
 /* From a checkpoint: replaces the volume's layers, takes them over. -VS_EFORMAT. */
+bool replica_name_good(const char name[NAME_ROOM]);
 bool frame_bytes_good(uint32_t frame_bytes); /* one that a volume may ask for */
 int volume_set_layers(struct volume *volume, struct layer **layers, uint32_t count);
 

@@ -86,7 +86,8 @@ uint32_t volume_encode_flags(const struct volume *volume, enum put_flags flags, 
 	put_bytes(&c, volume->uuid, 16);
 	put_u8(&c, volume->state);
 	put_u8(&c, (uint8_t)(int8_t)volume->level);
-	put_u16(&c, 0);
+	put_u8(&c, volume->domain);
+	put_u8(&c, volume->replica);
 	put_u32(&c, volume->frame_bytes);
 	put_u64(&c, volume->size_bytes);
 	put_u64(&c, volume->quota_bytes);
@@ -116,6 +117,14 @@ static bool name_good(const char *name, size_t room)
 	return memchr(name, 0, room) && text_name_ok(name, strlen(name));
 }
 
+/* HOST/VOLUME: what a volume of another host is called here. */
+bool replica_name_good(const char name[NAME_ROOM])
+{
+	const char *slash = memchr(name, 0, NAME_ROOM) ? strchr(name, '/') : NULL;
+	return slash && text_name_ok(name, (size_t)(slash - name)) &&
+	       text_name_ok(slash + 1, strlen(slash + 1));
+}
+
 bool frame_bytes_good(uint32_t frame_bytes)
 {
 	return frame_bytes == 4096 || frame_bytes == 8192 || frame_bytes == 16384 ||
@@ -128,7 +137,8 @@ int volume_decode(struct cursor *c, uint32_t number, struct volume *ret)
 	get_bytes(c, v.uuid, 16);
 	v.state = get_u8(c);
 	v.level = (int8_t)get_u8(c);
-	get_u16(c);
+	v.domain = get_u8(c);
+	uint8_t replica = get_u8(c);
 	v.frame_bytes = get_u32(c);
 	v.size_bytes = get_u64(c);
 	v.quota_bytes = get_u64(c);
@@ -142,7 +152,9 @@ int volume_decode(struct cursor *c, uint32_t number, struct volume *ret)
 	get_bytes(c, v.name, NAME_ROOM);
 	get_bytes(c, v.origin, SNAP_NAME_ROOM);
 	get_bytes(c, v.incarnation, 16);
-	if (c->failed || number == 0 || v.state > OBJECT_TRASH || !name_good(v.name, NAME_ROOM) ||
+	v.replica = replica;
+	if (c->failed || number == 0 || v.state > OBJECT_TRASH || replica > 1 ||
+	    !(replica ? replica_name_good(v.name) : name_good(v.name, NAME_ROOM)) ||
 	    !memchr(v.origin, 0, SNAP_NAME_ROOM) || !frame_bytes_good(v.frame_bytes) ||
 	    v.size_bytes == 0 || v.size_bytes % BLOCK_BYTES || v.size_bytes > VOLUME_BYTES_MAX ||
 	    v.folded_layer >= UINT64_MAX / 2)

@@ -29,7 +29,7 @@ struct verify_slot {
 	struct verify *verify;
 	struct env_job job;
 	struct id id, computed;
-	uint8_t type;
+	uint8_t type, domain;
 	uint64_t location; /* check: {segment, offset} */
 	uint64_t chunk_no; /* verify */
 	bool busy;
@@ -112,7 +112,9 @@ static void verify_hashed(struct io_op *op)
 static int64_t verify_hash(struct env_job *job, unsigned worker_no)
 {
 	struct verify_slot *slot = container_of(job, struct verify_slot, job);
-	const struct domain_key *key = &slot->verify->work.store->sb.domain;
+	const struct domain_key *key = domain_key(slot->verify->work.store, slot->domain);
+	if (!key)
+		return -VS_EFORMAT;
 	if (slot->type == RECORD_NODE)
 		codec_id_node(key, slot->raw, NODE_BYTES, &slot->computed);
 	else
@@ -123,6 +125,7 @@ static int64_t verify_hash(struct env_job *job, unsigned worker_no)
 static void verify_fetched(struct fetch *fetch, int res)
 {
 	struct verify_slot *slot = fetch->owner;
+	slot->domain = fetch->domain;
 	fetch_free(fetch);
 	if (res < 0) {
 		verify_end(slot, res);
@@ -511,6 +514,18 @@ static int diff_begin(struct diff *diff)
 		if (res)
 			return res;
 	}
+	const struct volume *of[2];
+	for (unsigned side = 0; side < 2; side++) {
+		const char *name = diff->name[side];
+		const struct snapshot *snapshot = snapshot_by_name(diff->work.store, name);
+		of[side] = snapshot ? volume_by_number(diff->work.store, snapshot->volume)
+				    : volume_by_name(diff->work.store, name);
+	}
+	if (of[0]->domain != of[1]->domain)
+		return work_refuse(&diff->work, -EINVAL,
+				   "'%s' and '%s' are of different domains: their ids cannot be "
+				   "compared.",
+				   diff->name[0], diff->name[1]);
 	diff->started = true;
 	return 0;
 }

@@ -95,7 +95,8 @@ static size_t body_encoded_bytes(const struct store *store)
 {
 	size_t bytes = 32 + store->volume_count * (LOG_RECORD_BYTES_MAX + 8ull) +
 		       store->snapshot_count * (size_t)LOG_RECORD_BYTES_MAX +
-		       segments_slot_count(store) * 16ull;
+		       segments_slot_count(store) * 16ull +
+		       (store->domain_count + store->peer_count + 1ull) * LOG_RECORD_BYTES_MAX;
 	for (uint32_t i = 0; i < store->volume_count; i++)
 		for (uint32_t k = 0; k < store->volumes[i]->layer_count; k++)
 			bytes += layer_encoded_bytes(store->volumes[i]->layers[k]);
@@ -109,6 +110,11 @@ static void body_encode(const struct store *store, struct cursor *c)
 	put_u32(c, store->next_number);
 	put_u32(c, store->volume_count);
 	put_u64(c, store->next_segment_id);
+	put_u64(c, store->domain_count + store->peer_count - DOMAIN_OWN);
+	for (uint32_t i = DOMAIN_OWN; i < store->domain_count; i++)
+		put_bytes(c, record, domain_encode(&store->domains[i], record));
+	for (uint32_t i = 0; i < store->peer_count; i++)
+		put_bytes(c, record, peer_encode(LOG_PUT_PEER, &store->peers[i], record));
 	for (uint32_t i = 0; i < store->volume_count; i++) {
 		const struct volume *volume = store->volumes[i];
 		put_bytes(c, record, volume_encode(volume, record));
@@ -138,7 +144,8 @@ static int body_apply(struct store *store, struct cursor *c, enum log_op want)
 		return -VS_EFORMAT;
 	memcpy(&bytes, c->at + 2, 2);
 	const uint8_t *record = cursor_take(c, le16toh(bytes));
-	if (!record || le16toh(bytes) < 8 || record[0] != want || record[1] != PUT_FULL)
+	if (!record || le16toh(bytes) < 8 || record[1] != PUT_FULL ||
+	    (record[0] != want && !(want == LOG_PUT_DOMAIN && record[0] == LOG_PUT_PEER)))
 		return -VS_EFORMAT;
 	return catalog_apply(store, record, le16toh(bytes), NULL);
 }
@@ -166,7 +173,10 @@ static int body_decode(struct store *store, struct cursor *c)
 {
 	uint32_t next_number = get_u32(c), volumes = get_u32(c);
 	uint64_t next_segment_id = get_u64(c);
+	uint64_t others = get_u64(c); /* domains, then peers: volumes name the former */
 	int res = 0;
+	for (uint64_t i = 0; i < others && res == 0; i++)
+		res = body_apply(store, c, LOG_PUT_DOMAIN);
 	for (uint32_t i = 0; i < volumes && res == 0; i++)
 		res = body_decode_volume(store, c);
 	uint64_t snapshots = res == 0 ? get_u64(c) : 0;
@@ -366,12 +376,12 @@ int checkpoint_write_first(struct env *env, struct env_dir *dir, const uint8_t u
 		return res;
 	uint8_t *buf = env_memory(env, bytes);
 	if (buf) {
-		struct cursor c = cursor_over(buf + HEADER_BYTES, 32);
+		struct cursor c = cursor_over(buf + HEADER_BYTES, 40);
 		put_u32(&c, 1); /* the first number of a volume */
 		put_u32(&c, 0);
-		put_u64(&c, 1); /* the first segment id */
-		put_zeros(&c, 16);
-		header_encode(uuid, 0, &place, buf + HEADER_BYTES, 32, buf);
+		put_u64(&c, 1);	   /* the first segment id */
+		put_zeros(&c, 24); /* no domains but the superblock's, no snapshots, no segments */
+		header_encode(uuid, 0, &place, buf + HEADER_BYTES, 40, buf);
 		int64_t moved = env_file_write_wait(file, buf, (uint32_t)bytes, 0);
 		res = moved < 0 ? (int)moved : env_file_sync_wait(file);
 		env_memory_free(env, buf, bytes);

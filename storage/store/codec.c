@@ -124,6 +124,15 @@ void codec_id_root(const struct domain_key *key, uint64_t size_bytes, const stru
 	SHA256_Final(ret_id->bytes, &sha);
 }
 
+void codec_domain_uuid(const struct domain_key *key, uint8_t ret_uuid[16])
+{
+	uint8_t digest[SHA256_DIGEST_LENGTH];
+	SHA256_CTX sha;
+	sha_with_key(&sha, key, 0x6d);
+	SHA256_Final(digest, &sha);
+	memcpy(ret_uuid, digest, 16);
+}
+
 void codec_keyed_check(const uint8_t secret[16], const void *a, size_t a_bytes, const void *b,
 		       size_t b_bytes, uint8_t ret_check[16])
 {

@@ -51,6 +51,8 @@ void codec_id_node(const struct domain_key *key, const void *node, size_t bytes,
 /* SHA-256(key with each byte xor 0x36 || size, 64-bit little-endian || id of the map's top). */
 void codec_id_root(const struct domain_key *key, uint64_t size_bytes, const struct id *top,
 		   struct id *ret_id);
+/* The first 16 bytes of SHA-256(key with each byte xor 0x6d). */
+void codec_domain_uuid(const struct domain_key *key, uint8_t ret_uuid[16]);
 /* The first 16 bytes of SHA-256(secret || a || b): the log's keyed checksum. */
 void codec_keyed_check(const uint8_t secret[16], const void *a, size_t a_bytes, const void *b,
 		       size_t b_bytes, uint8_t ret_check[16]);

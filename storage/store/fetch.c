@@ -240,6 +240,7 @@ static void fetch_read(struct fetch *fetch, struct segment *segment, const struc
 		fetch_bad(fetch, -VS_EFORMAT);
 		return;
 	}
+	fetch->domain = entry->domain;
 	fetch->raw_bytes = entry->raw_bytes;
 	fetch->frame_bytes = entry->raw_bytes / entry->frame_count;
 	fetch->frame_from = 0;

@@ -339,6 +339,7 @@ static void slot_put(struct wait *wait)
 	slot->put->done = slot_stored;
 	slot->put->owner = slot;
 	slot->put->raw = slot->put->room;
+	slot->put->domain = fold->volume->domain;
 	slot->put->level = fold->volume->level;
 	slot->put->frame_bytes = fold->volume->frame_bytes;
 	slot->read = (struct chunk_read){.done = slot_read,

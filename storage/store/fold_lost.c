@@ -61,6 +61,7 @@ static void lost_make(struct wait *wait)
 	put->done = lost_stored;
 	put->owner = lost;
 	put->raw = put->room;
+	put->domain = fold->volume->domain;
 	put->level = 1;
 	put->frame_bytes = BLOCK_BYTES;
 	if (lost->made == 0) {

@@ -150,6 +150,7 @@ static void node_make(struct wait *wait)
 	slot->put->done = node_stored;
 	slot->put->owner = slot;
 	slot->put->raw = slot->put->room;
+	slot->put->domain = fold->volume->domain;
 	slot->put->level = 1;
 	put_start(slot->put);
 }

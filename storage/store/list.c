@@ -65,6 +65,7 @@ static void volume_fill(const struct store *store, const struct volume *volume,
 				     .size_bytes = volume->size_bytes,
 				     .quota_bytes = volume->quota_bytes,
 				     .level = volume->level,
+				     .replica = volume->replica,
 				     .frame_bytes = volume->frame_bytes,
 				     .epoch = volume->epoch,
 				     .vseq = volume->vseq,
@@ -74,10 +75,11 @@ static void volume_fill(const struct store *store, const struct volume *volume,
 				     .in_trash = volume->state == OBJECT_TRASH,
 				     .deleted_wall_ns = volume->deleted_wall_ns};
 	struct id root;
-	codec_id_root(&store->sb.domain, volume->size_bytes, &volume->top, &root);
+	codec_id_root(domain_key(store, volume->domain), volume->size_bytes, &volume->top, &root);
 	memcpy(info->root, root.bytes, ID_BYTES);
 	memcpy(info->name, volume->name, NAME_ROOM);
 	memcpy(info->uuid, volume->uuid, 16);
+	memcpy(info->domain, domain_by_number(store, volume->domain)->uuid, 16);
 	memcpy(info->origin, volume->origin, SNAP_NAME_ROOM);
 	for (uint32_t i = 0; i < volume->layer_count; i++)
 		info->log_bytes += (uint64_t)volume->layers[i]->log_blocks * BLOCK_BYTES;
@@ -117,12 +119,14 @@ static void snapshot_fill(const struct store *store, const struct snapshot *snap
 				       .in_trash = snapshot->state == OBJECT_TRASH,
 				       .deleted_wall_ns = snapshot->deleted_wall_ns,
 				       .hold_count = snapshot->hold_count};
+	const struct volume *volume = volume_by_number(store, snapshot->volume);
 	memcpy(info->name, snapshot->name, NAME_ROOM);
-	memcpy(info->volume, volume_by_number(store, snapshot->volume)->name, NAME_ROOM);
+	memcpy(info->volume, volume->name, NAME_ROOM);
 	memcpy(info->holds, snapshot->holds, sizeof info->holds);
 	if (snapshot->sealed) {
 		struct id root;
-		codec_id_root(&store->sb.domain, snapshot->size_bytes, &snapshot->top, &root);
+		codec_id_root(domain_key(store, volume->domain), snapshot->size_bytes,
+			      &snapshot->top, &root);
 		memcpy(info->root, root.bytes, ID_BYTES);
 	}
 	if (info->in_trash)

@@ -164,6 +164,7 @@ static void put_append(struct wait *wait)
 	}
 	struct dir_entry entry = {.id = put->id,
 				  .type = put->type,
+				  .domain = put->domain,
 				  .raw_bytes = put->raw_bytes,
 				  .frame_count = (uint8_t)(put->raw_bytes / put->frame_bytes)};
 	struct segment *segment =
@@ -247,7 +248,7 @@ static void put_hashed(struct io_op *op)
 static int64_t put_hash(struct env_job *job, unsigned worker_no)
 {
 	struct put *put = container_of(job, struct put, job);
-	const struct domain_key *key = &put->store->sb.domain;
+	const struct domain_key *key = domain_key(put->store, put->domain);
 	if (put->patch) {
 		patch_hash(put->store->codec, worker_no, key, put->patch, put->frame_bytes,
 			   put->room, put->stored, put->quarters, &put->zero, &put->id);

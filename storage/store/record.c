@@ -43,7 +43,7 @@ uint32_t record_encode_header(void *out, const struct dir_entry *entry,
 	put_u8(&c, entry->frame_count);
 	put_u16(&c, 0);
 	put_bytes(&c, entry->id.bytes, ID_BYTES);
-	put_u32(&c, 1); /* domain */
+	put_u32(&c, entry->domain);
 	put_u32(&c, 0); /* key generation */
 	put_u32(&c, 0); /* the checksum, below */
 	for (unsigned i = 0; i < entry->frame_count; i++) {
@@ -68,10 +68,13 @@ int record_decode_header(const void *from, size_t bytes, struct dir_entry *ret_e
 	get_u16(&c);
 	entry.raw_bytes = entry.type == RECORD_CHUNK ? CHUNK_BYTES : NODE_BYTES;
 	get_bytes(&c, entry.id.bytes, ID_BYTES);
-	get_u64(&c);
+	uint32_t domain = get_u32(&c);
+	get_u32(&c); /* key generation */
+	entry.domain = (uint8_t)domain;
 	uint32_t crc = get_u32(&c), stored = 0;
 	if (c.failed || entry.frame_count == 0 || entry.frame_count > FRAMES_PER_CHUNK_MAX ||
 	    record_header_bytes(entry.frame_count) > bytes || entry.raw_bytes % entry.frame_count ||
+	    domain == 0 || domain > UINT8_MAX ||
 	    !(entry.type == RECORD_CHUNK || (entry.type == RECORD_NODE && entry.frame_count == 1)))
 		return -VS_EFORMAT;
 	memcpy(copy, from, record_header_bytes(entry.frame_count));

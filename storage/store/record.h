@@ -27,7 +27,8 @@ struct dir_entry {
 	uint32_t frame_first; /* its frames in the directory's array */
 	uint32_t raw_bytes;
 	uint8_t type, frame_count;
-	bool bad; /* found damaged: never a target of deduplication */
+	uint8_t domain; /* whose key made the id */
+	bool bad;	/* found damaged: never a target of deduplication */
 };
 
 /* The records of a segment in order of their offsets. */

@@ -358,10 +358,10 @@ static int open_memory(struct store *store)
 	struct log_options options = {.block_count = store->sb.log_bytes / BLOCK_BYTES};
 	memcpy(options.uuid, store->sb.uuid, 16);
 	memcpy(options.secret, store->sb.secret, 16);
-	int (*const inits[])(struct store *
-			     store) = {segments_init,	fetch_init, put_init,	read_init,
-				       prefetch_init,	write_init, pace_init,	fold_init,
-				       checkpoint_init, work_init,  admin_init, index_write_init};
+	int (*const inits[])(struct store * store) = {
+		domain_init,   segments_init, fetch_init,      put_init,  read_init,
+		prefetch_init, write_init,    pace_init,       fold_init, checkpoint_init,
+		work_init,     admin_init,    index_write_init};
 	int res = map_init(store, o->node_cache_bytes);
 	for (unsigned i = 0; i < sizeof inits / sizeof *inits && res == 0; i++)
 		res = inits[i](store);

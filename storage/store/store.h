@@ -138,6 +138,7 @@ struct volume_options {
 	int level;	      /* zstd level; 0: 1 */
 	uint32_t frame_bytes; /* 4, 8, 16 or 64 KiB; 0: 16 KiB */
 	uint64_t quota_bytes; /* 0: none */
+	const char *domain;   /* its name; NULL: the store's own */
 };
 
 void store_volume_create(struct store *store, struct admin_op *op, const char *name,
@@ -176,7 +177,35 @@ void store_snap_seal(struct store *store, struct admin_op *op, const char *name)
 void store_trash_restore(struct store *store, struct admin_op *op, uint64_t number, const char *as);
 void store_trash_purge(struct store *store, struct admin_op *op, uint64_t number);
 
+/* ---- domains and peers ---- */
+
+#define PEER_ADDRESS_ROOM 128u /* "ADDRESS:PORT" */
+
+/* A domain that a peer handed over: its key, under a name of ours. The same key again is no error;
+ * -EEXIST: the name belongs to another key. */
+void store_domain_add(struct store *store, struct admin_op *op, const char *name,
+		      const uint8_t key[64]);
+/* To hand it to a peer. -ENOENT. */
+int store_domain_key(const struct store *store, const uint8_t uuid[16], uint8_t ret_key[64]);
+/* The same host again gets the new address. */
+void store_peer_add(struct store *store, struct admin_op *op, const char *host,
+		    const char *address);
+void store_peer_delete(struct store *store, struct admin_op *op, const char *host);
+
 /* ---- listing: copies, at once ---- */
+
+struct domain_info {
+	uint8_t uuid[16];
+	char name[NAME_ROOM];
+	uint32_t volume_count;
+	bool own; /* of this store from its beginning */
+};
+struct peer_info {
+	char host[NAME_ROOM], address[PEER_ADDRESS_ROOM];
+};
+/* Arrays for the caller to free; -ENOMEM. */
+int store_domains(const struct store *store, struct domain_info **ret, size_t *ret_count);
+int store_peers(const struct store *store, struct peer_info **ret, size_t *ret_count);
 
 struct volume_info {
 	char name[NAME_ROOM];
@@ -191,7 +220,9 @@ struct volume_info {
 	uint64_t mapped_bytes; /* chunks in its map, 64 KiB each */
 	uint32_t attachments;
 	uint32_t snapshot_count;
-	uint8_t root[ID_BYTES];	     /* of the last fold */
+	uint8_t root[ID_BYTES]; /* of the last fold */
+	uint8_t domain[16];
+	bool replica;		     /* a copy of another host's volume */
 	char origin[SNAP_NAME_ROOM]; /* cloned from, or "" */
 	bool in_trash;
 	uint64_t deleted_wall_ns, purge_wall_ns;

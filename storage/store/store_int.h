@@ -150,6 +150,7 @@ struct fetch {
 	void *owner;
 	struct id id;
 	uint8_t type;
+	uint8_t domain;			   /* at done: of the record that was read */
 	unsigned block_first, block_count; /* of a chunk; a node is read whole */
 	uint8_t *raw;			   /* the blocks go here */
 	uint64_t location; /* 0, or the one record to read, whatever else there is */
@@ -193,6 +194,7 @@ struct put {
 	uint8_t type;
 	int level;
 	uint32_t frame_bytes;
+	uint8_t domain;
 	bool background;
 	struct patch *patch; /* or NULL; then raw is room, and has the new blocks only */
 
@@ -249,6 +251,9 @@ enum log_op {
 	LOG_DEL_SEGMENT = 10,
 	LOG_BARRIER = 11, /* changes nothing */
 	LOG_EPOCH = 12,
+	LOG_PUT_DOMAIN = 13,
+	LOG_PUT_PEER = 14,
+	LOG_DEL_PEER = 15,
 };
 #define LOG_RECORD_BYTES_MAX 1024u
 enum object_state { OBJECT_LIVE = 0, OBJECT_TRASH = 1 };
@@ -272,6 +277,8 @@ struct volume {
 	uint64_t size_bytes, quota_bytes, created_wall_ns, deleted_wall_ns;
 	int level;
 	uint32_t frame_bytes;
+	uint8_t domain; /* its number */
+	bool replica;	/* of a volume on another host: only what arrives from there changes it */
 	uint64_t epoch, vseq;
 	uint8_t incarnation[16]; /* of the epoch */
 	struct id top;		 /* of the map */
@@ -309,6 +316,37 @@ struct view {
 	struct volume *volume;
 	struct snapshot *snapshot; /* NULL: the volume itself */
 };
+
+/* ---- domain.c, peer.c: parts of the catalog ---- */
+
+#define DOMAINS_MAX 64u
+#define DOMAIN_OWN 1u /* the superblock's: what volumes are in that nobody put elsewhere */
+#define PEERS_MAX 64u
+
+struct domain {
+	uint8_t number; /* in records and volumes; 0 is none */
+	uint8_t uuid[16];
+	char name[NAME_ROOM];
+	struct domain_key key;
+};
+/* NULL: there is none of that number. */
+const struct domain *domain_by_number(const struct store *store, uint32_t number);
+const struct domain *domain_by_name(const struct store *store, const char *name);
+const struct domain *domain_by_uuid(const struct store *store, const uint8_t uuid[16]);
+static inline const struct domain_key *domain_key(const struct store *store, uint32_t number)
+{
+	const struct domain *domain = domain_by_number(store, number);
+	return domain ? &domain->key : NULL;
+}
+int domain_init(struct store *store); /* the own one, from the superblock */
+uint32_t domain_encode(const struct domain *domain, void *out);
+int domain_apply(struct store *store, uint32_t number, struct cursor *c);
+
+struct peer {
+	char host[NAME_ROOM], address[PEER_ADDRESS_ROOM];
+};
+uint32_t peer_encode(enum log_op op, const struct peer *peer, void *out);
+int peer_apply(struct store *store, enum log_op op, struct cursor *c);
 
 void catalog_free(struct store *store);
 struct volume *volume_by_number(const struct store *store, uint32_t number);
@@ -462,6 +500,10 @@ struct store {
 	uint32_t volume_count;
 	struct snapshot **snapshots;
 	uint32_t snapshot_count;
+	struct domain domains[DOMAINS_MAX];
+	uint32_t domain_count;
+	struct peer peers[PEERS_MAX];
+	uint32_t peer_count;
 	uint32_t next_number; /* of volumes and snapshots, never used twice */
 	uint64_t next_segment_id;
 	struct layer *zombies;	   /* dropped, but being read */

@@ -63,6 +63,7 @@ static void volume_begin(struct command *command, struct volume *volume, const c
 	struct store *store = command->store;
 	*volume = (struct volume){.number = store->next_number++,
 				  .created_wall_ns = env_wall_ns(store->env),
+				  .domain = DOMAIN_OWN,
 				  .epoch = 1};
 	env_random(store->env, volume->uuid, 16);
 	volume->uuid[6] = (uint8_t)((volume->uuid[6] & 0x0f) | 0x40);
@@ -88,12 +89,29 @@ static int prepare_create(struct command *command)
 				      "The store has %u volumes, which is the most; purge some.",
 				      VOLUMES_MAX);
 	volume_begin(command, &volume, command->name);
+	if (command->other[0]) {
+		const struct domain *domain = domain_by_name(command->store, command->other);
+		if (!domain)
+			return command_refuse(command, -ENOENT, "There is no domain named '%.63s'.",
+					      command->other);
+		volume.domain = domain->number;
+	}
 	volume.size_bytes = o->size_bytes;
 	volume.quota_bytes = o->quota_bytes;
 	volume.level = level;
 	volume.frame_bytes = frame_bytes;
 	command_add(command, volume_encode(&volume, command_record(command)));
 	return 0;
+}
+
+static bool copy_other(struct command *command, const char *other)
+{
+	if (strlen(other) < sizeof command->other) {
+		memcpy(command->other, other, strlen(other) + 1);
+		return true;
+	}
+	memset(command->other, 'x', sizeof command->other - 1); /* refused as too long a name */
+	return false;
 }
 
 void store_volume_create(struct store *store, struct admin_op *op, const char *name,
@@ -103,6 +121,9 @@ void store_volume_create(struct store *store, struct admin_op *op, const char *n
 	if (!command)
 		return;
 	command->options = *options;
+	command->options.domain = NULL; /* the caller's */
+	if (options->domain)
+		copy_other(command, options->domain);
 	command_start(command);
 }
 
@@ -147,16 +168,6 @@ static int prepare_rename(struct command *command)
 	snprintf(changed.name, sizeof changed.name, "%.63s", command->other);
 	put_changed(command, &changed);
 	return 0;
-}
-
-static bool copy_other(struct command *command, const char *other)
-{
-	if (strlen(other) < sizeof command->other) {
-		memcpy(command->other, other, strlen(other) + 1);
-		return true;
-	}
-	memset(command->other, 'x', sizeof command->other - 1); /* refused as too long a name */
-	return false;
 }
 
 void store_volume_rename(struct store *store, struct admin_op *op, const char *name,
@@ -264,6 +275,7 @@ static int prepare_clone(struct command *command)
 	struct volume volume;
 	volume_begin(command, &volume, command->other);
 	volume.size_bytes = snapshot->size_bytes;
+	volume.domain = origin->domain;
 	volume.level = origin->level;
 	volume.frame_bytes = origin->frame_bytes;
 	volume.top = snapshot->top;

@@ -445,6 +445,7 @@ static int admit_chunk(struct piece *piece, uint64_t chunk_no)
 	put->done = piece_stored;
 	put->owner = piece;
 	put->raw = piece->payload;
+	put->domain = volume->domain;
 	put->level = volume->level;
 	put->frame_bytes = volume->frame_bytes;
 	piece_taken(piece, CHUNK_BYTES);

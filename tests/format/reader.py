@@ -102,7 +102,9 @@ class Store:
             die("no checkpoint is valid")
         self.pos, self.seq = u("QQ", best, 32)
         self.chain = best[48:64]
-        body, at = best[4096:], 16
+        body, at = best[4096:], 24
+        for _ in range(u("Q", body, 16)):  # domains and peers
+            at = self.take_record(body, at)
         for _ in range(u("I", body, 4)):
             at = self.take_record(body, at)
             volume = list(self.volumes.values())[-1]
@@ -220,7 +222,7 @@ class Store:
             self.segments[number] = u("Q", record, 8)
         elif kind == 10:
             del self.segments[number]
-        elif kind not in (11, 12):
+        elif kind not in (11, 12, 13, 14, 15):
             die(f"the log has a record of the unknown kind {kind}")
         return 0
 

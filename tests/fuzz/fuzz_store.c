@@ -152,7 +152,8 @@ static int corpus_write(const char *folder)
 	struct superblock sb = {.generation = 3, .log_bytes = 8 * MIB};
 	superblock_encode(&sb, buf);
 	corpus_put(folder, "superblock", DECODE_SUPERBLOCK, buf, sizeof buf);
-	struct dir_entry entry = {.type = RECORD_CHUNK, .raw_bytes = CHUNK_BYTES, .frame_count = 4};
+	struct dir_entry entry = {
+		.type = RECORD_CHUNK, .domain = 1, .raw_bytes = CHUNK_BYTES, .frame_count = 4};
 	struct frame_entry frames[4] = {{100, 1, FRAME_ZSTD},
 					{16384, 2, FRAME_RAW},
 					{0, 3, FRAME_ZERO},

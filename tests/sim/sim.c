@@ -329,8 +329,10 @@ static const char *segment_run(struct sim *sim)
 	env_dir_sync_wait(dir);
 	for (uint64_t i = 0; i < ops; i++) {
 		uint32_t bytes = 1 + (uint32_t)sim_random(sim, 40000);
-		struct dir_entry entry = {
-			.type = RECORD_CHUNK, .raw_bytes = CHUNK_BYTES, .frame_count = 1};
+		struct dir_entry entry = {.type = RECORD_CHUNK,
+					  .domain = 1,
+					  .raw_bytes = CHUNK_BYTES,
+					  .frame_count = 1};
 		if (sim_random(sim, 3) || segment_room(world.writer, bytes) < 0) {
 			env_step(env, true);
 			continue;

@@ -11,7 +11,7 @@
 static struct dir_entry
 entry_number(uint64_t number, struct frame_entry frames[FRAMES_PER_CHUNK_MAX], uint32_t *ret_stored)
 {
-	struct dir_entry entry = {.type = number % 5 ? RECORD_CHUNK : RECORD_NODE};
+	struct dir_entry entry = {.type = number % 5 ? RECORD_CHUNK : RECORD_NODE, .domain = 1};
 	static const uint8_t counts[] = {1, 4, 8, 16};
 	uint64_t seed = number + 1;
 	test_random_fill(&seed, entry.id.bytes, ID_BYTES);

@@ -82,7 +82,8 @@ static void chunk_make(uint64_t seed)
 /* 0, or what segment_room said. */
 static int append(struct fixture *f, uint64_t seed)
 {
-	struct dir_entry entry = {.type = RECORD_CHUNK, .raw_bytes = CHUNK_BYTES, .frame_count = 4};
+	struct dir_entry entry = {
+		.type = RECORD_CHUNK, .domain = 1, .raw_bytes = CHUNK_BYTES, .frame_count = 4};
 	struct frame_entry frames[FRAMES_PER_CHUNK_MAX];
 	chunk_make(seed);
 	codec_id_chunk(&f->key, chunk, &entry.id);
