@@ -328,7 +328,7 @@ static const char *segment_run(struct sim *sim)
 		FAIL("the segment cannot be made");
 	env_dir_sync_wait(dir);
 	for (uint64_t i = 0; i < ops; i++) {
-		uint32_t bytes = 1 + (uint32_t)sim_random(sim, 40000);
+		uint32_t bytes = 200 + (uint32_t)sim_random(sim, 40000);
 		struct dir_entry entry = {.type = RECORD_CHUNK,
 					  .domain = 1,
 					  .raw_bytes = CHUNK_BYTES,
@@ -339,8 +339,9 @@ static const char *segment_run(struct sim *sim)
 		}
 		memset(stored, (int)i, bytes);
 		memcpy(entry.id.bytes, &i, 8);
-		struct frame_entry frame = {.stored_bytes = bytes, .codec = FRAME_ZSTD};
-		frame.crc = crc32c(codec_crc_seed(&entry.id, 0), stored, bytes);
+		uint32_t prefix = record_prefix_bytes(entry.type);
+		struct frame_entry frame = {.stored_bytes = bytes - prefix, .codec = FRAME_ZSTD};
+		frame.crc = crc32c(codec_crc_seed(&entry.id, 0), stored + prefix, bytes - prefix);
 		segment_append(world.writer, &entry, &frame, stored, bytes, &ends[ends_count++]);
 		totals.segment_records++;
 		if (sim_random(sim, 4) == 0) {
