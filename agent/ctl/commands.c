@@ -20,6 +20,9 @@ const struct command commands[] = {
 	{"store", "check", verb_store_check, "", "", "",
 	 "Reads every record and every root's tree and reports damage. Exit 11 when there is some.",
 	 "vstorectl store check --async", CHANGE},
+	{"store", "scrub", verb_store_scrub, "", "", "",
+	 "Verifies every record now, beside what goes on by itself, and names what damage affects.",
+	 "vstorectl store scrub --async", CHANGE},
 	{"store", "gc", verb_store_gc, "", "", "",
 	 "Frees the space that nothing refers to any more.", "vstorectl store gc", CHANGE},
 

@@ -10,6 +10,7 @@ int verb_status(struct ctl *ctl);
 int verb_store_status(struct ctl *ctl);
 int verb_store_check(struct ctl *ctl);
 int verb_store_gc(struct ctl *ctl);
+int verb_store_scrub(struct ctl *ctl);
 int verb_version(struct ctl *ctl);
 int verb_completion(struct ctl *ctl);
 int verb_api(struct ctl *ctl);

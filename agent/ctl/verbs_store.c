@@ -82,13 +82,45 @@ int verb_status(struct ctl *ctl)
 	return CTL_OK;
 }
 
+/* From what guests see to what the disk holds: each step says what it adds or saves. */
+static void waterfall(const struct value *store)
+{
+	static const struct {
+		const char *key, *words;
+	} steps[] = {
+		{"logical_bytes", "in volumes, as guests see it"},
+		{"unique_bytes", "of different chunks, as last counted"},
+		{"live_bytes", "needed, compressed, in segments"},
+		{"garbage_bytes", "+ garbage, until a collection"},
+		{"prepared_bytes", "+ prepared for new data"},
+		{"reserve_bytes", "+ reserve, so that a full store can be collected"},
+		{"log_bytes", "+ log"},
+	};
+	uint64_t all = (uint64_t)value_get_integer(store, "segment_bytes") +
+		       (uint64_t)value_get_integer(store, "log_bytes");
+	char human[32], line[CTL_WORDS_BYTES];
+	putchar('\n');
+	for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
+		uint64_t bytes = (uint64_t)value_get_integer(store, steps[i].key);
+		snprintf(line, sizeof line, "%10s  %s", text_human(bytes, human, sizeof human),
+			 steps[i].words);
+		table_print_line(line);
+	}
+	snprintf(line, sizeof line, "%10s  = on disk", text_human(all, human, sizeof human));
+	table_print_line(line);
+}
+
 int verb_store_status(struct ctl *ctl)
 {
 	VALUE_AUTO document = NULL;
 	int res = call_get(ctl, "/v1/store", &document);
 	if (res)
 		return res;
-	return table_print_one(ctl, &table_store, call_object(document, "store"), document);
+	const struct value *store = call_object(document, "store");
+	int shown = table_print_one(ctl, &table_store, store, document);
+	if (ctl->format == FORMAT_TABLE && shown == CTL_OK)
+		waterfall(store);
+	return shown;
 }
 
 int verb_store_check(struct ctl *ctl)
@@ -102,6 +134,13 @@ int verb_store_gc(struct ctl *ctl)
 {
 	const struct call_change change = {
 		.method = "POST", .path = "/v1/store/gc", .wait_as_job = true};
+	return call_change(ctl, &change, NULL);
+}
+
+int verb_store_scrub(struct ctl *ctl)
+{
+	const struct call_change change = {
+		.method = "POST", .path = "/v1/store/scrub", .wait_as_job = true};
 	return call_change(ctl, &change, NULL);
 }
 

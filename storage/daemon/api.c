@@ -327,6 +327,10 @@ static void start_gc(struct job *job, struct store_work *work)
 {
 	store_gc(job_store(job), work);
 }
+static void start_scrub(struct job *job, struct store_work *work)
+{
+	store_scrub(job_store(job), work);
+}
 static void start_fold(struct job *job, struct store_work *work)
 {
 	store_fold(job_store(job), work, job_object(job)[0] ? job_object(job) : NULL);
@@ -360,6 +364,10 @@ static void check_start(struct call *call)
 static void gc_start(struct call *call)
 {
 	work_start(call, "gc", "", "", start_gc);
+}
+static void scrub_start(struct call *call)
+{
+	work_start(call, "scrub", "", "", start_scrub);
 }
 static void fold_all_start(struct call *call)
 {
@@ -530,6 +538,7 @@ static const struct api_route routes[] = {
 	{"GET", "/v1/store", store_show, ""},
 	{"POST", "/v1/store/check", check_start, ""},
 	{"POST", "/v1/store/gc", gc_start, ""},
+	{"POST", "/v1/store/scrub", scrub_start, ""},
 	{"POST", "/v1/store/fold", fold_all_start, ""},
 	{"GET", "/v1/volumes", volume_list, ""},
 	{"POST", "/v1/volumes", volume_create,

@@ -255,7 +255,8 @@ static void work_done(struct io_op *op)
 	if (strcmp(kind, "gc") == 0)
 		json_object_set_new(result, "freed_bytes",
 				    json_integer((json_int_t)work->freed_bytes));
-	if (strcmp(kind, "check") == 0 || strcmp(kind, "verify") == 0) {
+	if (strcmp(kind, "check") == 0 || strcmp(kind, "verify") == 0 ||
+	    strcmp(kind, "scrub") == 0) {
 		json_object_set_new(result, "chunks", json_integer((json_int_t)work->chunks));
 		json_object_set_new(result, "damaged", json_integer((json_int_t)work->damaged));
 	}

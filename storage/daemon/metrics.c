@@ -18,7 +18,7 @@ struct figure {
 	uint64_t value;
 };
 
-#define FIGURES_MAX 48u
+#define FIGURES_MAX 64u
 
 static size_t figures_collect(const struct daemon *daemon, struct figure *out)
 {
@@ -37,6 +37,30 @@ static size_t figures_collect(const struct daemon *daemon, struct figure *out)
 		 i.capacity_bytes},
 		{"segments", "gauge", "Segment files.", i.segment_count},
 		{"segment_bytes", "gauge", "Bytes of all segment files.", i.segment_bytes},
+		{"live_bytes", "gauge", "Part of segment_bytes that is needed, or not counted yet.",
+		 i.live_bytes},
+		{"garbage_bytes", "gauge", "Part of segment_bytes that a collection may free.",
+		 i.garbage_bytes},
+		{"prepared_bytes", "gauge", "Part of segment_bytes that nothing is in yet.",
+		 i.prepared_bytes},
+		{"reserve_bytes", "gauge", "Part of segment_bytes kept for collections.",
+		 i.reserve_bytes},
+		{"unique_bytes", "gauge", "Chunks that are stored, 64 KiB each, as last counted.",
+		 i.unique_bytes},
+		{"trash_objects", "gauge", "Volumes and snapshots in the trash.", i.trash_count},
+		{"counted_age_seconds", "gauge",
+		 "How long ago the last collection counted; 0 before the first one.",
+		 i.counted_age_ns / NSEC_PER_SEC},
+		{"scrub_oldest_seconds", "gauge",
+		 "How long ago, in time that the store was open, the record verified longest ago "
+		 "was so.",
+		 i.scrub_oldest_ns / NSEC_PER_SEC},
+		{"scrubbed_records_total", "counter", "Records that the scrub verified.",
+		 c.scrubbed_records},
+		{"scrub_damaged_total", "counter", "Records that the scrub found bad.",
+		 c.scrub_damaged},
+		{"collections_total", "counter", "Collections that ended.", c.collections},
+		{"moved_bytes_total", "counter", "Records that collections copied.", c.moved_bytes},
 		{"lost_segments", "gauge", "Segments that could not be opened.", i.lost_segments},
 		{"chunks", "gauge", "Records in the index.", i.chunk_count},
 		{"index_bytes", "gauge", "Memory of the index.", i.index_bytes},

@@ -102,7 +102,7 @@ static void command_end(struct command *command, int res)
 	free(command);
 	env_complete(store->env, &op->op, res);
 	if (gc)
-		work_want_gc(store);
+		gc_want(store);
 	fold_kick(store);
 	admin_kick(store);
 }
@@ -241,17 +241,17 @@ static void own_done(struct io_op *op)
 void admin_tick(struct store *store)
 {
 	struct admins *admins = store->admins;
-	uint64_t now = env_wall_ns(store->env), delay = store->options.trash_delay_ns;
+	uint64_t now = store_age_ns(store), delay = store->options.trash_delay_ns;
 	uint32_t number = 0;
 	if (admins->own_busy || store->failed || store->read_only)
 		return;
 	for (uint32_t i = 0; i < store->volume_count && !number; i++)
 		if (store->volumes[i]->state == OBJECT_TRASH && store->volumes[i]->views == 0 &&
-		    now > store->volumes[i]->deleted_wall_ns + delay)
+		    now > store->volumes[i]->deleted_age_ns + delay)
 			number = store->volumes[i]->number;
 	for (uint32_t i = 0; i < store->snapshot_count && !number; i++)
 		if (store->snapshots[i]->state == OBJECT_TRASH && store->snapshots[i]->views == 0 &&
-		    now > store->snapshots[i]->deleted_wall_ns + delay)
+		    now > store->snapshots[i]->age_ns + delay)
 			number = store->snapshots[i]->number;
 	if (!number)
 		return;

@@ -313,6 +313,7 @@ static int apply_put_volume(struct store *store, unsigned flags, const struct vo
 	volume->size_bytes = from->size_bytes;
 	volume->quota_bytes = from->quota_bytes;
 	volume->deleted_wall_ns = from->deleted_wall_ns;
+	volume->deleted_age_ns = from->deleted_age_ns;
 	volume->level = from->level;
 	volume->frame_bytes = from->frame_bytes;
 	return 0; /* its epoch is raised by LOG_EPOCH only */
@@ -329,6 +330,7 @@ static int apply_put_snapshot(struct store *store, unsigned flags, const struct 
 		memcpy(snapshot->name, from->name, NAME_ROOM);
 		snapshot->state = from->state;
 		snapshot->deleted_wall_ns = from->deleted_wall_ns;
+		snapshot->age_ns = from->age_ns;
 		snapshot->retain_until_wall_ns = from->retain_until_wall_ns;
 		snapshot->hold_count = from->hold_count;
 		memcpy(snapshot->holds, from->holds, sizeof(snapshot->holds));

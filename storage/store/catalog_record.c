@@ -77,7 +77,7 @@ uint32_t record_segment(uint64_t id, uint32_t slot, void *out)
 	return 16;
 }
 
-#define VOLUME_RECORD_BYTES 336u
+#define VOLUME_RECORD_BYTES 344u
 
 uint32_t volume_encode_flags(const struct volume *volume, enum put_flags flags, void *out)
 {
@@ -101,6 +101,7 @@ uint32_t volume_encode_flags(const struct volume *volume, enum put_flags flags, 
 	put_bytes(&c, volume->name, NAME_ROOM);
 	put_bytes(&c, volume->origin, SNAP_NAME_ROOM);
 	put_bytes(&c, volume->incarnation, 16);
+	put_u64(&c, volume->deleted_age_ns);
 	put_zeros(&c, cursor_left(&c));
 	assert(!c.failed);
 	return VOLUME_RECORD_BYTES;
@@ -152,6 +153,7 @@ int volume_decode(struct cursor *c, uint32_t number, struct volume *ret)
 	get_bytes(c, v.name, NAME_ROOM);
 	get_bytes(c, v.origin, SNAP_NAME_ROOM);
 	get_bytes(c, v.incarnation, 16);
+	v.deleted_age_ns = get_u64(c);
 	v.replica = replica;
 	if (c->failed || number == 0 || v.state > OBJECT_TRASH || replica > 1 ||
 	    !(replica ? replica_name_good(v.name) : name_good(v.name, NAME_ROOM)) ||
@@ -185,6 +187,7 @@ uint32_t snapshot_encode_flags(const struct snapshot *snapshot, enum put_flags f
 	put_bytes(&c, &snapshot->top, sizeof snapshot->top);
 	put_bytes(&c, snapshot->name, NAME_ROOM);
 	put_bytes(&c, snapshot->holds, sizeof snapshot->holds);
+	put_u64(&c, snapshot->age_ns);
 	put_zeros(&c, cursor_left(&c));
 	assert(!c.failed);
 	return SNAPSHOT_RECORD_BYTES;
@@ -214,6 +217,7 @@ int snapshot_decode(struct cursor *c, uint32_t number, struct snapshot *ret)
 	get_bytes(c, &s.top, sizeof s.top);
 	get_bytes(c, s.name, NAME_ROOM);
 	get_bytes(c, s.holds, sizeof s.holds);
+	s.age_ns = get_u64(c);
 	bool good = !c->failed && number != 0 && s.state <= OBJECT_TRASH && sealed <= 1 &&
 		    s.hold_count <= HOLDS_MAX && name_good(s.name, NAME_ROOM) &&
 		    s.size_bytes % BLOCK_BYTES == 0 && s.size_bytes <= VOLUME_BYTES_MAX;

@@ -11,6 +11,7 @@
  * Keeps true: a bounded number of records is in memory; the store serves meanwhile; nothing is
  * changed, but that a record found bad is no target of deduplication any more.
  */
+#include "storage/store/pace.h"
 #include "storage/store/work.h"
 
 #include "storage/store/index_file.h"
@@ -46,7 +47,10 @@ struct verify {
 	uint32_t damaged_count;
 	/* check */
 	int phase;
-	uint32_t slot, entry;
+	uint32_t slot, entry, only_slot;
+	unsigned window;   /* records read side by side */
+	bool scrub;	   /* when it has gone through, all was verified since */
+	uint64_t begun_ns; /* the store's age */
 	struct root *roots;
 	size_t root_count, root_at;
 	bool walking, affects_told;
@@ -98,7 +102,7 @@ static void verify_end(struct verify_slot *slot, int res)
 	verify->busy--;
 	verify->work.public->chunks++;
 	verify->work.public->progress += CHUNK_BYTES;
-	if (res < 0)
+	if (res < 0 && !(slot->location && res == -ENOENT)) /* a collection moved it */
 		verify_bad(slot, res);
 	work_kick(verify->work.store);
 }
@@ -142,8 +146,10 @@ static int verify_start(struct verify *verify, const struct id *id, uint8_t type
 			uint64_t chunk_no)
 {
 	struct verify_slot *slot = verify->slots;
-	if (verify->busy == VERIFY_COUNT)
+	if (verify->busy >= verify->window)
 		return WINDOW_FULL;
+	if (!pace_ready(verify->work.store, &verify->work.wait))
+		return WAITING;
 	struct fetch *fetch = fetch_new(verify->work.store, true, &verify->work.wait);
 	if (!fetch)
 		return WAITING;
@@ -164,6 +170,7 @@ static int verify_start(struct verify *verify, const struct id *id, uint8_t type
 	fetch->block_count = CHUNK_BLOCKS;
 	fetch->raw = slot->raw;
 	fetch->no_cache = true;
+	pace_spend(verify->work.store, CHUNK_BYTES / 2); /* about what is read */
 	fetch_start(fetch);
 	return 0;
 }
@@ -201,6 +208,7 @@ static struct verify *verify_new(struct store *store, const char *name)
 		verify->slots[i].verify = verify;
 		verify->slots[i].raw = verify->memory + (size_t)i * CHUNK_BYTES;
 	}
+	verify->window = VERIFY_COUNT;
 	verify->work.done = verify_done;
 	verify->work.must_finish = verify_must_finish;
 	snprintf(verify->name, sizeof verify->name, "%s", name);
@@ -234,7 +242,8 @@ static int check_index(struct verify *verify)
 	if (res)
 		return res == WAITING ? work_waits(&verify->work) : res;
 	verify->work.public->total = index_count(store->index) * CHUNK_BYTES;
-	verify->stored_before = store->counters.chunks_stored + store->counters.segments_dropped;
+	verify->stored_before = store->counters.chunks_stored + store->compactions +
+				store->counters.segments_dropped;
 	verify->slot = 1;
 	verify->phase = CHECK_RECORDS;
 	return WALK_MORE;
@@ -247,6 +256,8 @@ static void check_indexed(struct verify *verify, const struct segment *segment,
 	struct store *store = verify->work.store;
 	uint64_t location = location_of(segment->slot, entry->offset64);
 	verify->record_count++;
+	if (segment->leaving)
+		verify->unread_segments++; /* it is being emptied */
 	if (segment->leaving || index_has(store->index, &entry->id, location))
 		return;
 	verify->work.public->damaged++;
@@ -264,7 +275,7 @@ static void check_index_count(struct verify *verify)
 {
 	struct store *store = verify->work.store;
 	uint64_t count = index_count(store->index);
-	if (store->counters.chunks_stored + store->counters.segments_dropped !=
+	if (store->counters.chunks_stored + store->compactions + store->counters.segments_dropped !=
 		    verify->stored_before ||
 	    verify->unread_segments || count == verify->record_count)
 		return;
@@ -278,7 +289,8 @@ static void check_index_count(struct verify *verify)
 static int check_records(struct verify *verify)
 {
 	struct store *store = verify->work.store;
-	while (verify->slot < segments_slot_count(store)) {
+	while (verify->slot < segments_slot_count(store) &&
+	       (!verify->only_slot || verify->slot == verify->only_slot)) {
 		struct segment *segment = segment_of(store, verify->slot);
 		if (!segment) {
 			verify->slot++;
@@ -317,7 +329,8 @@ static int check_records(struct verify *verify)
 		check_indexed(verify, segment, entry);
 		verify->entry++;
 	}
-	check_index_count(verify);
+	if (!verify->only_slot)
+		check_index_count(verify);
 	verify->phase = CHECK_DRAIN;
 	return WALK_MORE;
 }
@@ -338,6 +351,20 @@ static bool check_enter(struct walk *walk, const struct id *id)
 	return id_set_add(&verify->seen, id) != 0;
 }
 
+/* False: it was purged since the check began, and what it named may be gone. */
+static bool root_alive(const struct verify *verify)
+{
+	struct root *roots;
+	size_t count;
+	bool alive = false;
+	if (roots_collect(verify->work.store, &roots, &count) < 0)
+		return true;
+	for (size_t i = 0; i < count && !alive; i++)
+		alive = id_equal(&roots[i].top, &verify->roots[verify->root_at].top);
+	free(roots);
+	return alive;
+}
+
 static int check_chunk(struct walk *walk, const struct id *id)
 {
 	struct verify *verify = walk->owner;
@@ -345,6 +372,8 @@ static int check_chunk(struct walk *walk, const struct id *id)
 	bool missing = index_find(walk->store->index, id, candidates) == 0;
 	if (!missing && !(verify->damaged_count && id_damaged(verify, id)))
 		return 0;
+	if (missing && !root_alive(verify))
+		return -ENOENT; /* the rest of it is nobody's, too */
 	if (missing)
 		verify->work.public->damaged++;
 	work_report(&verify->work, "%s, bytes %llu to %llu: the chunk is %s",
@@ -366,7 +395,7 @@ static int check_maps(struct verify *verify)
 			return work_waits(&verify->work);
 		if (res == WALK_MORE)
 			return res;
-		if (res < 0) {
+		if (res < 0 && root_alive(verify)) {
 			verify->work.public->damaged++;
 			work_report(&verify->work, "%s: a map node cannot be read: %s",
 				    verify->roots[verify->root_at].name, vs_strerror(res));
@@ -392,6 +421,7 @@ static int check_step(struct work *work)
 				work_report(work, "segment %016llx is missing",
 					    (unsigned long long)segment_of(store, slot)->id);
 			}
+		verify->begun_ns = store_age_ns(store);
 		verify->index = (struct index_check){
 			.store = store, .report = check_index_report, .wake = check_index_wake};
 		verify->phase = CHECK_INDEX;
@@ -403,6 +433,8 @@ static int check_step(struct work *work)
 	case CHECK_DRAIN:
 		if (verify->busy)
 			return WAITING;
+		if (verify->only_slot && !work->public->damaged)
+			return 0; /* what is damaged is told with what it affects */
 		verify->walk = (struct walk){.store = store,
 					     .enter = check_enter,
 					     .chunk = check_chunk,
@@ -411,8 +443,12 @@ static int check_step(struct work *work)
 		return roots_collect(store, &verify->roots, &verify->root_count) < 0 ? -ENOMEM
 										     : WALK_MORE;
 	default:
-		return check_maps(verify);
+		break;
 	}
+	int res = check_maps(verify);
+	if (res == 0 && verify->scrub)
+		scrub_pass_ended(store, verify->begun_ns);
+	return res;
 }
 
 void store_check(struct store *store, struct store_work *public)
@@ -420,6 +456,29 @@ void store_check(struct store *store, struct store_work *public)
 	struct verify *verify = verify_new(store, "");
 	if (verify)
 		verify->work.step = check_step;
+	work_start(store, verify ? &verify->work : NULL, public);
+}
+
+void store_scrub(struct store *store, struct store_work *public)
+{
+	struct verify *verify = verify_new(store, "");
+	if (verify) {
+		verify->work.step = check_step;
+		verify->scrub = true;
+		verify->window = VERIFY_COUNT / 2;
+	}
+	work_start(store, verify ? &verify->work : NULL, public);
+}
+
+void check_segment(struct store *store, struct store_work *public, uint32_t slot)
+{
+	struct verify *verify = verify_new(store, "");
+	if (verify) {
+		verify->work.step = check_step;
+		verify->phase = CHECK_RECORDS;
+		verify->slot = verify->only_slot = slot;
+		verify->window = 2;
+	}
 	work_start(store, verify ? &verify->work : NULL, public);
 }
 
@@ -509,6 +568,7 @@ static void diff_chunk(struct diff *diff, uint64_t chunk_no)
 static int diff_begin(struct diff *diff)
 {
 	uint64_t size;
+	diff->work.pin_count = 0; /* it may have waited, and comes again */
 	for (unsigned side = 0; side < 2; side++) {
 		int res = work_root(&diff->work, diff->name[side], &diff->path[0][side], &size);
 		if (res)

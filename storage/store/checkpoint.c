@@ -48,8 +48,8 @@ static const char *file_name(uint64_t generation)
 /* ---- bytes ---- */
 
 static void header_encode(const uint8_t uuid[16], uint64_t generation,
-			  const struct log_place *place, const uint8_t *body, uint64_t body_bytes,
-			  uint8_t out[HEADER_BYTES])
+			  const struct log_place *place, const struct store_life *life,
+			  const uint8_t *body, uint64_t body_bytes, uint8_t out[HEADER_BYTES])
 {
 	struct cursor c = cursor_over(out, HEADER_BYTES);
 	put_bytes(&c, magic, 8);
@@ -60,12 +60,18 @@ static void header_encode(const uint8_t uuid[16], uint64_t generation,
 	put_bytes(&c, place->chain, CHECK_BYTES);
 	put_u64(&c, body_bytes);
 	put_u32(&c, crc32c(0, body, body_bytes));
+	put_u32(&c, 0);
+	put_u64(&c, life->age_ns);
+	put_u64(&c, life->scrub_begun_ns);
+	put_u64(&c, life->scrub_before_ns);
+	put_u64(&c, life->scrub_segment_id);
 	put_zeros(&c, cursor_left(&c) - 4);
 	put_u32(&c, crc32c(0, out, HEADER_BYTES - 4));
 	assert(!c.failed);
 }
 
 struct header {
+	struct store_life life;
 	uint64_t generation, body_bytes;
 	struct log_place place;
 	uint32_t body_crc;
@@ -84,6 +90,11 @@ static int header_decode(const uint8_t uuid[16], const uint8_t in[HEADER_BYTES],
 	get_bytes(&c, ret->place.chain, CHECK_BYTES);
 	ret->body_bytes = get_u64(&c);
 	ret->body_crc = get_u32(&c);
+	get_u32(&c);
+	ret->life.age_ns = get_u64(&c);
+	ret->life.scrub_begun_ns = get_u64(&c);
+	ret->life.scrub_before_ns = get_u64(&c);
+	ret->life.scrub_segment_id = get_u64(&c);
 	if (memcmp(from_magic, magic, 8) != 0 || memcmp(from_uuid, uuid, 16) != 0)
 		return -VS_EFORMAT;
 	if (get_u32(&end) != crc32c(0, in, HEADER_BYTES - 4))
@@ -322,7 +333,9 @@ static void checkpoint_begin(struct checkpoint *checkpoint)
 	struct cursor c = cursor_over(checkpoint->buf + HEADER_BYTES, room);
 	body_encode(store, &c);
 	checkpoint->body_bytes = room - cursor_left(&c);
-	header_encode(store->sb.uuid, checkpoint->generation + 1, &checkpoint->place,
+	struct store_life life;
+	scrub_life(store, &life);
+	header_encode(store->sb.uuid, checkpoint->generation + 1, &checkpoint->place, &life,
 		      checkpoint->buf + HEADER_BYTES, checkpoint->body_bytes, checkpoint->buf);
 	checkpoint->flush = (struct log_flush_op){.op.done = checkpoint_flushed};
 	if (MUTANT(8))
@@ -381,7 +394,8 @@ int checkpoint_write_first(struct env *env, struct env_dir *dir, const uint8_t u
 		put_u32(&c, 0);
 		put_u64(&c, 1);	   /* the first segment id */
 		put_zeros(&c, 24); /* no domains but the superblock's, no snapshots, no segments */
-		header_encode(uuid, 0, &place, buf + HEADER_BYTES, 40, buf);
+		header_encode(uuid, 0, &place, &(struct store_life){0}, buf + HEADER_BYTES, 40,
+			      buf);
 		int64_t moved = env_file_write_wait(file, buf, (uint32_t)bytes, 0);
 		res = moved < 0 ? (int)moved : env_file_sync_wait(file);
 		env_memory_free(env, buf, bytes);
@@ -454,6 +468,8 @@ int checkpoint_load(struct store *store, struct log_place *ret_place, char *sent
 		*ret_place = headers[best].place;
 		store->checkpoint->generation = headers[best].generation;
 		store->checkpoint->pos = ret_place->pos;
+		store->age_base_ns = headers[best].life.age_ns;
+		scrub_life_set(store, &headers[best].life);
 	}
 	for (unsigned i = 0; i < 2; i++)
 		if (bufs[i])

@@ -298,7 +298,7 @@ static int fetch_locate(struct fetch *fetch, struct segment **ret_segment,
 		return res;
 	*ret_segment = segment;
 	*ret_entry = directory_find(segment_records(segment), location_offset64(fetch->location));
-	return *ret_entry ? 0 : -ENOENT;
+	return *ret_entry && id_equal(&(*ret_entry)->id, &fetch->id) ? 0 : -ENOENT;
 }
 
 static void fetch_look(struct wait *wait)
@@ -313,8 +313,10 @@ static void fetch_look(struct wait *wait)
 	if (res == WAITING)
 		return;
 	if (res < 0) {
-		/* A name without its record is damage, whatever the index says. */
-		fetch_fail(fetch, fetch->res < 0 ? fetch->res : res == -ENOENT ? -VS_ELOST : res);
+		/* A name without its record is damage, whatever the index says; a place without
+		 * one is a record that a collection moved. */
+		bool lost = res == -ENOENT && !fetch->location;
+		fetch_fail(fetch, fetch->res < 0 ? fetch->res : lost ? -VS_ELOST : res);
 		return;
 	}
 	fetch_read(fetch, segment, entry);

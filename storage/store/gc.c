@@ -1,38 +1,59 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Garbage: segments that no root reaches are dropped as a whole.
- *
- * Mark: every segment that may hold an id that is reachable. Then sweep: what is not marked leaves
- * the index, then the catalog (a log record), then the disk.
+ * A collection: a census, then the segments with most garbage for the least copying are emptied and
+ * dropped, one after the other.
  *
  * Keeps true:
- *  - what is alive at the start is found from the roots and layers of that moment and from what is
- * on its way (puts, records; a fold is waited for); what becomes alive later was appended or
- * deduplicated later, and that marks its segment at once;
- *  - the check of the mark and the removal from the index happen in one go, so that nobody finds a
- * segment that is about to be dropped;
- *  - marking goes by the index's candidates without reading directories: a candidate that is none
- * keeps a dead segment alive until another day, never the other way round.
+ *  - a file goes only when nobody finds a record in it (compact.c), and after the record that drops
+ *    its segment is durable, which lies in the log behind the one that made the segment that took
+ *    its copies;
+ *  - a read that began before the census's moment may hold an id that is dead since: the first
+ *    removal waits until those have ended;
+ *  - what cannot be proved to be garbage stays; what goes wrong ends the collection, and the store
+ *    is as good as before.
+ *
+ * One at a time. It is begun by a purge, by need (gc_tick) and by hand.
  */
-#include "storage/store/work.h"
+#include "storage/store/compact.h"
 
 #include "storage/rt/log_event.h"
 #include "storage/store/index_file.h"
 
 #include <stdlib.h>
 
-enum gc_phase { GC_BEGIN, GC_MARK, GC_SWEEP, GC_LOGGING, GC_FLUSHING, GC_REMOVING };
+#define LOW_SHARE 16u	    /* less room than this part of all: space is low */
+#define LOW_SEGMENTS 4u	    /* ... or than so many segments */
+#define GARBAGE_PERCENT 25u /* worth copying the rest for */
+#define GARBAGE_PERCENT_LOW 3u
+#define INTERVAL_NS (3600 * NSEC_PER_SEC)
+#define LOW_INTERVAL_NS (2 * NSEC_PER_SEC)
+#define GROWN_INTERVAL_NS (60 * NSEC_PER_SEC)
+
+enum gc_phase {
+	GC_COUNT,
+	GC_DRAIN,
+	GC_CHOOSE,
+	GC_NEXT,
+	GC_COMPACT,
+	GC_LOGGING,
+	GC_FLUSHING,
+	GC_REMOVING
+};
+
+struct victim {
+	uint32_t slot;
+	uint64_t id; /* slots are used again */
+	double score;
+};
 
 struct gc {
 	struct work work;
 	enum gc_phase phase;
-	struct root *roots;
-	size_t root_count, root_at;
-	bool walking;
-	struct walk walk;
-	struct id_set seen;
+	bool counting, low;
 	int res;
-	uint32_t slot;
+	struct victim *victims;
+	size_t victim_count, victim_at;
+	struct compact compact;
 	uint64_t file_id, file_bytes;
 	uint8_t record[8];
 	struct log_entry entry;
@@ -40,102 +61,141 @@ struct gc {
 	struct io_op op;
 };
 
-static void mark_id(struct store *store, const struct id *id)
+/* What begins collections by itself. */
+struct gc_need {
+	struct store_work own;
+	bool busy, wanted;
+	uint64_t begun_ns, folds, purges, segment_bytes; /* when the last one began */
+	bool fruitless; /* it freed nothing: only a change makes another one useful */
+};
+
+static bool space_low(const struct store *store)
 {
-	uint64_t candidates[INDEX_CANDIDATES_MAX];
-	unsigned count = id_is_null(id) ? 0 : index_find(store->index, id, candidates);
-	for (unsigned i = 0; i < count; i++) {
-		struct segment *segment = segment_of(store, location_slot(candidates[i]));
-		if (segment)
-			segment->marked_live = true;
-	}
+	uint64_t all = store->options.capacity_bytes
+			       ? store->options.capacity_bytes
+			       : store->segment_bytes + store->disk_free_bytes;
+	uint64_t room = store_room_bytes(store);
+	return segments_full(store) || room < LOW_SEGMENTS * SEGMENT_BYTES ||
+	       room < all / LOW_SHARE;
 }
 
-static void mark_layer(struct store *store, const struct layer *layer)
-{
-	for (uint32_t b = 0; b < layer->bucket_count; b++)
-		for (const struct dirty_chunk *entry = layer->buckets[b]; entry;
-		     entry = entry->next)
-			if (entry->base == BASE_ID)
-				mark_id(store, &entry->id);
-}
+/* ---- count, and wait for who may hold what is dead ---- */
 
-static bool gc_enter(struct walk *walk, const struct id *id)
-{
-	struct gc *gc = walk->owner;
-	int added = id_set_add(&gc->seen, id);
-	if (added < 0)
-		gc->res = added;
-	if (added > 0)
-		mark_id(walk->store, id);
-	return added > 0;
-}
-
-static int gc_chunk(struct walk *walk, const struct id *id)
-{
-	struct gc *gc = walk->owner;
-	mark_id(walk->store, id);
-	gc->work.public->chunks++;
-	return 0;
-}
-
-static int gc_begin(struct gc *gc)
+static int gc_count(struct gc *gc)
 {
 	struct store *store = gc->work.store;
 	if (store->read_only || store->failed)
 		return -EROFS;
-	/* What a running fold has stored is in no map yet. One that begins later marks by itself.
-	 */
-	if ((store->gc && store->gc != gc) || fold_running(store))
+	if (store->gc && store->gc != gc)
 		return WAITING;
-	int res = index_load_all(store, &gc->work.wait); /* marking goes by the index */
+	if (!gc->counting) {
+		int res = index_load_all(store, &gc->work.wait); /* counts lie beside it */
+		if (res == WAITING)
+			return work_waits(&gc->work);
+		if (res == 0)
+			res = compact_init(&gc->compact, &gc->work);
+		if (res < 0)
+			return res;
+		store->gc = gc;
+		gc->counting = true;
+		gc->low = space_low(store);
+		store->gc_need->begun_ns = env_now_ns(store->env);
+		store->gc_need->folds = store->counters.folds;
+		store->gc_need->purges = store->purges;
+		store->gc_need->segment_bytes = store->segment_bytes;
+		census_start(store->census, gc->work.public->thorough);
+	}
+	int res = census_step(store->census, &gc->work);
+	gc->work.public->chunks = store->census->looked;
 	if (res)
-		return res == WAITING ? work_waits(&gc->work) : res;
-	store->gc = gc;
-	res = roots_collect(store, &gc->roots, &gc->root_count);
-	if (res < 0)
 		return res;
-	for (uint32_t slot = 1; slot < segments_slot_count(store); slot++)
-		if (segment_of(store, slot))
-			segment_of(store, slot)->marked_live = false;
-	put_mark(store);
-	write_mark(store, mark_id);
-	for (uint32_t i = 0; i < store->volume_count && !MUTANT(13); i++)
-		for (uint32_t k = 0; k < store->volumes[i]->layer_count; k++)
-			mark_layer(store, store->volumes[i]->layers[k]);
-	for (const struct layer *layer = store->zombies; layer; layer = layer->next)
-		mark_layer(store, layer);
-	gc->work.public->total = gc->root_count;
-	gc->walk = (struct walk){.store = store, .enter = gc_enter, .chunk = gc_chunk, .owner = gc};
-	gc->phase = GC_MARK;
+	gc->counting = false;
+	gc->phase = GC_DRAIN;
 	return WALK_MORE;
 }
 
-static int gc_mark(struct gc *gc)
+static int gc_drain(struct gc *gc)
 {
-	while (gc->root_at < gc->root_count) {
-		if (!gc->walking)
-			walk_start(&gc->walk, &gc->roots[gc->root_at].top);
-		gc->walking = true;
-		int res = walk_step(&gc->walk, &gc->work.wait);
-		if (gc->res < 0)
-			return gc->res;
-		if (res == WAITING)
-			return work_waits(&gc->work);
-		if (res == WALK_MORE)
-			return res;
-		if (res < 0)
-			return work_refuse(&gc->work, res,
-					   "'%s' cannot be read in full (%s), so nothing can be "
-					   "proved to be garbage: run vstorectl store check.",
-					   gc->roots[gc->root_at].name, vs_strerror(res));
-		gc->walking = false;
-		gc->root_at++;
-		gc->work.public->progress = gc->root_at;
-	}
-	gc->slot = 1;
-	gc->phase = GC_SWEEP;
+	struct store *store = gc->work.store;
+	if (store->readers[!store->read_turn] && !MUTANT(55))
+		return WAITING; /* the last of them kicks */
+	gc->phase = GC_CHOOSE;
 	return WALK_MORE;
+}
+
+/* ---- choose: most garbage for the least copying, old before new ---- */
+
+static int victim_order(const void *a, const void *b)
+{
+	const struct victim *left = a, *right = b;
+	if (left->score != right->score)
+		return left->score > right->score ? -1 : 1;
+	return left->id < right->id ? -1 : left->id > right->id;
+}
+
+static int gc_choose(struct gc *gc)
+{
+	struct store *store = gc->work.store;
+	uint32_t slots = segments_slot_count(store);
+	uint32_t percent = gc->low ? GARBAGE_PERCENT_LOW : GARBAGE_PERCENT;
+	gc->victims = calloc(slots + 1ull, sizeof(*gc->victims));
+	if (!gc->victims)
+		return -ENOMEM;
+	gc->work.public->total = 0;
+	for (uint32_t slot = 1; slot < slots; slot++) {
+		const struct segment *segment = segment_of(store, slot);
+		if (!segment || !segment->counted || segment->kept ||
+		    segment->state != SEGMENT_SEALED || segment->writer)
+			continue;
+		uint64_t live = segment_live_bytes(segment), bytes = segment->bytes;
+		if (live && (bytes - min_u64(bytes, live)) * 100 < bytes * percent)
+			continue;
+		double used = bytes ? (double)min_u64(live, bytes) / (double)bytes : 0;
+		double age = 1 + (double)(store->next_segment_id - segment->id) /
+					 (double)store->next_segment_id;
+		gc->victims[gc->victim_count++] = (struct victim){
+			.slot = slot, .id = segment->id, .score = (1 - used) * age / (1 + used)};
+		gc->work.public->total += bytes;
+	}
+	qsort(gc->victims, gc->victim_count, sizeof(*gc->victims), victim_order);
+	gc->phase = GC_NEXT;
+	return WALK_MORE;
+}
+
+/* ---- one segment after the other ---- */
+
+static int gc_end(struct gc *gc)
+{
+	struct store *store = gc->work.store;
+	store->gc_need->fruitless = gc->work.public->freed_bytes == 0;
+	store->counters.collections++;
+	log_event(LOG_LEVEL_INFO, "gc.done", "freed_bytes=%llu moved_bytes=%llu counted=%llu",
+		  (unsigned long long)gc->work.public->freed_bytes,
+		  (unsigned long long)gc->compact.moved_bytes,
+		  (unsigned long long)gc->work.public->chunks);
+	if (gc->low) /* what its last segment does not need is given back */
+		segments_moved_seal(store);
+	store_poll_space(store);
+	segments_retry_space(store);
+	return 0;
+}
+
+static int gc_next(struct gc *gc)
+{
+	struct store *store = gc->work.store;
+	while (gc->victim_at < gc->victim_count) {
+		const struct victim *victim = &gc->victims[gc->victim_at++];
+		struct segment *segment = segment_of(store, victim->slot);
+		if (!segment || segment->id != victim->id || segment->kept)
+			continue;
+		gc->file_id = segment->id;
+		gc->file_bytes = segment->bytes;
+		compact_start(&gc->compact, segment,
+			      gc->low ? GARBAGE_PERCENT_LOW : GARBAGE_PERCENT);
+		gc->phase = GC_COMPACT;
+		return WALK_MORE;
+	}
+	return gc_end(gc);
 }
 
 static void gc_end_wait(struct gc *gc, enum gc_phase phase, int res)
@@ -147,60 +207,55 @@ static void gc_end_wait(struct gc *gc, enum gc_phase phase, int res)
 	work_kick(gc->work.store);
 }
 
-static void gc_removed(struct io_op *op)
-{
-	struct gc *gc = container_of(op, struct gc, op);
-	/* A file that stays is an orphan: the next opening removes it. */
-	gc->work.public->freed_bytes += gc->file_bytes;
-	gc->work.store->counters.segments_dropped++;
-	gc_end_wait(gc, GC_SWEEP, 0);
-}
-
-static void gc_flushed(struct io_op *op)
-{
-	struct gc *gc = container_of(op, struct gc, flush.op);
-	gc_end_wait(gc, op->res < 0 ? GC_SWEEP : GC_REMOVING, (int)op->res);
-}
-
 static void gc_logged(struct log_entry *entry, int res)
 {
 	struct gc *gc = container_of(entry, struct gc, entry);
 	if (res == 0)
 		res = catalog_apply(gc->work.store, gc->record, sizeof gc->record, NULL);
-	gc_end_wait(gc, res < 0 ? GC_SWEEP : GC_FLUSHING, res);
+	gc_end_wait(gc, res < 0 ? GC_NEXT : MUTANT(52) ? GC_REMOVING : GC_FLUSHING, res);
 }
 
-/* The next dead segment leaves the index; its record goes to the log. */
-static int gc_sweep(struct gc *gc)
+static int gc_compact(struct gc *gc)
 {
 	struct store *store = gc->work.store;
-	for (; gc->slot < segments_slot_count(store); gc->slot++) {
-		struct segment *segment = segment_of(store, gc->slot);
-		if (!segment || segment->marked_live || segment->state != SEGMENT_SEALED ||
-		    segment->writer)
-			continue;
-		int res = segments_directory(segment, &gc->work.wait);
-		if (res == WAITING)
-			return work_waits(&gc->work);
-		if (res < 0)
-			continue; /* damaged: a person decides */
+	int res = compact_step(&gc->compact);
+	if (res)
+		return res;
+	if (gc->compact.phase == COMPACT_EMPTY) {
 		if (!log_room(store->log, sizeof gc->record, 0, true))
 			return WAITING;
-		segment_leave_index(segment);
-		gc->file_id = segment->id;
-		gc->file_bytes = segment->bytes;
-		record_number(LOG_DEL_SEGMENT, gc->slot, gc->record);
+		record_number(LOG_DEL_SEGMENT, gc->compact.segment->slot, gc->record);
+		compact_end(&gc->compact);
 		gc->entry.done = gc_logged;
 		gc->phase = GC_LOGGING;
-		log_append(store->log, &gc->entry, gc->record, sizeof gc->record, NULL, 0, true);
+		log_append(store->log, &gc->entry, gc->record, sizeof gc->record, NULL, 0,
+			   !MUTANT(52));
 		return work_waits(&gc->work);
 	}
-	log_event(LOG_LEVEL_INFO, "gc.done", "freed_bytes=%llu chunks=%llu",
-		  (unsigned long long)gc->work.public->freed_bytes,
-		  (unsigned long long)gc->work.public->chunks);
+	gc->work.public->progress += gc->file_bytes;
+	gc->work.public->damaged = gc->compact.bad_records;
+	compact_end(&gc->compact);
+	gc->phase = GC_NEXT;
+	return WALK_MORE;
+}
+
+static void gc_removed(struct io_op *op)
+{
+	struct gc *gc = container_of(op, struct gc, op);
+	struct store *store = gc->work.store;
+	/* A file that stays is an orphan: the next opening removes it. */
+	gc->work.public->freed_bytes += gc->file_bytes;
+	gc->work.public->progress += gc->file_bytes;
+	store->counters.segments_dropped++;
 	store_poll_space(store);
 	segments_retry_space(store);
-	return 0;
+	gc_end_wait(gc, GC_NEXT, 0);
+}
+
+static void gc_flushed(struct io_op *op)
+{
+	struct gc *gc = container_of(op, struct gc, flush.op);
+	gc_end_wait(gc, op->res < 0 ? GC_NEXT : GC_REMOVING, (int)op->res);
 }
 
 static int gc_step(struct work *work)
@@ -208,15 +263,23 @@ static int gc_step(struct work *work)
 	struct gc *gc = container_of(work, struct gc, work);
 	struct store *store = work->store;
 	char name[32];
+	if (gc->phase == GC_COMPACT && compact_busy(&gc->compact)) /* also when it is cancelled */
+		return work->public->cancel || store->closing ? WAITING : gc_compact(gc);
+	if (gc->phase < GC_LOGGING && (work->public->cancel || store->closing))
+		return -VS_ECANCELLED;
 	if (gc->res < 0)
 		return gc->res;
 	switch (gc->phase) {
-	case GC_BEGIN:
-		return gc_begin(gc);
-	case GC_MARK:
-		return gc_mark(gc);
-	case GC_SWEEP:
-		return gc_sweep(gc);
+	case GC_COUNT:
+		return gc_count(gc);
+	case GC_DRAIN:
+		return gc_drain(gc);
+	case GC_CHOOSE:
+		return gc_choose(gc);
+	case GC_NEXT:
+		return gc_next(gc);
+	case GC_COMPACT:
+		return gc_compact(gc);
 	case GC_FLUSHING:
 		gc->flush = (struct log_flush_op){.op.done = gc_flushed};
 		log_flush(store->log, &gc->flush);
@@ -234,17 +297,20 @@ static int gc_step(struct work *work)
 
 static bool gc_must_finish(const struct work *work)
 {
-	return container_of(work, struct gc, work)->phase > GC_SWEEP;
+	const struct gc *gc = container_of(work, struct gc, work);
+	return gc->phase >= GC_LOGGING || compact_busy(&gc->compact);
 }
 
 static void gc_done(struct work *work)
 {
 	struct gc *gc = container_of(work, struct gc, work);
 	struct store *store = work->store;
-	if (store->gc == gc)
+	if (store->gc == gc) {
+		census_stop(store->census);
 		store->gc = NULL;
-	id_set_free(&gc->seen);
-	free(gc->roots);
+	}
+	compact_exit(&gc->compact);
+	free(gc->victims);
 	free(gc);
 	work_kick(store); /* another one may have waited */
 }
@@ -258,4 +324,75 @@ void store_gc(struct store *store, struct store_work *public)
 		gc->work.must_finish = gc_must_finish;
 	}
 	work_start(store, gc ? &gc->work : NULL, public);
+}
+
+/* ---- by itself ---- */
+
+int gc_init(struct store *store)
+{
+	store->gc_need = calloc(1, sizeof(*store->gc_need));
+	return store->gc_need ? census_init(store) : -ENOMEM;
+}
+
+void gc_exit(struct store *store)
+{
+	census_exit(store);
+	free(store->gc_need);
+	store->gc_need = NULL;
+}
+
+static void own_done(struct io_op *op)
+{
+	struct gc_need *need = container_of(op, struct gc_need, own.op);
+	need->busy = false;
+}
+
+static bool changed_since(const struct store *store)
+{
+	const struct gc_need *need = store->gc_need;
+	return need->begun_ns == 0 || need->folds != store->counters.folds ||
+	       need->purges != store->purges;
+}
+
+static void gc_begin(struct store *store)
+{
+	struct gc_need *need = store->gc_need;
+	need->wanted = false;
+	need->busy = true;
+	need->own = (struct store_work){.op.done = own_done};
+	store_gc(store, &need->own);
+}
+
+void gc_want(struct store *store)
+{
+	store->purges++;
+	store->gc_need->wanted = true;
+	gc_tick(store);
+}
+
+void gc_tick(struct store *store)
+{
+	struct gc_need *need = store->gc_need;
+	uint64_t since = env_now_ns(store->env) - need->begun_ns;
+	if (need->busy || store->gc || store->closing || store->read_only || store->failed)
+		return;
+	bool grown = store->segment_bytes >
+		     need->segment_bytes + need->segment_bytes / 4 + 8 * SEGMENT_BYTES;
+	if (need->wanted || (changed_since(store) &&
+			     (since >= INTERVAL_NS || (grown && since >= GROWN_INTERVAL_NS) ||
+			      (since >= LOW_INTERVAL_NS && space_low(store)))))
+		gc_begin(store);
+}
+
+bool gc_may_help(struct store *store)
+{
+	struct gc_need *need = store->gc_need;
+	if (store->closing || store->read_only || store->failed)
+		return false;
+	if (need->busy || store->gc)
+		return true;
+	if (need->fruitless && !changed_since(store))
+		return false;
+	gc_begin(store);
+	return true;
 }

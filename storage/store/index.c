@@ -6,6 +6,10 @@
  * bits of location}; both bucket choices follow from those 20 bits alone, so growing needs no id.
  * At 50 million chunks a shard has 3,000 entries and a lookup of an absent id meets a false
  * candidate in 0.3 % of cases. An entry is never 0: slots start at 1.
+ *
+ * Behind its buckets a shard has one byte an entry: six bits of references and two marks, for
+ * reclaiming. Entries that share a tag share its value, so it is exact or too large, never too
+ * small.
  */
 #include "storage/store/index.h"
 
@@ -26,19 +30,33 @@ struct bucket {
 } __attribute__((aligned(64)));
 
 struct shard {
-	struct bucket *buckets;
+	struct bucket *buckets; /* and behind them the reference bytes */
 	uint32_t bucket_count;
 	uint32_t entry_count : 31, deferred : 1;
 };
 
+#define REFS_MASK 0x3fu /* at this value it stays: nobody knows how many there are */
+#define MARK_SHIFT 6
+
+/* How many entries a segment has, and how many of them are referenced. */
+struct slot_count {
+	uint32_t entries, live;
+};
+
 struct index {
-	uint64_t entry_count, bucket_count;
+	uint64_t entry_count, bucket_count, live_count;
+	uint8_t mark; /* the one that is set now: 1 or 2 << MARK_SHIFT */
+	struct slot_count *slots;
+	uint32_t slot_room;
 	struct shard shards[INDEX_SHARDS];
 };
 
 struct index *index_new(void)
 {
-	return calloc(1, sizeof(struct index));
+	struct index *index = calloc(1, sizeof(struct index));
+	if (index)
+		index->mark = 1u << MARK_SHIFT;
+	return index;
 }
 
 void index_free(struct index *index)
@@ -47,6 +65,7 @@ void index_free(struct index *index)
 		return;
 	for (uint32_t i = 0; i < INDEX_SHARDS; i++)
 		free(index->shards[i].buckets);
+	free(index->slots);
 	free(index);
 }
 
@@ -76,6 +95,17 @@ static unsigned bucket_fill(const struct bucket *bucket)
 	return fill; /* entries are kept at the front */
 }
 
+static uint8_t *refs_of(const struct shard *shard, uint32_t bucket)
+{
+	return (uint8_t *)(shard->buckets + shard->bucket_count) + (size_t)bucket * BUCKET_ENTRIES;
+}
+
+static size_t shard_bytes(uint32_t bucket_count)
+{
+	size_t bytes = bucket_count * (sizeof(struct bucket) + BUCKET_ENTRIES);
+	return (bytes + 63) / 64 * 64;
+}
+
 /* One entry of a full bucket goes to its other choice, if there is room. *ret is where it was. */
 static bool bucket_make_room(struct shard *shard, uint32_t bucket_no, uint64_t **ret)
 {
@@ -89,13 +119,15 @@ static bool bucket_make_room(struct shard *shard, uint32_t bucket_no, uint64_t *
 		if (fill == BUCKET_ENTRIES)
 			continue;
 		other->entries[fill] = *entry;
+		refs_of(shard, (uint32_t)(other - shard->buckets))[fill] =
+			refs_of(shard, bucket_no)[e];
 		*ret = entry;
 		return true;
 	}
 	return false;
 }
 
-static bool shard_place(struct shard *shard, uint64_t entry)
+static bool shard_place(struct shard *shard, uint64_t entry, uint8_t refs)
 {
 	uint64_t *at;
 	uint32_t choice[2];
@@ -108,9 +140,12 @@ static bool shard_place(struct shard *shard, uint64_t entry)
 		    !bucket_make_room(shard, choice[1], &at))
 			return false;
 		*at = entry;
+		size_t place = (size_t)(at - shard->buckets[0].entries);
+		refs_of(shard, 0)[place] = refs;
 		return true;
 	}
 	shard->buckets[choice[less]].entries[fill[less]] = entry;
+	refs_of(shard, choice[less])[fill[less]] = refs;
 	return true;
 }
 
@@ -123,15 +158,16 @@ static int shard_grow(struct index *index, struct shard *shard, uint32_t count, 
 			return -ENOMEM;
 		struct shard bigger = *shard;
 		bigger.bucket_count = count;
-		bigger.buckets = aligned_alloc(64, count * sizeof(struct bucket));
+		bigger.buckets = aligned_alloc(64, shard_bytes(count));
 		if (!bigger.buckets)
 			return -ENOMEM;
-		memset(bigger.buckets, 0, count * sizeof(struct bucket));
+		memset(bigger.buckets, 0, shard_bytes(count));
 		bool fits = true;
 		for (uint32_t b = 0; b < shard->bucket_count && fits; b++)
 			for (unsigned e = 0; e < BUCKET_ENTRIES && fits; e++)
 				if (shard->buckets[b].entries[e])
-					fits = shard_place(&bigger, shard->buckets[b].entries[e]);
+					fits = shard_place(&bigger, shard->buckets[b].entries[e],
+							   refs_of(shard, b)[e]);
 		if (!fits) {
 			free(bigger.buckets);
 			continue;
@@ -143,17 +179,86 @@ static int shard_grow(struct index *index, struct shard *shard, uint32_t count, 
 	}
 }
 
+/* ---- what is known of a segment ---- */
+
+static int slots_room(struct index *index, uint32_t slot)
+{
+	if (slot < index->slot_room)
+		return 0;
+	uint32_t room = slot < 32 ? 64 : 2 * slot;
+	struct slot_count *larger = realloc(index->slots, room * sizeof(*larger));
+	if (!larger)
+		return -ENOMEM;
+	memset(larger + index->slot_room, 0, (room - index->slot_room) * sizeof(*larger));
+	index->slots = larger;
+	index->slot_room = room;
+	return 0;
+}
+
+static struct slot_count *slot_of(const struct index *index, uint64_t entry)
+{
+	return &index->slots[location_slot(entry & LOCATION_MASK)];
+}
+
+static void entry_live(struct index *index, uint64_t entry, int change)
+{
+	slot_of(index, entry)->live += (uint32_t)change;
+	index->live_count += (uint64_t)(int64_t)change;
+}
+
+/* ---- entries that share a tag ---- */
+
+/* Where a walk over a tag's entries stands. */
+struct tag_at {
+	uint32_t choice[2], choices, c, e;
+};
+
+static void tag_begin(const struct shard *shard, uint64_t tag, struct tag_at *at)
+{
+	*at = (struct tag_at){0};
+	if (!shard->bucket_count)
+		return;
+	bucket_choices(shard, tag, at->choice);
+	at->choices = at->choice[0] == at->choice[1] ? 1 : 2;
+}
+
+/* The next entry, or 0; *ret_refs is its byte. */
+static uint64_t tag_next(const struct shard *shard, uint64_t tag, struct tag_at *at,
+			 uint8_t **ret_refs)
+{
+	for (; at->c < at->choices; at->c++, at->e = 0) {
+		const struct bucket *bucket = &shard->buckets[at->choice[at->c]];
+		while (at->e < BUCKET_ENTRIES && bucket->entries[at->e]) {
+			uint64_t entry = bucket->entries[at->e++];
+			if (entry >> LOCATION_BITS != tag)
+				continue;
+			*ret_refs = refs_of(shard, at->choice[at->c]) + at->e - 1;
+			return entry;
+		}
+	}
+	return 0;
+}
+
 static int shard_insert(struct index *index, struct shard *shard, uint64_t entry)
 {
-	while (!shard->bucket_count || !shard_place(shard, entry)) {
-		int res =
-			shard_grow(index, shard, shard->bucket_count + shard->bucket_count / 8 + 1,
-				   shard->entry_count);
-		if (res < 0)
-			return res;
-	}
+	struct tag_at at;
+	uint8_t *same, refs = 0;
+	uint32_t slot = location_slot(entry & LOCATION_MASK);
+	int res = slots_room(index, slot);
+	tag_begin(shard, entry >> LOCATION_BITS, &at);
+	if (tag_next(shard, entry >> LOCATION_BITS, &at, &same))
+		refs = *same;
+	refs |= index->mark;
+	while (res == 0 && (!shard->bucket_count || !shard_place(shard, entry, refs)))
+		res = shard_grow(index, shard, shard->bucket_count + shard->bucket_count / 8 + 1,
+				 shard->entry_count);
+	if (res < 0)
+		return res;
 	shard->entry_count++;
 	index->entry_count++;
+	index->slots[slot].entries++;
+	if (refs & REFS_MASK)
+		entry_live(index, entry, 1);
 	return 0;
 }
 
@@ -179,8 +284,14 @@ bool index_remove(struct index *index, const struct id *id, uint64_t location)
 		for (unsigned e = 0; e < fill; e++) {
 			if (bucket->entries[e] != entry)
 				continue;
+			uint8_t *refs = refs_of(shard, choice[c]);
+			if (refs[e] & REFS_MASK)
+				entry_live(index, entry, -1);
+			slot_of(index, entry)->entries--;
 			bucket->entries[e] = bucket->entries[fill - 1];
 			bucket->entries[fill - 1] = 0;
+			refs[e] = refs[fill - 1];
+			refs[fill - 1] = 0;
 			shard->entry_count--;
 			index->entry_count--;
 			return true;
@@ -252,7 +363,112 @@ uint64_t index_count(const struct index *index)
 
 uint64_t index_bytes(const struct index *index)
 {
-	return sizeof(*index) + index->bucket_count * sizeof(struct bucket);
+	return sizeof(*index) + index->bucket_count * (sizeof(struct bucket) + BUCKET_ENTRIES) +
+	       index->slot_room * sizeof(struct slot_count);
+}
+
+/* ---- references and marks ---- */
+
+bool index_ref(struct index *index, const struct id *id)
+{
+	const struct shard *shard = &index->shards[index_shard_of(id)];
+	struct tag_at at;
+	uint8_t *refs;
+	uint64_t entry;
+	bool found = false;
+	tag_begin(shard, tag_of(id), &at);
+	while ((entry = tag_next(shard, tag_of(id), &at, &refs))) {
+		found = true;
+		if ((*refs & REFS_MASK) == 0)
+			entry_live(index, entry, 1);
+		if ((*refs & REFS_MASK) != REFS_MASK)
+			++*refs;
+	}
+	return found;
+}
+
+bool index_unref(struct index *index, const struct id *id)
+{
+	const struct shard *shard = &index->shards[index_shard_of(id)];
+	struct tag_at at;
+	uint8_t *refs;
+	uint64_t entry;
+	bool last = false;
+	tag_begin(shard, tag_of(id), &at);
+	while ((entry = tag_next(shard, tag_of(id), &at, &refs))) {
+		uint8_t count = *refs & REFS_MASK;
+		if (count == REFS_MASK || count == 0)
+			continue;
+		--*refs;
+		last = count == 1;
+		if (last)
+			entry_live(index, entry, -1);
+	}
+	return last;
+}
+
+void index_touch(struct index *index, const struct id *id)
+{
+	const struct shard *shard = &index->shards[index_shard_of(id)];
+	struct tag_at at;
+	uint8_t *refs;
+	tag_begin(shard, tag_of(id), &at);
+	while (tag_next(shard, tag_of(id), &at, &refs))
+		*refs |= index->mark;
+}
+
+bool index_dead(const struct index *index, const struct id *id)
+{
+	const struct shard *shard = &index->shards[index_shard_of(id)];
+	struct tag_at at;
+	uint8_t *refs;
+	tag_begin(shard, tag_of(id), &at);
+	return !tag_next(shard, tag_of(id), &at, &refs) || !(*refs & (REFS_MASK | index->mark));
+}
+
+static uint8_t other_mark(const struct index *index)
+{
+	return (uint8_t)(index->mark ^ 3u << MARK_SHIFT);
+}
+
+void index_marks_turn(struct index *index)
+{
+	index->mark = other_mark(index);
+}
+
+void index_marks_clear(struct index *index, uint32_t shard_no)
+{
+	const struct shard *shard = &index->shards[shard_no];
+	uint64_t keep = ~(other_mark(index) * UINT64_C(0x0101010101010101));
+	_Static_assert(BUCKET_ENTRIES == 8, "the reference bytes of a bucket are one word");
+	uint64_t *refs = (uint64_t *)(void *)refs_of(shard, 0);
+	for (uint32_t b = 0; b < shard->bucket_count; b++)
+		refs[b] &= keep;
+}
+
+void index_refs_clear(struct index *index, uint32_t shard_no)
+{
+	const struct shard *shard = &index->shards[shard_no];
+	for (uint32_t b = 0; b < shard->bucket_count; b++) {
+		uint8_t *refs = refs_of(shard, b);
+		for (unsigned e = 0; e < BUCKET_ENTRIES; e++) {
+			if (refs[e] & REFS_MASK)
+				entry_live(index, shard->buckets[b].entries[e], -1);
+			refs[e] &= (uint8_t)~REFS_MASK;
+		}
+	}
+}
+
+void index_slot_counts(const struct index *index, uint32_t slot, uint32_t *ret_entries,
+		       uint32_t *ret_live)
+{
+	*ret_entries = slot < index->slot_room ? index->slots[slot].entries : 0;
+	*ret_live = slot < index->slot_room ? index->slots[slot].live : 0;
+}
+
+uint64_t index_live_count(const struct index *index)
+{
+	return index->live_count;
 }
 
 size_t index_shard_count(const struct index *index, uint32_t shard_no)

@@ -47,6 +47,28 @@ void index_prefetch(const struct index *index, const struct id *id);
 uint64_t index_count(const struct index *index);
 uint64_t index_bytes(const struct index *index);
 
+/* ---- for reclaiming: how often live maps name an entry, and whether somebody used it lately ----
+ *
+ * Ids that share the 34 bits which the index keeps (3 in 1,000 at 50 million) share one count and
+ * one mark: dead may be taken for alive, alive never for dead. A count that reaches 63 stays there
+ * until all are counted anew. A new entry has the count of those that share its bits, and the mark.
+ */
+/* False: the index has no such entry. */
+bool index_ref(struct index *index, const struct id *id);
+/* True: it was the last reference. */
+bool index_unref(struct index *index, const struct id *id);
+void index_touch(struct index *index, const struct id *id);
+/* Neither referenced nor touched since the marks turned. */
+bool index_dead(const struct index *index, const struct id *id);
+/* From now on nothing is touched. Before the next turn every shard's old marks must be cleared. */
+void index_marks_turn(struct index *index);
+void index_marks_clear(struct index *index, uint32_t shard_no);
+void index_refs_clear(struct index *index, uint32_t shard_no);
+/* Entries of a segment, and how many of them are referenced. */
+void index_slot_counts(const struct index *index, uint32_t slot, uint32_t *ret_entries,
+		       uint32_t *ret_live);
+uint64_t index_live_count(const struct index *index);
+
 /* Whether exactly this entry is there. */
 bool index_has(const struct index *index, const struct id *id, uint64_t location);
 

@@ -2,6 +2,7 @@
 /* Copies of what the store has, for those who show it. Changes nothing, never waits. */
 #include "storage/store/segments.h"
 
+#include "storage/store/census.h"
 #include "storage/store/fold.h"
 #include "storage/store/index_file.h"
 
@@ -27,6 +28,44 @@ static uint64_t memory_bound(const struct store *store)
 	       max_u64(index_bytes(store->index), 12 * index_count(store->index)) + rest;
 }
 
+/* Where the bytes of the segments are. Whatever is not known to be garbage counts as live. */
+static void space_fill(const struct store *store, struct store_info *info)
+{
+	const struct segment_set *set = store->segment_set;
+	const struct census *census = store->census;
+	uint64_t garbage = 0;
+	for (uint32_t slot = 1; slot < segments_slot_count(store); slot++) {
+		const struct segment *segment = segment_of(store, slot);
+		if (!segment)
+			continue;
+		if (segment == set->reserve)
+			info->reserve_bytes += segment->bytes;
+		else if (segment->writer)
+			info->prepared_bytes +=
+				segment->bytes -
+				min_u64(segment->bytes, segment_appended_end(segment->writer));
+		else if (segment->counted)
+			garbage += segment->bytes -
+				   min_u64(segment->bytes, segment_live_bytes(segment));
+	}
+	uint64_t data = store->segment_bytes - info->reserve_bytes - info->prepared_bytes;
+	if (census->phase != CENSUS_DONE) /* the counts are on their way */
+		garbage = census->garbage_bytes;
+	info->garbage_bytes = min_u64(garbage, data);
+	info->live_bytes = data - info->garbage_bytes;
+	info->unique_bytes =
+		CHUNK_BYTES * (index_live_count(store->index) -
+			       min_u64(index_live_count(store->index), census->node_records));
+	info->counted = census->counted_ns > 0;
+	if (info->counted)
+		info->counted_age_ns = env_now_ns(store->env) - census->counted_ns;
+	info->scrub_oldest_ns = scrub_oldest_ns(store);
+	for (uint32_t i = 0; i < store->volume_count; i++)
+		info->trash_count += store->volumes[i]->state == OBJECT_TRASH;
+	for (uint32_t i = 0; i < store->snapshot_count; i++)
+		info->trash_count += store->snapshots[i]->state == OBJECT_TRASH;
+}
+
 void store_info(const struct store *store, struct store_info *ret_info)
 {
 	struct store_info info = {.created_wall_ns = store->sb.created_wall_ns,
@@ -45,6 +84,7 @@ void store_info(const struct store *store, struct store_info *ret_info)
 				  .room_bytes = store_room_bytes(store),
 				  .fold_active = fold_running(store),
 				  .index_phase = index_write_phase(store)};
+	space_fill(store, &info);
 	memcpy(info.uuid, store->sb.uuid, 16);
 	memcpy(info.reason, store->reason, sizeof info.reason);
 	for (uint32_t slot = 1; slot < segments_slot_count(store); slot++)
@@ -56,6 +96,13 @@ void store_info(const struct store *store, struct store_info *ret_info)
 		info.logical_bytes += store->volumes[i]->mapped_chunks * CHUNK_BYTES;
 	info.memory_bound_bytes = memory_bound(store);
 	*ret_info = info;
+}
+
+/* When it will be purged, if the store stays open until then. */
+static uint64_t purge_wall_ns(const struct store *store, uint64_t deleted_age_ns)
+{
+	uint64_t due = deleted_age_ns + store->options.trash_delay_ns, age = store_age_ns(store);
+	return env_wall_ns(store->env) + due - min_u64(due, age);
 }
 
 static void volume_fill(const struct store *store, const struct volume *volume,
@@ -87,7 +134,7 @@ static void volume_fill(const struct store *store, const struct volume *volume,
 		info->snapshot_count += store->snapshots[i]->volume == volume->number &&
 					store->snapshots[i]->state == OBJECT_LIVE;
 	if (info->in_trash)
-		info->purge_wall_ns = volume->deleted_wall_ns + store->options.trash_delay_ns;
+		info->purge_wall_ns = purge_wall_ns(store, volume->deleted_age_ns);
 }
 
 int store_volumes(const struct store *store, bool in_trash, struct volume_info **ret,
@@ -130,7 +177,7 @@ static void snapshot_fill(const struct store *store, const struct snapshot *snap
 		memcpy(info->root, root.bytes, ID_BYTES);
 	}
 	if (info->in_trash)
-		info->purge_wall_ns = snapshot->deleted_wall_ns + store->options.trash_delay_ns;
+		info->purge_wall_ns = purge_wall_ns(store, snapshot->age_ns);
 }
 
 int store_snapshots(const struct store *store, bool in_trash, struct snapshot_info **ret,

@@ -212,7 +212,8 @@ static void put_look(struct wait *wait)
 		return;
 	if (res == 0 && entry->type == put->type) {
 		store->counters.chunks_deduplicated++;
-		segment->marked_live = true;
+		if (!MUTANT(50))
+			index_touch(store->index, &put->id);
 		put_wait_durable(put, segment,
 				 segment->writer ? segment_record_end(segment, entry) : 0);
 		return;
@@ -282,7 +283,7 @@ void put_start(struct put *put)
 
 void put_mark(struct store *store)
 {
-	for (unsigned i = 0; i < PUT_COUNT; i++)
+	for (unsigned i = 0; i < PUT_COUNT && !MUTANT(51); i++)
 		if (store->puts->all[i].segment)
-			store->puts->all[i].segment->marked_live = true;
+			index_touch(store->index, &store->puts->all[i].id);
 }

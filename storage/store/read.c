@@ -43,6 +43,8 @@ static void chunk_read_end(struct chunk_read *read)
 	if (read->layer)
 		layer_unuse(read->store, read->layer);
 	read->layer = NULL;
+	if (--read->store->readers[read->turn] == 0 && read->turn != read->store->read_turn)
+		work_kick(read->store);
 	read->done(read, read->res);
 }
 
@@ -286,6 +288,8 @@ void chunk_read_start(struct store *store, struct chunk_read *read)
 	read->store = store;
 	read->layer = NULL;
 	read->res = 0;
+	read->turn = store->read_turn;
+	store->readers[read->turn]++;
 	read->wait.wake = chunk_read_look;
 	chunk_read_look(&read->wait);
 }

@@ -38,8 +38,9 @@ struct segment_writer {
 	uint32_t fill;
 	uint64_t written_end, durable_end, writing_end, syncing_end;
 	bool kicked, writing, syncing, refused;
-	bool more;  /* records are on their way here */
-	int failed; /* 0, or why */
+	bool more;   /* records are on their way here */
+	bool sealed; /* as soon as no kick or sync is under way, the seal ends */
+	int failed;  /* 0, or why */
 	struct io_op kick_op, write_op, sync_op;
 	struct durable_wait *waits;
 	struct io_op *seal; /* the caller's */
@@ -213,6 +214,8 @@ static void write_start(struct segment_writer *writer, bool force)
 	env_file_write(writer->file, &writer->write_op, from, bytes, offset, 0);
 }
 
+static void seal_finish(struct segment_writer *writer);
+
 static void sync_done(struct io_op *op)
 {
 	struct segment_writer *writer =
@@ -222,12 +225,27 @@ static void sync_done(struct io_op *op)
 		writer_fail(writer, op->res < 0 ? (int)op->res : writer->failed);
 		return;
 	}
+	if (writer->sealed) {
+		seal_finish(writer);
+		return;
+	}
 	writer->durable_end = writer->syncing_end;
 	waits_check(writer);
 	writer_kick(writer);
 }
 
 static void seal_footer(struct segment_writer *writer);
+
+/* The caller frees the writer when the seal ends: nothing may be under way then. Who found a record
+ * of it meanwhile may have asked for a sync. */
+static void seal_finish(struct segment_writer *writer)
+{
+	struct io_op *seal = writer->seal;
+	if (writer->kicked || writer->syncing || !seal)
+		return;
+	writer->seal = NULL;
+	env_complete(writer->env, seal, 0);
+}
 
 static void kick_done(struct io_op *op)
 {
@@ -237,6 +255,10 @@ static void kick_done(struct io_op *op)
 	writer->kicked = false;
 	if (writer->failed) {
 		writer_fail(writer, writer->failed);
+		return;
+	}
+	if (writer->sealed) {
+		seal_finish(writer);
 		return;
 	}
 	for (const struct durable_wait *wait = writer->waits; wait; wait = wait->next) {
@@ -336,7 +358,6 @@ void segment_wait_durable(struct segment_writer *writer, struct durable_wait *wa
 
 static void seal_end(struct segment_writer *writer, int res)
 {
-	struct io_op *seal = writer->seal;
 	env_memory_free(writer->env, writer->footer, writer->footer_bytes);
 	writer->footer = NULL;
 	if (res < 0) {
@@ -344,9 +365,9 @@ static void seal_end(struct segment_writer *writer, int res)
 		return;
 	}
 	writer->written_end = writer->durable_end = writer->base;
-	writer->seal = NULL;
+	writer->sealed = true;
 	waits_check(writer);
-	env_complete(writer->env, seal, 0);
+	seal_finish(writer);
 }
 
 static void seal_synced(struct io_op *op)

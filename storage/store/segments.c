@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The set of segments: one open for appending, one spare prepared ahead, the rest sealed.
+ * The set of segments: one open for appending, one spare prepared ahead, one that takes what a
+ * collection moves, one in reserve for the next of those, the rest sealed.
  *
  * Keeps true:
  *  - a segment takes records only after its LOG_PUT_SEGMENT is in the log, so every record that
  * names a chunk of it comes later in the chain; a file whose record was lost is an orphan;
  *  - the index knows a record from its append on; whoever finds it there waits for its durability
- * like the one who appended it;
+ * like the one who appended it; of what a collection moves it knows when that is durable;
+ *  - the reserve is made before the spare, and no new data goes there: a store that is full for
+ * its writers can still be collected, which gives space back;
  *  - directories of sealed segments are in memory within a bound, the least recently used leave
  * first, with their open files.
  * Recovery is in segments_recover.c.
@@ -335,6 +338,8 @@ int segments_locate(struct store *store, const struct id *id, bool for_dedup, st
 		return index_load_page(store, id, wait);
 	unsigned count = index_find(store->index, id, candidates);
 	int worst = -ENOENT;
+	struct segment *bad_segment = NULL;
+	struct dir_entry *bad_entry = NULL;
 	for (unsigned i = 0; i < count; i++) {
 		struct segment *segment = segment_of(store, location_slot(candidates[i]));
 		if (!segment)
@@ -352,20 +357,35 @@ int segments_locate(struct store *store, const struct id *id, bool for_dedup, st
 			continue;
 		if (entry->bad && for_dedup)
 			continue;
+		if (entry->bad && count > 1) { /* a good copy, which came later, mends it */
+			bad_segment = segment;
+			bad_entry = entry;
+			continue;
+		}
+		/* A copy that a collection is making cannot be read yet; what it was made from can.
+		 */
+		if (segment->writer && !MUTANT(57) &&
+		    segment_record_end(segment, entry) > segment_written_end(segment->writer))
+			continue;
 		*ret_segment = segment;
 		*ret_entry = entry;
+		return 0;
+	}
+	if (bad_entry) { /* its error says more than that it is not there */
+		*ret_segment = bad_segment;
+		*ret_entry = bad_entry;
 		return 0;
 	}
 	return worst;
 }
 
-void segment_leave_index(struct segment *segment)
+uint64_t segment_live_bytes(const struct segment *segment)
 {
-	const struct directory *directory = segment_records(segment);
-	segment->leaving = true;
-	for (uint32_t i = 0; i < directory->entry_count; i++)
-		index_remove(segment->store->index, &directory->entries[i].id,
-			     location_of(segment->slot, directory->entries[i].offset64));
+	uint32_t entries, live;
+	index_slot_counts(segment->store->index, segment->slot, &entries, &live);
+	uint64_t bytes = segment->sifted ? segment->known_live_bytes : segment->bytes;
+	uint32_t of = segment->sifted ? segment->known_entries : entries;
+	return of ? bytes * min_u64(live, of) / of : 0;
 }
 
 uint64_t segment_record_end(const struct segment *segment, const struct dir_entry *entry)
@@ -465,9 +485,63 @@ struct segment *segments_append(struct store *store, const struct dir_entry *ent
 		segment_append(segment->writer, entry, frames, stored, stored_bytes, ret_end);
 	if (index_insert(store->index, &entry->id, location_of(segment->slot, offset64)) < 0)
 		store_fail(store, -ENOMEM, "the index cannot grow");
-	segment->marked_live = true; /* by a mark that may be running */
 	store->counters.chunks_stored++;
 	return segment;
+}
+
+int segments_moved_room(struct store *store, uint32_t stored_bytes, struct wait *wait)
+{
+	struct segment_set *set = store->segment_set;
+	if (store->failed)
+		return -VS_EFAILSTOP;
+	if (store->closing)
+		return -VS_ECANCELLED;
+	for (;;) {
+		if (!set->moved && set->reserve) {
+			set->moved = set->reserve;
+			set->reserve = NULL;
+			spare_make(set);
+		}
+		if (!set->moved) {
+			if (set->no_space)
+				return -ENOSPC;
+			spare_make(set);
+			wait_add(&set->room, wait);
+			return WAITING;
+		}
+		int res = segment_room(set->moved->writer, stored_bytes);
+		if (res == -EAGAIN) {
+			wait_add(&set->room, wait);
+			return WAITING;
+		}
+		if (res == -ENOSPC) {
+			segment_seal_start(set->moved);
+			set->moved = NULL;
+			continue;
+		}
+		if (res < 0)
+			store_fail(store, res, "a segment could not be written");
+		return res;
+	}
+}
+
+struct segment *segments_moved_append(struct store *store, const struct dir_entry *entry,
+				      const struct frame_entry *frames, const void *stored,
+				      uint32_t stored_bytes, uint32_t *ret_offset64,
+				      uint64_t *ret_end)
+{
+	struct segment *segment = store->segment_set->moved;
+	*ret_offset64 =
+		segment_append(segment->writer, entry, frames, stored, stored_bytes, ret_end);
+	return segment;
+}
+
+void segments_moved_seal(struct store *store)
+{
+	struct segment_set *set = store->segment_set;
+	if (set->moved)
+		segment_seal_start(set->moved);
+	set->moved = NULL;
 }
 
 /* ---- the spare: file, space, header, sync, folder, log, ready ---- */
@@ -514,9 +588,14 @@ static void spare_logged(struct log_entry *entry, int res)
 	}
 	spare->phase = SPARE_NONE;
 	spare->slot = 0;
-	set->spare = segment;
+	if (set->reserve)
+		set->spare = segment;
+	else
+		set->reserve = segment;
 	set->no_space = false;
 	wait_wake_all(&set->room);
+	if (!set->spare)
+		spare_make(set);
 	work_kick(store);
 }
 
@@ -579,7 +658,8 @@ static void spare_make(struct segment_set *set)
 {
 	struct spare *spare = &set->making;
 	struct store *store = set->store;
-	if (spare->phase != SPARE_NONE || set->spare || store->failed || store->closing)
+	if (spare->phase != SPARE_NONE || (set->spare && set->reserve) || store->failed ||
+	    store->closing)
 		return;
 	if (store->options.capacity_bytes &&
 	    store->segment_bytes + SEGMENT_BYTES > store->options.capacity_bytes) {
@@ -653,5 +733,13 @@ void segments_seal_open(struct store *store)
 		segment_seal_start(set->open);
 	if (set->spare)
 		segment_seal_start(set->spare);
-	set->open = set->spare = NULL;
+	if (set->reserve)
+		segment_seal_start(set->reserve);
+	set->open = set->spare = set->reserve = NULL;
+	segments_moved_seal(store);
+}
+
+bool segments_reserve_there(const struct store *store)
+{
+	return store->segment_set->reserve;
 }

@@ -29,6 +29,7 @@ struct segment_set {
 	struct segment **slots; /* slot 0 is never used */
 	uint32_t slot_room, slot_count, sealing;
 	struct segment *open, *spare;
+	struct segment *moved, *reserve; /* for what a collection copies */
 	struct spare {
 		int phase;
 		uint64_t id;
@@ -49,6 +50,15 @@ struct segment_name segment_name_of(const struct segment *segment);
 int segment_open_file(struct segment *segment);
 /* Takes the directory over, evicts others beyond the bound. */
 void segments_keep_directory(struct segment *segment, struct directory *directory);
+/* As segments_room and segments_append, for records that a collection moves: they go to a segment
+ * of their own, and the index is the caller's to change, when they are durable. */
+int segments_moved_room(struct store *store, uint32_t stored_bytes, struct wait *wait);
+struct segment *segments_moved_append(struct store *store, const struct dir_entry *entry,
+				      const struct frame_entry *frames, const void *stored,
+				      uint32_t stored_bytes, uint32_t *ret_offset64,
+				      uint64_t *ret_end);
+void segments_moved_seal(struct store *store);
+bool segments_reserve_there(const struct store *store);
 /* NULL: not in memory. */
 struct directory *segment_records(const struct segment *segment);
 uint32_t segments_slot_count(const struct store *store);

@@ -42,7 +42,8 @@ int command_retained(struct command *command, const struct snapshot *snapshot)
 				      "'%s@%s' is held by '%s': release that hold first.",
 				      volume->name, snapshot->name, snapshot->holds[0]);
 	}
-	if (snapshot->retain_until_wall_ns > env_wall_ns(command->store->env)) {
+	/* By the store's age: a clock that was set forward ends nothing early. */
+	if (snapshot->retain_until_wall_ns && snapshot->age_ns > store_age_ns(command->store)) {
 		char until[TIME_TEXT_BYTES];
 		text_time(snapshot->retain_until_wall_ns, until);
 		return command_refuse(command, -VS_ERETAINED,
@@ -144,6 +145,7 @@ static int prepare_delete(struct command *command)
 	struct snapshot changed = *snapshot;
 	changed.state = OBJECT_TRASH;
 	changed.deleted_wall_ns = env_wall_ns(command->store->env);
+	changed.age_ns = store_age_ns(command->store);
 	command->busy_snapshot = snapshot->number;
 	put_changed(command, &changed);
 	return 0;
@@ -244,7 +246,10 @@ static int prepare_retain(struct command *command)
 				      "The date until which '%s' is kept can only move later.",
 				      command->name);
 	struct snapshot changed = *snapshot;
+	uint64_t now = env_wall_ns(command->store->env), age = store_age_ns(command->store);
 	changed.retain_until_wall_ns = command->number;
+	changed.age_ns =
+		max_u64(changed.age_ns, age + command->number - min_u64(command->number, now));
 	put_changed(command, &changed);
 	return 0;
 }

@@ -55,6 +55,11 @@ void store_poll_space(struct store *store)
 	store->polled_segment_bytes = store->segment_bytes;
 }
 
+uint64_t store_age_ns(const struct store *store)
+{
+	return store->age_base_ns + (env_now_ns(store->env) - store->age_opened_ns);
+}
+
 uint64_t store_room_bytes(const struct store *store)
 {
 	uint64_t disk = store->disk_free_bytes;
@@ -63,6 +68,8 @@ uint64_t store_room_bytes(const struct store *store)
 				 : 0;
 	uint64_t capacity = store->options.capacity_bytes;
 	disk -= min_u64(disk, grown);
+	if (!segments_reserve_there(store)) /* it comes first */
+		disk -= min_u64(disk, SEGMENT_BYTES);
 	if (capacity)
 		disk = min_u64(disk, capacity - min_u64(capacity, store->segment_bytes));
 	disk = round_down(disk, SEGMENT_BYTES); /* that is how it is taken */
@@ -110,6 +117,8 @@ static void store_tick(struct env_timer *timer)
 	write_kick(store);
 	admin_tick(store);
 	admin_kick(store);
+	gc_tick(store);
+	scrub_tick(store);
 	work_kick(store);
 	env_timer_start(store->env, &store->tick, TICK_NS);
 }
@@ -240,6 +249,8 @@ int store_make(struct env *env, const char *path, const struct store_make_option
 static void store_free(struct store *store)
 {
 	work_exit(store);
+	gc_exit(store);
+	scrub_exit(store);
 	admin_exit(store);
 	fold_exit(store);
 	pace_exit(store);
@@ -359,9 +370,9 @@ static int open_memory(struct store *store)
 	memcpy(options.uuid, store->sb.uuid, 16);
 	memcpy(options.secret, store->sb.secret, 16);
 	int (*const inits[])(struct store * store) = {
-		domain_init,   segments_init, fetch_init,      put_init,  read_init,
-		prefetch_init, write_init,    pace_init,       fold_init, checkpoint_init,
-		work_init,     admin_init,    index_write_init};
+		domain_init,   segments_init, fetch_init,	put_init,  read_init,
+		prefetch_init, write_init,    pace_init,	fold_init, checkpoint_init,
+		work_init,     admin_init,    index_write_init, gc_init,   scrub_init};
 	int res = map_init(store, o->node_cache_bytes);
 	for (unsigned i = 0; i < sizeof inits / sizeof *inits && res == 0; i++)
 		res = inits[i](store);
@@ -401,6 +412,7 @@ int store_open(struct env *env, const char *path, const struct store_options *op
 	store->env = env;
 	store->options = *options;
 	store->read_only = options->read_only;
+	store->age_opened_ns = env_now_ns(env);
 	memcpy(store->path, path, strlen(path) + 1);
 	int res = open_files(store, ret_sentence);
 	if (res == 0)

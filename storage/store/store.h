@@ -28,6 +28,8 @@ struct store_make_options {
 	bool any_file_system; /* accept file systems that are refused by name otherwise */
 };
 
+#define SCRUB_NEVER UINT64_MAX
+
 struct store_options {
 	uint64_t cache_bytes;		/* decoded blocks; 0: 256 MiB */
 	uint64_t node_cache_bytes;	/* map nodes; 0: 64 MiB */
@@ -37,7 +39,8 @@ struct store_options {
 	bool any_file_system;
 	uint64_t trash_delay_ns; /* 0: 7 days */
 	uint64_t idle_fold_ns; /* fold a volume's log blocks when it was quiet that long; 0: 30 s */
-	uint64_t capacity_bytes; /* use no more of the disk than this; 0: no bound of our own */
+	uint64_t scrub_period_ns; /* every record is verified once in it; 0: 30 days */
+	uint64_t capacity_bytes;  /* use no more of the disk than this; 0: no bound of our own */
 	/* The index's file follows when so many segments were sealed; 0: 16 to 128, with its size
 	 */
 	uint32_t index_lag_segments;
@@ -253,6 +256,16 @@ struct store_info {
 	uint64_t room_bytes;	/* what new data may still take */
 	uint32_t lost_segments; /* could not be opened: their chunks cannot be read */
 	bool full;		/* there was no space for a new segment */
+	/* segment_bytes is the sum of these. Live and garbage are what the last collection counted,
+	 * and what was written since counts as live; before the first one all does. */
+	uint64_t live_bytes, garbage_bytes;
+	uint64_t prepared_bytes;  /* space of open segments that nothing is in yet */
+	uint64_t reserve_bytes;	  /* kept for collections */
+	uint64_t unique_bytes;	  /* chunks that are stored, 64 KiB each */
+	uint64_t trash_count;	  /* volumes and snapshots in the trash */
+	bool counted;		  /* there was a collection since opening ... */
+	uint64_t counted_age_ns;  /* ... so long ago */
+	uint64_t scrub_oldest_ns; /* the record verified longest ago was so then */
 	unsigned fold_active;
 	unsigned index_phase; /* how far the writing of the index's file is; 0: it is not written */
 };
@@ -265,6 +278,8 @@ struct store_counters {
 	uint64_t index_pages_loaded, index_pages_damaged; /* from the index's file */
 	uint64_t segment_syncs, throttled, checksum_errors, io_errors;
 	uint64_t segments_sealed, segments_dropped;
+	uint64_t scrubbed_records, scrub_damaged; /* by the scrub that goes on by itself */
+	uint64_t collections, moved_bytes;	  /* records that collections copied */
 };
 void store_info(const struct store *store, struct store_info *ret_info);
 void store_counters(const struct store *store, struct store_counters *ret_counters);
@@ -276,26 +291,29 @@ int store_snapshots(const struct store *store, bool in_trash, struct snapshot_in
 
 /* ---- long work ---- */
 
-/* Frees segments that no root reaches. In steps; progress in [0, total]. cancel may be set any
- * time. */
+/* Goes on in steps; progress in [0, total]. cancel may be set any time. */
 struct store_work {
 	struct io_op op; /* done: res 0, or a negative code; sentence then says more */
 	char sentence[SENTENCE_BYTES];
 	bool cancel;
+	bool thorough;		  /* gc: counts all anew, whatever it knows */
 	uint64_t progress, total; /* bytes or objects */
 	uint64_t freed_bytes;	  /* gc */
-	uint64_t chunks, damaged; /* check, verify: records read and found bad */
+	uint64_t chunks, damaged; /* check, verify: records read and found bad; gc: counted, bad */
 	uint64_t differing_bytes; /* diff */
-	/* check, verify, diff: one line a finding: what is wrong and what it affects. The callback
-	 * may be NULL. */
+	/* gc, check, verify, diff: one line a finding: what is wrong and what it affects. The
+	 * callback may be NULL. */
 	void (*report)(struct store_work *work, const char *line);
 	/* diff: a range that differs. May be NULL. */
 	void (*range)(struct store_work *work, uint64_t offset_bytes, uint64_t length_bytes);
 	void *state; /* the store's own */
 };
+/* Counts what live maps name, empties the segments with most garbage, and drops them. */
 void store_gc(struct store *store, struct store_work *work);
 /* Reads every record and map node and every root's tree. res: 0 even when damage was found. */
 void store_check(struct store *store, struct store_work *work);
+/* As store_check, at a gentler pace; what it has gone through counts as scrubbed. */
+void store_scrub(struct store *store, struct store_work *work);
 /* One root's data: "NAME" (after a fold) or "NAME@SNAP". */
 void store_verify(struct store *store, struct store_work *work, const char *name);
 /* Chunks that differ between two of VOL, VOL@SNAP (of one domain), by their maps. */

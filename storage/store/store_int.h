@@ -93,11 +93,15 @@ struct segment {
 	struct wait_list load_waiters;
 	uint32_t users;			     /* reads under way: its file stays open */
 	struct segment *lru_prev, *lru_next; /* of those with a directory in memory */
-	bool marked_live; /* by the mark that runs, or an append or deduplication hit during it */
-	bool removed;	  /* dropped; freed when the last user leaves */
-	bool indexed;	  /* the newest file of the index has its records */
-	bool leaving;	  /* its records are no longer in the index: it is about to be dropped */
-	int load_error;	  /* its directory could not be read */
+	bool removed;			     /* dropped; freed when the last user leaves */
+	bool counted;			     /* sealed when the last census began */
+	bool kept;			     /* a record of it is bad: no collection touches it */
+	bool sifted; /* so many of its entries were alive when a collection looked, in bytes: */
+	uint32_t known_entries;
+	uint64_t known_live_bytes;
+	bool indexed;	/* the newest file of the index has its records */
+	bool leaving;	/* some of its records are no longer in the index: it is being emptied */
+	int load_error; /* its directory could not be read */
 	struct io_op seal_op;
 };
 
@@ -137,8 +141,6 @@ void segment_unuse(struct segment *segment);
  * valid until control returns to the loop. for_dedup: records known to be bad do not count. */
 int segments_locate(struct store *store, const struct id *id, bool for_dedup, struct wait *wait,
 		    struct segment **ret_segment, struct dir_entry **ret_entry);
-/* Takes all its records out of the index; its directory is in memory. It is dropped next. */
-void segment_leave_index(struct segment *segment);
 /* A spare's log record needs room that was not there: look again. */
 void segments_kick(struct store *store);
 uint64_t segment_record_end(const struct segment *segment, const struct dir_entry *entry);
@@ -217,7 +219,7 @@ uint64_t put_memory_bytes(const struct store *store);
 struct put *put_new(struct store *store, bool background, struct wait *wait);
 void put_free(struct put *put);
 void put_start(struct put *put);
-/* Marks the segments that puts under way count on. */
+/* Touches, in the index, what puts under way count on. */
 void put_mark(struct store *store);
 
 /* ---- map.c: volume maps ---- */
@@ -275,6 +277,7 @@ struct volume {
 	char name[NAME_ROOM];
 	uint8_t state;
 	uint64_t size_bytes, quota_bytes, created_wall_ns, deleted_wall_ns;
+	uint64_t deleted_age_ns; /* by the store's age */
 	int level;
 	uint32_t frame_bytes;
 	uint8_t domain; /* its number */
@@ -304,6 +307,7 @@ struct snapshot {
 	bool sealed;
 	uint64_t layer; /* pending: it is the volume's top and the layers up to this one */
 	uint64_t size_bytes, vseq, created_wall_ns, deleted_wall_ns, retain_until_wall_ns;
+	uint64_t age_ns; /* of the store: when it was deleted, or, retained, when that ends */
 	struct id top;
 	uint64_t mapped_chunks;
 	uint32_t hold_count;
@@ -419,6 +423,7 @@ struct chunk_read {
 	struct wait wait;
 	struct io_op op;
 	struct layer *layer; /* in use while its log blocks are read */
+	bool turn;	     /* store->read_turn when it began */
 	uint16_t log_mask, zero_mask, base_mask;
 	uint32_t log_block[CHUNK_BLOCKS], log_crc[CHUNK_BLOCKS];
 	unsigned block_at; /* the run that is read from the log */
@@ -459,7 +464,36 @@ bool admin_idle(const struct store *store);
 int work_init(struct store *store);
 void work_exit(struct store *store);
 void work_kick(struct store *store);
-void work_want_gc(struct store *store); /* something was purged */
+/* ---- scrub.c ---- */
+
+/* What a checkpoint keeps besides the catalog; ages of the store. */
+struct store_life {
+	uint64_t age_ns;
+	uint64_t scrub_begun_ns;   /* the pass that runs */
+	uint64_t scrub_before_ns;  /* the beginning of the last whole one */
+	uint64_t scrub_segment_id; /* the pass has come so far */
+};
+int scrub_init(struct store *store);
+void scrub_exit(struct store *store);
+void scrub_tick(struct store *store);
+void scrub_pass_ended(struct store *store, uint64_t begun_ns); /* all was verified since then */
+/* check.c: the records of one segment, and, when some are bad, what they affect. */
+void check_segment(struct store *store, struct store_work *work, uint32_t slot);
+void scrub_life(const struct store *store, struct store_life *ret);
+void scrub_life_set(struct store *store, const struct store_life *life);
+/* How long ago the record that waits longest was verified or written, by the store's age. */
+uint64_t scrub_oldest_ns(const struct store *store);
+
+/* ---- gc.c ---- */
+
+void gc_want(struct store *store); /* something was purged */
+void gc_tick(struct store *store); /* is there need for a collection? */
+/* New data has no room: true when a collection may find some, and runs, or is begun by this. */
+bool gc_may_help(struct store *store);
+int gc_init(struct store *store);
+void gc_exit(struct store *store);
+/* Bytes of a segment that live records take: known, or estimated by their share. */
+uint64_t segment_live_bytes(const struct segment *segment);
 bool work_idle(const struct store *store);
 
 /* ---- the store ---- */
@@ -495,6 +529,16 @@ struct store {
 	uint64_t index_generation; /* of the newest whole file, 0: none */
 	struct works *works;
 	struct gc *gc; /* the one that runs: two marks would spoil each other */
+	uint64_t age_base_ns, age_opened_ns; /* see store_age_ns */
+	struct scrub *scrub;
+	struct gc_need *gc_need;
+	struct census *census;
+	uint64_t purges;      /* since opening */
+	uint64_t compactions; /* begun and ended: the index and the segments differ meanwhile */
+	/* Reads of chunks under way, by the turn in which they began: a collection waits for those
+	 * that may hold ids of what it found dead. */
+	uint32_t readers[2];
+	bool read_turn;
 
 	struct volume **volumes;
 	uint32_t volume_count;
@@ -522,6 +566,10 @@ struct store {
 
 /* An error from the disk: nothing is written any more, and the reason is told. */
 void store_fail(struct store *store, int res, const char *what);
+/* How long the store has been open in its life: the only time by which anything is removed. It goes
+ * at the pace of the machine's uptime, whatever the clock is set to, is kept in checkpoints, and
+ * stands still while the store is closed: what is due may come later, never earlier. */
+uint64_t store_age_ns(const struct store *store);
 /* Bytes that segments may still take. */
 uint64_t store_room_bytes(const struct store *store);
 void store_poll_space(struct store *store);

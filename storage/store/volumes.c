@@ -245,6 +245,7 @@ static int prepare_delete(struct command *command)
 	struct volume changed = *volume;
 	changed.state = OBJECT_TRASH;
 	changed.deleted_wall_ns = env_wall_ns(store->env);
+	changed.deleted_age_ns = store_age_ns(store);
 	command->busy_volume = volume->number;
 	put_changed(command, &changed);
 	return 0;

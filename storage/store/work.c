@@ -15,8 +15,7 @@
 
 struct works {
 	struct work *head;
-	struct store_work own_gc;
-	bool own_gc_busy, gc_wanted, kicking, again;
+	bool kicking, again;
 };
 
 int work_init(struct store *store)
@@ -167,24 +166,6 @@ int work_refuse(struct work *work, int code, const char *format, ...)
 	return code;
 }
 
-/* ---- garbage collection that a purge asks for ---- */
-
-static void own_gc_done(struct io_op *op)
-{
-	struct works *works = container_of(op, struct works, own_gc.op);
-	works->own_gc_busy = false;
-}
-
-void work_want_gc(struct store *store)
-{
-	struct works *works = store->works;
-	if (works->own_gc_busy || store->closing || store->read_only)
-		return;
-	works->own_gc_busy = true;
-	works->own_gc = (struct store_work){.op.done = own_gc_done};
-	store_gc(store, &works->own_gc);
-}
-
 /* ---- walks ---- */
 
 void walk_start(struct walk *walk, const struct id *top)
@@ -283,11 +264,18 @@ void id_set_free(struct id_set *set)
 
 int roots_collect(struct store *store, struct root **ret_roots, size_t *ret_count)
 {
+	size_t count = 0, pins = 0;
+	for (const struct work *work = store->works->head; work; work = work->next)
+		pins += work->pin_count;
 	struct root *roots =
-		calloc(store->volume_count + store->snapshot_count + 1ull, sizeof(*roots));
-	size_t count = 0;
+		calloc(store->volume_count + store->snapshot_count + pins + 1, sizeof(*roots));
 	if (!roots)
 		return -ENOMEM;
+	for (const struct work *work = store->works->head; work; work = work->next)
+		for (unsigned i = 0; i < work->pin_count; i++) {
+			roots[count].top = work->pins[i];
+			snprintf(roots[count++].name, SNAP_NAME_ROOM, "what is being read");
+		}
 	for (uint32_t i = 0; i < store->volume_count; i++) {
 		roots[count].top = store->volumes[i]->top;
 		snprintf(roots[count++].name, SNAP_NAME_ROOM, "%s", store->volumes[i]->name);
@@ -319,6 +307,8 @@ int work_root(struct work *work, const char *name, struct id *ret_top, uint64_t 
 	if (snapshot ? snapshot->sealed : clean) {
 		*ret_top = snapshot ? snapshot->top : volume->top;
 		*ret_size_bytes = snapshot ? snapshot->size_bytes : volume->size_bytes;
+		assert(work->pin_count < WORK_PINS_MAX);
+		work->pins[work->pin_count++] = *ret_top;
 		return 0;
 	}
 	if (store->read_only) {

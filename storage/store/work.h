@@ -33,6 +33,8 @@ struct id_set {
 int id_set_add(struct id_set *set, const struct id *id);
 void id_set_free(struct id_set *set);
 
+#define WORK_PINS_MAX 2u
+
 struct work {
 	struct store *store;
 	struct work *next;
@@ -44,6 +46,8 @@ struct work {
 	 */
 	bool (*must_finish)(const struct work *work);
 	struct wait wait;
+	struct id pins[WORK_PINS_MAX]; /* tops that it reads: roots for the census */
+	unsigned pin_count;
 	bool waits, slicing, ended;
 	struct io_op slice_op;
 };
@@ -55,9 +59,11 @@ int work_waits(struct work *work);
 __attribute__((format(printf, 2, 3))) void work_report(struct work *work, const char *format, ...);
 __attribute__((format(printf, 3, 4))) int work_refuse(struct work *work, int code,
 						      const char *format, ...);
-/* "NAME", folded, or "NAME@SNAP", sealed: 0 and the map's top; WAITING; negative. */
+/* "NAME", folded, or "NAME@SNAP", sealed: 0 and the map's top, which
+ * stays readable while the work goes on; WAITING; negative. */
 int work_root(struct work *work, const char *name, struct id *ret_top, uint64_t *ret_size_bytes);
-/* All tops that are alive now, for the caller to free. */
+/* All tops that are alive now, for the caller to free. What is deduplicated against a name in a
+ * map, which only folds do, or read from one, is reachable from these, or touched. */
 struct root {
 	struct id top;
 	char name[SNAP_NAME_ROOM];

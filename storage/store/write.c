@@ -326,7 +326,7 @@ static int space_admit(struct store *store, uint32_t entries)
 	if (need <= store_room_bytes(store))
 		return ADMITTED;
 	if (dirty == 0 || fold_full(store))
-		return store->reserved_entries ? BLOCKED : -ENOSPC;
+		return store->reserved_entries || gc_may_help(store) ? BLOCKED : -ENOSPC;
 	store->fold_all = true; /* what is reserved is more than what it will take */
 	fold_kick(store);
 	return BLOCKED;

@@ -176,6 +176,31 @@ static void collect(struct bed *bed)
 	bed_gc(bed);
 }
 
+/* Two volumes whose chunks lie side by side in the same segments. */
+static void fill_mixed(struct bed *bed)
+{
+	bed_volume(bed, 0, "a", LARGE);
+	bed_volume(bed, 1, "b", LARGE);
+	for (uint32_t b = 0; b < 320; b += 16) {
+		bed_write(bed, 0, b, 16, RANDOM + 1000 * b, 0);
+		bed_write(bed, 1, b, 16, RANDOM + 1000000 + 1000 * b, 0);
+	}
+	bed_flush(bed);
+	bed_fold(bed);
+}
+
+/* One of them goes: what the other has in half dead segments is moved. */
+static void compact(struct bed *bed)
+{
+	bed_delete(bed, 1);
+	bed_purge(bed);
+	bed_gc(bed);
+	bed_check(bed);
+	bed_write(bed, 0, 0, 16, RANDOM + 1000000, 0); /* what was dropped comes back */
+	bed_flush(bed);
+	bed_gc(bed);
+}
+
 static void fill_segment(struct bed *bed)
 {
 	bed_volume(bed, 0, "a", LARGE);
@@ -257,6 +282,7 @@ const struct script scripts[] = {
 	{"restore", one_volume, restore, false},
 	{"grow", one_volume, grow, false},
 	{"collect", fill_large, collect, false},
+	{"compact", fill_mixed, compact, false},
 	{"seal", fill_segment, seal, false},
 	{"wrap", fill_log, wrap, false},
 	{"full", fill_disk, full, false},

@@ -77,7 +77,8 @@ struct world {
 static struct {
 	uint64_t seeds, operations, writes, reads, flushes, snapshots, folds, works, opened,
 		refused;
-	uint64_t folds_after_rot, fold_at_crash, checkpoints, dropped_segments, dedup;
+	uint64_t folds_after_rot, fold_at_crash, checkpoints, dropped_segments, moved_bytes,
+		censuses, dedup;
 	uint64_t index_written, index_pages, index_mended, index_at_crash;
 	struct sim_counts faults;
 } totals;
@@ -192,7 +193,10 @@ static void write_some(struct world *world)
 	bool zero = sim_random(sim, 12) == 0;
 	struct operation *operation =
 		operation_new(world, zero ? REQUEST_ZERO : REQUEST_WRITE, volume, block, count);
-	uint64_t pattern = sim_random(sim, 2) ? sim_random(sim, PATTERNS) : operation->number;
+	/* What was written long ago dies, and comes back while it may still be there. */
+	uint64_t era = world->model.events / 250;
+	uint64_t pattern = sim_random(sim, 2) ? (era + sim_random(sim, PATTERNS / 3)) % PATTERNS
+					      : operation->number;
 	bool part = !zero && count == 1 && sim_random(sim, 4) == 0;
 	totals.writes++;
 	world->writes_under_way++;
@@ -324,9 +328,13 @@ static void work_some(struct world *world)
 	world->work = (struct store_work){.op.done = work_done};
 	world->work_busy = true;
 	totals.works++;
-	switch (sim_random(world->sim, 4)) {
+	switch (sim_random(world->sim, 6)) {
 	case 0:
+	case 4:
 		store_gc(world->store, &world->work);
+		break;
+	case 5:
+		store_scrub(world->store, &world->work);
 		break;
 	case 1:
 		store_check(world->store, &world->work);
@@ -352,6 +360,17 @@ static void purge_some(struct world *world)
 	free(infos);
 }
 
+/* The parts of the space add up to all of it, at any moment. */
+static const char *space_adds_up(struct world *world)
+{
+	struct store_info info;
+	store_info(world->store, &info);
+	if (info.live_bytes + info.garbage_bytes + info.prepared_bytes + info.reserve_bytes !=
+	    info.segment_bytes)
+		FAIL("live, garbage, prepared and reserve are not what the segments take");
+	return NULL;
+}
+
 static const char *life(struct world *world, unsigned ops)
 {
 	struct sim *sim = world->sim;
@@ -360,6 +379,9 @@ static const char *life(struct world *world, unsigned ops)
 		uint64_t what = sim_random(sim, 1000);
 		if (++steps > STEPS_MAX)
 			FAIL("nothing moves any more");
+		const char *failed = what % 16 == 0 ? space_adds_up(world) : NULL;
+		if (failed)
+			return failed;
 		if (world->under_way >= IN_FLIGHT || what < 300 ||
 		    (world->admin_busy && !world->admin_snapshot && what < 600)) {
 			if (!env_step(sim_env(sim), true))
@@ -549,6 +571,44 @@ static const char *world_make(struct world *world)
 	return world_open(world);
 }
 
+static int collect(struct world *world, bool thorough, struct store_info *ret)
+{
+	struct store_work work = {.thorough = thorough};
+	env_wait_prepare(&work.op);
+	store_gc(world->store, &work);
+	int res = (int)env_wait(sim_env(world->sim), &work.op);
+	store_info(world->store, ret);
+	return res;
+}
+
+/* A census that went from count to count by what changed ends where one ends that counts it all. */
+static const char *census_is_exact(struct world *world)
+{
+	for (unsigned i = 0; i < 5; i++) {
+		struct store_info by_change, all_anew;
+		struct store_counters before, after;
+		store_counters(world->store, &before);
+		if (collect(world, false, &by_change) < 0 || collect(world, true, &all_anew) < 0)
+			FAIL("a collection failed without a reason");
+		store_counters(world->store, &after);
+		if (before.moved_bytes != after.moved_bytes || before.folds != after.folds ||
+		    before.segments_dropped != after.segments_dropped ||
+		    before.chunks_stored != after.chunks_stored)
+			continue; /* it was no quiet moment */
+		totals.censuses++;
+		if (by_change.unique_bytes != all_anew.unique_bytes ||
+		    by_change.garbage_bytes != all_anew.garbage_bytes)
+			FAIL("counted by change %llu and %llu bytes of garbage, all anew %llu and "
+			     "%llu",
+			     (unsigned long long)by_change.unique_bytes,
+			     (unsigned long long)by_change.garbage_bytes,
+			     (unsigned long long)all_anew.unique_bytes,
+			     (unsigned long long)all_anew.garbage_bytes);
+		return NULL;
+	}
+	return NULL;
+}
+
 static const char *close_and_open(struct world *world)
 {
 	uint64_t steps = 0;
@@ -557,6 +617,9 @@ static const char *close_and_open(struct world *world)
 		;
 	if (world->under_way || world->admin_busy || world->work_busy)
 		FAIL("%u requests never end", world->under_way);
+	const char *failed = world->rot ? NULL : census_is_exact(world);
+	if (failed)
+		return failed;
 	for (unsigned v = 0; v < VOLUMES; v++)
 		store_view_close(world->views[v]);
 	int res = store_close(world->store);
@@ -576,6 +639,7 @@ static void world_crash(struct world *world, bool power_cut)
 	totals.index_at_crash += info.index_phase > 0;
 	totals.checkpoints += counters.checkpoints;
 	totals.dropped_segments += counters.segments_dropped;
+	totals.moved_bytes += counters.moved_bytes;
 	totals.dedup += counters.chunks_deduplicated;
 	totals.index_written += counters.index_checkpoints;
 	sim_crash(world->sim, power_cut);
@@ -741,6 +805,8 @@ static int totals_tell(uint64_t seeds)
 		      {COUNT(fold_at_crash)},
 		      {COUNT(checkpoints)},
 		      {COUNT(dropped_segments)},
+		      {COUNT(moved_bytes)},
+		      {COUNT(censuses)},
 		      {COUNT(dedup)},
 		      {COUNT(index_written)},
 		      {COUNT(index_pages)},

@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a census costs: all anew, and after some chunks changed, at a number of chunks.
+ *
+ * The map's nodes are real: hashed, stored in segments, read back as a collection reads them. The
+ * chunks are ids alone, with a place in the index and no record behind it, so that 50 million fit
+ * on a small disk. A change replaces ids in leaves, in runs of --run chunks, and moves the volume
+ * to the new map as a fold does.
+ *
+ * Usage: gc_scale FOLDER CHUNKS [--changed N]... [--run CHUNKS]
+ * FOLDER must not exist; it takes about 35 bytes a chunk. Prints one line a step.
+ */
+#include "storage/store/census.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define SLOT_FIRST 1000u /* of segments that do not exist */
+#define CHUNKS_PER_SLOT 2048u
+
+static struct env *env;
+static struct store *store;
+static uint64_t chunk_count, leaf_count;
+static uint32_t *generation; /* of each leaf's runs: what its ids are made of */
+static uint64_t run_chunks = 256;
+
+static double now_s(void)
+{
+	return (double)env_now_ns(env) / 1e9;
+}
+
+static uint64_t mix(uint64_t x)
+{
+	x += 0x9e3779b97f4a7c15u;
+	x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
+	x = (x ^ x >> 27) * 0x94d049bb133111ebu;
+	return x ^ x >> 31;
+}
+
+static struct id chunk_id(uint64_t chunk_no, uint32_t version)
+{
+	struct id id;
+	uint64_t words[4];
+	for (unsigned i = 0; i < 4; i++)
+		words[i] = mix(chunk_no * 4 + i + ((uint64_t)version << 40));
+	memcpy(&id, words, sizeof id);
+	return id;
+}
+
+/* ---- nodes ---- */
+
+static unsigned under_way;
+
+struct stored {
+	struct id *to;
+};
+static struct stored stored[PUT_COUNT];
+
+static void node_done(struct put *put, int res)
+{
+	struct stored *where = put->owner;
+	if (res < 0) {
+		fprintf(stderr, "gc_scale: a node could not be stored: %s\n", vs_strerror(res));
+		exit(1);
+	}
+	*where->to = put->id;
+	where->to = NULL;
+	put_free(put);
+	under_way--;
+}
+
+static void woken(struct wait *wait)
+{
+	(void)wait;
+}
+
+static void node_store(const struct id *slots, struct id *to)
+{
+	struct wait wait = {.wake = woken};
+	struct put *put;
+	while (under_way == PUT_COUNT / 2 || !(put = put_new(store, false, &wait)))
+		env_step(env, true);
+	unsigned i = 0;
+	while (stored[i].to)
+		i++;
+	stored[i].to = to;
+	memcpy(put->room, slots, NODE_BYTES);
+	put->type = RECORD_NODE;
+	put->done = node_done;
+	put->owner = &stored[i];
+	put->raw = put->room;
+	put->level = 1;
+	under_way++;
+	put_start(put);
+}
+
+static void nodes_wait(void)
+{
+	while (under_way)
+		env_step(env, true);
+}
+
+static void leaf_store(uint64_t leaf, struct id *to)
+{
+	struct id slots[NODE_SLOTS] = {0};
+	for (unsigned i = 0; i < NODE_SLOTS; i++) {
+		uint64_t chunk_no = leaf * NODE_SLOTS + i;
+		if (chunk_no < chunk_count)
+			slots[i] = chunk_id(chunk_no, generation[chunk_no / run_chunks]);
+	}
+	node_store(slots, to);
+}
+
+/* The levels above the leaves; returns the top. */
+static struct id map_store(const struct id *leaves)
+{
+	const struct id *below = leaves;
+	uint64_t count = leaf_count;
+	struct id *level = NULL;
+	for (unsigned at = 1; at < MAP_LEVELS; at++) {
+		uint64_t nodes = (count + NODE_SLOTS - 1) / NODE_SLOTS;
+		struct id *ids = calloc(nodes, sizeof(*ids));
+		for (uint64_t n = 0; n < nodes; n++) {
+			struct id slots[NODE_SLOTS] = {0};
+			uint64_t part = min_u64(NODE_SLOTS, count - n * NODE_SLOTS);
+			memcpy(slots, below + n * NODE_SLOTS, part * sizeof(struct id));
+			node_store(slots, &ids[n]);
+		}
+		nodes_wait();
+		free(level);
+		level = ids;
+		below = ids;
+		count = nodes;
+	}
+	struct id top = level[0];
+	free(level);
+	return top;
+}
+
+static void chunk_index(uint64_t chunk_no, uint32_t version)
+{
+	struct id id = chunk_id(chunk_no, version);
+	uint32_t slot = SLOT_FIRST + (uint32_t)(chunk_no / CHUNKS_PER_SLOT);
+	if (index_insert(store->index, &id,
+			 location_of(slot,
+				     (uint32_t)(chunk_no % CHUNKS_PER_SLOT) * 400 + version)) < 0) {
+		fprintf(stderr, "gc_scale: no memory\n");
+		exit(1);
+	}
+}
+
+static void change(struct id *leaves, uint64_t chunks, uint32_t round)
+{
+	uint64_t runs = (chunks + run_chunks - 1) / run_chunks;
+	uint64_t all_runs = (chunk_count + run_chunks - 1) / run_chunks;
+	uint64_t *changed = calloc(leaf_count / 64 + 1, 8);
+	for (uint64_t i = 0; i < runs; i++) {
+		uint64_t run = (i * (all_runs / min_u64(runs, all_runs)) + round) % all_runs;
+		generation[run] = round;
+		for (uint64_t c = run * run_chunks;
+		     c < min_u64((run + 1) * run_chunks, chunk_count); c++) {
+			chunk_index(c, round);
+			changed[c / NODE_SLOTS / 64] |= UINT64_C(1) << c / NODE_SLOTS % 64;
+		}
+	}
+	for (uint64_t leaf = 0; leaf < leaf_count; leaf++)
+		if (changed[leaf / 64] >> leaf % 64 & 1)
+			leaf_store(leaf, &leaves[leaf]);
+	nodes_wait();
+	free(changed);
+	store->volumes[0]->top = map_store(leaves);
+}
+
+static void collect(const char *what, uint64_t changed)
+{
+	struct store_work work = {0};
+	double begun = now_s();
+	env_wait_prepare(&work.op);
+	store_gc(store, &work);
+	int64_t res = env_wait(env, &work.op);
+	double took = now_s() - begun;
+	printf("%-8s chunks %10llu changed %9llu looked at %11llu: %8.3f s; nodes %llu, index %.2f "
+	       "B "
+	       "a chunk, census %llu KiB%s%s\n",
+	       what, (unsigned long long)chunk_count, (unsigned long long)changed,
+	       (unsigned long long)work.chunks, took,
+	       (unsigned long long)store->census->nodes.count,
+	       (double)index_bytes(store->index) / (double)index_count(store->index),
+	       (unsigned long long)(store->census->nodes.room * sizeof(struct node_ref) / 1024),
+	       res < 0 ? ", failed: " : "", work.sentence);
+	fflush(stdout);
+}
+
+int main(int argc, char **argv)
+{
+	const char *why;
+	char sentence[SENTENCE_BYTES];
+	if (argc < 3) {
+		fprintf(stderr, "usage: gc_scale FOLDER CHUNKS [--changed N]... [--run CHUNKS]\n");
+		return 2;
+	}
+	for (int i = 3; i + 1 < argc; i += 2)
+		if (strcmp(argv[i], "--run") == 0)
+			run_chunks = strtoull(argv[i + 1], NULL, 10);
+	chunk_count = strtoull(argv[2], NULL, 10);
+	leaf_count = (chunk_count + NODE_SLOTS - 1) / NODE_SLOTS;
+	if (!chunk_count || !run_chunks || mkdir(argv[1], 0700) < 0 ||
+	    env_real_new(&(struct env_real_options){.worker_count = 1}, &env, &why) < 0) {
+		fprintf(stderr, "gc_scale: the folder or the numbers will not do\n");
+		return 1;
+	}
+	struct store_make_options make = {.log_bytes = 64 * MIB, .any_file_system = true};
+	struct store_options options = {.any_file_system = true, .scrub_period_ns = SCRUB_NEVER};
+	if (store_make(env, argv[1], &make, sentence) < 0 ||
+	    store_open(env, argv[1], &options, &store, sentence) < 0) {
+		fprintf(stderr, "gc_scale: %s\n", sentence);
+		return 1;
+	}
+	struct admin_op admin = {0};
+	struct volume_options volume = {.size_bytes = chunk_count * CHUNK_BYTES};
+	env_wait_prepare(&admin.op);
+	store_volume_create(store, &admin, "a", &volume);
+	if (env_wait(env, &admin.op) < 0) {
+		fprintf(stderr, "gc_scale: %s\n", admin.sentence);
+		return 1;
+	}
+	struct id *leaves = calloc(leaf_count, sizeof(*leaves));
+	generation = calloc(chunk_count / run_chunks + 2, sizeof(*generation));
+	double begun = now_s();
+	for (uint64_t c = 0; c < chunk_count; c++)
+		chunk_index(c, 0);
+	for (uint64_t leaf = 0; leaf < leaf_count; leaf++)
+		leaf_store(leaf, &leaves[leaf]);
+	nodes_wait();
+	store->volumes[0]->top = map_store(leaves);
+	printf("made     chunks %10llu in %.1f s\n", (unsigned long long)chunk_count,
+	       now_s() - begun);
+	collect("anew", chunk_count);
+	collect("nothing", 0);
+	uint32_t round = 0;
+	for (int i = 3; i + 1 < argc; i += 2) {
+		if (strcmp(argv[i], "--changed") != 0)
+			continue;
+		uint64_t changed = strtoull(argv[i + 1], NULL, 10);
+		change(leaves, changed, ++round);
+		collect("changed", changed);
+	}
+	fflush(stdout);
+	_exit(0); /* the volume's map is not in the log: the store is not to be closed */
+}

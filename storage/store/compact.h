@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Emptying one segment: what is dead leaves the index, what is alive moves. */
+#ifndef STORAGE_STORE_COMPACT_H
+#define STORAGE_STORE_COMPACT_H
+
+#include "storage/store/census.h"
+
+#define COPY_COUNT 8u
+#define COPY_ROOM (CHUNK_BYTES + 4096u + 2u * 4096u) /* a record, and what its read takes along */
+#define OUTPUTS_MAX 3u
+
+struct compact;
+
+/* A record on its way to another segment. */
+struct copy {
+	struct compact *compact;
+	uint32_t entry; /* in the directory */
+	bool busy;
+	struct io_op op;
+	struct env_job job;
+	struct wait wait;
+	uint8_t *stored, *raw; /* of the collection's memory */
+	uint32_t skip_bytes, record_bytes;
+};
+
+enum compact_phase {
+	COMPACT_LOAD,
+	COMPACT_WEIGH,
+	COMPACT_SIFT,
+	COMPACT_COPY,
+	COMPACT_DURABLE,
+	COMPACT_SWAP,
+	COMPACT_EMPTY, /* nobody finds a record there any more */
+	COMPACT_KEPT,  /* it stays: not worth it, or something in it is bad */
+};
+
+struct compact {
+	struct work *work;
+	struct store *store;
+	struct segment *segment; /* in use until compact_end */
+	enum compact_phase phase;
+	uint32_t garbage_percent_min; /* with less than this it is not worth it */
+	uint32_t at, busy, move_at;
+	uint32_t *moves; /* live entries */
+	uint32_t move_count, move_room;
+	uint64_t live_bytes;
+	struct segment *outputs[OUTPUTS_MAX];
+	uint64_t output_ends[OUTPUTS_MAX];
+	unsigned output_count, output_at;
+	struct durable_wait durable;
+	int res;
+	bool bad; /* a record failed its check */
+	struct copy copies[COPY_COUNT];
+	uint8_t *memory;
+	uint64_t moved_bytes, bad_records; /* of all segments so far */
+};
+
+int compact_init(struct compact *compact, struct work *work);
+void compact_exit(struct compact *compact);
+void compact_start(struct compact *compact, struct segment *segment, uint32_t garbage_percent_min);
+/* WAITING, WALK_MORE; 0: phase says whether it is empty or stays; negative: the collection ends. */
+int compact_step(struct compact *compact);
+bool compact_busy(const struct compact *compact);
+void compact_end(struct compact *compact); /* lets go of the segment */
+
+#endif

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The scrub: every record of every sealed segment is read and proved by its full hash, segment by
+ * segment in the order of their ids, once in a period, for ever.
+ *
+ * It is spread over the period: a segment is due when that part of the pass which lies before it
+ * has had its time; when the store was closed, what became due is caught up one segment a tick.
+ * Where it is, is in the checkpoints, so a restart goes on there. The work on a segment is
+ * check.c's: a record found bad is no target of deduplication from then on (after a restart: from
+ * its next reading on), and what it belongs to is named. A pass by hand goes over all of it at
+ * once.
+ *
+ * Keeps true: the oldest age that is told is never too young.
+ */
+#include "storage/store/index_file.h"
+
+#include "storage/rt/log_event.h"
+
+#include <stdlib.h>
+
+#define PERIOD_NS_DEFAULT (30ull * 24 * 3600 * NSEC_PER_SEC)
+#define CHECKPOINT_NS (600 * NSEC_PER_SEC)
+
+struct scrub {
+	struct store *store;
+	struct store_life life;
+	struct store_work own;
+	bool busy;
+	uint64_t segment_id; /* which own is on */
+	uint64_t bytes_before, bytes_all, measured_ns;
+	uint64_t kept_ns; /* age at which a checkpoint last had it */
+};
+
+int scrub_init(struct store *store)
+{
+	store->scrub = calloc(1, sizeof(*store->scrub));
+	if (!store->scrub)
+		return -ENOMEM;
+	store->scrub->store = store;
+	return 0;
+}
+
+void scrub_exit(struct store *store)
+{
+	free(store->scrub);
+	store->scrub = NULL;
+}
+
+void scrub_life(const struct store *store, struct store_life *ret)
+{
+	*ret = store->scrub->life;
+	ret->age_ns = store_age_ns(store);
+	store->scrub->kept_ns = ret->age_ns;
+}
+
+void scrub_life_set(struct store *store, const struct store_life *life)
+{
+	store->scrub->life = *life;
+}
+
+uint64_t scrub_oldest_ns(const struct store *store)
+{
+	const struct store_life *life = &store->scrub->life;
+	uint64_t age = store_age_ns(store);
+	return age - min_u64(age, life->scrub_before_ns);
+}
+
+/* ---- by itself ---- */
+
+/* The sealed segment with the smallest id above the pass's place; NULL: the pass is over. */
+static struct segment *scrub_next(struct scrub *scrub)
+{
+	struct store *store = scrub->store;
+	struct segment *best = NULL;
+	scrub->bytes_before = scrub->bytes_all = 0;
+	for (uint32_t slot = 1; slot < segments_slot_count(store); slot++) {
+		struct segment *segment = segment_of(store, slot);
+		if (!segment || segment->state != SEGMENT_SEALED || segment->writer)
+			continue;
+		scrub->bytes_all += segment->bytes;
+		if (segment->id <= scrub->life.scrub_segment_id)
+			scrub->bytes_before += segment->bytes;
+		else if (!best || segment->id < best->id)
+			best = segment;
+	}
+	return best;
+}
+
+static void scrub_done(struct io_op *op)
+{
+	struct scrub *scrub = container_of(op, struct scrub, own.op);
+	scrub->busy = false;
+	if (op->res < 0)
+		return; /* the same segment again, at a later tick */
+	if (scrub->own.damaged)
+		log_event(LOG_LEVEL_ERROR, "scrub.damage",
+			  "segment=%016llx records=%llu effect=\"they are no target of "
+			  "deduplication any more\" hint=\"vstorectl store check names what they "
+			  "affect\"",
+			  (unsigned long long)scrub->segment_id,
+			  (unsigned long long)scrub->own.damaged);
+	scrub->store->counters.scrubbed_records += scrub->own.chunks;
+	scrub->store->counters.scrub_damaged += scrub->own.damaged;
+	scrub->life.scrub_segment_id = scrub->segment_id;
+}
+
+static void scrub_line(struct store_work *work, const char *line)
+{
+	log_event(LOG_LEVEL_ERROR, "scrub.finding", "what=\"%s\"", line);
+}
+
+void scrub_pass_ended(struct store *store, uint64_t begun_ns)
+{
+	struct store_life *life = &store->scrub->life;
+	life->scrub_before_ns = begun_ns;
+	life->scrub_begun_ns = store_age_ns(store);
+	life->scrub_segment_id = 0;
+}
+
+void scrub_tick(struct store *store)
+{
+	struct scrub *scrub = store->scrub;
+	uint64_t age = store_age_ns(store);
+	uint64_t period =
+		store->options.scrub_period_ns ? store->options.scrub_period_ns : PERIOD_NS_DEFAULT;
+	if (store->closing || store->read_only || store->failed)
+		return;
+	if (age - min_u64(age, scrub->kept_ns) > CHECKPOINT_NS) {
+		scrub->kept_ns = age; /* not again while this one is on its way */
+		checkpoint_want(store);
+	}
+	if (scrub->busy || period == SCRUB_NEVER || !index_loaded(store))
+		return;
+	struct segment *segment = scrub_next(scrub);
+	uint64_t since = age - min_u64(age, scrub->life.scrub_begun_ns);
+	if (!segment) {
+		if (since >= period)
+			scrub_pass_ended(store, scrub->life.scrub_begun_ns);
+		return;
+	}
+	/* Due when its part of the period has begun. */
+	if ((double)since < (double)period * (double)scrub->bytes_before / (double)scrub->bytes_all)
+		return;
+	scrub->busy = true;
+	scrub->segment_id = segment->id;
+	scrub->own = (struct store_work){.op.done = scrub_done, .report = scrub_line};
+	check_segment(store, &scrub->own, segment->slot);
+}

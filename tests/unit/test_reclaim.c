@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Reclaiming on real files: what lives is moved, what is bad is kept and told, rot is found. */
+#include "tests/unit/store_fixture.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+
+#define SHARE_BYTES (40 * MIB)
+
+/* Two volumes whose chunks lie side by side in the same segments; "gone" is purged at the end. */
+static uint8_t *make_mixed(struct fixture *f)
+{
+	uint8_t *data = aligned_alloc(BLOCK_BYTES, 2 * SHARE_BYTES);
+	test_random_fill(&f->seed, data, 2 * SHARE_BYTES);
+	assert_int_equal(make_volume(f, "keep", SHARE_BYTES), 0);
+	assert_int_equal(make_volume(f, "gone", SHARE_BYTES), 0);
+	struct view *keep = open_view(f, "keep"), *gone = open_view(f, "gone");
+	for (uint64_t at = 0; at < SHARE_BYTES; at += MIB) {
+		assert_int_equal(do_request(f, keep, REQUEST_WRITE, at, MIB, data + at, 0), 0);
+		assert_int_equal(
+			do_request(f, gone, REQUEST_WRITE, at, MIB, data + SHARE_BYTES + at, 0), 0);
+	}
+	store_view_close(keep);
+	store_view_close(gone);
+	return data;
+}
+
+static void purge(struct fixture *f, const char *name)
+{
+	struct volume_info *infos;
+	size_t count;
+	assert_int_equal(DO(f, store_volume_delete, name), 0);
+	assert_int_equal(store_volumes(f->store, true, &infos, &count), 0);
+	assert_int_equal(count, 1);
+	assert_int_equal(DO(f, store_trash_purge, infos[0].number), 0);
+	free(infos);
+}
+
+static void read_back(struct fixture *f, const uint8_t *data)
+{
+	uint8_t *got = aligned_alloc(BLOCK_BYTES, SHARE_BYTES);
+	struct view *view = open_view(f, "keep");
+	assert_int_equal(do_request(f, view, REQUEST_READ, 0, SHARE_BYTES, got, 0), 0);
+	assert_memory_equal(got, data, SHARE_BYTES);
+	store_view_close(view);
+	free(got);
+}
+
+static void check_sum(const struct store_info *info)
+{
+	assert_int_equal(info->live_bytes + info->garbage_bytes + info->prepared_bytes +
+				 info->reserve_bytes,
+			 info->segment_bytes);
+}
+
+static void what_lives_in_half_dead_segments_is_moved_and_the_rest_given_back(void **state)
+{
+	struct fixture *f = *state;
+	struct store_info full, after;
+	struct store_counters counters;
+	struct store_work work;
+	uint8_t *data = make_mixed(f);
+	assert_int_equal(WORK(f, &work, store_fold, NULL), 0);
+	store_info(f->store, &full);
+	check_sum(&full);
+	purge(f, "gone");
+	assert_int_equal(WORK(f, &work, store_gc), 0);
+	store_info(f->store, &after);
+	store_counters(f->store, &counters);
+	check_sum(&after);
+	assert_true(counters.moved_bytes > 10 * MIB);
+	assert_true(counters.segments_dropped > 0);
+	assert_true(after.live_bytes + 20 * MIB < full.live_bytes);
+	assert_int_equal(after.unique_bytes, SHARE_BYTES);
+	read_back(f, data);
+	fixture_close(f);
+	fixture_open(f);
+	read_back(f, data);
+	assert_int_equal(WORK(f, &work, store_check), 0);
+	assert_int_equal(work.damaged, 0);
+	free(data);
+}
+
+/* Flips a bit where `needle` is stored raw in one of the segment files. */
+static void rot(struct fixture *f, const uint8_t *needle)
+{
+	char path[400];
+	uint8_t *buf = malloc(64 * MIB);
+	snprintf(path, sizeof path, "%s/seg", f->path);
+	DIR *dir = opendir(path);
+	bool found = false;
+	for (struct dirent *entry; !found && (entry = readdir(dir));) {
+		snprintf(path, sizeof path, "%s/seg/%s", f->path, entry->d_name);
+		int fd = open(path, O_RDWR);
+		ssize_t got = entry->d_name[0] == '.' ? 0 : read(fd, buf, 64 * MIB);
+		uint8_t *at = got > 0 ? memmem(buf, (size_t)got, needle, 64) : NULL;
+		if (at) {
+			uint8_t flipped = at[7] ^ 1;
+			assert_int_equal(pwrite(fd, &flipped, 1, at + 7 - buf), 1);
+			assert_int_equal(fsync(fd), 0);
+			found = true;
+		}
+		close(fd);
+	}
+	closedir(dir);
+	free(buf);
+	assert_true(found);
+}
+
+static unsigned lines_of_keep;
+
+static void count_lines(struct store_work *work, const char *line)
+{
+	(void)work;
+	lines_of_keep += strstr(line, "kept as it is") != NULL;
+}
+
+static void a_segment_with_a_bad_record_is_kept_and_told(void **state)
+{
+	struct fixture *f = *state;
+	struct store_work work;
+	struct store_info before, after;
+	uint8_t *data = make_mixed(f), *got = aligned_alloc(BLOCK_BYTES, CHUNK_BYTES);
+	assert_int_equal(WORK(f, &work, store_fold, NULL), 0);
+	fixture_close(f);
+	rot(f, data + 5 * CHUNK_BYTES + 20000);
+	fixture_open(f);
+	store_info(f->store, &before);
+	purge(f, "gone"); /* begins a collection of its own: the one below waits for it */
+	work = (struct store_work){.report = count_lines};
+	lines_of_keep = 0;
+	env_wait_prepare(&work.op);
+	store_gc(f->store, &work);
+	assert_int_equal((int)env_wait(f->env, &work.op), 0);
+	store_info(f->store, &after);
+	assert_true(after.segment_count > 0);
+	struct store_counters counters;
+	store_counters(f->store, &counters);
+	assert_true(counters.checksum_errors > 0);
+	/* All but that chunk is there, and that one fails: it is not served. */
+	struct view *view = open_view(f, "keep");
+	assert_int_equal(do_request(f, view, REQUEST_READ, 5 * CHUNK_BYTES, CHUNK_BYTES, got, 0),
+			 -VS_ECHECKSUM);
+	for (uint64_t at = 0; at < SHARE_BYTES; at += CHUNK_BYTES) {
+		if (at == 5 * CHUNK_BYTES)
+			continue;
+		assert_int_equal(do_request(f, view, REQUEST_READ, at, CHUNK_BYTES, got, 0), 0);
+		assert_memory_equal(got, data + at, CHUNK_BYTES);
+	}
+	store_view_close(view);
+	free(got);
+	free(data);
+}
+
+static void the_scrub_finds_rot_by_itself_and_a_good_copy_mends_it(void **state)
+{
+	struct fixture *f = *state;
+	struct store_work work;
+	struct store_counters counters;
+	uint8_t *data = make_mixed(f);
+	assert_int_equal(WORK(f, &work, store_fold, NULL), 0);
+	fixture_close(f);
+	rot(f, data + 9 * CHUNK_BYTES + 40000);
+	f->options.scrub_period_ns = 1; /* all is due at once */
+	fixture_open(f);
+	do {
+		(void)env_step(f->env, true);
+		store_counters(f->store, &counters);
+	} while (counters.scrub_damaged == 0);
+	struct view *view = open_view(f, "keep");
+	assert_int_equal(do_request(f, view, REQUEST_WRITE, 9 * CHUNK_BYTES, CHUNK_BYTES,
+				    data + 9 * CHUNK_BYTES, 0),
+			 0);
+	store_view_close(view);
+	assert_int_equal(WORK(f, &work, store_fold, NULL), 0);
+	read_back(f, data);
+	free(data);
+}
+
+static void a_scrub_by_hand_goes_over_everything(void **state)
+{
+	struct fixture *f = *state;
+	struct store_work work;
+	struct store_info info;
+	uint8_t *data = make_mixed(f);
+	assert_int_equal(WORK(f, &work, store_fold, NULL), 0);
+	assert_int_equal(WORK(f, &work, store_scrub), 0);
+	assert_true(work.chunks >= 2 * SHARE_BYTES / CHUNK_BYTES);
+	assert_int_equal(work.damaged, 0);
+	store_info(f->store, &info);
+	assert_true(info.scrub_oldest_ns < 3600 * NSEC_PER_SEC);
+	free(data);
+}
+
+#define CASE(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		CASE(what_lives_in_half_dead_segments_is_moved_and_the_rest_given_back),
+		CASE(a_segment_with_a_bad_record_is_kept_and_told),
+		CASE(the_scrub_finds_rot_by_itself_and_a_good_copy_mends_it),
+		CASE(a_scrub_by_hand_goes_over_everything),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
