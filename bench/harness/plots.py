@@ -44,12 +44,13 @@ def ratios(result, path):
     if lines:
         gnuplot(path, block("d", lines) + """set style fill solid 0.8
 set boxwidth 0.6
+set rmargin 18
 set yrange [0:*]
 set xtics rotate by -40
 set ylabel "ratio / target (1: reached)"
 unset key
 set arrow from graph 0, first 1 to graph 1, first 1 nohead lc rgb "#cc3333" lw 2 front
-plot $d using 1:3:xtic(2) with boxes lc rgb "#4477aa", $d using 1:3:4:5 with yerrorbars lc rgb "black" pt 0
+plot $d using 1:3:xtic(2) with boxes lc rgb "#4477aa", $d using 1:3:4:5 with yerrorbars lc rgb "black" pt -1
 """, height=520)
 
 

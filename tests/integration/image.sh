@@ -22,7 +22,7 @@ e2fsck -fn through-nbd.img >/dev/null || fail "the file system is not clean"
 rm through-nbd.img back.img
 
 # Space, once the open segments are cut to what is in them. zstd sees a whole small image at once, frames are 16 KiB: of two large
-# images bench/space asks for 1.10 times.
+# images row 9 of bench/run asks for 1.10 times.
 stop_vstored
 du_kib=$(du -sk --exclude=log store | cut -f1)
 zstd_kib=$(($(zstd -1 -q -c "$image" | wc -c) / 1024))
