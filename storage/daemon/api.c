@@ -220,6 +220,15 @@ static void note_number(struct call *call)
 
 static void volume_delete(struct call *call)
 {
+	const char *holder = attachment_holder(call->daemon, call->args[0]);
+	char sentence[SENTENCE_BYTES];
+	if (holder) {
+		snprintf(sentence, sizeof sentence,
+			 "Volume %s is attached to %s; detach it there first.", call->args[0],
+			 holder);
+		call_reply(call, api_status(-EBUSY), api_error(-EBUSY, sentence, holder));
+		return;
+	}
 	note_number(call);
 	store_volume_delete(call->daemon->store, change_begin(call, ""), call->args[0]);
 }
@@ -531,6 +540,47 @@ static void trash_list(struct call *call)
 	call_reply(call, 200, json_pack("{s:i, s:o}", "schema", 1, "trash", array));
 }
 
+/* ---- attachments: nothing in the store changes ---- */
+
+static void attachment_list(struct call *call)
+{
+	call_reply(call, 200,
+		   json_pack("{s:i, s:o}", "schema", 1, "attachments",
+			     attachments_json(call->daemon)));
+}
+
+static void attachment_make(struct call *call)
+{
+	char sentence[SENTENCE_BYTES];
+	const char *holder = "";
+	json_t *object = NULL;
+	int res = attachment_put(call->daemon, call->args[0], body_text(call, "holder"),
+				 body_text(call, "holder_name"), body_text(call, "group"), &object,
+				 sentence, &holder);
+	log_event(LOG_LEVEL_INFO, "volume.attach", "volume=%s holder=%.36s result=%d",
+		  call->args[0], body_text(call, "holder"), res);
+	if (res < 0)
+		call_reply(call, api_status(res), api_error(res, sentence, holder));
+	else
+		call_reply(
+			call, 200,
+			json_pack("{s:i, s:b, s:o}", "schema", 1, "changed", 1, "object", object));
+}
+
+static void attachment_end(struct call *call)
+{
+	char sentence[SENTENCE_BYTES];
+	int res =
+		attachment_remove(call->daemon, call->args[0], body_text(call, "holder"), sentence);
+	log_event(LOG_LEVEL_INFO, "volume.detach", "volume=%s holder=%.36s result=%d",
+		  call->args[0], body_text(call, "holder"), res);
+	if (res < 0)
+		call_refuse(call, res, sentence);
+	else
+		call_reply(call, 200,
+			   json_pack("{s:i, s:b, s:{}}", "schema", 1, "changed", 1, "object"));
+}
+
 /* ---- routing ---- */
 
 static const struct api_route routes[] = {
@@ -547,6 +597,9 @@ static const struct api_route routes[] = {
 	{"PATCH", "/v1/volumes/{}", volume_change,
 	 " name size_bytes# level# quota_bytes# frame_bytes# "},
 	{"DELETE", "/v1/volumes/{}", volume_delete, ""},
+	{"GET", "/v1/attachments", attachment_list, ""},
+	{"PUT", "/v1/volumes/{}/attachment", attachment_make, " holder holder_name group "},
+	{"DELETE", "/v1/volumes/{}/attachment", attachment_end, " holder "},
 	{"POST", "/v1/volumes/{}/verify", verify_start, ""},
 	{"POST", "/v1/volumes/{}/fold", fold_start, ""},
 	{"GET", "/v1/snapshots", snapshot_list, ""},

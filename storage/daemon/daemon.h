@@ -19,6 +19,7 @@ struct daemon {
 	struct http *http;
 	struct jobs *jobs;
 	struct exports *exports;
+	struct attachments *attachments;
 	char store_path[512], run_path[96];
 	int64_t group; /* vstore-admin's; -1: there is none */
 	struct env_timer tick;
@@ -56,6 +57,20 @@ void job_wait(struct job *job, struct http_request *request, uint64_t timeout_ns
 int exports_new(struct daemon *daemon);
 void exports_free(struct daemon *daemon);
 void exports_sync(struct daemon *daemon); /* after any change of volumes */
+
+/* ---- attach.c: one holder a volume, and a socket of its own for it ---- */
+int attachments_new(struct daemon *daemon);
+void attachments_free(struct daemon *daemon);
+json_t *attachments_json(const struct daemon *daemon);
+/* NULL: nobody has it. */
+const char *attachment_holder(const struct daemon *daemon, const char *volume);
+/* The same holder may ask again. -EBUSY: *ret_holder is another one. `group` may use the socket; ""
+ * for nobody but root. */
+int attachment_put(struct daemon *daemon, const char *volume, const char *holder,
+		   const char *holder_name, const char *group, json_t **ret_json,
+		   char sentence[SENTENCE_BYTES], const char **ret_holder);
+int attachment_remove(struct daemon *daemon, const char *volume, const char *holder,
+		      char sentence[SENTENCE_BYTES]);
 
 /* ---- metrics.c ---- */
 char *metrics_text(const struct daemon *daemon, size_t *ret_bytes); /* NULL: no memory */

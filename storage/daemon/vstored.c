@@ -131,6 +131,8 @@ static int daemon_listen(struct daemon *daemon, const struct daemon_options *opt
 		res = nbd_server_new(daemon->env, daemon->store, &options->nbd, &daemon->nbd);
 	if (res == 0)
 		res = exports_new(daemon);
+	if (res == 0)
+		res = attachments_new(daemon);
 	if (res < 0) {
 		snprintf(sentence, SENTENCE_BYTES, "The NBD sockets in %.150s cannot be made: %s.",
 			 daemon->run_path, vs_strerror(res));
@@ -163,6 +165,7 @@ static void daemon_stop(struct daemon *daemon)
 		env_step(daemon->env, true);
 	http_free(daemon->http);
 	nbd_server_free(daemon->nbd);
+	attachments_free(daemon);
 	exports_free(daemon);
 	jobs_free(daemon);
 }

@@ -41,6 +41,25 @@ for work_path in store/check store/gc store/fold volumes/a/verify snapshots/a@on
 	expect 200 GET "/v1/jobs/$id?wait=60"
 	grep -q '"state": "done"' answer || fail "$work_path: $(cat answer)"
 done
+# One holder a volume, a socket of its own, over a restart too
+one='{"holder": "11111111-2222-3333-4444-555555555555", "holder_name": "web1"}'
+expect 200 PUT /v1/volumes/a/attachment "$one"
+expect 200 PUT /v1/volumes/a/attachment "$one"
+socket=$(python3 -c 'import json; print(json.load(open("answer"))["object"]["socket"])')
+[ -S "$socket" ] || fail "the attachment has no socket"
+expect 409 PUT /v1/volumes/a/attachment '{"holder": "21111111-2222-3333-4444-555555555555", "holder_name": "web2"}'
+grep -q '"holder": "web1"' answer || fail "the holder is not named"
+expect 409 DELETE /v1/volumes/a
+kill_vstored
+rm "$socket"
+start_vstored
+[ -S "$socket" ] || fail "the attachment did not come back"
+expect 200 PATCH /v1/volumes/a '{"name": "renamed"}'
+[ -S "$socket" ] || fail "a rename moved the attachment's socket"
+expect 200 PATCH /v1/volumes/renamed '{"name": "a"}'
+expect 404 DELETE /v1/volumes/a/attachment '{"holder": "21111111-2222-3333-4444-555555555555"}'
+expect 200 DELETE /v1/volumes/a/attachment '{"holder": "11111111-2222-3333-4444-555555555555"}'
+[ ! -e "$socket" ] || fail "the socket of an ended attachment"
 api GET /metrics | grep -q '^vstore_writes_total 0$' || fail "the metrics"
 if "$VSTORED" --store store --run run2 --any-file-system 2>second; then fail "two daemons on one store"; fi
 grep -q 'Another vstored' second || fail "no sentence: $(cat second)"
