@@ -34,6 +34,9 @@ static const struct err_row err_rows[] = {
 	{EIO, "io_error", NULL},
 	{ETIMEDOUT, "timed_out", NULL},
 	{ENOTSUP, "not_supported", NULL},
+	{ESHUTDOWN, "stopping", NULL},
+	{ECONNREFUSED, "unavailable", NULL},
+	{ERANGE, "range", NULL},
 };
 
 static const struct err_row *err_find(int err)
@@ -58,4 +61,12 @@ const char *vs_errname(int err)
 {
 	const struct err_row *row = err_find(err);
 	return row ? row->name : "failed";
+}
+
+int vs_errcode(const char *name)
+{
+	for (size_t i = 0; i < sizeof(err_rows) / sizeof(err_rows[0]); i++)
+		if (strcmp(err_rows[i].name, name) == 0)
+			return err_rows[i].code;
+	return EIO;
 }

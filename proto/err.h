@@ -28,4 +28,7 @@ const char *vs_strerror(int err);
 /* A lower-case word for a code, as it appears in JSON errors ("no_space", "checksum"). */
 const char *vs_errname(int err);
 
+/* The positive code of such a word; EIO for one that is not known. */
+int vs_errcode(const char *name);
+
 #endif

@@ -118,7 +118,7 @@ static bool command_option(const char *options, const char *name, size_t bytes,
 			return true;
 		}
 		at += length + value;
-		at += *at == ' ';
+		at += strspn(at, "+ ");
 	}
 	return false;
 }
@@ -135,8 +135,9 @@ static const struct global_option *global_find(const char *name, size_t bytes, c
 static int option_add(struct ctl *ctl, const char *name, const char *value)
 {
 	unsigned i = 0;
+	bool repeats = name[strcspn(name, "= ")] == '=' && name[strcspn(name, "= ") + 1] == '+';
 	for (; ctl->options[i].name; i++)
-		if (ctl->options[i].name == name)
+		if (ctl->options[i].name == name && !repeats)
 			break;
 	if (i == CTL_OPTIONS_MAX)
 		return ctl_fail(ctl, CTL_USAGE, "There are too many options.");
@@ -188,6 +189,17 @@ static const struct command *command_find(const char *noun, const char *verb, bo
 	return NULL;
 }
 
+/* The noun that two words make; NULL: none. */
+static const char *noun_of_two(const char *noun, const char *word)
+{
+	size_t bytes = strlen(noun);
+	for (const struct command *c = commands; c->noun; c++)
+		if (strncmp(c->noun, noun, bytes) == 0 && c->noun[bytes] == ' ' &&
+		    strcmp(c->noun + bytes + 1, word) == 0)
+			return c->noun;
+	return NULL;
+}
+
 static int word_parse(struct ctl *ctl, const char *word, const char **noun, const char **args)
 {
 	bool noun_known;
@@ -204,6 +216,10 @@ static int word_parse(struct ctl *ctl, const char *word, const char **noun, cons
 	if (!noun_known)
 		return ctl_fail(ctl, CTL_USAGE, "There is no noun \"%s\"; see vstorectl --help.",
 				word);
+	if (*noun && !ctl->command && (first = noun_of_two(*noun, word)) != NULL) {
+		*noun = first; /* "vm disk" */
+		return 0;
+	}
 	if (*noun && !ctl->command)
 		return ctl_fail(ctl, CTL_USAGE, "%s has no verb \"%s\"; see vstorectl %s --help.",
 				*noun, word, *noun);

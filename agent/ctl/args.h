@@ -22,7 +22,8 @@ struct command {
 	 * volume or snapshot, t trash id, j job id, f file, n new name, w other word. The last may
 	 * have '?' (may be missing) or '+' (one or more) behind it. */
 	const char *args;
-	const char *options;  /* "size= allow-backing": '=' takes a value; "" for none */
+	const char
+		*options; /* "size= disk=+ force": '=' takes a value, "=+" as often as one likes */
 	const char *synopsis; /* arguments and options as the help shows them */
 	const char *help;     /* what it does, in whole sentences */
 	const char *example;

@@ -25,7 +25,12 @@ static void words_print(const char *noun)
 	bool first = true;
 	for (const struct command *c = commands; c->noun; c++) {
 		const char *word = noun ? c->verb : c->noun;
-		if (noun ? strcmp(noun, c->noun) != 0 || !c->verb : !noun_is_first(c))
+		/* The second word of a noun like "vm disk" stands among the verbs of the first. */
+		if (noun && noun_is_first(c) && strncmp(c->noun, noun, strlen(noun)) == 0 &&
+		    c->noun[strlen(noun)] == ' ')
+			word = c->noun + strlen(noun) + 1;
+		else if (noun ? strcmp(noun, c->noun) != 0 || !c->verb
+			      : !noun_is_first(c) || strchr(c->noun, ' '))
 			continue;
 		printf("%s%s", first ? "" : " ", word);
 		first = false;
@@ -37,7 +42,7 @@ static void options_print(const char *options)
 	while (*options) {
 		size_t bytes = strcspn(options, "= ");
 		printf("--%.*s ", (int)bytes, options);
-		options += bytes + strspn(options + bytes, "= ");
+		options += bytes + strspn(options + bytes, "=+ ");
 	}
 }
 
@@ -107,7 +112,7 @@ static void bash_print(void)
 			printf("|--%s", o->name);
 	puts(")'\n_vstorectl_table() {\n\tcase $1 in");
 	for (const struct command *c = commands; c->noun; c++) {
-		if (!c->verb || !noun_is_first(c))
+		if (!c->verb || !noun_is_first(c) || strchr(c->noun, ' '))
 			continue;
 		printf("\t%s) verbs='", c->noun);
 		words_print(c->noun);
@@ -115,6 +120,8 @@ static void bash_print(void)
 	}
 	puts("\tesac\n\tcase \"$1 $2\" in");
 	for (const struct command *c = commands; c->noun; c++) {
+		if (strchr(c->noun, ' '))
+			continue;
 		if (c->verb)
 			printf("\t'%s %s') options='", c->noun, c->verb);
 		else
@@ -132,7 +139,7 @@ static void fish_options(const struct command *c)
 		size_t bytes = strcspn(at, "= ");
 		printf("complete -c vstorectl -n '__vstorectl_at %s %s' -l %.*s%s\n", c->noun,
 		       c->verb ? c->verb : "''", (int)bytes, at, at[bytes] == '=' ? " -x" : "");
-		at += bytes + strspn(at + bytes, "= ");
+		at += bytes + strspn(at + bytes, "=+ ");
 	}
 }
 
@@ -148,6 +155,8 @@ static void fish_command(const struct command *c)
 		     {'t', {"trash", NULL}},
 		     {'j', {"job", NULL}}};
 	size_t first = strcspn(c->help, ".");
+	if (strchr(c->noun, ' '))
+		return;
 	const char *verb = c->verb ? c->verb : "''";
 	if (c->verb) {
 		/* A quote in the help would end the shell's text: none of the table has one there.

@@ -164,11 +164,16 @@ int ctl_fail(const struct ctl *ctl, enum ctl_exit code, const char *format, ...)
 
 const char *ctl_option(const struct ctl *ctl, const char *name)
 {
+	return ctl_option_nth(ctl, name, 0);
+}
+
+const char *ctl_option_nth(const struct ctl *ctl, const char *name, unsigned n)
+{
 	size_t bytes = strlen(name);
 	for (unsigned i = 0; ctl->options[i].name; i++) {
 		const char *given = ctl->options[i].name;
 		/* strchr finds the terminator too. */
-		if (strncmp(given, name, bytes) == 0 && strchr("= ", given[bytes]))
+		if (strncmp(given, name, bytes) == 0 && strchr("= ", given[bytes]) && n-- == 0)
 			return ctl->options[i].value;
 	}
 	return NULL;

@@ -33,7 +33,7 @@ enum ctl_exit {
 enum ctl_format { FORMAT_TABLE, FORMAT_WIDE, FORMAT_JSON, FORMAT_CSV, FORMAT_NAME };
 enum ctl_progress { PROGRESS_AUTO, PROGRESS_BAR, PROGRESS_JSON, PROGRESS_NONE };
 
-#define CTL_OPTIONS_MAX 8 /* of one verb */
+#define CTL_OPTIONS_MAX 64 /* of one verb, repeated ones counted */
 #define CTL_WORDS_BYTES 1024
 
 struct command;
@@ -63,6 +63,8 @@ struct ctl {
 
 /* The value of --NAME of this verb, "" for a flag that was given, NULL when it was not. */
 const char *ctl_option(const struct ctl *ctl, const char *name);
+/* The n-th value of one that may be repeated; NULL: there are no more. */
+const char *ctl_option_nth(const struct ctl *ctl, const char *name, unsigned n);
 
 /* Set by SIGINT and SIGTERM. Whoever waits looks at it. */
 extern volatile sig_atomic_t ctl_interrupted;

@@ -340,7 +340,12 @@ static int import_look(struct import *import)
 
 int verb_volume_import(struct ctl *ctl)
 {
-	struct import import = {.ctl = ctl, .name = ctl->args[1], .start_ns = ctl_now_ns()};
+	return import_file(ctl, ctl->args[1]);
+}
+
+int import_file(struct ctl *ctl, const char *name)
+{
+	struct import import = {.ctl = ctl, .name = name, .start_ns = ctl_now_ns()};
 	char sentence[SENTENCE_BYTES] = "", size[32];
 	int res = import_look(&import);
 	if (res)

@@ -31,6 +31,8 @@ int volume_options(const struct ctl *ctl, struct value *body);
 
 /* import.c, export.c */
 int verb_volume_import(struct ctl *ctl);
+/* The first argument's file into a new volume `name`, with the options of volume import. */
+int import_file(struct ctl *ctl, const char *name);
 int verb_volume_export(struct ctl *ctl);
 
 /* verbs_snap.c */
@@ -61,5 +63,53 @@ int verb_pki_issue(struct ctl *ctl);
 int verb_pki_rotate(struct ctl *ctl);
 int verb_pki_revoke(struct ctl *ctl);
 int verb_pki_show(struct ctl *ctl);
+
+/* verbs_vm.c */
+int verb_vm_create(struct ctl *ctl);
+int verb_vm_list(struct ctl *ctl);
+int verb_vm_show(struct ctl *ctl);
+int verb_vm_start(struct ctl *ctl);
+int verb_vm_shutdown(struct ctl *ctl);
+int verb_vm_stop(struct ctl *ctl);
+int verb_vm_reboot(struct ctl *ctl);
+int verb_vm_reset(struct ctl *ctl);
+int verb_vm_pause(struct ctl *ctl);
+int verb_vm_resume(struct ctl *ctl);
+int verb_vm_delete(struct ctl *ctl);
+int verb_vm_rename(struct ctl *ctl);
+int verb_vm_clone(struct ctl *ctl);
+int verb_vm_set(struct ctl *ctl);
+int verb_vm_wait(struct ctl *ctl);
+int verb_vm_why(struct ctl *ctl);
+int verb_vm_log(struct ctl *ctl);
+int verb_vm_vnc(struct ctl *ctl);
+
+/* console.c */
+int verb_vm_console(struct ctl *ctl);
+
+/* verbs_vmparts.c: disks, CD drive and snapshots of VMs; images */
+int verb_vm_disk_attach(struct ctl *ctl);
+int verb_vm_disk_detach(struct ctl *ctl);
+int verb_vm_disk_list(struct ctl *ctl);
+int verb_vm_disk_grow(struct ctl *ctl);
+int verb_vm_cdrom_insert(struct ctl *ctl);
+int verb_vm_cdrom_eject(struct ctl *ctl);
+int verb_vm_snap_create(struct ctl *ctl);
+int verb_vm_snap_list(struct ctl *ctl);
+int verb_vm_snap_restore(struct ctl *ctl);
+int verb_vm_snap_delete(struct ctl *ctl);
+int verb_image_import(struct ctl *ctl);
+int verb_image_list(struct ctl *ctl);
+int verb_image_show(struct ctl *ctl);
+int verb_image_verify(struct ctl *ctl);
+int verb_image_delete(struct ctl *ctl);
+
+/* verbs_host.c */
+int verb_network_list(struct ctl *ctl);
+int verb_events(struct ctl *ctl);
+int verb_audit_list(struct ctl *ctl);
+int verb_audit_verify(struct ctl *ctl);
+int verb_doctor(struct ctl *ctl);
+int verb_volume_attachments(struct ctl *ctl);
 
 #endif

@@ -34,7 +34,10 @@ int api_status(int code)
 	case ENAMETOOLONG:
 		return 422;
 	case ESHUTDOWN:
+	case ECONNREFUSED:
 		return 503;
+	case ETIMEDOUT:
+		return 504;
 	case ENOSPC:
 	case VS_EQUOTA:
 		return 507;

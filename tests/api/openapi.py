@@ -6,6 +6,7 @@ import sys
 
 yaml, source = (open(path, encoding="utf-8").read() for path in sys.argv[1:3])
 
+source = re.sub(r'"\s*\n\s*"', "", source)
 described, path, method, schemas = {}, None, None, {}
 paths, components = yaml.split("\ncomponents:\n")
 for line in paths.splitlines():

@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Disks, the CD drive, consoles, and the one cause of a VM that does not go on. */
+#include "agent/api/api.h"
+
+#include "agent/vm/domxml.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define LOG_BYTES_MAX (1u << 20)
+
+static bool call_vm(struct call *call, struct vm *vm)
+{
+	int res = vm_get(call->agent, call->args[0], vm, &call->problem);
+	if (res < 0)
+		call_fail(call, res);
+	return res == 0;
+}
+
+/* ---- disks ---- */
+
+void disk_list(struct call *call)
+{
+	struct vm vm;
+	if (!call_vm(call, &vm))
+		return;
+	call_reply(
+		call, 200,
+		json_pack("{s:i, s:O}", "schema", 1, "disks", json_object_get(vm.spec, "disks")));
+	vm_free(&vm);
+}
+
+void disk_attach(struct call *call)
+{
+	struct vm vm;
+	char target[8], name[80];
+	const char *volume = spec_text(call->body, "volume");
+	int64_t bytes = spec_number(call->body, "size_bytes");
+	int res = 0;
+	if (!call_vm(call, &vm))
+		return;
+	if (!*volume == !bytes)
+		res = problem_set(&call->problem, -EINVAL,
+				  "Give either the size of a new disk or the volume to attach.");
+	else if (bytes < 0 || (uint64_t)bytes > VOLUME_BYTES_MAX)
+		res = problem_set(&call->problem, -EINVAL, "A disk has up to 256 T.");
+	else if (spec_target_free(vm.spec, target) < 0)
+		res = problem_set(&call->problem, -ENOSPC, "A VM has at most %u disks.",
+				  VM_DISKS_MAX);
+	if (res < 0) {
+		call_fail(call, res);
+	} else {
+		spec_volume_name(vm.spec, name, sizeof name);
+		json_t *disk = json_pack("{s:s, s:s, s:s, s:I, s:b}", "target", target, "volume",
+					 *volume ? volume : name, "uuid", "", "size_bytes",
+					 (json_int_t)round_up((uint64_t)bytes, BLOCK_BYTES),
+					 "owned", !*volume);
+		call_operate(call, &op_disk_attach, "vm", vm.name,
+			     json_pack("{s:s, s:o, s:b}", "vm", vm.uuid, "disk", disk, "fresh",
+				       !*volume));
+	}
+	vm_free(&vm);
+}
+
+/* The disk that the path names, by target or volume; false: refused. */
+static bool call_disk(struct call *call, struct vm *vm, json_t **ret_disk)
+{
+	if (!call_vm(call, vm))
+		return false;
+	*ret_disk = spec_disk(vm->spec, call->args[1]);
+	if (*ret_disk)
+		return true;
+	problem_set(&call->problem, -ENOENT,
+		    "VM %s has no disk %.63s; vstorectl vm disk list %s shows what it has.",
+		    vm->name, call->args[1], vm->name);
+	vm_free(vm);
+	call_fail(call, -ENOENT);
+	return false;
+}
+
+void disk_detach(struct call *call)
+{
+	struct vm vm;
+	json_t *disk;
+	if (!call_disk(call, &vm, &disk))
+		return;
+	call_operate(call, &op_disk_detach, "vm", vm.name,
+		     json_pack("{s:s, s:O}", "vm", vm.uuid, "disk", disk));
+	vm_free(&vm);
+}
+
+void disk_grow(struct call *call)
+{
+	struct vm vm;
+	json_t *disk;
+	uint64_t bytes = round_up((uint64_t)spec_number(call->body, "size_bytes"), BLOCK_BYTES);
+	if (!call_disk(call, &vm, &disk))
+		return;
+	if (bytes < (uint64_t)spec_number(disk, "size_bytes")) {
+		problem_set(&call->problem, -EINVAL, "A disk never shrinks; it has %lld bytes.",
+			    (long long)spec_number(disk, "size_bytes"));
+		call_fail(call, -EINVAL);
+	} else {
+		call_operate(call, &op_disk_grow, "vm", vm.name,
+			     json_pack("{s:s, s:O, s:I}", "vm", vm.uuid, "disk", disk, "size_bytes",
+				       (json_int_t)bytes));
+	}
+	vm_free(&vm);
+}
+
+/* ---- the CD drive ---- */
+
+static void cdrom_change(struct call *call, const char *path)
+{
+	struct vm vm;
+	enum virt_state state = VIRT_UNKNOWN;
+	enum virt_reason reason;
+	if (!call_vm(call, &vm))
+		return;
+	int res = 0;
+	if (path && (path[0] != '/' || access(path, R_OK) < 0))
+		res = problem_set(&call->problem, -ENOENT,
+				  "%.150s cannot be read here; give the whole path of an ISO.",
+				  path);
+	if (res == 0)
+		res = vm_state(call->agent, vm.uuid, &state, &reason, &call->problem);
+	if (res == 0 && state != VIRT_STOPPED) {
+		char *xml = domxml_cdrom(path);
+		struct virt_args args = {.uuid = vm.uuid, .text = xml};
+		res = virt_do(call->agent->virt, VIRT_UPDATE, &args, NULL, &call->problem);
+		free(xml);
+	}
+	if (res == 0) {
+		json_object_set_new(vm.spec, "cdrom", json_string(path ? path : ""));
+		res = vm_save(call->agent, vm.spec, state == VIRT_STOPPED, &call->problem);
+	}
+	if (res < 0)
+		call_fail(call, res);
+	else
+		call_changed(call, 200,
+			     json_pack("{s:s, s:s}", "name", vm.name, "cdrom", path ? path : ""));
+	vm_free(&vm);
+}
+
+void cdrom_insert(struct call *call)
+{
+	cdrom_change(call, spec_text(call->body, "path"));
+}
+void cdrom_eject(struct call *call)
+{
+	cdrom_change(call, NULL);
+}
+
+/* ---- consoles ---- */
+
+static void from_xml(struct call *call, char *(*find)(const char *xml), const char *key)
+{
+	struct vm vm;
+	struct virt_result result = {0};
+	if (!call_vm(call, &vm))
+		return;
+	struct virt_args args = {.uuid = vm.uuid};
+	int res = virt_do(call->agent->virt, VIRT_XML, &args, &result, &call->problem);
+	char *found = res == 0 ? find(result.text) : NULL;
+	if (res == 0 && !found)
+		res = problem_set(&call->problem, -EINVAL,
+				  "VM %s does not run, so it has none; start it with: vstorectl vm "
+				  "start %s.",
+				  vm.name, vm.name);
+	if (res < 0)
+		call_fail(call, res);
+	else
+		call_reply(call, 200, json_pack("{s:i, s:s}", "schema", 1, key, found));
+	free(found);
+	free(result.text);
+	vm_free(&vm);
+}
+
+void vm_console(struct call *call)
+{
+	from_xml(call, domxml_console, "terminal");
+}
+void vm_vnc(struct call *call)
+{
+	from_xml(call, domxml_vnc, "socket");
+}
+
+/* The end of what the guest has printed. */
+void vm_log(struct call *call)
+{
+	struct vm vm;
+	char path[400];
+	if (!call_vm(call, &vm))
+		return;
+	vm_console_log(call->agent, vm.uuid, path, sizeof path);
+	vm_free(&vm);
+	FILE *file = fopen(path, "re");
+	char *text = malloc(LOG_BYTES_MAX);
+	size_t bytes = 0;
+	if (file && text) {
+		fseek(file, 0, SEEK_END);
+		long all = ftell(file);
+		fseek(file, all > (long)LOG_BYTES_MAX ? all - (long)LOG_BYTES_MAX : 0, SEEK_SET);
+		bytes = fread(text, 1, LOG_BYTES_MAX, file);
+	}
+	if (file)
+		fclose(file);
+	http_reply(call->request, 200, "text/plain", text, bytes);
+	call->request = NULL;
+}
+
+/* ---- why ---- */
+
+static void why_answer(struct call *call, const struct vm *vm, const char *cause,
+		       const char *sentence)
+{
+	call_reply(call, 200,
+		   json_pack("{s:i, s:s, s:s, s:s}", "schema", 1, "name", vm->name, "cause", cause,
+			     "message", sentence));
+}
+
+/* The first that holds, from the outside in: an operation, the store, libvirt, the guest itself. */
+void vm_why(struct call *call)
+{
+	struct vm vm;
+	enum virt_state state = VIRT_UNKNOWN;
+	enum virt_reason reason = VIRT_REASON_NONE;
+	char object[OP_OBJECT_ROOM], words[SENTENCE_BYTES] = "";
+	json_t *store = NULL;
+	if (!call_vm(call, &vm))
+		return;
+	snprintf(object, sizeof object, "vm %s", vm.name);
+	json_t *op = db_row(call->agent->db,
+			    "SELECT id, kind FROM operation WHERE object = ? AND state IN "
+			    "('running', 'undoing')",
+			    "s", object);
+	int stored = storage_call(&call->agent->storage, "GET", "/v1/store", NULL, &store,
+				  &call->problem);
+	int res = op || stored < 0
+			  ? 0
+			  : vm_state(call->agent, vm.uuid, &state, &reason, &call->problem);
+	if (op) {
+		snprintf(words, sizeof words, "Job a%lld (%s) is at work on it.",
+			 (long long)spec_number(op, "id"), spec_text(op, "kind"));
+		why_answer(call, &vm, "job", words);
+	} else if (stored < 0) {
+		why_answer(call, &vm, "disk", call->problem.sentence);
+	} else if (json_is_true(json_object_get(store, "read_only"))) {
+		snprintf(words, sizeof words, "The store is read-only: %.200s",
+			 spec_text(store, "reason"));
+		why_answer(call, &vm, "disk", words);
+	} else if (json_is_true(json_object_get(store, "full"))) {
+		why_answer(call, &vm, "space",
+			   "The store is full: purge the trash, delete snapshots, or add space.");
+	} else if (res < 0) {
+		why_answer(call, &vm, "libvirt", call->problem.sentence);
+	} else if (state == VIRT_PAUSED && reason == VIRT_REASON_IO_ERROR) {
+		why_answer(
+			call, &vm, "disk",
+			"A disk gave an error and the guest waits; it is resumed as soon as QEMU "
+			"reaches vstored again.");
+	} else if (state == VIRT_PAUSED) {
+		why_answer(call, &vm, "paused", "It was paused by a person: vstorectl vm resume.");
+	} else if (state == VIRT_RUNNING) {
+		why_answer(call, &vm, "none", "It runs; nothing outside of the guest holds it up.");
+	} else {
+		why_answer(call, &vm, "stopped", "It does not run: vstorectl vm start.");
+	}
+	json_decref(op);
+	json_decref(store);
+	vm_free(&vm);
+}

@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Snapshots of a VM: all its disks in one atomic step of the store. When the guest agent answers,
+ * its file systems are frozen for that; the operation is persisted before, so that an agent that
+ * dies in between thaws them at its next start. The members are held: none can be deleted alone.
+ *
+ * data: {vm: uuid, name, members: [VOLUME@NAME], consistency, frozen_ms, spec}
+ */
+#include "agent/vm/op.h"
+
+#include "agent/client/client.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define HOLD "vm"
+#define FREEZE_MS 8000
+#define FROZEN_MS_MAX 5000
+
+static const char *op_vm(const struct op *op)
+{
+	return spec_text(op->data, "vm");
+}
+
+static int64_t now_ms(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* ---- create ---- */
+
+static int create_check(struct op *op)
+{
+	json_t *row =
+		db_row(op->agent->db, "SELECT name FROM vm_snapshot WHERE vm = ? AND name = ?",
+		       "ss", op_vm(op), spec_text(op->data, "name"));
+	int res = 0;
+	if (row)
+		res = problem_set(&op->problem, -EEXIST,
+				  "This VM has a snapshot %.63s already; choose another name.",
+				  spec_text(op->data, "name"));
+	json_decref(row);
+	return res;
+}
+
+static int thaw(struct op *op)
+{
+	struct problem problem = {0};
+	struct virt_args args = {.uuid = op_vm(op), .timeout_ms = FREEZE_MS};
+	return virt_do(op->agent->virt, VIRT_THAW, &args, NULL, &problem);
+}
+
+/* True: every file system is frozen. */
+static bool freeze(struct op *op)
+{
+	struct problem problem = {0};
+	struct virt_result result = {0};
+	struct virt_args args = {.uuid = op_vm(op), .timeout_ms = FREEZE_MS};
+	return virt_do(op->agent->virt, VIRT_FREEZE, &args, &result, &problem) == 0 &&
+	       result.number > 0;
+}
+
+static const char *consistency_of(enum virt_state state, bool frozen, int64_t frozen_ms)
+{
+	if (state == VIRT_STOPPED || state == VIRT_CRASHED)
+		return "stopped";
+	if (state == VIRT_PAUSED)
+		return "paused";
+	if (!frozen)
+		return "crash";
+	return frozen_ms > FROZEN_MS_MAX ? "freeze-timeout" : "app";
+}
+
+static int create_take(struct op *op)
+{
+	enum virt_state state;
+	enum virt_reason reason;
+	int res = vm_state(op->agent, op_vm(op), &state, &reason, &op->problem);
+	if (res < 0)
+		return res;
+	bool frozen = state == VIRT_RUNNING && freeze(op);
+	int64_t since_ms = now_ms();
+	res = storage_call(&op->agent->storage, "POST", "/v1/snapshots",
+			   json_pack("{s:O}", "names", json_object_get(op->data, "members")), NULL,
+			   &op->problem);
+	/* What the guest lost patience with is thawed already, and then this fails. */
+	bool held = frozen && thaw(op) == 0;
+	int64_t frozen_ms = frozen ? now_ms() - since_ms : 0;
+	const char *consistency =
+		consistency_of(state, frozen, frozen && !held ? FROZEN_MS_MAX + 1 : frozen_ms);
+	json_object_set_new(op->data, "consistency", json_string(consistency));
+	json_object_set_new(op->data, "frozen_ms", json_integer(frozen_ms));
+	return res;
+}
+
+static int member_change(struct op *op, const char *method, const char *tail, int fine)
+{
+	json_t *one;
+	size_t i;
+	char path[CLIENT_PATH_ROOM];
+	int res = 0;
+	json_array_foreach(json_object_get(op->data, "members"), i, one)
+	{
+		if (res < 0)
+			break;
+		res = storage_call(
+			&op->agent->storage, method,
+			client_path(path, "/v1/snapshots/", json_string_value(one), tail), NULL,
+			NULL, &op->problem);
+		if (res == fine)
+			res = 0;
+	}
+	return res;
+}
+
+static int take_undo(struct op *op)
+{
+	thaw(op); /* fails when nothing is frozen, which is fine */
+	return member_change(op, "DELETE", "", -ENOENT);
+}
+
+static int hold(struct op *op)
+{
+	return member_change(op, "PUT", "/holds/" HOLD, -EEXIST);
+}
+static int release(struct op *op)
+{
+	return member_change(op, "DELETE", "/holds/" HOLD, -ENOENT);
+}
+
+static int create_publish(struct op *op)
+{
+	json_t *data = op->data;
+	int res = db_run(op->agent->db,
+			 "INSERT OR REPLACE INTO vm_snapshot (vm, name, consistency, frozen_ms, "
+			 "spec, created) VALUES (?, ?, ?, ?, ?, ?)",
+			 "sssiji", op_vm(op), spec_text(data, "name"),
+			 spec_text(data, "consistency"), spec_number(data, "frozen_ms"),
+			 json_object_get(data, "spec"), agent_now_ns());
+	if (res < 0)
+		return problem_set(&op->problem, res, "The catalog cannot be written.");
+	op->result = json_pack("{s:O, s:O, s:O, s:O}", "name", json_object_get(data, "name"),
+			       "members", json_object_get(data, "members"), "consistency",
+			       json_object_get(data, "consistency"), "frozen_ms",
+			       json_object_get(data, "frozen_ms"));
+	agent_event(op->agent, "vm.snapshot", spec_text(json_object_get(data, "spec"), "name"),
+		    json_incref(op->result));
+	return 0;
+}
+
+static const struct op_step create_steps[] = {
+	{"check", create_check, NULL},
+	{"take", create_take, take_undo},
+	{"hold", hold, release},
+	{"publish", create_publish, NULL},
+};
+const struct op_kind op_snap_create = {"vm.snap.create", create_steps,
+				       sizeof create_steps / sizeof *create_steps, 3};
+
+/* ---- restore: once begun it ends, or the disks would be of different times ---- */
+
+static int restore_check(struct op *op)
+{
+	enum virt_state state;
+	enum virt_reason reason;
+	const char *name = spec_text(json_object_get(op->data, "spec"), "name");
+	int res = vm_state(op->agent, op_vm(op), &state, &reason, &op->problem);
+	if (res == 0 && state != VIRT_STOPPED && state != VIRT_CRASHED) {
+		snprintf(op->problem.holder, sizeof op->problem.holder, "%s", name);
+		res = problem_set(&op->problem, -EBUSY,
+				  "VM %s is %s; to restore its disks, end it first: vstorectl vm "
+				  "shutdown %s.",
+				  name, virt_state_name(state), name);
+	}
+	if (res == 0) /* all members are there before any disk is touched */
+		res = member_change(op, "GET", "", 1);
+	return res;
+}
+
+static int restore_disks(struct op *op)
+{
+	return member_change(op, "POST", "/restore", 1);
+}
+
+static int restore_publish(struct op *op)
+{
+	op->result = json_pack("{s:O}", "name", json_object_get(op->data, "name"));
+	agent_event(op->agent, "vm.restored", spec_text(json_object_get(op->data, "spec"), "name"),
+		    json_incref(op->result));
+	return 0;
+}
+
+static const struct op_step restore_steps[] = {
+	{"check", restore_check, NULL},
+	{"disks", restore_disks, NULL},
+	{"publish", restore_publish, NULL},
+};
+const struct op_kind op_snap_restore = {"vm.snap.restore", restore_steps,
+					sizeof restore_steps / sizeof *restore_steps, 1};
+
+/* ---- delete ---- */
+
+static int delete_members(struct op *op)
+{
+	return member_change(op, "DELETE", "", -ENOENT);
+}
+
+static int delete_publish(struct op *op)
+{
+	int res = db_run(op->agent->db, "DELETE FROM vm_snapshot WHERE vm = ? AND name = ?", "ss",
+			 op_vm(op), spec_text(op->data, "name"));
+	op->result = json_pack("{s:O}", "name", json_object_get(op->data, "name"));
+	return res < 0 ? problem_set(&op->problem, res, "The catalog cannot be written.") : 0;
+}
+
+static const struct op_step delete_steps[] = {
+	{"release", release, hold},
+	{"members", delete_members, NULL},
+	{"publish", delete_publish, NULL},
+};
+const struct op_kind op_snap_delete = {"vm.snap.delete", delete_steps,
+				       sizeof delete_steps / sizeof *delete_steps, 1};

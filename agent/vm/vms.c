@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The catalog's VMs, and making vstored and libvirt agree with it. Everything here may be repeated:
+ * operations and the resync after a lost connection use the same functions. */
+#include "agent/vm/agent.h"
+
+#include "agent/vm/domxml.h"
+#include "storage/rt/log_event.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define STATE_MS 5000
+#define START_MS 120000
+#define EVENTS_KEPT 10000
+
+int64_t agent_now_ns(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_REALTIME, &now);
+	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+void agent_event(struct agent *agent, const char *kind, const char *object, json_t *detail)
+{
+	json_t *own = detail ? detail : json_object();
+	db_run(agent->db, "INSERT INTO event (time, kind, object, detail) VALUES (?, ?, ?, ?)",
+	       "issj", agent_now_ns(), kind, object, own);
+	db_run(agent->db, "DELETE FROM event WHERE cursor <= (SELECT max(cursor) FROM event) - ?",
+	       "i", (int64_t)EVENTS_KEPT);
+	json_decref(own);
+	pthread_mutex_lock(&agent->lock);
+	pthread_cond_broadcast(&agent->changed);
+	pthread_mutex_unlock(&agent->lock);
+}
+
+int vm_get(struct agent *agent, const char *name, struct vm *ret_vm, struct problem *problem)
+{
+	json_t *row =
+		db_row(agent->db, "SELECT * FROM vm WHERE name = ? OR uuid = ?", "ss", name, name);
+	if (!row)
+		return problem_set(problem, -ENOENT,
+				   "There is no VM %.63s; vstorectl vm list shows what there is.",
+				   name);
+	*ret_vm = (struct vm){.spec = db_json(row, "spec")};
+	snprintf(ret_vm->uuid, sizeof ret_vm->uuid, "%s", spec_text(row, "uuid"));
+	snprintf(ret_vm->name, sizeof ret_vm->name, "%s", spec_text(row, "name"));
+	snprintf(ret_vm->state, sizeof ret_vm->state, "%s", spec_text(row, "state"));
+	json_decref(row);
+	return 0;
+}
+
+void vm_free(struct vm *vm)
+{
+	json_decref(vm->spec);
+	vm->spec = NULL;
+}
+
+void vm_console_log(const struct agent *agent, const char *uuid, char *out, size_t room)
+{
+	snprintf(out, room, "%s/console/%s.log", agent->state_path, uuid);
+}
+
+static int volume_attach(struct agent *agent, json_t *spec, json_t *disk, struct problem *problem)
+{
+	char socket[128];
+	int res =
+		storage_attach(&agent->storage, spec_text(disk, "volume"), spec_text(spec, "uuid"),
+			       spec_text(spec, "name"), agent->group, socket, problem);
+	if (res == 0)
+		json_object_set_new(disk, "socket", json_string(socket));
+	return res;
+}
+
+int vm_attach(struct agent *agent, json_t *spec, struct problem *problem)
+{
+	json_t *disk, *seed = json_object_get(spec, "seed");
+	size_t i;
+	int res = json_is_object(seed) ? volume_attach(agent, spec, seed, problem) : 0;
+	json_array_foreach(json_object_get(spec, "disks"), i, disk) if (res == 0) res =
+		volume_attach(agent, spec, disk, problem);
+	return res;
+}
+
+int vm_detach(struct agent *agent, const json_t *spec, struct problem *problem)
+{
+	json_t *disk, *seed = json_object_get(spec, "seed");
+	const char *uuid = spec_text(spec, "uuid");
+	size_t i;
+	int res = json_is_object(seed) ? storage_detach(&agent->storage, spec_text(seed, "volume"),
+							uuid, problem)
+				       : 0;
+	json_array_foreach(json_object_get(spec, "disks"), i, disk) if (res == 0) res =
+		storage_detach(&agent->storage, spec_text(disk, "volume"), uuid, problem);
+	return res;
+}
+
+int vm_define(struct agent *agent, json_t *spec, struct problem *problem)
+{
+	char console[400];
+	const char *accel = spec_text(spec, "accel");
+	bool kvm = strcmp(accel, "kvm") == 0 || (strcmp(accel, "tcg") != 0 && agent_kvm(agent));
+	vm_console_log(agent, spec_text(spec, "uuid"), console, sizeof console);
+	struct domxml_host host = {.kvm = kvm, .console_log = console};
+	char *xml = domxml_domain(spec, &host);
+	if (!xml)
+		return problem_set(problem, -ENOMEM, "There is not enough memory.");
+	/* The first one since libvirtd started waits until that has asked QEMU what it can. */
+	struct virt_args args = {.text = xml, .timeout_ms = START_MS};
+	int res = virt_do(agent->virt, VIRT_DEFINE, &args, NULL, problem);
+	free(xml);
+	return res;
+}
+
+int vm_save(struct agent *agent, json_t *spec, bool define, struct problem *problem)
+{
+	json_t *row = db_row(agent->db, "SELECT generation FROM vm WHERE uuid = ?", "s",
+			     spec_text(spec, "uuid"));
+	int64_t generation = row ? spec_number(row, "generation") + 1 : 1;
+	json_decref(row);
+	json_object_set_new(spec, "generation", json_integer(generation));
+	int res =
+		db_run(agent->db, "UPDATE vm SET spec = ?, generation = ?, name = ? WHERE uuid = ?",
+		       "jiss", spec, generation, spec_text(spec, "name"), spec_text(spec, "uuid"));
+	if (res < 0)
+		return problem_set(problem, res, "The catalog cannot be written.");
+	res = meta_write(&agent->storage, spec, problem);
+	if (res == 0 && define) {
+		res = vm_attach(agent, spec, problem);
+		if (res == 0)
+			res = vm_define(agent, spec, problem);
+	}
+	return res;
+}
+
+int vm_state(struct agent *agent, const char *uuid, enum virt_state *ret_state,
+	     enum virt_reason *ret_reason, struct problem *problem)
+{
+	struct virt_result result = {0};
+	struct virt_args args = {.uuid = uuid, .timeout_ms = STATE_MS};
+	int res = virt_do(agent->virt, VIRT_STATE, &args, &result, problem);
+	if (res == 0) {
+		*ret_state = (enum virt_state)result.number;
+		*ret_reason = (enum virt_reason)result.number2;
+	} else if (res == -ENOENT) {
+		*ret_state = VIRT_STOPPED;
+		*ret_reason = VIRT_REASON_NONE;
+		res = 0;
+	}
+	return res;
+}
+
+int vm_power(struct agent *agent, const char *uuid, enum virt_verb verb, struct problem *problem)
+{
+	struct virt_args args = {.uuid = uuid, .timeout_ms = verb == VIRT_START ? START_MS : 0};
+	return virt_do(agent->virt, verb, &args, NULL, problem);
+}
+
+char *vm_of_volume(struct agent *agent, const char *volume)
+{
+	json_t *rows = db_rows(agent->db, "SELECT name, spec FROM vm", ""), *row;
+	size_t i;
+	char *found = NULL;
+	json_array_foreach(rows, i, row)
+	{
+		json_t *spec = db_json(row, "spec");
+		if (!found &&
+		    (spec_disk(spec, volume) || strcmp(spec_text(spec, "meta"), volume) == 0 ||
+		     strcmp(spec_text(json_object_get(spec, "seed"), "volume"), volume) == 0))
+			found = strdup(spec_text(spec, "name"));
+		json_decref(spec);
+	}
+	json_decref(rows);
+	return found;
+}
