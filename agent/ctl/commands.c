@@ -84,7 +84,7 @@ const struct command commands[] = {
 	 "[--no-start]",
 	 "Makes a VM and starts it. Its first disk is a clone of the image, as large as the first "
 	 "--disk. NET is bridge=B,vlan=N,mac=M or network=N, or none; without it the VM is on "
-	 "libvirt's network \"default\" if that is active.",
+	 "libvirt's network called default if that is active.",
 	 "vstorectl vm create web1 --image debian12 --cpu 2 --memory 2G --disk 20G --ssh-key "
 	 "~/.ssh/id_ed25519.pub",
 	 CHANGE},

@@ -1,0 +1,97 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# The agent is killed after each persisted step of each operation; its next start finishes or undoes it, and nothing is left over. Then the
+# catalog is lost and made again from the store. Usage: crash.sh VSTORED AGENT CTL GUEST
+VSTORED=$1 AGENT=$2 CTL=$3 GUEST=$4
+# shellcheck source=tests/agent/lib.sh
+. "$(dirname "$0")/lib.sh"
+start_host
+ctl image import "$guest_image" small --format raw
+settled() { [ -z "$(ctl -o csv --no-header job list --filter state=running)" ]; }
+# The members of an unfinished operation are undone or done: what is there beside the catalog's own numbers
+there() {
+	inventory
+	ctl -o name snap list | sort
+	ctl -o csv --no-header -c target,volume vm disk list base 2>/dev/null
+	ctl -o name vm snap list base 2>/dev/null
+	virsh -q domblklist base --inactive 2>/dev/null | awk '{print $1}' | sort
+}
+
+# dies KIND STEP COMMAND...: the agent dies after that step of the command, and starts again
+dies() {
+	local at=$1:$2
+	shift 2
+	stop agent
+	start_agent --crash-after "$at"
+	local pid=${pids[agent]}
+	if ctl "$@" >words 2>&1; then fail "$at: the agent lived"; fi
+	wait "$pid" 2>/dev/null || true
+	unset 'pids[agent]'
+	start_agent
+	until_true 60 settled
+}
+# undone KIND STEP COMMAND...: everything is as before
+undone() {
+	local before after
+	before=$(there)
+	dies "$@"
+	after=$(there)
+	[ "$before" = "$after" ] || fail "$1 died after step $2: $(diff <(echo "$before") <(echo "$after"))"
+}
+base() { ctl vm create base --no-start --image small --disk 64M --memory 128M --net none --accel tcg; }
+
+for step in 0 1 2 3 4 5 6 7 8; do
+	undone vm.create "$step" vm create new --image small --disk 64M --memory 128M --net none --accel tcg
+done
+for step in 9 10; do
+	dies vm.create "$step" vm create new --image small --memory 128M --net none --accel tcg
+	is_state new running || fail "create died after step $step: new is $(state new)"
+	ctl vm stop new
+	ctl vm delete new
+done
+base
+undone vm.delete 0 vm delete base
+empty=$(ctl vm stop base >/dev/null 2>&1 || true; ctl vm delete base >/dev/null; there)
+for step in 1 2 3 4 5; do
+	base
+	dies vm.delete "$step" vm delete base
+	[ "$(there)" = "$empty" ] || fail "delete died after step $step: $(diff <(echo "$empty") <(there))"
+done
+base
+for step in 0 1 2 3; do undone vm.disk.attach "$step" vm disk attach base --size 1M; done
+for step in 4 5; do
+	dies vm.disk.attach "$step" vm disk attach base --size 1M
+	ctl vm disk list base | grep -q vdb || fail "attach died after step $step: no disk"
+	undone vm.disk.detach 0 vm disk detach base vdb
+	dies vm.disk.detach $((step - 3)) vm disk detach base vdb
+	if ctl vm disk list base | grep -q vdb; then fail "detach died after step $((step - 3)): the disk is there"; fi
+	ctl volume delete base-disk1
+done
+for step in 0 1 2; do undone vm.snap.create "$step" vm snap create base one; done
+dies vm.snap.create 3 vm snap create base one
+ctl vm snap list base | grep -q one || fail "the snapshot is not there"
+qemu-io -f raw -c 'write -P 9 40M 64k' "nbd+unix:///base-disk0?socket=/run/vstore/nbd/base-disk0.sock" >/dev/null
+for step in 1 2; do
+	dies vm.snap.restore "$step" vm snap restore base one
+	qemu-io -r -f raw -c 'read -P 0 40M 64k' "nbd+unix:///base-disk0?socket=/run/vstore/nbd/base-disk0.sock" | grep -q 'failed' && fail "restore died after step $step: not restored"
+done
+for step in 0 1; do undone vm.rename "$step" vm rename base other; done
+dies vm.rename 2 vm rename base other
+ctl vm show other >/dev/null || fail "rename died after step 2: there is no other"
+ctl vm rename other base
+undone vm.snap.delete 0 vm snap delete base one
+
+# The catalog is lost
+ctl vm disk attach base --size 2M
+before=$(there)
+stop agent
+rm /run/vstore/agent/catalog.db*
+"$AGENT" --run /run/vstore --state /run/vstore/agent --recover
+start_agent
+[ "$(there)" = "$before" ] || fail "recovered: $(diff <(echo "$before") <(there))"
+ctl image list | grep -q small || fail "the image was not recovered"
+ctl vm start base
+is_state base running || fail "the recovered VM does not run"
+ctl vm stop base
+dies vm.snap.delete 2 vm snap delete base one
+ctl vm delete base
