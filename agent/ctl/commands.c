@@ -88,7 +88,8 @@ const struct command commands[] = {
 	 "vstorectl vm create web1 --image debian12 --cpu 2 --memory 2G --disk 20G --ssh-key "
 	 "~/.ssh/id_ed25519.pub",
 	 CHANGE},
-	{"vm", "list", verb_vm_list, "", "", "", "All VMs.", "vstorectl vm list -o wide", 0},
+	{"vm", "list", verb_vm_list, "", "", "", "All VMs, with their state.",
+	 "vstorectl vm list -o wide", 0},
 	{"vm", "show", verb_vm_show, "w", "", "NAME", "All about one VM.", "vstorectl vm show web1",
 	 0},
 	{"vm", "start", verb_vm_start, "w", "", "NAME", "Starts a VM.", "vstorectl vm start web1",
