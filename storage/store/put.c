@@ -158,6 +158,11 @@ static void put_append(struct wait *wait)
 	int res = segments_room(store, put->stored_bytes, &put->wait);
 	if (res == WAITING)
 		return;
+	/* A fold does not wait for a collection, which would wait for the fold. */
+	if (res == -ENOSPC && !put->background && gc_may_help(store)) {
+		segments_wait_space(store, &put->wait);
+		return;
+	}
 	if (res < 0) {
 		put_end(put, res);
 		return;

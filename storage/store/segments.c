@@ -696,6 +696,11 @@ void segments_retry_space(struct store *store)
 	wait_wake_all(&set->room);
 }
 
+void segments_wait_space(struct store *store, struct wait *wait)
+{
+	wait_add(&store->segment_set->room, wait);
+}
+
 bool segments_full(const struct store *store)
 {
 	return store->segment_set->no_space && !store->segment_set->open;

@@ -119,7 +119,8 @@ int segments_recover(struct store *store, char *sentence);
 void segments_start(struct store *store);
 /* There was no space for a segment: tries again. */
 void segments_retry_space(struct store *store);
-bool segments_full(const struct store *store); /* nothing more can be appended */
+void segments_wait_space(struct store *store, struct wait *wait); /* woken when it is tried again */
+bool segments_full(const struct store *store);			  /* nothing more can be appended */
 /* What the open segments still take. */
 uint64_t segments_open_room(const struct store *store);
 bool segments_idle(const struct store *store);

@@ -194,6 +194,35 @@ static void a_scrub_by_hand_goes_over_everything(void **state)
 	free(data);
 }
 
+/* Four times its size, in a store that has room for little more than the volume. */
+static void overwriting_goes_on_in_a_store_of_fixed_size(void **state)
+{
+	struct fixture *f = *state;
+	uint8_t *data = aligned_alloc(BLOCK_BYTES, MIB), *got = aligned_alloc(BLOCK_BYTES, MIB);
+	uint64_t seeds[256] = {0}, random = 7;
+	fixture_close(f);
+	f->options.capacity_bytes = 10 * 64 * MIB;
+	fixture_open(f);
+	assert_int_equal(make_volume(f, "a", 256 * MIB), 0);
+	struct view *view = open_view(f, "a");
+	for (unsigned i = 0; i < 1024; i++) {
+		random = random * 6364136223846793005u + 1442695040888963407u;
+		unsigned at = i < 256 ? i : (random >> 33) % 256;
+		uint64_t seed = seeds[at] = i + 1;
+		test_random_fill(&seed, data, MIB);
+		assert_int_equal(do_request(f, view, REQUEST_WRITE, at * MIB, MIB, data, 0), 0);
+	}
+	for (unsigned at = 0; at < 256; at++) {
+		uint64_t seed = seeds[at];
+		test_random_fill(&seed, data, MIB);
+		assert_int_equal(do_request(f, view, REQUEST_READ, at * MIB, MIB, got, 0), 0);
+		assert_memory_equal(data, got, MIB);
+	}
+	store_view_close(view);
+	free(got);
+	free(data);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
 
 int main(void)
@@ -203,6 +232,7 @@ int main(void)
 		CASE(a_segment_with_a_bad_record_is_kept_and_told),
 		CASE(the_scrub_finds_rot_by_itself_and_a_good_copy_mends_it),
 		CASE(a_scrub_by_hand_goes_over_everything),
+		CASE(overwriting_goes_on_in_a_store_of_fixed_size),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
