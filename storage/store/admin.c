@@ -133,7 +133,10 @@ static void command_logged(struct log_entry *entry, int res)
 		return;
 	}
 	command->flush = (struct log_flush_op){.op.done = command_durable};
-	log_flush(store->log, &command->flush);
+	if (MUTANT(49))
+		env_complete(store->env, &command->flush.op, 0);
+	else
+		log_flush(store->log, &command->flush);
 }
 
 static int command_check(struct command *command)
@@ -173,7 +176,7 @@ static bool command_run(struct command *command)
 		command->entries[i].entry.done = command_logged;
 		log_append(store->log, &command->entries[i].entry,
 			   command->records + command->record_at[i], command->record_size[i], NULL,
-			   0, true);
+			   0, !MUTANT(49));
 	}
 	return true;
 }

@@ -143,7 +143,8 @@ static void put_wait_durable(struct put *put, struct segment *segment, uint64_t 
 	put->segment = segment;
 	put_made(put);
 	put->durable = (struct durable_wait){.op.done = put_durable};
-	if (!segment->writer || segment_durable_end(segment->writer) >= end || MUTANT(9))
+	if (!segment->writer || segment_durable_end(segment->writer) >= end || MUTANT(9) ||
+	    (MUTANT(45) && put->type == RECORD_NODE))
 		env_complete(put->store->env, &put->durable.op, 0);
 	else
 		segment_wait_durable(segment->writer, &put->durable, end);
@@ -240,9 +241,13 @@ static void put_hashed(struct io_op *op)
 	for (struct put *first = *bucket; first; first = first->next)
 		if (id_equal(&first->id, &put->id) && first->type == put->type) {
 			put_made(put);
+			put->store->counters.chunks_deduplicated++;
+			if (MUTANT(41)) {
+				put->done(put, 0);
+				return;
+			}
 			put->same_next = first->same;
 			first->same = put;
-			put->store->counters.chunks_deduplicated++;
 			return;
 		}
 	put->next = *bucket;

@@ -147,9 +147,11 @@ static bool range_locked(const struct writes *writes, const struct volume *volum
 static void piece_lock(struct piece *piece, uint64_t chunk_no)
 {
 	struct writes *writes = piece->store->writes;
+	piece->chunk_no = chunk_no;
+	if (MUTANT(42))
+		return;
 	*lock_of(writes, piece->request->view->volume, chunk_no) = 1;
 	writes->lock_total++;
-	piece->chunk_no = chunk_no;
 	piece->locked = true;
 }
 
@@ -219,7 +221,7 @@ static void piece_end(struct piece *piece, int res)
 	if (res < 0 && request->status == 0)
 		request->status = res;
 	if (--request->pending == 0 && request->phase == 0) {
-		if (request->status == 0 && request->flags & REQUEST_FUA)
+		if (request->status == 0 && request->flags & REQUEST_FUA && !MUTANT(18))
 			flush_start(request);
 		else
 			request_end(request, request->status);
@@ -252,7 +254,7 @@ static bool piece_append(struct piece *piece)
 		return false;
 	piece->entry.done = piece_logged;
 	log_append(log, &piece->entry, piece->record, piece->record_bytes, piece->payload,
-		   piece->block_count, piece->request->flags & REQUEST_FUA);
+		   piece->block_count, piece->request->flags & REQUEST_FUA && !MUTANT(18));
 	return true;
 }
 
@@ -323,7 +325,7 @@ static int space_admit(struct store *store, uint32_t entries)
 	uint64_t coming = store->reserved_entries + entries;
 	uint64_t need = (min_u64(dirty, pool->log_blocks) + coming) * FOLD_DATA_BYTES +
 			(dirty + coming) * FOLD_NODE_BYTES;
-	if (need <= store_room_bytes(store))
+	if (need <= store_room_bytes(store) || MUTANT(17))
 		return ADMITTED;
 	if (dirty == 0 || fold_full(store))
 		return store->reserved_entries || gc_may_help(store) ? BLOCKED : -ENOSPC;

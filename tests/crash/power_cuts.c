@@ -394,7 +394,7 @@ static void happening_tell(struct model *model, const struct happening *happenin
 		for (uint32_t i = 0; i < operation->count; i++)
 			model_answered(model,
 				       &model->blocks[operation->volume][operation->block + i],
-				       durable);
+				       operation->number, durable);
 	}
 }
 

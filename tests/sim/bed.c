@@ -87,7 +87,7 @@ static void operation_done(struct io_op *op)
 	for (uint32_t i = 0; i < operation->count; i++)
 		model_answered(&bed->model,
 			       &bed->model.blocks[operation->volume][operation->block + i],
-			       durable);
+			       operation->number, durable);
 }
 
 static struct operation *operation_new(struct bed *bed, enum request_kind kind, unsigned volume,
@@ -183,6 +183,12 @@ void bed_flush(struct bed *bed)
 	bed_wait(bed);
 	store_submit(&operation_new(bed, REQUEST_FLUSH, 0, 0, 0)->request);
 	bed_wait(bed);
+}
+
+void bed_steps(struct bed *bed, unsigned count)
+{
+	while (count-- && env_step(sim_env(bed->sim), true))
+		;
 }
 
 struct pause {

@@ -94,12 +94,17 @@ void model_flushed(struct model *model, uint64_t number)
 		}
 }
 
-void model_answered(struct model *model, struct block *block, bool durable)
+void model_answered(struct model *model, struct block *block, uint64_t number, bool durable)
 {
-	block->newest->answered = model->events;
 	block->lost = false;
+	struct version *at = block->oldest;
+	while (at && at->submitted != number)
+		at = at->next;
+	if (!at) /* a newer one is durable already */
+		return;
+	at->answered = model->events;
 	if (durable && !model->keeps_all)
-		block_forget_older(block, block->newest);
+		block_forget_older(block, at);
 }
 
 uint8_t *model_image(const struct model *model, unsigned volume)

@@ -47,8 +47,8 @@ void model_free(struct model *model);
 struct version *model_submit(struct model *model, struct block *block, uint8_t *data);
 /* What a flush that was submitted at `number` made durable. */
 void model_flushed(struct model *model, uint64_t number);
-/* The newest version of a block was answered now; durable: it was asked to be (FUA). */
-void model_answered(struct model *model, struct block *block, bool durable);
+/* The version that was submitted at `number` was answered now; durable: as it was asked (FUA). */
+void model_answered(struct model *model, struct block *block, uint64_t number, bool durable);
 bool data_equal(const uint8_t *data, const uint8_t *got); /* of one block; NULL: zeros */
 /* The volume as its newest versions make it, in new memory. */
 uint8_t *model_image(const struct model *model, unsigned volume);

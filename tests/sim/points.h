@@ -66,7 +66,8 @@ void bed_write_part(struct bed *bed, unsigned volume, uint32_t block, uint32_t s
 void bed_zero(struct bed *bed, unsigned volume, uint32_t block, uint32_t count);
 void bed_flush(struct bed *bed); /* ends what is under way, then flushes */
 void bed_wait(struct bed *bed);
-void bed_pause(struct bed *bed, uint64_t ns); /* lets what runs behind run */
+void bed_steps(struct bed *bed, unsigned count); /* so many things end, and no more */
+void bed_pause(struct bed *bed, uint64_t ns);	 /* lets what runs behind run */
 void bed_volume(struct bed *bed, unsigned volume, const char *name, uint32_t block_count);
 void bed_snapshot(struct bed *bed, unsigned slot, unsigned volume, const char *name);
 void bed_snapshot_pair(struct bed *bed, unsigned slot, unsigned volume, const char *name,

@@ -48,7 +48,7 @@ static void write(struct bed *bed)
 /* Several unsynced commits before one that is durable by itself. */
 static void unsynced(struct bed *bed)
 {
-	for (unsigned i = 0; i < 5; i++) {
+	for (unsigned i = 0; i < 12; i++) { /* the first ones may be made durable one by one */
 		bed_write(bed, 0, 3 * i, 1, 10 * i, 0);
 		bed_wait(bed);
 	}
@@ -71,6 +71,33 @@ static void direct(struct bed *bed)
 	bed_flush(bed);
 	bed_zero(bed, 0, 0, 48);
 	bed_write(bed, 1, 18, 1, 5, 0);
+	bed_flush(bed);
+}
+
+/* A chunk that is stored already, or nearly so: whoever finds it waits for it all the same. */
+static void twice(struct bed *bed)
+{
+	for (unsigned n = 0; n < 4; n++) {
+		bed_write(bed, 0, 16 * n, 16, RANDOM + 100 * n, 0);
+		bed_steps(bed, 2 + n);
+		bed_write(bed, 1, 16 * n, 16, RANDOM + 100 * n, 0);
+		bed_wait(bed);
+	}
+	bed_flush(bed);
+}
+
+/* Parts of one block side by side: the second one is on top of the first. */
+static void parts(struct bed *bed)
+{
+	bed_write(bed, 0, 5, 1, 10, 0);
+	bed_wait(bed);
+	bed_fold(bed); /* so that the parts have to read it */
+	bed_write_part(bed, 0, 5, 100, 200, 20);
+	bed_write_part(bed, 0, 5, 1000, 300, 30);
+	bed_write_part(bed, 0, 5, 2000, 400, 40);
+	bed_flush(bed);
+	bed_write_part(bed, 0, 6, 7, 1, 50);
+	bed_write_part(bed, 0, 6, 8, 1, 60);
 	bed_flush(bed);
 }
 
@@ -248,6 +275,7 @@ static void fill_disk(struct bed *bed)
 	bed_volume(bed, 0, "a", HUGE);
 	bed_pause(bed, NSEC_PER_SEC); /* the second one is made ahead */
 	sim_disk_room_set(bed->sim, 64 * KIB);
+	bed_pause(bed, 2 * NSEC_PER_SEC); /* the store sees it */
 	bed->may_fail = true;
 	for (uint32_t b = 0; b < 448; b += 64)
 		bed_write(bed, 0, b, 64, RANDOM + 1000 * b, 0);
@@ -267,6 +295,7 @@ static void full(struct bed *bed)
 	bed_flush(bed);
 	if (!bed->failed_requests)
 		bed_fail("the disk was not full");
+	bed->may_fail = false; /* what was admitted can be folded */
 	bed_fold(bed);
 }
 
@@ -275,6 +304,8 @@ const struct script scripts[] = {
 	{"write", one_volume, write, false},
 	{"unsynced", one_volume, unsynced, false},
 	{"direct", two_volumes, direct, false},
+	{"twice", two_volumes, twice, false},
+	{"parts", one_volume, parts, false},
 	{"fold", one_volume, fold, false},
 	{"checkpoint", one_volume, checkpoint, false},
 	{"snapshot", two_volumes, snapshot, false},

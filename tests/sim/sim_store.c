@@ -134,7 +134,8 @@ static void operation_done(struct io_op *op)
 		struct block *block = &world->model.blocks[operation->volume][operation->block + i];
 		block->busy = false;
 		if (op->res == 0)
-			model_answered(&world->model, block, request->flags & REQUEST_FUA);
+			model_answered(&world->model, block, operation->number,
+				       request->flags & REQUEST_FUA);
 	}
 	if (op->res < 0 && !world->faults && !world->full && !world->rot)
 		world->wrong = "a write failed without a reason";
