@@ -89,6 +89,7 @@ static void node_store(const struct id *slots, struct id *to)
 	stored[i].to = to;
 	memcpy(put->room, slots, NODE_BYTES);
 	put->type = RECORD_NODE;
+	put->domain = DOMAIN_OWN;
 	put->done = node_done;
 	put->owner = &stored[i];
 	put->raw = put->room;
