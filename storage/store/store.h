@@ -321,4 +321,60 @@ void store_diff(struct store *store, struct store_work *work, const char *a, con
 /* Folds a volume's log blocks into its map now (NULL: all volumes). */
 void store_fold(struct store *store, struct store_work *work, const char *name);
 
+/* ---- copies between hosts ---- */
+
+/* What one host tells another about a snapshot that it sends. */
+struct store_offer {
+	uint8_t domain[16], volume_uuid[16];
+	uint64_t size_bytes, created_wall_ns, epoch, vseq, mapped_chunks;
+	uint32_t frame_bytes;
+	int level;
+	uint8_t top[ID_BYTES], root[ID_BYTES];
+	char volume[NAME_ROOM], snapshot[NAME_ROOM];
+};
+/* "VOL@SNAP": -ENOENT; -EAGAIN: it has no root yet (store_snap_seal). */
+int store_offer(const struct store *store, const char *name, struct store_offer *ret);
+
+#define STORE_RECORD_BYTES_MAX (CHUNK_BYTES + 1024u)
+
+/* Reads one record as it is stored. op.res: its bytes in `buf`, or -ENOENT: not stored here;
+ * -VS_ECHECKSUM and others: damaged here. The checksums of its frames were looked at. */
+struct store_record_read {
+	struct io_op op;
+	struct store *store;
+	uint8_t id[ID_BYTES];
+	uint8_t type;	 /* 1 a chunk, 2 a map node */
+	uint8_t *buf;	 /* STORE_RECORD_BYTES_MAX, the caller's */
+	void *state[24]; /* the store's own */
+};
+void store_record_read(struct store_record_read *read);
+
+/* Makes a copy of a snapshot of another host: the volume HOST/VOL becomes it, chunk by chunk, and
+ * then gets the snapshot. What is here already, in that volume or anywhere in its domain, is not
+ * asked for; what was taken in survives a cut, and the next try goes on from there. Done: op.res 0
+ * when the copy's root is the offered one and the snapshot is durable; -EEXIST: a snapshot of that
+ * name with another root is there. The caller owns it until then. */
+struct store_receive {
+	struct io_op op;
+	char sentence[SENTENCE_BYTES];
+	bool cancel;
+	struct store_offer offer;
+	char host[NAME_ROOM];
+	/* The records of these ids (of one type) are needed; never inside store_receive. Each is
+	 * answered by store_receive_record, in any order. At most STORE_WANTS_MAX are open. */
+	void (*want)(struct store_receive *receive, uint8_t type, const uint8_t *ids,
+		     uint32_t count);
+	/* So far: chunks that differed, of those fetched, of those found here. */
+	uint64_t chunks, fetched, found;
+	void *state; /* the store's own */
+};
+#define STORE_WANTS_MAX 256u
+void store_receive(struct store *store, struct store_receive *receive);
+/* The peer's answer: a record, copied and verified against the id; or bytes 0 and why not. An id
+ * that was not wanted is ignored. */
+void store_receive_record(struct store_receive *receive, const uint8_t id[ID_BYTES],
+			  const void *record, uint32_t record_bytes, int code);
+/* `cancel` was set: ends soon, with -VS_ECANCELLED. */
+void store_receive_kick(struct store_receive *receive);
+
 #endif

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The incoming side of a session: takes domains, and one snapshot at a time.
+ *
+ * Keeps true: what a peer sends goes to volumes under its own certificate's name; an OFFER is
+ * answered by published, or by an error, or the connection ends; nothing is answered before it is
+ * durable.
+ */
+#include "storage/repl/session.h"
+
+#include "storage/rt/log_event.h"
+
+#include <stdio.h>
+
+#define PROGRESS_NS NSEC_PER_SEC
+
+#define session_of(op, member) ((struct session *)((char *)(op)-offsetof(struct session, member)))
+
+bool receive_idle(const struct session *session)
+{
+	return !session->domain_busy && !session->receive_busy;
+}
+
+void receive_cancel(struct session *session)
+{
+	if (!session->receive_busy || session->receive.cancel)
+		return;
+	session->receive.cancel = true;
+	store_receive_kick(&session->receive);
+}
+
+static void answer_error(struct session *session, uint64_t request, int code, const char *sentence)
+{
+	uint8_t message[REPL_HEADER_BYTES + 6 + SENTENCE_BYTES];
+	if (!session->ended)
+		channel_send(session->channel, message,
+			     repl_encode_error(request, REPL_REPLY, code, sentence, message));
+}
+
+/* ---- domains ---- */
+
+static void domain_added(struct io_op *op)
+{
+	struct session *session = session_of(op, domain_op.op);
+	uint8_t message[REPL_HEADER_BYTES];
+	session->domain_busy = false;
+	if (op->res < 0)
+		answer_error(session, session->domain_request, (int)op->res,
+			     session->domain_op.sentence);
+	else if (!session->ended)
+		channel_send(session->channel, message,
+			     repl_encode_ok(session->domain_request, message));
+	session_look(session);
+}
+
+static int take_domain(struct session *session, const struct repl_header *header,
+		       const uint8_t *body)
+{
+	struct repl_domain domain;
+	char name[NAME_ROOM];
+	if (repl_decode_domain(body, header->body_bytes, &domain) < 0 || session->domain_busy)
+		return -VS_EFORMAT;
+	snprintf(name, sizeof name, "%.31s.%.31s", session->host, domain.name);
+	session->domain_busy = true;
+	session->domain_request = header->request;
+	session->domain_op = (struct admin_op){.op.done = domain_added};
+	store_domain_add(session->repl->store, &session->domain_op, name, domain.key);
+	explicit_bzero(&domain, sizeof domain);
+	return 0;
+}
+
+/* ---- snapshots ---- */
+
+static void send_state(struct session *session, enum repl_transfer_state state)
+{
+	uint8_t message[REPL_HEADER_BYTES + 128];
+	const struct store_receive *receive = &session->receive;
+	struct repl_state out = {.state = (uint8_t)state,
+				 .chunks = receive->chunks,
+				 .fetched = receive->fetched,
+				 .found = receive->found,
+				 .received_bytes = channel_received_bytes(session->channel)};
+	if (state == REPL_PUBLISHED)
+		memcpy(out.root, receive->offer.root, ID_BYTES);
+	channel_send(session->channel, message,
+		     repl_encode_state(session->offer_request, &out, message));
+}
+
+static void progress(struct env_timer *timer)
+{
+	struct session *session = session_of(timer, timer);
+	if (session->ended || !session->receive_busy)
+		return;
+	send_state(session, REPL_RECEIVING);
+	env_timer_start(session->repl->env, timer, PROGRESS_NS);
+}
+
+static void received(struct io_op *op)
+{
+	struct session *session = session_of(op, receive.op);
+	struct repl *repl = session->repl;
+	session->receive_busy = false;
+	env_timer_stop(repl->env, &session->timer);
+	if (op->res < 0)
+		repl->counters.receives_failed++;
+	else
+		repl->counters.receives++;
+	log_event(op->res < 0 ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO,
+		  op->res < 0 ? "replica.failed" : "replica.received",
+		  "host=%s object=%s chunks=%llu fetched=%llu error=\"%s\"", session->host,
+		  session->object, (unsigned long long)session->receive.chunks,
+		  (unsigned long long)session->receive.fetched,
+		  op->res < 0 ? session->receive.sentence : "");
+	session->object[0] = 0;
+	if (op->res < 0)
+		answer_error(session, session->offer_request, (int)op->res,
+			     session->receive.sentence);
+	else if (!session->ended)
+		send_state(session, REPL_PUBLISHED);
+	session_look(session);
+}
+
+static void want(struct store_receive *receive, uint8_t type, const uint8_t *ids, uint32_t count)
+{
+	struct session *session = session_of(receive, receive);
+	uint8_t message[REPL_HEADER_BYTES + 24 + REPL_GET_MAX * ID_BYTES];
+	if (session->ended)
+		return;
+	for (uint32_t at = 0; at < count; at += REPL_GET_MAX) {
+		struct repl_get get = {.type = type,
+				       .count = (uint32_t)min_u64(count - at, REPL_GET_MAX),
+				       .ids = ids + (size_t)at * ID_BYTES};
+		memcpy(get.domain, receive->offer.domain, 16);
+		channel_send(session->channel, message,
+			     repl_encode_get(session_request(session), &get, message));
+	}
+}
+
+static int take_offer(struct session *session, const struct repl_header *header,
+		      const uint8_t *body)
+{
+	struct repl_offer offer;
+	if (repl_decode_offer(body, header->body_bytes, &offer) < 0 || session->receive_busy)
+		return -VS_EFORMAT;
+	struct store_receive *receive = &session->receive;
+	*receive = (struct store_receive){.op.done = received, .want = want};
+	struct store_offer *to = &receive->offer;
+	*to = (struct store_offer){.size_bytes = offer.size_bytes,
+				   .created_wall_ns = offer.created_wall_ns,
+				   .epoch = offer.epoch,
+				   .vseq = offer.vseq,
+				   .mapped_chunks = offer.mapped_chunks,
+				   .frame_bytes = offer.frame_bytes,
+				   .level = offer.level};
+	memcpy(to->domain, offer.domain, 16);
+	memcpy(to->volume_uuid, offer.volume_uuid, 16);
+	memcpy(to->top, offer.top, ID_BYTES);
+	memcpy(to->root, offer.root, ID_BYTES);
+	memcpy(to->volume, offer.volume, sizeof to->volume);
+	memcpy(to->snapshot, offer.snapshot, sizeof to->snapshot);
+	memcpy(receive->host, session->host, sizeof receive->host);
+	snprintf(session->object, sizeof session->object, "%s@%s", offer.volume, offer.snapshot);
+	session->offer_request = header->request;
+	session->receive_busy = true;
+	session->timer.fire = progress;
+	env_timer_start(session->repl->env, &session->timer, PROGRESS_NS);
+	store_receive(session->repl->store, receive);
+	return 0;
+}
+
+static int take_record(struct session *session, const struct repl_header *header,
+		       const uint8_t *body)
+{
+	struct repl_record record = {0};
+	int code = 0;
+	int res = header->type == REPL_RECORD
+			  ? repl_decode_record(body, header->body_bytes, &record)
+			  : repl_decode_missing(body, header->body_bytes, record.id, &code);
+	if (res < 0 || !(header->flags & REPL_REPLY))
+		return -VS_EFORMAT;
+	if (session->receive_busy)
+		store_receive_record(&session->receive, record.id, record.record,
+				     record.record_bytes, code);
+	return 0;
+}
+
+int receive_message(struct session *session, const struct repl_header *header, const uint8_t *body)
+{
+	uint8_t transfer[16], message[REPL_HEADER_BYTES];
+	switch (header->type) {
+	case REPL_DOMAIN:
+		return take_domain(session, header, body);
+	case REPL_OFFER:
+		return take_offer(session, header, body);
+	case REPL_RECORD:
+	case REPL_MISSING:
+		return take_record(session, header, body);
+	case REPL_GET:
+		return serve_get(session, header, body);
+	case REPL_CANCEL:
+		if (repl_decode_cancel(body, header->body_bytes, transfer) < 0)
+			return -VS_EFORMAT;
+		receive_cancel(session);
+		channel_send(session->channel, message, repl_encode_ok(header->request, message));
+		return 0;
+	default:
+		return -VS_EFORMAT;
+	}
+}

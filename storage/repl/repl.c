@@ -1,0 +1,402 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Sessions: made by a peer's connection or by a send, freed when nothing of theirs is under way.
+ *
+ * A session that has ended (no channel any more) waits for the store to give back what it has: the
+ * reads of serve.c, a domain being kept, a receive being cancelled. session_look frees it then.
+ */
+#include "storage/repl/session.h"
+
+#include "storage/rt/log_event.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define CONNECT_NS (10 * NSEC_PER_SEC)
+#define ACCEPT_AGAIN_NS (100 * NSEC_PER_MSEC)
+
+#define session_of(op, member) ((struct session *)((char *)(op)-offsetof(struct session, member)))
+#define repl_of(op, member) ((struct repl *)((char *)(op)-offsetof(struct repl, member)))
+
+/* ---- the life of a session ---- */
+
+static void stop_look(struct repl *repl)
+{
+	if (!repl->stop_op || repl->sessions || repl->accepting)
+		return;
+	struct io_op *op = repl->stop_op;
+	repl->stop_op = NULL;
+	env_complete(repl->env, op, 0);
+}
+
+struct session *session_new(struct repl *repl, bool incoming)
+{
+	struct session *session = calloc(1, sizeof(*session));
+	if (!session)
+		return NULL;
+	session->repl = repl;
+	session->incoming = incoming;
+	session->next_request = 1;
+	if (serve_init(session) < 0) {
+		serve_free(session);
+		free(session);
+		return NULL;
+	}
+	session->next = repl->sessions;
+	if (session->next)
+		session->next->prev = session;
+	repl->sessions = session;
+	repl->session_count++;
+	return session;
+}
+
+void session_look(struct session *session)
+{
+	struct repl *repl = session->repl;
+	if (!session->ended || session->connecting || session->channel || session->reads_busy)
+		return;
+	if (!receive_idle(session)) {
+		receive_cancel(session);
+		return;
+	}
+	env_timer_stop(repl->env, &session->timer);
+	send_ended(session);
+	if (session->prev)
+		session->prev->next = session->next;
+	else
+		repl->sessions = session->next;
+	if (session->next)
+		session->next->prev = session->prev;
+	repl->session_count--;
+	serve_free(session);
+	free(session);
+	stop_look(repl);
+}
+
+void session_end(struct session *session, int res, const char *sentence)
+{
+	if (session->ended)
+		return;
+	if (!session->res)
+		session->res = res;
+	if (!session->sentence[0])
+		snprintf(session->sentence, sizeof session->sentence, "%s", sentence);
+	if (session->channel)
+		channel_close(session->channel, res, res < 0 ? sentence : "");
+	else if (session->connecting)
+		env_sock_shutdown(session->sock);
+}
+
+uint64_t session_request(struct session *session)
+{
+	return session->next_request++;
+}
+
+/* ---- what the channel says ---- */
+
+static void opened(void *owner)
+{
+	struct session *session = owner;
+	const struct repl_hello *hello = channel_hello(session->channel);
+	snprintf(session->host, sizeof session->host, "%s", channel_peer(session->channel));
+	session->clock_ahead_ns = (int64_t)(hello->wall_ns - env_wall_ns(session->repl->env));
+	session->state = SESSION_SERVE;
+	log_event(LOG_LEVEL_INFO, "peer.connected", "host=%s direction=%s", session->host,
+		  session->incoming ? "in" : "out");
+	if (!session->incoming)
+		send_opened(session);
+}
+
+static int message(void *owner, const struct repl_header *header, const uint8_t *body)
+{
+	struct session *session = owner;
+	return session->incoming ? receive_message(session, header, body)
+				 : send_message(session, header, body);
+}
+
+static void room(void *owner)
+{
+	serve_kick(owner);
+}
+
+static void closed(void *owner, int res, const char *sentence)
+{
+	struct session *session = owner;
+	struct repl *repl = session->repl;
+	if (!session->res)
+		session->res = res ? res : -ECONNRESET;
+	if (!session->sentence[0])
+		snprintf(session->sentence, sizeof session->sentence, "%s", sentence);
+	if (!session->host[0] && session->incoming) {
+		repl->counters.refused++;
+		log_event(LOG_LEVEL_WARNING, "peer.refused", "reason=\"%s\"", sentence);
+	} else {
+		log_event(LOG_LEVEL_INFO, "peer.disconnected", "host=%s reason=\"%s\"",
+			  session->host, session->sentence);
+	}
+	repl->counters.sent_bytes += channel_sent_bytes(session->channel);
+	repl->counters.received_bytes += channel_received_bytes(session->channel);
+	if (session->send)
+		session->send->sent_bytes = channel_sent_bytes(session->channel);
+	channel_free(session->channel);
+	session->channel = NULL;
+	session->ended = true;
+	session_look(session);
+}
+
+static const struct channel_ops session_ops = {opened, message, room, closed};
+
+int session_channel(struct session *session, struct env_sock *sock)
+{
+	struct repl *repl = session->repl;
+	struct store_info info;
+	struct channel_options options = {.tls = repl->tls, .plain_peer = repl->plain_host};
+	store_info(repl->store, &info);
+	memcpy(options.store_uuid, info.uuid, 16);
+	if (session->send)
+		options.expected_host = session->send->host;
+	return channel_new(repl->env, sock, session->incoming, &options, &session_ops, session,
+			   &session->channel);
+}
+
+/* ---- accepting ---- */
+
+static void accept_start(struct repl *repl);
+
+static void accept_again(struct env_timer *timer)
+{
+	accept_start(repl_of(timer, accept_timer));
+}
+
+static void accept_done(struct io_op *op)
+{
+	struct repl *repl = repl_of(op, accept_op);
+	repl->accepting = false;
+	if (repl->stopping) {
+		if (op->res == 0)
+			env_sock_close(repl->accepted);
+		stop_look(repl);
+		return;
+	}
+	if (op->res < 0) {
+		repl->accept_timer.fire = accept_again;
+		env_timer_start(repl->env, &repl->accept_timer, ACCEPT_AGAIN_NS);
+		return;
+	}
+	struct session *session =
+		repl->session_count < SESSIONS_MAX ? session_new(repl, true) : NULL;
+	repl->counters.connections++;
+	if (!session) {
+		env_sock_close(repl->accepted);
+	} else if (session_channel(session, repl->accepted) < 0) {
+		session->ended = true;
+		session_look(session);
+	}
+	accept_start(repl);
+}
+
+static void accept_start(struct repl *repl)
+{
+	if (repl->stopping)
+		return;
+	repl->accepting = true;
+	repl->accept_op.done = accept_done;
+	env_accept(repl->listener, &repl->accept_op, &repl->accepted);
+}
+
+/* ---- sending ---- */
+
+static void connect_late(struct env_timer *timer)
+{
+	struct session *session = session_of(timer, timer);
+	snprintf(session->sentence, sizeof session->sentence,
+		 "%s does not answer: is vstored running there with --listen?",
+		 session->send->host);
+	session->res = -ETIMEDOUT;
+	env_sock_shutdown(session->sock);
+}
+
+static void connected(struct io_op *op)
+{
+	struct session *session = session_of(op, connect_op);
+	struct repl *repl = session->repl;
+	session->connecting = false;
+	env_timer_stop(repl->env, &session->timer);
+	int res = session->res < 0 ? session->res : (int)op->res;
+	if (res < 0)
+		env_sock_close(session->sock);
+	else
+		res = session_channel(session, session->sock);
+	session->sock = NULL;
+	if (res == 0)
+		return;
+	session->res = res;
+	if (!session->sentence[0])
+		snprintf(session->sentence, sizeof session->sentence,
+			 "%s cannot be reached (%s): is vstored running there with --listen?",
+			 session->send->host, vs_strerror(res));
+	session->ended = true;
+	session_look(session);
+}
+
+static int send_prepare(struct session *session, char address[PEER_ADDRESS_ROOM])
+{
+	struct store *store = session->repl->store;
+	struct repl_send *send = session->send;
+	struct peer_info *peers;
+	size_t count;
+	int res = store_peers(store, &peers, &count);
+	if (res < 0)
+		return res;
+	address[0] = 0;
+	for (size_t i = 0; i < count; i++)
+		if (strcmp(peers[i].host, send->host) == 0)
+			memcpy(address, peers[i].address, PEER_ADDRESS_ROOM);
+	free(peers);
+	if (!address[0]) {
+		snprintf(session->sentence, sizeof session->sentence,
+			 "There is no peer '%.63s': add it with 'vstorectl peer add HOST ADDRESS'.",
+			 send->host);
+		return -ENOENT;
+	}
+	res = store_offer(store, send->snapshot, &session->offer);
+	if (res == 0)
+		res = store_view_open(store, send->snapshot, &session->view);
+	if (res < 0)
+		snprintf(session->sentence, sizeof session->sentence,
+			 "The snapshot '%.130s' cannot be sent: %s.", send->snapshot,
+			 res == -EAGAIN ? "it is not folded yet" : vs_strerror(res));
+	return res;
+}
+
+void repl_send(struct repl *repl, struct repl_send *send)
+{
+	char address[PEER_ADDRESS_ROOM];
+	struct session *session = repl->session_count < SESSIONS_MAX && !repl->stopping
+					  ? session_new(repl, false)
+					  : NULL;
+	send->sentence[0] = 0;
+	if (!session) {
+		snprintf(send->sentence, sizeof send->sentence,
+			 "There is no room for another connection now; try again.");
+		env_complete(repl->env, &send->op, -EAGAIN);
+		return;
+	}
+	send->state = session;
+	session->send = send;
+	session->rate_bytes = send->rate_bytes;
+	snprintf(session->host, sizeof session->host, "%.63s", send->host);
+	snprintf(session->object, sizeof session->object, "%.127s", send->snapshot);
+	int res = send_prepare(session, address);
+	if (res == 0) {
+		session->connect_op.done = connected;
+		res = env_connect_tcp(repl->env, address, &session->connect_op, &session->sock);
+	}
+	if (res < 0) {
+		session->res = res;
+		session->ended = true;
+		session_look(session);
+		return;
+	}
+	session->connecting = true;
+	session->timer.fire = connect_late;
+	env_timer_start(repl->env, &session->timer, CONNECT_NS);
+}
+
+void repl_send_cancel(struct repl_send *send)
+{
+	if (send->state)
+		session_end(send->state, -VS_ECANCELLED, "The sender cancelled it.");
+}
+
+/* ---- the whole ---- */
+
+int repl_new(struct env *env, struct store *store, const struct repl_options *options,
+	     struct repl **ret_repl, char ret_sentence[SENTENCE_BYTES])
+{
+	struct repl *repl = calloc(1, sizeof(*repl));
+	int res = repl ? 0 : -ENOMEM;
+	if (res == 0 && options->listen)
+		res = env_listen_tcp(env, options->listen, &repl->listener);
+	if (res < 0) {
+		snprintf(ret_sentence, SENTENCE_BYTES,
+			 "Peers cannot be listened for on '%.80s' (%s): give --listen an "
+			 "ADDRESS:PORT "
+			 "of this host, in numbers, that is free.",
+			 options->listen ? options->listen : "", vs_strerror(res));
+		tls_context_free(options->tls);
+		free(repl);
+		return res;
+	}
+	repl->env = env;
+	repl->store = store;
+	repl->tls = options->tls;
+	if (options->plain_host)
+		snprintf(repl->plain_host, sizeof repl->plain_host, "%s", options->plain_host);
+	if (repl->listener)
+		accept_start(repl);
+	*ret_repl = repl;
+	return 0;
+}
+
+void repl_set_tls(struct repl *repl, struct tls_context *tls)
+{
+	tls_context_free(repl->tls);
+	repl->tls = tls;
+}
+
+void repl_stop(struct repl *repl, struct io_op *op)
+{
+	repl->stopping = true;
+	repl->stop_op = op;
+	env_timer_stop(repl->env, &repl->accept_timer);
+	env_listener_close(repl->listener);
+	repl->listener = NULL;
+	for (struct session *session = repl->sessions; session; session = session->next) {
+		session_end(session, -ESHUTDOWN, "This vstored is stopping.");
+		receive_cancel(session);
+	}
+	stop_look(repl);
+}
+
+void repl_free(struct repl *repl)
+{
+	if (!repl)
+		return;
+	assert(!repl->sessions && !repl->listener);
+	tls_context_free(repl->tls);
+	free(repl);
+}
+
+int repl_sessions(const struct repl *repl, struct repl_session_info **ret, size_t *ret_count)
+{
+	struct repl_session_info *infos = calloc(repl->session_count + 1ull, sizeof(*infos));
+	size_t count = 0;
+	if (!infos)
+		return -ENOMEM;
+	for (const struct session *session = repl->sessions; session; session = session->next) {
+		struct repl_session_info *info = &infos[count];
+		if (!session->host[0] || !session->channel)
+			continue;
+		memcpy(info->host, session->host, NAME_ROOM);
+		memcpy(info->object, session->object, SNAP_NAME_ROOM);
+		info->incoming = session->incoming;
+		info->clock_ahead_ns = session->clock_ahead_ns;
+		info->sent_bytes = channel_sent_bytes(session->channel);
+		info->received_bytes = channel_received_bytes(session->channel);
+		count++;
+	}
+	*ret = infos;
+	*ret_count = count;
+	return 0;
+}
+
+void repl_counters(const struct repl *repl, struct repl_counters *ret)
+{
+	*ret = repl->counters;
+	for (const struct session *session = repl->sessions; session; session = session->next)
+		if (session->channel) {
+			ret->sent_bytes += channel_sent_bytes(session->channel);
+			ret->received_bytes += channel_received_bytes(session->channel);
+		}
+}

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Copies on other hosts: sends snapshots to peers, takes those that peers send.
+ *
+ * Reactor thread only. Who a peer is comes from its certificate; what arrives from host H becomes
+ * the volume H/VOL, so a host can write no other host's copies.
+ */
+#ifndef STORAGE_REPL_REPL_H
+#define STORAGE_REPL_REPL_H
+
+#include "storage/rt/tls.h"
+#include "storage/store/store.h"
+
+struct repl;
+
+struct repl_options {
+	struct tls_context *tls; /* this object's from here on; NULL: in the clear (tests only) */
+	const char *listen;	 /* "ADDRESS:PORT", or NULL: sends only */
+	const char *plain_host;	 /* without TLS: who every peer is taken for */
+};
+
+/* -EADDRINUSE, -EINVAL ... and one sentence; the TLS context is freed in any case. */
+int repl_new(struct env *env, struct store *store, const struct repl_options *options,
+	     struct repl **ret_repl, char ret_sentence[SENTENCE_BYTES]);
+/* Newer certificates, for connections made from now on; those that are open go on. */
+void repl_set_tls(struct repl *repl, struct tls_context *tls);
+/* No new connection, and the open ones end; sends under way end with -ESHUTDOWN. Then op, then
+ * repl_free. */
+void repl_stop(struct repl *repl, struct io_op *op);
+void repl_free(struct repl *repl);
+
+/* One snapshot to one peer. The caller's until op.done; op.res 0: the peer has published it. */
+struct repl_send {
+	struct io_op op;
+	char sentence[SENTENCE_BYTES];
+	bool cancel;
+	const char *snapshot, *host; /* VOL@SNAP, sealed; a peer of the store */
+	uint64_t rate_bytes;	     /* a second; 0: no limit */
+	/* As it goes: chunks that differed, were sent, were there already; bytes on the wire. */
+	uint64_t chunks, fetched, found, sent_bytes;
+	void *state; /* repl's own */
+};
+void repl_send(struct repl *repl, struct repl_send *send);
+/* `cancel` was set: looks at it now. */
+void repl_send_cancel(struct repl_send *send);
+
+struct repl_session_info {
+	char host[NAME_ROOM];
+	bool incoming;
+	char object[SNAP_NAME_ROOM]; /* what is being sent or received, or "" */
+	uint64_t sent_bytes, received_bytes;
+	int64_t clock_ahead_ns; /* the peer's time of day against ours, when it connected */
+};
+struct repl_counters {
+	uint64_t connections, refused, sent_bytes, received_bytes;
+	uint64_t sends, sends_failed, receives, receives_failed;
+};
+/* An array for the caller to free; -ENOMEM. */
+int repl_sessions(const struct repl *repl, struct repl_session_info **ret, size_t *ret_count);
+void repl_counters(const struct repl *repl, struct repl_counters *ret);
+
+#endif

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The outgoing side of a session: hands over the domain, offers a snapshot, and waits until the
+ * peer has published it; the peer asks for what it lacks (serve.c).
+ */
+#include "storage/repl/session.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static void send_domain(struct session *session)
+{
+	uint8_t message[REPL_HEADER_BYTES + 256];
+	struct repl_domain domain = {.name = "local"};
+	memcpy(domain.uuid, session->offer.domain, 16);
+	int res = store_domain_key(session->repl->store, domain.uuid, domain.key);
+	assert(res == 0); /* of our own snapshot */
+	struct domain_info *infos;
+	size_t count;
+	if (store_domains(session->repl->store, &infos, &count) == 0) {
+		for (size_t i = 0; i < count; i++)
+			if (memcmp(infos[i].uuid, domain.uuid, 16) == 0)
+				memcpy(domain.name, infos[i].name, sizeof domain.name);
+		free(infos);
+	}
+	session->state = SESSION_DOMAIN;
+	channel_send(session->channel, message,
+		     repl_encode_domain(session_request(session), &domain, message));
+	explicit_bzero(&domain, sizeof domain);
+	explicit_bzero(message, sizeof message);
+}
+
+static void send_offer(struct session *session)
+{
+	uint8_t message[REPL_HEADER_BYTES + 512];
+	const struct store_offer *from = &session->offer;
+	struct repl_offer offer = {.size_bytes = from->size_bytes,
+				   .created_wall_ns = from->created_wall_ns,
+				   .epoch = from->epoch,
+				   .vseq = from->vseq,
+				   .mapped_chunks = from->mapped_chunks,
+				   .frame_bytes = from->frame_bytes,
+				   .level = (uint8_t)from->level};
+	env_random(session->repl->env, offer.transfer, 16);
+	memcpy(offer.domain, from->domain, 16);
+	memcpy(offer.volume_uuid, from->volume_uuid, 16);
+	memcpy(offer.top, from->top, ID_BYTES);
+	memcpy(offer.root, from->root, ID_BYTES);
+	memcpy(offer.volume, from->volume, sizeof offer.volume);
+	memcpy(offer.snapshot, from->snapshot, sizeof offer.snapshot);
+	session->state = SESSION_OFFER;
+	channel_send(session->channel, message,
+		     repl_encode_offer(session_request(session), &offer, message));
+}
+
+void send_opened(struct session *session)
+{
+	send_domain(session);
+}
+
+static int send_state(struct session *session, const struct repl_header *header,
+		      const uint8_t *body)
+{
+	struct repl_state state;
+	struct repl_send *send = session->send;
+	if (repl_decode_state(body, header->body_bytes, &state) < 0)
+		return -VS_EFORMAT;
+	send->chunks = state.chunks;
+	send->fetched = state.fetched;
+	send->found = state.found;
+	send->sent_bytes = channel_sent_bytes(session->channel);
+	if (state.state == REPL_RECEIVING)
+		return 0;
+	if (memcmp(state.root, session->offer.root, ID_BYTES) != 0) {
+		session_end(session, -VS_ECHECKSUM,
+			    "The peer published another root than the snapshot's: its copy is not "
+			    "to be trusted.");
+		return 0;
+	}
+	session->res = 1; /* published */
+	session_end(session, 0, "");
+	return 0;
+}
+
+int send_message(struct session *session, const struct repl_header *header, const uint8_t *body)
+{
+	struct repl_error error;
+	if (header->type == REPL_GET && !(header->flags & REPL_REPLY))
+		return session->state == SESSION_OFFER ? serve_get(session, header, body)
+						       : -VS_EFORMAT;
+	if (!(header->flags & REPL_REPLY) || header->request != session->next_request - 1)
+		return -VS_EFORMAT;
+	if (header->type == REPL_ERROR) {
+		if (repl_decode_error(body, header->body_bytes, &error) < 0)
+			return -VS_EFORMAT;
+		session_end(session, error.code, error.sentence);
+		return 0;
+	}
+	if (header->type == REPL_OK && session->state == SESSION_DOMAIN) {
+		send_offer(session);
+		return 0;
+	}
+	if (header->type == REPL_STATE && session->state == SESSION_OFFER)
+		return send_state(session, header, body);
+	return -VS_EFORMAT;
+}
+
+void send_ended(struct session *session)
+{
+	struct repl_send *send = session->send;
+	struct repl *repl = session->repl;
+	if (!send)
+		return;
+	session->send = NULL;
+	int res = session->res == 1 ? 0 : session->res;
+	if (session->view)
+		store_view_close(session->view);
+	session->view = NULL;
+	if (res < 0 && send->cancel)
+		res = -VS_ECANCELLED;
+	if (res < 0)
+		repl->counters.sends_failed++;
+	else
+		repl->counters.sends++;
+	snprintf(send->sentence, sizeof send->sentence, "%s", res < 0 ? session->sentence : "");
+	if (res < 0 && !send->sentence[0])
+		snprintf(send->sentence, sizeof send->sentence, "Sending '%.80s' to %s ended: %s.",
+			 send->snapshot, send->host, vs_strerror(res));
+	send->state = NULL;
+	env_complete(repl->env, &send->op, res);
+}

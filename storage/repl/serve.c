@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Answers a peer's GETs: records as they are stored.
+ *
+ * Keeps true: an answer is read only when the connection has room for it, so a slow peer holds back
+ * its own reads and nothing else; a record that is damaged here is MISSING, never sent.
+ */
+#include "storage/repl/session.h"
+
+#include <stdlib.h>
+
+int serve_init(struct session *session)
+{
+	session->gets_tail = &session->gets;
+	session->reads = calloc(SERVE_READS, sizeof(*session->reads));
+	session->read_memory = malloc((size_t)SERVE_READS * STORE_RECORD_BYTES_MAX);
+	if (!session->reads || !session->read_memory)
+		return -ENOMEM;
+	for (unsigned i = 0; i < SERVE_READS; i++) {
+		session->reads[i].session = session;
+		session->reads[i].read.store = session->repl->store;
+		session->reads[i].read.buf =
+			session->read_memory + (size_t)i * STORE_RECORD_BYTES_MAX;
+	}
+	return 0;
+}
+
+void serve_free(struct session *session)
+{
+	assert(session->reads_busy == 0);
+	while (session->gets) {
+		struct serve_get *get = session->gets;
+		session->gets = get->next;
+		free(get);
+	}
+	free(session->reads);
+	free(session->read_memory);
+}
+
+/* ---- the rate: bytes sent since a moment, against what may have been ---- */
+
+static void rate_over(struct env_timer *timer)
+{
+	struct session *session =
+		(struct session *)((char *)timer - offsetof(struct session, timer));
+	serve_kick(session);
+}
+
+/* True: wait, the timer goes on. */
+static bool rate_holds(struct session *session)
+{
+	struct env *env = session->repl->env;
+	uint64_t now = env_now_ns(env), sent = channel_sent_bytes(session->channel);
+	if (!session->rate_bytes)
+		return false;
+	uint64_t passed = now - session->rate_from_ns;
+	if (passed > NSEC_PER_SEC || !session->rate_from_ns) { /* nothing is saved up */
+		session->rate_from_ns = now;
+		session->rate_sent_bytes = sent;
+		passed = 0;
+	}
+	uint64_t may = session->rate_bytes / 10 + session->rate_bytes * passed / NSEC_PER_SEC;
+	if (sent - session->rate_sent_bytes <= may)
+		return false;
+	session->timer.fire = rate_over;
+	env_timer_start(env, &session->timer, 20 * NSEC_PER_MSEC);
+	return true;
+}
+
+/* ---- records ---- */
+
+static void serve_answer(struct serve_read *read)
+{
+	struct session *session = read->session;
+	uint8_t message[REPL_HEADER_BYTES + ID_BYTES + 4];
+	int64_t res = read->read.op.res;
+	if (res < 0) {
+		uint32_t bytes =
+			repl_encode_missing(read->request, read->read.id, (int)res, message);
+		channel_send(session->channel, message, bytes);
+		return;
+	}
+	uint32_t bytes = repl_encode_record(read->request, read->read.id, (uint32_t)res, message);
+	channel_send(session->channel, message, bytes);
+	channel_send(session->channel, read->read.buf, (size_t)res);
+}
+
+static void serve_read_done(struct io_op *op)
+{
+	struct serve_read *read =
+		(struct serve_read *)((char *)op - offsetof(struct serve_read, read.op));
+	struct session *session = read->session;
+	read->busy = false;
+	session->reads_busy--;
+	if (!session->ended) {
+		serve_answer(read);
+		serve_kick(session);
+	}
+	session_look(session);
+}
+
+void serve_kick(struct session *session)
+{
+	while (session->gets && !session->ended && session->reads_busy < SERVE_READS &&
+	       channel_room(session->channel) && !rate_holds(session)) {
+		struct serve_get *get = session->gets;
+		struct serve_read *read = session->reads;
+		while (read->busy)
+			read++;
+		read->busy = true;
+		session->reads_busy++;
+		read->request = get->request;
+		read->read.type = get->type;
+		memcpy(read->read.id, get->ids[get->at], ID_BYTES);
+		read->read.op = (struct io_op){.done = serve_read_done};
+		store_record_read(&read->read);
+		if (++get->at < get->count)
+			continue;
+		session->gets = get->next;
+		if (!session->gets)
+			session->gets_tail = &session->gets;
+		session->get_count--;
+		free(get);
+	}
+}
+
+/* Who has a domain's key may read its records: the id is the proof that it knew them. */
+int serve_get(struct session *session, const struct repl_header *header, const uint8_t *body)
+{
+	struct repl_get wanted;
+	int res = repl_decode_get(body, header->body_bytes, &wanted);
+	if (res < 0 || session->get_count == SERVE_GETS_MAX)
+		return -VS_EFORMAT;
+	struct serve_get *get = malloc(sizeof(*get));
+	if (!get)
+		return -ENOMEM;
+	get->next = NULL;
+	get->request = header->request;
+	get->count = wanted.count;
+	get->at = 0;
+	get->type = wanted.type;
+	memcpy(get->domain, wanted.domain, 16);
+	memcpy(get->ids, wanted.ids, (size_t)wanted.count * ID_BYTES);
+	*session->gets_tail = get;
+	session->gets_tail = &get->next;
+	session->get_count++;
+	serve_kick(session);
+	return 0;
+}

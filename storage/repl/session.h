@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of storage/repl share: a session is one connection and what goes on over it. */
+#ifndef STORAGE_REPL_SESSION_H
+#define STORAGE_REPL_SESSION_H
+
+#include "storage/repl/channel.h"
+#include "storage/repl/repl.h"
+
+#include <assert.h>
+#include <errno.h>
+
+#define SERVE_READS 16u	   /* records being read for one peer */
+#define SERVE_GETS_MAX 64u /* of a peer's requests that wait */
+#define WANTS_MAX 64u	   /* our requests that the peer has not answered */
+#define SESSIONS_MAX 256u
+
+/* An outgoing session goes CONNECT, HELLO, DOMAIN, OFFER; an incoming one HELLO, SERVE. */
+enum session_state { SESSION_CONNECT, SESSION_HELLO, SESSION_DOMAIN, SESSION_OFFER, SESSION_SERVE };
+
+/* A GET that is being answered. */
+struct serve_get {
+	struct serve_get *next;
+	uint64_t request;
+	uint32_t count, at;
+	uint8_t type, domain[16];
+	uint8_t ids[REPL_GET_MAX][ID_BYTES];
+};
+struct serve_read {
+	struct store_record_read read;
+	struct session *session;
+	uint64_t request;
+	bool busy;
+};
+
+struct session {
+	struct repl *repl;
+	struct session *next, *prev;
+	struct channel *channel; /* NULL until it is connected, and after its end */
+	enum session_state state;
+	bool incoming, ended;
+	char host[NAME_ROOM], object[SNAP_NAME_ROOM];
+	int64_t clock_ahead_ns;
+	int res;
+	char sentence[SENTENCE_BYTES];
+	uint64_t next_request;
+
+	/* Connecting. */
+	struct env_sock *sock;
+	struct io_op connect_op;
+	struct env_timer timer; /* connecting; the rate; progress */
+	bool connecting;
+
+	/* serve.c */
+	struct serve_get *gets, **gets_tail;
+	unsigned get_count, reads_busy;
+	struct serve_read *reads;
+	uint8_t *read_memory;
+	uint64_t rate_bytes, rate_from_ns, rate_sent_bytes;
+
+	/* send.c */
+	struct repl_send *send;
+	struct view *view; /* keeps the snapshot */
+	struct store_offer offer;
+
+	/* receive.c */
+	struct admin_op domain_op;
+	bool domain_busy;
+	uint64_t domain_request;
+	struct store_receive receive;
+	bool receive_busy;
+	uint64_t offer_request;
+	unsigned wants;
+};
+
+struct repl {
+	struct env *env;
+	struct store *store;
+	struct tls_context *tls;
+	char plain_host[NAME_ROOM];
+	struct env_listener *listener;
+	struct io_op accept_op;
+	struct env_sock *accepted;
+	struct env_timer accept_timer;
+	bool accepting, stopping;
+	struct io_op *stop_op;
+	struct session *sessions;
+	unsigned session_count;
+	struct repl_counters counters;
+};
+
+/* repl.c */
+struct session *session_new(struct repl *repl, bool incoming);
+int session_channel(struct session *session, struct env_sock *sock);
+/* Ends it soon, with what `closed` of its channel would have said. */
+void session_end(struct session *session, int res, const char *sentence);
+/* Frees it when nothing is under way any more. */
+void session_look(struct session *session);
+uint64_t session_request(struct session *session);
+
+/* serve.c: answers GETs. Handlers of messages return 0, or a negative code: the peer is dropped. */
+int serve_init(struct session *session);
+void serve_free(struct session *session);
+int serve_get(struct session *session, const struct repl_header *header, const uint8_t *body);
+void serve_kick(struct session *session);
+
+/* send.c: the outgoing side. */
+void send_opened(struct session *session);
+int send_message(struct session *session, const struct repl_header *header, const uint8_t *body);
+void send_ended(struct session *session); /* the session is gone: the send ends */
+
+/* receive.c: the incoming side. */
+int receive_message(struct session *session, const struct repl_header *header, const uint8_t *body);
+bool receive_idle(const struct session *session);
+void receive_cancel(struct session *session);
+
+#endif
