@@ -39,6 +39,9 @@ static void export_listen(struct daemon *daemon, struct export *export)
 {
 	snprintf(export->path, sizeof export->path, "%s/nbd/%s.sock", daemon->run_path,
 		 export->name);
+	char *slash = strchr(export->path + strlen(daemon->run_path) + strlen("/nbd/"), '/');
+	if (slash)
+		*slash = ':'; /* HOST/VOL, a copy: no name has a colon */
 	int res = nbd_server_export(daemon->nbd, export->path, export->name, SOCKET_MODE,
 				    daemon->group);
 	if (res < 0)

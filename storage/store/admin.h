@@ -23,6 +23,7 @@ struct command {
 	char names[SNAP_GROUP_MAX][SNAP_NAME_ROOM];
 	size_t name_count;
 	struct volume_options options;
+	const struct store_offer *offer; /* of a receive: its owner's */
 	uint64_t number;
 	bool wants_gc;
 
@@ -48,6 +49,8 @@ __attribute__((format(printf, 3, 4))) int command_refuse(struct command *command
 
 /* Of volumes.c: the sentences that both need. NULL: refused, *ret_res says how. */
 struct volume *command_volume(struct command *command, const char *name, int *ret_res);
+/* -EROFS: a copy follows its original, in name and size as in data. */
+int command_own(struct command *command, const struct volume *volume);
 int command_new_name(struct command *command, const char *name);
 struct snapshot *command_snapshot(struct command *command, const char *name, int *ret_res);
 /* 0: the snapshot's root is known; WAITING: it is being folded; negative. */

@@ -8,6 +8,7 @@
  * of the index counts only when its full id is the same.
  */
 #include "storage/store/pace.h"
+#include "storage/store/replica.h"
 #include "storage/store/segments.h"
 
 #include <stdlib.h>
@@ -81,6 +82,7 @@ struct put *put_new(struct store *store, bool background, struct wait *wait)
 	put->coming = false;
 	put->segment = NULL;
 	put->patch = NULL;
+	put->given = false;
 	return put;
 }
 
@@ -224,6 +226,13 @@ static void put_look(struct wait *wait)
 				 segment->writer ? segment_record_end(segment, entry) : 0);
 		return;
 	}
+	if (put->given) {
+		if (put->stored_bytes)
+			put_append(&put->wait);
+		else
+			put_end(put, -ENOENT); /* it was thought to be here */
+		return;
+	}
 	put->job = (struct env_job){
 		.op.done = put_encoded, .run = put_encode, .background = put->background};
 	env_job(store->env, &put->job);
@@ -232,6 +241,10 @@ static void put_look(struct wait *wait)
 static void put_hashed(struct io_op *op)
 {
 	struct put *put = container_of(op, struct put, job.op);
+	if (op->res < 0) { /* a record that came is not what it says */
+		put_end(put, (int)op->res);
+		return;
+	}
 	if (put->zero) {
 		memset(&put->id, 0, sizeof put->id);
 		put_end(put, 0);
@@ -250,9 +263,11 @@ static void put_hashed(struct io_op *op)
 			first->same = put;
 			return;
 		}
-	put->next = *bucket;
-	*bucket = put;
-	put->listed = true;
+	if (!put->given || put->stored_bytes) { /* who has nothing to store leads nobody */
+		put->next = *bucket;
+		*bucket = put;
+		put->listed = true;
+	}
 	put_look(&put->wait);
 }
 
@@ -288,6 +303,55 @@ void put_start(struct put *put)
 	segments_coming(put->store, 1);
 	put->job = (struct env_job){
 		.op.done = put_hashed, .run = put_hash, .background = put->background};
+	env_job(put->store->env, &put->job);
+}
+
+/* ---- records that came from a peer ---- */
+
+static int64_t put_verify(struct env_job *job, unsigned worker_no)
+{
+	struct put *put = container_of(job, struct put, job);
+	const struct domain_key *key = domain_key(put->store, put->domain);
+	const uint8_t *stored = put->stored + record_prefix_bytes(put->type);
+	struct id id;
+	for (uint32_t i = 0; i < put->raw_bytes / put->frame_bytes; i++) {
+		int res = codec_decode(put->store->codec, worker_no, &put->frames[i], i, &put->id,
+				       stored, put->room + (size_t)i * put->frame_bytes,
+				       put->frame_bytes);
+		if (res < 0)
+			return res;
+		stored += put->frames[i].stored_bytes;
+	}
+	if (put->type == RECORD_NODE)
+		codec_id_node(key, put->room, put->raw_bytes, &id);
+	else
+		codec_id_chunk(key, put->room, &id);
+	return id_equal(&id, &put->id) ? 0 : -VS_ECHECKSUM;
+}
+
+static int64_t put_known(struct env_job *job, unsigned worker_no)
+{
+	return 0;
+}
+
+void put_start_copy(struct put *put, const struct copy *copy)
+{
+	put->given = true;
+	put->zero = false;
+	put->id = copy->id;
+	put->raw_bytes = put->type == RECORD_CHUNK ? CHUNK_BYTES : NODE_BYTES;
+	put->stored_bytes = copy->stored ? copy->stored_bytes : 0;
+	if (copy->stored) {
+		assert(copy->stored_bytes <= STORED_ROOM);
+		put->frame_bytes = copy->frame_bytes;
+		memcpy(put->stored, copy->stored, copy->stored_bytes);
+		memcpy(put->frames, copy->frames, sizeof put->frames);
+	}
+	put->coming = true;
+	segments_coming(put->store, 1);
+	put->job = (struct env_job){.op.done = put_hashed,
+				    .run = copy->stored ? put_verify : put_known,
+				    .background = put->background};
 	env_job(put->store->env, &put->job);
 }
 

@@ -166,6 +166,8 @@ static int prepare_restore(struct command *command)
 	if (!snapshot)
 		return res;
 	struct volume *volume = volume_by_number(store, snapshot->volume);
+	if ((res = command_own(command, volume)) < 0)
+		return res;
 	if (volume->views)
 		return command_refuse(
 			command, -EBUSY,

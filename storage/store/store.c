@@ -534,7 +534,7 @@ uint64_t store_view_bytes(const struct view *view)
 
 bool store_view_read_only(const struct view *view)
 {
-	return view->snapshot || view->store->read_only;
+	return view->snapshot || view->volume->replica || view->store->read_only;
 }
 
 /* Never inside the call that submitted it. */
@@ -600,6 +600,8 @@ void store_submit(struct store_request *request)
 	case REQUEST_STATUS:
 		status_submit(request);
 		return;
+	case REQUEST_COPY: /* nobody outside has a record to give */
+		break;
 	}
 	request_end(request, -EINVAL);
 }

@@ -73,6 +73,7 @@ enum request_kind {
 	REQUEST_FLUSH,
 	REQUEST_CACHE,	/* a hint: read it into the cache */
 	REQUEST_STATUS, /* extents */
+	REQUEST_COPY,	/* the store's own: a chunk becomes a record of a peer */
 };
 enum request_flags {
 	REQUEST_FUA = 1,

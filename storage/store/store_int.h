@@ -202,6 +202,7 @@ struct put {
 	struct patch *patch; /* or NULL; then raw is room, and has the new blocks only */
 
 	/* put.c's own */
+	bool given; /* the record was made elsewhere */
 	struct store *store;
 	struct env_job job;
 	struct wait wait;

@@ -18,6 +18,16 @@ struct volume *command_volume(struct command *command, const char *name, int *re
 	return volume;
 }
 
+int command_own(struct command *command, const struct volume *volume)
+{
+	if (!volume->replica)
+		return 0;
+	return command_refuse(command, -EROFS,
+			      "'%s' is a copy of another host's volume: clone a snapshot of it to "
+			      "have one to change.",
+			      volume->name);
+}
+
 int command_new_name(struct command *command, const char *name)
 {
 	if (!text_name_ok(name, strlen(name)))
@@ -136,7 +146,8 @@ static int prepare_grow(struct command *command)
 {
 	int res = 0;
 	struct volume *volume = command_volume(command, command->name, &res);
-	if (!volume || (res = check_size(command, command->number)) < 0)
+	if (!volume || (res = command_own(command, volume)) < 0 ||
+	    (res = check_size(command, command->number)) < 0)
 		return res;
 	if (command->number < volume->size_bytes)
 		return command_refuse(command, -EINVAL,
@@ -162,7 +173,8 @@ static int prepare_rename(struct command *command)
 {
 	int res = 0;
 	struct volume *volume = command_volume(command, command->name, &res);
-	if (!volume || (res = command_new_name(command, command->other)) < 0)
+	if (!volume || (res = command_own(command, volume)) < 0 ||
+	    (res = command_new_name(command, command->other)) < 0)
 		return res;
 	struct volume changed = *volume;
 	snprintf(changed.name, sizeof changed.name, "%.63s", command->other);
@@ -335,7 +347,13 @@ static int prepare_trash_restore(struct command *command)
 		return no_such_trash(command);
 	struct volume changed = *volume;
 	const char *name = command->other[0] ? command->other : volume->name;
-	int res = command_new_name(command, name);
+	int res = 0;
+	if (!volume->replica)
+		res = command_new_name(command, name);
+	else if (command->other[0])
+		res = command_own(command, volume);
+	else if (volume_by_name(store, name))
+		res = command_refuse(command, -EEXIST, "A copy named '%s' exists already.", name);
 	if (res < 0)
 		return res;
 	changed.state = OBJECT_LIVE;

@@ -15,6 +15,7 @@
  *  - what is admitted can be folded: space for it is reserved, and ENOSPC comes before an answer;
  *  - an answer comes after the piece's commit is on the device; with FUA after it is durable.
  */
+#include "storage/store/replica.h"
 #include "storage/store/epoch.h"
 #include "storage/store/pace.h"
 
@@ -451,7 +452,10 @@ static int admit_chunk(struct piece *piece, uint64_t chunk_no)
 	put->level = volume->level;
 	put->frame_bytes = volume->frame_bytes;
 	piece_taken(piece, CHUNK_BYTES);
-	put_start(put);
+	if (piece->request->kind == REQUEST_COPY)
+		put_start_copy(put, piece->request->data);
+	else
+		put_start(put);
 	return ADMITTED;
 }
 
@@ -496,7 +500,7 @@ static int piece_admit(struct store *store, struct store_request *request)
 	uint64_t offset = request->offset_bytes + request->progress_bytes;
 	uint64_t left = request->length_bytes - request->progress_bytes;
 	uint32_t skip = (uint32_t)(offset % BLOCK_BYTES);
-	bool data = request->kind == REQUEST_WRITE;
+	bool data = request->kind == REQUEST_WRITE || request->kind == REQUEST_COPY;
 	if (store->failed)
 		return -VS_EFAILSTOP;
 	if (!piece || !epoch_ready(store, request->view->volume))
@@ -512,6 +516,8 @@ static int piece_admit(struct store *store, struct store_request *request)
 		if (res != ADMITTED)
 			return res;
 	}
+	if (request->kind == REQUEST_COPY)
+		return admit_chunk(piece, offset / CHUNK_BYTES);
 	if (skip || left < BLOCK_BYTES)
 		return admit_part(piece, offset / BLOCK_BYTES, skip,
 				  (uint32_t)min_u64(BLOCK_BYTES - skip, left));

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What receive.c, replica.c, put.c and write.c share about records that come from other hosts. */
+#ifndef STORAGE_STORE_REPLICA_H
+#define STORAGE_STORE_REPLICA_H
+
+#include "storage/store/store_int.h"
+
+/* A chunk that becomes a volume's by a write of kind REQUEST_COPY: the record that came, or, with
+ * `stored` NULL, one that is here (-ENOENT when it is not). */
+struct copy {
+	struct id id;
+	struct frame_entry frames[FRAMES_PER_CHUNK_MAX];
+	uint32_t frame_bytes;
+	const uint8_t *stored; /* the quarters' hashes and the frames */
+	uint32_t stored_bytes;
+};
+/* A foreign record: -VS_EFORMAT, -VS_ECHECKSUM. The copy points into it; its frames and its id are
+ * verified by the put. */
+int copy_decode(struct copy *copy, uint8_t type, const void *record, uint32_t record_bytes);
+
+/* As put_start, of a record that is made already: it is decoded and its id computed first
+ * (-VS_ECHECKSUM), then stored as it is. put->type and domain are set. */
+void put_start_copy(struct put *put, const struct copy *copy);
+
+/* The commands of a receive. `offer` is the caller's until the op is done. */
+void replica_make(struct store *store, struct admin_op *op, const char *name,
+		  const struct store_offer *offer);
+void replica_publish(struct store *store, struct admin_op *op, const char *name,
+		     const struct store_offer *offer);
+/* 0: there is none of that name; 1: it is here, with the offer's root; -EEXIST: with another. */
+int replica_published(const struct store *store, const char *name, const struct store_offer *offer);
+
+#endif

@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copies of snapshots from one store to another, without a network: what the receiver wants is read
+ * from the sender's store and handed over. */
+#include "tests/unit/store_fixture.h"
+
+#define VOLUME_BYTES (48 * MIB) /* three leaves */
+#define QUEUE 512u
+
+struct pair {
+	struct fixture *from, *to;
+	struct store_receive receive;
+	uint8_t queue[QUEUE][ID_BYTES], types[QUEUE];
+	unsigned head, tail;
+	uint64_t sent_bytes, records;
+	unsigned cut_after; /* the connection is cut behind so many records; 0: never */
+	unsigned damage;    /* one bit of this record; 0: none */
+	bool lose;	    /* the sender has nothing */
+	uint8_t buf[STORE_RECORD_BYTES_MAX];
+};
+
+static struct fixture *store_new(void)
+{
+	void *state;
+	assert_int_equal(fixture_setup(&state), 0);
+	return state;
+}
+
+static int pair_setup(void **state)
+{
+	struct pair *pair = calloc(1, sizeof(*pair));
+	pair->from = store_new();
+	/* One loop for both stores. */
+	pair->to = store_new();
+	*state = pair;
+	return 0;
+}
+
+static int pair_teardown(void **state)
+{
+	struct pair *pair = *state;
+	fixture_teardown((void **)&pair->from);
+	fixture_teardown((void **)&pair->to);
+	free(pair);
+	return 0;
+}
+
+static void want(struct store_receive *receive, uint8_t type, const uint8_t *ids, uint32_t count)
+{
+	struct pair *pair = (struct pair *)((char *)receive - offsetof(struct pair, receive));
+	for (uint32_t i = 0; i < count; i++) {
+		assert_true(pair->tail - pair->head < QUEUE);
+		memcpy(pair->queue[pair->tail % QUEUE], ids + (size_t)i * ID_BYTES, ID_BYTES);
+		pair->types[pair->tail++ % QUEUE] = type;
+	}
+}
+
+static void serve_one(struct pair *pair)
+{
+	unsigned at = pair->head++ % QUEUE;
+	struct store_record_read read = {
+		.store = pair->from->store, .type = pair->types[at], .buf = pair->buf};
+	memcpy(read.id, pair->queue[at], ID_BYTES);
+	env_wait_prepare(&read.op);
+	store_record_read(&read);
+	int64_t bytes = env_wait(pair->from->env, &read.op);
+	assert_true(bytes > 0);
+	pair->records++;
+	if (pair->damage && pair->records == pair->damage)
+		pair->buf[bytes - 1] ^= 4;
+	pair->sent_bytes += (uint64_t)bytes;
+	if (pair->lose)
+		store_receive_record(&pair->receive, read.id, NULL, 0, -VS_ELOST);
+	else
+		store_receive_record(&pair->receive, read.id, pair->buf, (uint32_t)bytes, 0);
+}
+
+static bool ended;
+static void receive_done(struct io_op *op)
+{
+	ended = true;
+}
+
+/* Sends "a@SNAP" of one store to the other. */
+static int send_snapshot(struct pair *pair, const char *name)
+{
+	struct admin_op seal = {0};
+	env_wait_prepare(&seal.op);
+	store_snap_seal(pair->from->store, &seal, name);
+	assert_int_equal(env_wait(pair->from->env, &seal.op), 0);
+	pair->receive = (struct store_receive){.op.done = receive_done, .want = want, .host = "h1"};
+	assert_int_equal(store_offer(pair->from->store, name, &pair->receive.offer), 0);
+	pair->head = pair->tail = 0;
+	pair->sent_bytes = pair->records = 0;
+	ended = false;
+	store_receive(pair->to->store, &pair->receive);
+	while (!ended) {
+		if (pair->head != pair->tail)
+			serve_one(pair);
+		if (pair->cut_after && pair->records >= pair->cut_after && !pair->receive.cancel) {
+			pair->receive.cancel = true;
+			store_receive_kick(&pair->receive);
+			pair->head = pair->tail;
+		}
+		env_step(pair->to->env, pair->head == pair->tail);
+	}
+	if (pair->receive.op.res < 0)
+		assert_string_not_equal(pair->receive.sentence, "");
+	return (int)pair->receive.op.res;
+}
+
+static void hand_over_domain(struct pair *pair)
+{
+	struct domain_info *infos;
+	size_t count;
+	uint8_t key[64];
+	assert_int_equal(store_domains(pair->from->store, &infos, &count), 0);
+	assert_int_equal(store_domain_key(pair->from->store, infos[0].uuid, key), 0);
+	free(infos);
+	assert_int_equal(DO(pair->to, store_domain_add, "h1.local", key), 0);
+}
+
+static void write_random(struct fixture *f, const char *name, uint64_t offset, uint64_t bytes)
+{
+	uint8_t *data = aligned_alloc(BLOCK_BYTES, bytes);
+	struct view *view = open_view(f, name);
+	test_random_fill(&f->seed, data, bytes);
+	assert_int_equal(do_request(f, view, REQUEST_WRITE, offset, bytes, data, 0), 0);
+	store_view_close(view);
+	free(data);
+}
+
+static void read_both(struct pair *pair, const char *name, const char *copy)
+{
+	struct view *views[2] = {open_view(pair->from, name), open_view(pair->to, copy)};
+	uint8_t *data[2] = {aligned_alloc(BLOCK_BYTES, MIB), aligned_alloc(BLOCK_BYTES, MIB)};
+	uint64_t bytes = store_view_bytes(views[0]);
+	assert_int_equal(store_view_bytes(views[1]), bytes);
+	for (uint64_t at = 0; at < bytes; at += MIB) {
+		uint64_t part = min_u64(MIB, bytes - at);
+		assert_int_equal(
+			do_request(pair->from, views[0], REQUEST_READ, at, part, data[0], 0), 0);
+		assert_int_equal(do_request(pair->to, views[1], REQUEST_READ, at, part, data[1], 0),
+				 0);
+		assert_memory_equal(data[0], data[1], part);
+	}
+	for (unsigned i = 0; i < 2; i++) {
+		store_view_close(views[i]);
+		free(data[i]);
+	}
+}
+
+static void prepare(struct pair *pair)
+{
+	hand_over_domain(pair);
+	assert_int_equal(make_volume(pair->from, "a", VOLUME_BYTES), 0);
+	write_random(pair->from, "a", 0, 4 * MIB);
+	write_random(pair->from, "a", 20 * MIB, 2 * MIB);
+	write_random(pair->from, "a", VOLUME_BYTES - 3 * BLOCK_BYTES, 3 * BLOCK_BYTES);
+	assert_int_equal(snap(pair->from, "a@1"), 0);
+}
+
+static void a_snapshot_arrives_whole(void **state)
+{
+	struct pair *pair = *state;
+	struct store_work work;
+	prepare(pair);
+	assert_int_equal(send_snapshot(pair, "a@1"), 0);
+	assert_int_equal(pair->receive.chunks, 97);
+	assert_int_equal(pair->receive.fetched, 97);
+	read_both(pair, "a@1", "h1/a@1");
+	fixture_close(pair->to);
+	fixture_open(pair->to);
+	read_both(pair, "a@1", "h1/a@1");
+	assert_int_equal(WORK(pair->to, &work, store_check), 0);
+	assert_int_equal(work.damaged, 0);
+	/* Once more: it is there. */
+	assert_int_equal(send_snapshot(pair, "a@1"), 0);
+	assert_int_equal(pair->records, 0);
+}
+
+static void only_what_changed_is_sent(void **state)
+{
+	struct pair *pair = *state;
+	prepare(pair);
+	assert_int_equal(send_snapshot(pair, "a@1"), 0);
+	write_random(pair->from, "a", 5 * CHUNK_BYTES, CHUNK_BYTES);
+	write_random(pair->from, "a", 30 * MIB, BLOCK_BYTES);
+	assert_int_equal(DO(pair->from, store_volume_grow, "a", VOLUME_BYTES + 8 * MIB), 0);
+	struct view *view = open_view(pair->from, "a"); /* what is here already is not sent */
+	uint8_t *data = aligned_alloc(BLOCK_BYTES, CHUNK_BYTES);
+	assert_int_equal(do_request(pair->from, view, REQUEST_READ, 0, CHUNK_BYTES, data, 0), 0);
+	assert_int_equal(do_request(pair->from, view, REQUEST_WRITE, VOLUME_BYTES + MIB,
+				    CHUNK_BYTES, data, 0),
+			 0);
+	assert_int_equal(do_request(pair->from, view, REQUEST_TRIM, 20 * MIB, MIB, NULL, 0), 0);
+	store_view_close(view);
+	free(data);
+	assert_int_equal(snap(pair->from, "a@2"), 0);
+	assert_int_equal(send_snapshot(pair, "a@2"), 0);
+	assert_int_equal(pair->receive.fetched, 2);
+	assert_int_equal(pair->receive.found, 1);
+	assert_int_equal(pair->receive.chunks, 2 + 1 + 16);
+	read_both(pair, "a@2", "h1/a@2");
+	read_both(pair, "a@1", "h1/a@1");
+}
+
+static void a_cut_loses_nothing_that_arrived(void **state)
+{
+	struct pair *pair = *state;
+	uint64_t all = 0;
+	prepare(pair);
+	pair->cut_after = 30;
+	unsigned cuts = 0;
+	while (send_snapshot(pair, "a@1") < 0) {
+		assert_int_equal(pair->receive.op.res, -VS_ECANCELLED);
+		all += pair->records;
+		assert_true(++cuts < 20);
+	}
+	all += pair->records;
+	assert_true(cuts >= 3);
+	/* 97 chunks, and the tree's 6 nodes; what a cut finds on its way comes again. */
+	assert_true(all <= 103 + cuts * 2);
+	read_both(pair, "a@1", "h1/a@1");
+}
+
+static void a_record_that_is_not_what_it_says_ends_it(void **state)
+{
+	struct pair *pair = *state;
+	struct snapshot_info *infos;
+	size_t count;
+	prepare(pair);
+	for (pair->damage = 1; pair->damage < 50; pair->damage += 19) {
+		int res = send_snapshot(pair, "a@1");
+		if (res != -VS_ECHECKSUM && res != -VS_EFORMAT)
+			fail_msg("record %u damaged: %d %s", pair->damage, res,
+				 pair->receive.sentence);
+		assert_int_equal(store_snapshots(pair->to->store, false, &infos, &count), 0);
+		assert_int_equal(count, 0);
+		free(infos);
+	}
+	pair->damage = 0;
+	assert_int_equal(send_snapshot(pair, "a@1"), 0);
+	read_both(pair, "a@1", "h1/a@1");
+}
+
+static void what_the_sender_lacks_ends_it(void **state)
+{
+	struct pair *pair = *state;
+	prepare(pair);
+	pair->lose = true;
+	assert_int_equal(send_snapshot(pair, "a@1"), -VS_ELOST);
+	pair->lose = false;
+	assert_int_equal(send_snapshot(pair, "a@1"), 0);
+}
+
+static void a_copy_is_changed_by_nobody_else(void **state)
+{
+	struct pair *pair = *state;
+	uint8_t block[BLOCK_BYTES] = {1};
+	prepare(pair);
+	assert_int_equal(send_snapshot(pair, "a@1"), 0);
+	struct view *view = open_view(pair->to, "h1/a");
+	assert_true(store_view_read_only(view));
+	assert_int_equal(do_request(pair->to, view, REQUEST_WRITE, 0, BLOCK_BYTES, block, 0),
+			 -EROFS);
+	store_view_close(view);
+	assert_int_equal(DO(pair->to, store_volume_rename, "h1/a", "mine"), -EROFS);
+	assert_int_equal(DO(pair->to, store_volume_grow, "h1/a", 2 * VOLUME_BYTES), -EROFS);
+	assert_int_equal(DO(pair->to, store_snap_restore, "h1/a@1"), -EROFS);
+	assert_int_equal(DO(pair->to, store_volume_clone, "h1/a@1", "mine"), 0);
+	view = open_view(pair->to, "mine");
+	assert_int_equal(do_request(pair->to, view, REQUEST_WRITE, 0, BLOCK_BYTES, block, 0), 0);
+	store_view_close(view);
+	read_both(pair, "a@1", "h1/a@1");
+	/* Deleted there and back again. */
+	struct volume_info *infos;
+	size_t count;
+	assert_int_equal(DO(pair->to, store_volume_delete, "h1/a"), 0);
+	assert_int_equal(store_volumes(pair->to->store, true, &infos, &count), 0);
+	assert_int_equal(count, 1);
+	assert_int_equal(DO(pair->to, store_trash_restore, infos[0].number, NULL), 0);
+	free(infos);
+	read_both(pair, "a@1", "h1/a@1");
+}
+
+static void who_was_not_given_the_domain_refuses(void **state)
+{
+	struct pair *pair = *state;
+	assert_int_equal(make_volume(pair->from, "a", VOLUME_BYTES), 0);
+	write_random(pair->from, "a", 0, MIB);
+	assert_int_equal(snap(pair->from, "a@1"), 0);
+	assert_int_equal(send_snapshot(pair, "a@1"), -ENOENT);
+	assert_non_null(strstr(pair->receive.sentence, "domain"));
+	hand_over_domain(pair);
+	assert_int_equal(send_snapshot(pair, "a@1"), 0);
+}
+
+static void another_snapshot_of_that_name_is_kept(void **state)
+{
+	struct pair *pair = *state;
+	prepare(pair);
+	assert_int_equal(send_snapshot(pair, "a@1"), 0);
+	assert_int_equal(DO(pair->from, store_snap_delete, "a@1"), 0);
+	write_random(pair->from, "a", 0, MIB);
+	assert_int_equal(snap(pair->from, "a@1"), 0);
+	assert_int_equal(send_snapshot(pair, "a@1"), -EEXIST);
+	/* Another volume of that name is no continuation of the first. */
+	assert_int_equal(DO(pair->from, store_volume_delete, "a"), 0);
+	assert_int_equal(make_volume(pair->from, "a", VOLUME_BYTES), 0);
+	assert_int_equal(snap(pair->from, "a@3"), 0);
+	assert_int_equal(send_snapshot(pair, "a@3"), -EEXIST);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, pair_setup, pair_teardown)
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(a_snapshot_arrives_whole),
+		TEST(only_what_changed_is_sent),
+		TEST(a_cut_loses_nothing_that_arrived),
+		TEST(a_record_that_is_not_what_it_says_ends_it),
+		TEST(what_the_sender_lacks_ends_it),
+		TEST(a_copy_is_changed_by_nobody_else),
+		TEST(who_was_not_given_the_domain_refuses),
+		TEST(another_snapshot_of_that_name_is_kept),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
