@@ -124,6 +124,7 @@ static int64_t request_run(struct store_request *request)
 		break;
 	case REQUEST_FLUSH:
 	case REQUEST_CACHE:
+	case REQUEST_COPY:
 		break;
 	}
 	return 0;
