@@ -65,6 +65,7 @@ struct world {
 	unsigned under_way, writes_under_way;
 	bool faults, rot, full;
 	bool index_rot; /* the index's files changed or went: nothing may be lost by that */
+	bool wild;	/* rot: damage of any kind; what was promised may be gone */
 	bool lazy;	/* nobody asks for durability */
 	struct admin_op admin;
 	bool admin_busy;
@@ -475,7 +476,7 @@ static const char *volumes_verify(struct world *world, bool power_cut)
 		failed = model_check(&world->model, v, images[v], unreadable[v], power_cut,
 				     &survivor);
 	}
-	for (unsigned v = 0; v < VOLUMES && power_cut && !failed; v++)
+	for (unsigned v = 0; v < VOLUMES && power_cut && !world->wild && !failed; v++)
 		failed = model_check_order(&world->model, v, images[v], survivor);
 	for (unsigned v = 0; v < VOLUMES && !failed; v++)
 		model_settle(&world->model, v);
@@ -490,7 +491,8 @@ static const char *snapshots_verify(struct world *world)
 		if (!snapshot->used)
 			continue;
 		int res = store_view_open(world->store, snapshot->name, &view);
-		if (res == -ENOENT && (!snapshot->answered || snapshot->pending_delete)) {
+		if (res == -ENOENT &&
+		    (!snapshot->answered || snapshot->pending_delete || world->wild)) {
 			free(snapshot->data);
 			snapshot->used = false;
 			continue;
@@ -728,6 +730,12 @@ static const char *world_run(struct world *world)
 	} else if (bad_day == 3) {
 		world->lazy = true;
 	}
+	bool wild = bad_day >= 6 && sim_random(sim, 2);
+	if (wild) { /* anything may be damaged: what is read is right all the same, or an error */
+		world->rot = world->wild = world->model.keeps_all = true;
+		if (bad_day == 6)
+			sim_faults_set(sim, &(struct sim_faults){.misread = 20, .miswritten = 10});
+	}
 	failed = life(world, OPS);
 	if (failed)
 		return failed;
@@ -741,9 +749,18 @@ static const char *world_run(struct world *world)
 		world->rot |= sim_rot(sim, "00000", 4096);
 	if (bad_day == 4 || vstore_mutant == 21)
 		index_spoil(world);
+	static const char *const prefixes[] = {"log", "checkpoint", "superblock", "0"};
+	for (unsigned i = 0; wild && bad_day == 7 && i < 1 + sim_random(sim, 20); i++)
+		sim_rot(sim, prefixes[sim_random(sim, 4)], 0);
 	failed = world_open(world);
+	if (failed && wild && !world->store) {
+		totals.refused++;
+		return NULL;
+	}
 	if (!failed)
-		failed = world_verify(world, power_cut);
+		failed = world_verify(world, power_cut || wild);
+	if (wild)
+		return failed;
 	if (!failed)
 		failed = life(world, OPS_AFTER);
 	if (!failed && world->rot)
@@ -825,7 +842,9 @@ static int totals_tell(uint64_t seeds)
 		      {FAULT(write_errors)},
 		      {FAULT(sync_errors)},
 		      {FAULT(no_space)},
-		      {FAULT(rotten)}};
+		      {FAULT(rotten)},
+		      {FAULT(misread)},
+		      {FAULT(miswritten)}};
 	int res = 0;
 	for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
 		printf("%s%s %llu", i ? ", " : "", counts[i].name, counts[i].count);

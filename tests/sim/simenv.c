@@ -456,6 +456,15 @@ static void sim_file_rename(struct env_dir *dir, struct io_op *op, const char *f
 
 /* ---- what an event does when it is due ---- */
 
+/* Another place in the file where so much was written, or where it was to go. */
+static uint64_t misdirected(struct sim *sim, const struct event *event)
+{
+	const struct sim_file *file = event->file;
+	if (file->high < event->bytes + BLOCK_BYTES)
+		return event->offset;
+	return sim_random(sim, (file->high - event->bytes) / BLOCK_BYTES) * BLOCK_BYTES;
+}
+
 static int64_t event_read(struct sim *sim, const struct event *event)
 {
 	if (sim_chance(sim, sim->faults.read_error)) {
@@ -464,7 +473,11 @@ static int64_t event_read(struct sim *sim, const struct event *event)
 	}
 	uint64_t end = min_u64(event->offset + event->bytes, event->file->bytes);
 	uint64_t bytes = end > event->offset ? end - event->offset : 0;
-	memcpy(event->buf, event->file->now + event->offset, bytes);
+	uint64_t from = event->offset;
+	if (sim_chance(sim, sim->faults.misread))
+		from = misdirected(sim, event);
+	sim->counts.misread += from != event->offset;
+	memcpy(event->buf, event->file->now + from, bytes);
 	return (int64_t)bytes;
 }
 
@@ -515,7 +528,11 @@ static int64_t event_write(struct sim *sim, const struct event *event)
 		sim->counts.write_errors++;
 		return -EIO;
 	}
-	file_write(sim, event);
+	struct event placed = *event;
+	if (sim_chance(sim, sim->faults.miswritten))
+		placed.offset = misdirected(sim, event);
+	sim->counts.miswritten += placed.offset != event->offset;
+	file_write(sim, &placed);
 	return event->bytes;
 }
 

@@ -14,6 +14,7 @@ struct sim;
 /* Chances in 10,000 operations. */
 struct sim_faults {
 	unsigned read_error, write_error, sync_error;
+	unsigned misread, miswritten; /* data comes from, or goes to, another place of the file */
 };
 
 /* How often each kind was seen. */
@@ -21,7 +22,7 @@ struct sim_counts {
 	uint64_t kept, dropped, torn; /* unsynced or unfinished writes at a crash */
 	uint64_t lost_files;	      /* whose directory was not synced */
 	uint64_t read_errors, write_errors, sync_errors;
-	uint64_t no_space, files_back, rotten;
+	uint64_t no_space, files_back, rotten, misread, miswritten;
 	uint64_t overtaken; /* completions that came before an earlier start's */
 	uint64_t kills, power_cuts;
 };
