@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# SIGKILL of vstored under a writing guest: it stalls, is resumed by the agent, sees no error and loses nothing. Prints the longest stall.
+# Usage: kill.sh VSTORED AGENT CTL GUEST [ROUNDS]
+VSTORED=$1 AGENT=$2 CTL=$3 GUEST=$4
+rounds=${5:-3}
+# shellcheck source=tests/agent/lib.sh
+. "$(dirname "$0")/lib.sh"
+start_host
+ctl image import "$guest_image" small --format raw
+ctl vm create web1 --image small --disk 256M --memory 128M --net none --accel tcg
+until_true 240 console_says web1 "web1 is up"
+# Block n of the second half holds the number n; /n says how many are written and durable, /e how many writes failed.
+writer='n=0; while [ ! -e /stop ]; do if echo $n | dd of=/dev/vda bs=4096 seek=$((32768 + n)) conv=notrunc,sync,fsync 2>/dev/null; then n=$((n + 1)); echo $n >/n; else echo 1 >>/e; fi; done'
+tell web1 "echo 0 >/n; : >/e; ($writer) & true"
+written() { tell web1 'cat /n'; }
+more_than() { [ "$(written)" -gt "$1" ]; }
+for round in $(seq "$rounds"); do
+	now=$(written)
+	until_true 120 more_than "$((now + 3))"
+	before=$(written)
+	murder vstored
+	start=$SECONDS
+	start_vstored
+	until_true 240 more_than "$((before + 3))" || fail "round $round: the guest does not go on: $(ctl vm why web1)"
+	echo "round $round: the guest went on $((SECONDS - start)) s after the kill, $before writes were durable"
+done
+tell web1 ': >/stop; sleep 2'
+[ -z "$(tell web1 'cat /e')" ] || fail "the guest saw errors: $(tell web1 'cat /e')"
+count=$(written)
+ctl vm stop web1
+python3 - "$count" <<'PY'
+import subprocess
+import sys
+count = int(sys.argv[1])
+uri = "nbd+unix:///web1-disk0?socket=/run/vstore/nbd/web1-disk0.sock"
+subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "raw", uri, "out.img"], check=True)
+with open("out.img", "rb") as image:
+    for n in range(count):
+        image.seek((32768 + n) * 4096)
+        got = image.read(32).split(b"\n")[0]
+        assert got == str(n).encode(), f"write {n} of {count} is lost: {got!r}"
+print(f"{count} writes answered, all of them there")
+PY
