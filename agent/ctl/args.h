@@ -19,8 +19,8 @@ struct command {
 	/* Returns an enum ctl_exit. */
 	int (*run)(struct ctl *ctl);
 	/* A letter for each argument, which says what a shell completes: v volume, s snapshot, r
-	 * volume or snapshot, t trash id, j job id, f file, n new name, w other word. The last may
-	 * have '?' (may be missing) or '+' (one or more) behind it. */
+	 * volume or snapshot, t trash id, j job id, p policy, f file, n new name, w other word. The
+	 * last may have '?' (may be missing) or '+' (one or more) behind it. */
 	const char *args;
 	const char
 		*options; /* "size= disk=+ force": '=' takes a value, "=+" as often as one likes */

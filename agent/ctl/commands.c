@@ -237,6 +237,35 @@ const struct command commands[] = {
 	 "Deletes something in the trash for good. It cannot be had back.",
 	 "vstorectl trash purge 12", ASKS},
 
+	{"policy", "set", verb_policy_set, "w",
+	 "every= keep-last= keep-hourly= keep-daily= keep-weekly= keep-monthly= keep-yearly=",
+	 "P [--every DUR] [--keep-last N] [--keep-hourly N] [--keep-daily N] [--keep-weekly N] "
+	 "[--keep-monthly N] [--keep-yearly N]",
+	 "Makes a policy, or gives it other rules: how often a snapshot of each of its volumes is "
+	 "taken, and which are kept. The newest of each of the last N hours, days and so on that "
+	 "have one is kept, by UTC; what no rule keeps goes to the trash. Held snapshots, those "
+	 "with a date to come and those that the policy did not take stay. What is not given is "
+	 "0; rules that keep nothing need --yes.",
+	 "vstorectl policy set daily --every 1d --keep-daily 7 --keep-weekly 4", ASKS},
+	{"policy", "list", verb_policy_list, "", "", "", "All policies.", "vstorectl policy list",
+	 0},
+	{"policy", "show", verb_policy_show, "p", "", "P", "All about one policy.",
+	 "vstorectl policy show daily", 0},
+	{"policy", "delete", verb_policy_delete, "p", "", "P",
+	 "Deletes a policy that no volume has. Its snapshots stay, and nothing removes them.",
+	 "vstorectl policy delete daily --yes", ASKS},
+	{"policy", "attach", verb_policy_attach, "pv", "", "P VOL",
+	 "The volume has this policy from now on, in place of another.",
+	 "vstorectl policy attach daily web1-disk0", CHANGE},
+	{"policy", "detach", verb_policy_detach, "pv", "", "P VOL",
+	 "The volume has no policy any more. Its snapshots stay.",
+	 "vstorectl policy detach daily web1-disk0", CHANGE},
+	{"policy", "run", verb_policy_run, "p", "", "P",
+	 "Takes a snapshot of each of the policy's volumes now, and moves those to the trash that "
+	 "no rule keeps. With --dry-run: the table of what would be kept, by which rule, and "
+	 "removed.",
+	 "vstorectl policy run daily --dry-run", COMMAND_DRY_RUN | COMMAND_ASYNC},
+
 	{"job", "list", verb_job_list, "", "", "", "Long work: under way, and what ended lately.",
 	 "vstorectl job list --filter state=running", 0},
 	{"job", "show", verb_job_show, "j", "", "ID", "All about one job.", "vstorectl job show 7",

@@ -89,6 +89,7 @@ static const char bash_words[] =
 	"\t\t\ts) list=$(_vstorectl_names snap) ;;\n"
 	"\t\t\tr) list=$(_vstorectl_names volume; _vstorectl_names snap) ;;\n"
 	"\t\t\tt) list=$(_vstorectl_names trash) ;;\n"
+	"\t\t\tp) list=$(_vstorectl_names policy) ;;\n"
 	"\t\t\tj) list=$(_vstorectl_names job) ;;\n"
 	"\t\t\tesac\n"
 	"\t\tfi ;;\n"
@@ -149,11 +150,8 @@ static void fish_command(const struct command *c)
 	static const struct {
 		char letter;
 		const char *lists[2];
-	} names[] = {{'v', {"volume", NULL}},
-		     {'s', {"snap", NULL}},
-		     {'r', {"volume", "snap"}},
-		     {'t', {"trash", NULL}},
-		     {'j', {"job", NULL}}};
+	} names[] = {{'p', {"policy", NULL}},	{'v', {"volume", NULL}}, {'s', {"snap", NULL}},
+		     {'r', {"volume", "snap"}}, {'t', {"trash", NULL}},	 {'j', {"job", NULL}}};
 	size_t first = strcspn(c->help, ".");
 	if (strchr(c->noun, ' '))
 		return;

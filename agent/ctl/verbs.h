@@ -47,6 +47,15 @@ int verb_snap_release(struct ctl *ctl);
 int verb_snap_holds(struct ctl *ctl);
 int verb_snap_retain(struct ctl *ctl);
 
+/* verbs_policy.c */
+int verb_policy_set(struct ctl *ctl);
+int verb_policy_list(struct ctl *ctl);
+int verb_policy_show(struct ctl *ctl);
+int verb_policy_delete(struct ctl *ctl);
+int verb_policy_attach(struct ctl *ctl);
+int verb_policy_detach(struct ctl *ctl);
+int verb_policy_run(struct ctl *ctl);
+
 /* verbs_trash.c: the trash and jobs */
 int verb_trash_list(struct ctl *ctl);
 int verb_trash_restore(struct ctl *ctl);

@@ -4,7 +4,7 @@
  * does with the store. A request that changes something is answered when the change is durable; it
  * becomes a job when its client asked not to wait, and long work always does.
  */
-#include "storage/daemon/daemon.h"
+#include "storage/daemon/call.h"
 
 #include "proto/text.h"
 #include "storage/rt/log_event.h"
@@ -16,58 +16,61 @@
 
 #define WAIT_S_MAX 3600u
 
-/* A request on its way; lives until it is answered, or until its job ends. */
-struct call {
-	struct daemon *daemon;
-	struct http_request *request; /* NULL: answered already, a job goes on */
-	struct job *job;
-	const struct api_route *route;
-	char args[API_ARGS_MAX][API_ARG_ROOM];
-	json_t *body;
-	struct admin_op op;
-	char shown[SNAP_NAME_ROOM]; /* the object to show when it is done */
-	int status;		    /* when it is done */
-	uint32_t trash_id;	    /* of what is deleted */
-};
-
 /* ---- answers ---- */
 
-static void call_free(struct call *call)
+void call_free(struct call *call)
 {
 	json_decref(call->body);
 	free(call);
 }
 
-static void call_reply(struct call *call, int status, json_t *body)
+void call_reply(struct call *call, int status, json_t *body)
 {
 	api_reply(call->request, status, body);
 	call_free(call);
 }
 
-static void call_refuse(struct call *call, int code, const char *sentence)
+void call_refuse(struct call *call, int code, const char *sentence)
 {
 	call_reply(call, api_status(code), api_error(code, sentence, ""));
 }
 
 /* ---- objects ---- */
 
-static json_t *volume_json(const struct volume_info *v)
+/* Of a policy's number; "" for none, and for one that is gone. */
+static json_t *policy_name(const struct daemon *daemon, uint32_t number)
+{
+	struct policy_info *list;
+	size_t count;
+	json_t *name = NULL;
+	if (number && store_policies(daemon->store, &list, &count) == 0) {
+		for (size_t i = 0; i < count && !name; i++)
+			if (list[i].number == number)
+				name = json_string(list[i].name);
+		free(list);
+	}
+	return name ? name : json_string("");
+}
+
+static json_t *volume_json(const struct daemon *daemon, const struct volume_info *v)
 {
 	char uuid[UUID_TEXT_BYTES], root[2 * ID_BYTES + 1];
 	text_uuid(v->uuid, uuid);
 	text_hex(v->root, ID_BYTES, root);
-	return json_pack(
-		"{s:s, s:s, s:I, s:I, s:I, s:i, s:I, s:I, s:I, s:o, s:I, s:I, s:I, s:I, s:s, s:s}",
-		"name", v->name, "uuid", uuid, "number", (json_int_t)v->number, "size_bytes",
-		(json_int_t)v->size_bytes, "quota_bytes", (json_int_t)v->quota_bytes, "level",
-		v->level, "frame_bytes", (json_int_t)v->frame_bytes, "epoch", (json_int_t)v->epoch,
-		"vseq", (json_int_t)v->vseq, "created", time_json(v->created_wall_ns), "log_bytes",
-		(json_int_t)v->log_bytes, "mapped_bytes", (json_int_t)v->mapped_bytes,
-		"attachments", (json_int_t)v->attachments, "snapshot_count",
-		(json_int_t)v->snapshot_count, "root", root, "origin", v->origin);
+	return json_pack("{s:s, s:o, s:s, s:I, s:I, s:I, s:i, s:I, s:I, s:I, s:o, s:I, s:I, s:I, "
+			 "s:I, s:s, s:s}",
+			 "name", v->name, "policy", policy_name(daemon, v->policy), "uuid", uuid,
+			 "number", (json_int_t)v->number, "size_bytes", (json_int_t)v->size_bytes,
+			 "quota_bytes", (json_int_t)v->quota_bytes, "level", v->level,
+			 "frame_bytes", (json_int_t)v->frame_bytes, "epoch", (json_int_t)v->epoch,
+			 "vseq", (json_int_t)v->vseq, "created", time_json(v->created_wall_ns),
+			 "log_bytes", (json_int_t)v->log_bytes, "mapped_bytes",
+			 (json_int_t)v->mapped_bytes, "attachments", (json_int_t)v->attachments,
+			 "snapshot_count", (json_int_t)v->snapshot_count, "root", root, "origin",
+			 v->origin);
 }
 
-static json_t *snapshot_json(const struct snapshot_info *s)
+static json_t *snapshot_json(const struct daemon *daemon, const struct snapshot_info *s)
 {
 	char root[2 * ID_BYTES + 1] = "";
 	json_t *holds = json_array();
@@ -81,6 +84,7 @@ static json_t *snapshot_json(const struct snapshot_info *s)
 				(json_int_t)s->size_bytes, "vseq", (json_int_t)s->vseq, "created",
 				time_json(s->created_wall_ns), "sealed", s->sealed, "root", root,
 				"holds", holds, "hold_count", (json_int_t)s->hold_count);
+	json_object_set_new(out, "policy", policy_name(daemon, s->policy));
 	if (s->retain_until_wall_ns)
 		json_object_set_new(out, "retain_until", time_json(s->retain_until_wall_ns));
 	return out;
@@ -101,7 +105,7 @@ static json_t *object_json(const struct daemon *daemon, const char *name)
 			snprintf(full, sizeof full, "%s@%s", snapshots[i].volume,
 				 snapshots[i].name);
 			if (strcmp(full, name) == 0)
-				out = snapshot_json(&snapshots[i]);
+				out = snapshot_json(daemon, &snapshots[i]);
 		}
 		free(snapshots);
 		return out;
@@ -110,7 +114,7 @@ static json_t *object_json(const struct daemon *daemon, const char *name)
 		return NULL;
 	for (size_t i = 0; i < count && !out; i++)
 		if (strcmp(volumes[i].name, name) == 0)
-			out = volume_json(&volumes[i]);
+			out = volume_json(daemon, &volumes[i]);
 	free(volumes);
 	return out;
 }
@@ -141,7 +145,7 @@ static void change_done(struct io_op *op)
 }
 
 /* Before a change: the client may not want to wait for it. `shown` is the object to show then. */
-static struct admin_op *change_begin(struct call *call, const char *shown)
+struct admin_op *change_begin(struct call *call, const char *shown)
 {
 	struct http_request *request = call->request;
 	snprintf(call->shown, sizeof call->shown, "%s", shown);
@@ -160,12 +164,12 @@ static struct admin_op *change_begin(struct call *call, const char *shown)
 	return &call->op;
 }
 
-static const char *body_text(const struct call *call, const char *key)
+const char *body_text(const struct call *call, const char *key)
 {
 	const char *text = json_string_value(json_object_get(call->body, key));
 	return text ? text : "";
 }
-static uint64_t body_number(const struct call *call, const char *key)
+uint64_t body_number(const struct call *call, const char *key)
 {
 	json_int_t number = json_integer_value(json_object_get(call->body, key));
 	return number < 0 ? UINT64_MAX : (uint64_t)number;
@@ -480,7 +484,7 @@ static void volume_list(struct call *call)
 	json_t *array = json_array();
 	if (store_volumes(call->daemon->store, false, &infos, &count) == 0) {
 		for (size_t i = 0; i < count; i++)
-			json_array_append_new(array, volume_json(&infos[i]));
+			json_array_append_new(array, volume_json(call->daemon, &infos[i]));
 		free(infos);
 	}
 	call_reply(call, 200, json_pack("{s:i, s:o}", "schema", 1, "volumes", array));
@@ -497,7 +501,8 @@ static void snapshot_list(struct call *call)
 	if (store_snapshots(call->daemon->store, false, &infos, &count) == 0) {
 		for (size_t i = 0; i < count; i++)
 			if (!volume || strcmp(infos[i].volume, volume) == 0)
-				json_array_append_new(array, snapshot_json(&infos[i]));
+				json_array_append_new(array,
+						      snapshot_json(call->daemon, &infos[i]));
 		free(infos);
 	}
 	call_reply(call, 200, json_pack("{s:i, s:o}", "schema", 1, "snapshots", array));
@@ -617,6 +622,16 @@ static const struct api_route routes[] = {
 	{"GET", "/v1/trash", trash_list, ""},
 	{"POST", "/v1/trash/{}/restore", trash_restore, " as "},
 	{"DELETE", "/v1/trash/{}", trash_purge, ""},
+	{"GET", "/v1/policies", policy_list, ""},
+	{"GET", "/v1/policies/{}", policy_show, ""},
+	{"PUT", "/v1/policies/{}", policy_set,
+	 " every_seconds# keep_last# keep_hourly# keep_daily# keep_weekly# keep_monthly# "
+	 "keep_yearly# keep_nothing? "},
+	{"DELETE", "/v1/policies/{}", policy_delete, ""},
+	{"PUT", "/v1/policies/{}/volumes/{}", policy_attach, ""},
+	{"DELETE", "/v1/policies/{}/volumes/{}", policy_detach, ""},
+	{"GET", "/v1/policies/{}/plan", policy_plan, ""},
+	{"POST", "/v1/policies/{}/run", policy_run, ""},
 	{"GET", "/v1/jobs", job_list, ""},
 	{"GET", "/v1/jobs/{}", job_show, ""},
 	{"DELETE", "/v1/jobs/{}", job_stop, ""},

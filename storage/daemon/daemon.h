@@ -20,6 +20,7 @@ struct daemon {
 	struct jobs *jobs;
 	struct exports *exports;
 	struct attachments *attachments;
+	struct policies *policies;
 	char store_path[512], run_path[96];
 	int64_t group; /* vstore-admin's; -1: there is none */
 	struct env_timer tick;

@@ -7,6 +7,7 @@
  * second signal ends it at once; nothing that was answered is lost then either.
  */
 #include "storage/daemon/daemon.h"
+#include "storage/daemon/policies.h"
 
 #include "storage/control/signals.h"
 #include "storage/rt/log_event.h"
@@ -133,6 +134,8 @@ static int daemon_listen(struct daemon *daemon, const struct daemon_options *opt
 		res = exports_new(daemon);
 	if (res == 0)
 		res = attachments_new(daemon);
+	if (res == 0)
+		res = policies_new(daemon->env, daemon->store, &daemon->policies);
 	if (res < 0) {
 		snprintf(sentence, SENTENCE_BYTES, "The NBD sockets in %.150s cannot be made: %s.",
 			 daemon->run_path, vs_strerror(res));
@@ -154,6 +157,7 @@ static void daemon_stop(struct daemon *daemon)
 	env_timer_stop(daemon->env, &daemon->tick);
 	if (daemon->http)
 		http_close(daemon->http);
+	policies_stop(daemon->policies);
 	if (daemon->jobs)
 		jobs_cancel_all(daemon);
 	if (daemon->nbd) {
@@ -161,12 +165,14 @@ static void daemon_stop(struct daemon *daemon)
 		nbd_server_stop(daemon->nbd, &stopped);
 		env_wait(daemon->env, &stopped);
 	}
-	while ((daemon->http && http_pending(daemon->http)) || (daemon->jobs && !jobs_idle(daemon)))
+	while ((daemon->http && http_pending(daemon->http)) ||
+	       (daemon->jobs && !jobs_idle(daemon)) || !policies_idle(daemon->policies))
 		env_step(daemon->env, true);
 	http_free(daemon->http);
 	nbd_server_free(daemon->nbd);
 	attachments_free(daemon);
 	exports_free(daemon);
+	policies_free(daemon->policies);
 	jobs_free(daemon);
 }
 

@@ -24,6 +24,7 @@ struct command {
 	size_t name_count;
 	struct volume_options options;
 	const struct store_offer *offer; /* of a receive: its owner's */
+	struct policy_rules rules;
 	uint64_t number;
 	bool wants_gc;
 

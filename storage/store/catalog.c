@@ -316,6 +316,7 @@ static int apply_put_volume(struct store *store, unsigned flags, const struct vo
 	volume->deleted_age_ns = from->deleted_age_ns;
 	volume->level = from->level;
 	volume->frame_bytes = from->frame_bytes;
+	volume->policy = from->policy;
 	return 0; /* its epoch is raised by LOG_EPOCH only */
 }
 
@@ -480,6 +481,9 @@ int catalog_apply(struct store *store, const void *record, uint32_t bytes,
 	case LOG_PUT_PEER:
 	case LOG_DEL_PEER:
 		return peer_apply(store, op, &c);
+	case LOG_PUT_POLICY:
+	case LOG_DEL_POLICY:
+		return policy_apply(store, op, number, &c);
 	default:
 		return -VS_EFORMAT;
 	}

@@ -77,7 +77,7 @@ uint32_t record_segment(uint64_t id, uint32_t slot, void *out)
 	return 16;
 }
 
-#define VOLUME_RECORD_BYTES 344u
+#define VOLUME_RECORD_BYTES 352u
 
 uint32_t volume_encode_flags(const struct volume *volume, enum put_flags flags, void *out)
 {
@@ -102,6 +102,7 @@ uint32_t volume_encode_flags(const struct volume *volume, enum put_flags flags, 
 	put_bytes(&c, volume->origin, SNAP_NAME_ROOM);
 	put_bytes(&c, volume->incarnation, 16);
 	put_u64(&c, volume->deleted_age_ns);
+	put_u32(&c, volume->policy);
 	put_zeros(&c, cursor_left(&c));
 	assert(!c.failed);
 	return VOLUME_RECORD_BYTES;
@@ -154,6 +155,7 @@ int volume_decode(struct cursor *c, uint32_t number, struct volume *ret)
 	get_bytes(c, v.origin, SNAP_NAME_ROOM);
 	get_bytes(c, v.incarnation, 16);
 	v.deleted_age_ns = get_u64(c);
+	v.policy = cursor_left(c) ? get_u32(c) : 0; /* stores older than policies */
 	v.replica = replica;
 	if (c->failed || number == 0 || v.state > OBJECT_TRASH || replica > 1 ||
 	    !(replica ? replica_name_good(v.name) : name_good(v.name, NAME_ROOM)) ||
@@ -176,7 +178,8 @@ uint32_t snapshot_encode_flags(const struct snapshot *snapshot, enum put_flags f
 	put_u8(&c, snapshot->state);
 	put_u8(&c, snapshot->sealed);
 	put_u8(&c, (uint8_t)snapshot->hold_count);
-	put_zeros(&c, 5);
+	put_u8(&c, 0);
+	put_u32(&c, snapshot->policy);
 	put_u64(&c, snapshot->layer);
 	put_u64(&c, snapshot->size_bytes);
 	put_u64(&c, snapshot->vseq);
@@ -206,7 +209,8 @@ int snapshot_decode(struct cursor *c, uint32_t number, struct snapshot *ret)
 	s.state = get_u8(c);
 	uint8_t sealed = get_u8(c);
 	s.hold_count = get_u8(c);
-	cursor_take(c, 5);
+	get_u8(c);
+	s.policy = get_u32(c);
 	s.layer = get_u64(c);
 	s.size_bytes = get_u64(c);
 	s.vseq = get_u64(c);

@@ -107,7 +107,8 @@ static size_t body_encoded_bytes(const struct store *store)
 	size_t bytes = 32 + store->volume_count * (LOG_RECORD_BYTES_MAX + 8ull) +
 		       store->snapshot_count * (size_t)LOG_RECORD_BYTES_MAX +
 		       segments_slot_count(store) * 16ull +
-		       (store->domain_count + store->peer_count + 1ull) * LOG_RECORD_BYTES_MAX;
+		       (store->domain_count + store->peer_count + store->policy_count + 1ull) *
+			       LOG_RECORD_BYTES_MAX;
 	for (uint32_t i = 0; i < store->volume_count; i++)
 		for (uint32_t k = 0; k < store->volumes[i]->layer_count; k++)
 			bytes += layer_encoded_bytes(store->volumes[i]->layers[k]);
@@ -144,6 +145,9 @@ static void body_encode(const struct store *store, struct cursor *c)
 		if (segment)
 			put_bytes(c, record, record_segment(segment->id, slot, record));
 	}
+	put_u64(c, store->policy_count);
+	for (uint32_t i = 0; i < store->policy_count; i++)
+		put_bytes(c, record, policy_encode(&store->policies[i], record));
 	assert(!c->failed);
 }
 
@@ -196,6 +200,9 @@ static int body_decode(struct store *store, struct cursor *c)
 	uint64_t segments = res == 0 ? get_u64(c) : 0;
 	for (uint64_t i = 0; i < segments && res == 0; i++)
 		res = body_apply(store, c, LOG_PUT_SEGMENT);
+	uint64_t policies = res == 0 && cursor_left(c) ? get_u64(c) : 0; /* none in older ones */
+	for (uint64_t i = 0; i < policies && res == 0; i++)
+		res = body_apply(store, c, LOG_PUT_POLICY);
 	if (res < 0)
 		return res;
 	if (c->failed)

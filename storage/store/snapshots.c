@@ -84,6 +84,7 @@ static int prepare_one(struct command *command, const char *name)
 	}
 	struct snapshot snapshot = {.number = store->next_number++,
 				    .volume = volume->number,
+				    .policy = (uint32_t)command->number,
 				    .created_wall_ns = env_wall_ns(store->env)};
 	memcpy(snapshot.name, at + 1, strlen(at + 1) + 1);
 	command_add(command, record_number(LOG_FREEZE, volume->number, command_record(command)));
@@ -104,8 +105,8 @@ static int prepare_create(struct command *command)
 	return res;
 }
 
-void store_snap_create(struct store *store, struct admin_op *op, const char *const *names,
-		       size_t count)
+void store_policy_snap(struct store *store, struct admin_op *op, const char *const *names,
+		       size_t count, uint32_t policy)
 {
 	struct command *command = command_new(store, op, "", prepare_create);
 	if (!command)
@@ -121,7 +122,14 @@ void store_snap_create(struct store *store, struct admin_op *op, const char *con
 	for (size_t i = 0; i < count; i++)
 		snprintf(command->names[i], SNAP_NAME_ROOM, "%s", names[i]);
 	command->name_count = count;
+	command->number = policy;
 	command_start(command);
+}
+
+void store_snap_create(struct store *store, struct admin_op *op, const char *const *names,
+		       size_t count)
+{
+	store_policy_snap(store, op, names, count, 0);
 }
 
 /* ---- the others change one snapshot ---- */

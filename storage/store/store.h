@@ -177,6 +177,44 @@ void store_snap_retain(struct store *store, struct admin_op *op, const char *nam
 /* Done when its root is known (folded). */
 void store_snap_seal(struct store *store, struct admin_op *op, const char *name);
 
+/* ---- policies: what snapshots are taken and kept. The store keeps them; who runs them is above.
+ */
+
+#define POLICIES_MAX 64u
+#define POLICY_NAME_BYTES_MAX 40u /* its snapshots are named POLICY-YYYYMMDD-HHMMSSZ */
+enum policy_keep {
+	KEEP_LAST,
+	KEEP_HOURLY,
+	KEEP_DAILY,
+	KEEP_WEEKLY,
+	KEEP_MONTHLY,
+	KEEP_YEARLY,
+	POLICY_KEEPS,
+};
+struct policy_rules {
+	uint64_t every_ns;	     /* a snapshot of each of its volumes; 0: only when asked */
+	uint32_t keep[POLICY_KEEPS]; /* how many; the newest of each hour, day ... count */
+};
+struct policy_info {
+	char name[NAME_ROOM];
+	uint32_t number;
+	struct policy_rules rules;
+	uint32_t volume_count;
+};
+/* A new one, or other rules for one that is there. */
+void store_policy_set(struct store *store, struct admin_op *op, const char *name,
+		      const struct policy_rules *rules);
+/* -EBUSY while a volume has it. Its snapshots stay, and nobody removes them. */
+void store_policy_delete(struct store *store, struct admin_op *op, const char *name);
+/* The volume has this policy from now on ("": none) instead of the one it had. */
+void store_policy_attach(struct store *store, struct admin_op *op, const char *volume,
+			 const char *policy);
+/* As store_snap_create; the snapshots are the policy's, which may remove them. */
+void store_policy_snap(struct store *store, struct admin_op *op, const char *const *names,
+		       size_t count, uint32_t policy);
+/* An array for the caller to free; -ENOMEM. */
+int store_policies(const struct store *store, struct policy_info **ret, size_t *ret_count);
+
 /* number: the trash's id. as: NULL for its old name. */
 void store_trash_restore(struct store *store, struct admin_op *op, uint64_t number, const char *as);
 void store_trash_purge(struct store *store, struct admin_op *op, uint64_t number);
@@ -228,12 +266,16 @@ struct volume_info {
 	uint8_t domain[16];
 	bool replica;		     /* a copy of another host's volume */
 	char origin[SNAP_NAME_ROOM]; /* cloned from, or "" */
+	uint32_t policy;	     /* number; 0: none */
 	bool in_trash;
 	uint64_t deleted_wall_ns, purge_wall_ns;
 };
 struct snapshot_info {
 	char volume[NAME_ROOM], name[NAME_ROOM];
 	uint32_t number, volume_number, parent_number;
+	uint32_t policy; /* that took it; 0: a person did */
+	bool retained;	 /* its date is to come, by the store's age */
+	bool attached;
 	uint64_t size_bytes, vseq, created_wall_ns, retain_until_wall_ns;
 	bool sealed, in_trash;
 	uint64_t deleted_wall_ns, purge_wall_ns;

@@ -258,6 +258,8 @@ enum log_op {
 	LOG_PUT_DOMAIN = 13,
 	LOG_PUT_PEER = 14,
 	LOG_DEL_PEER = 15,
+	LOG_PUT_POLICY = 16,
+	LOG_DEL_POLICY = 17,
 };
 #define LOG_RECORD_BYTES_MAX 1024u
 enum object_state { OBJECT_LIVE = 0, OBJECT_TRASH = 1 };
@@ -290,6 +292,7 @@ struct volume {
 	uint64_t mapped_chunks;
 	uint64_t folded_layer; /* layers up to this one are in `top` */
 	char origin[SNAP_NAME_ROOM];
+	uint32_t policy; /* number; 0: none */
 
 	/* Not in its record. */
 	struct layer *layers[LAYERS_MAX]; /* oldest first; the last one takes the writes */
@@ -304,6 +307,7 @@ struct volume {
 };
 struct snapshot {
 	uint32_t number, volume, parent;
+	uint32_t policy; /* that took it; 0: a person did */
 	char name[NAME_ROOM];
 	uint8_t state; /* of its own; a volume in the trash takes its snapshots along */
 	bool sealed;
@@ -316,6 +320,11 @@ struct snapshot {
 	char holds[HOLDS_MAX][NAME_ROOM];
 	uint32_t views;
 	bool busy; /* as of a volume */
+};
+struct policy {
+	uint32_t number;
+	char name[NAME_ROOM];
+	struct policy_rules rules;
 };
 struct view {
 	struct store *store;
@@ -387,6 +396,13 @@ int catalog_apply(struct store *store, const void *record, uint32_t bytes,
 		  const struct log_payload *payload);
 /* The position before which no layer needs the log. */
 uint64_t catalog_tail(const struct store *store, uint64_t most);
+
+/* ---- policies.c ---- */
+
+struct policy *policy_by_number(struct store *store, uint32_t number);
+uint32_t policy_encode(const struct policy *policy, void *out); /* a LOG_PUT_POLICY */
+/* The cursor stands behind the number. -VS_EFORMAT. */
+int policy_apply(struct store *store, enum log_op op, uint32_t number, struct cursor *c);
 
 /* ---- checkpoint.c, recover.c ---- */
 
@@ -550,6 +566,8 @@ struct store {
 	uint32_t domain_count;
 	struct peer peers[PEERS_MAX];
 	uint32_t peer_count;
+	struct policy policies[POLICIES_MAX];
+	uint32_t policy_count;
 	uint32_t next_number; /* of volumes and snapshots, never used twice */
 	uint64_t next_segment_id;
 	struct layer *zombies;	   /* dropped, but being read */

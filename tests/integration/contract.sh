@@ -13,7 +13,7 @@ make_store --log-size 16M
 start_vstored
 
 # Every verb has help with an example, and every example is understood by the parser.
-verbs=$("$VSTORECTL" --help | sed -n 's/^  \([a-z]\+\( [a-z][a-z-]*\)\?\)\( .*\)\?$/\1/p' | grep -v '^vstorectl' | sort -u)
+verbs=$("$VSTORECTL" --help | sed -n 's/^  \([a-z]\+\( [a-z][a-z-]*\)\{0,2\}\)\( .*\)\?$/\1/p' | grep -v '^vstorectl' | sort -u)
 [ "$(wc -l <<<"$verbs")" -ge 35 ] || fail "the help names too few verbs: $verbs"
 while read -r verb; do
 	# shellcheck disable=SC2086 # noun and verb are two words
@@ -137,6 +137,34 @@ ctl -q volume delete d2 --yes
 refused 2 '--yes' ctl trash purge "$id"
 ctl -q trash purge "$id" --yes
 refused 3 '' ctl trash restore "$id"
+
+# Policies
+refused 2 'keep nothing.*--yes' ctl policy set p --every 1h
+ctl -q policy set p --every 1h --keep-last 2 --keep-daily 3
+is "$(ctl -o csv --no-header -c NAME,EVERY,LAST,DAILY policy list)" p,3600,2,3 'the policy'
+refused 2 'duration' ctl policy set q --every often --keep-last 1
+refused 2 'at least a minute|minute' ctl policy set q --every 1s --keep-last 1
+refused 3 "no policy named 'q'" ctl policy attach q a
+refused 3 "no volume named 'zz'" ctl policy attach p zz
+ctl -q policy attach p a
+is "$(ctl -o csv --no-header -c POLICY volume show a)" p "the volume's policy"
+refused 5 'detach' ctl policy delete p --yes
+before=$(ctl -o name snap list a | sort)
+ctl policy run p --dry-run >plan
+grep -q "a@(new).*keep.*last 1 of 2" plan || fail "the plan: $(cat plan)"
+grep -q "a@one.*keep.*not the policy's" plan || fail "a person's snapshot is not kept: $(cat plan)"
+is "$(ctl -o name snap list a | grep -v '@p-' | sort)" "$(grep -v '@p-' <<<"$before")" 'after a dry run'
+for _ in 1 2 3; do ctl -q policy run p; sleep 1.1; done
+is "$(ctl -o name snap list a | grep -c '@p-')" 2 'how many a policy keeps'
+[ "$(ctl -o name trash list | wc -l)" -ge 1 ] || fail "what a policy removes is not in the trash"
+ctl -o name snap list a | grep -qx a@one || fail "a policy removed a person's snapshot"
+kill_vstored
+start_vstored
+is "$(ctl -o csv --no-header -c NAME,VOLUMES policy list)" p,a 'the policy after kill -9'
+ctl -q policy detach p a
+refused 3 'with the policy' ctl policy detach p a
+ctl -q policy delete p --yes
+is "$(ctl -o name snap list a | grep -c '@p-')" 2 "a deleted policy's snapshots"
 
 # The rest
 ctl status >screen

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of the API share: a request on its way, and how it is answered. */
+#ifndef STORAGE_DAEMON_CALL_H
+#define STORAGE_DAEMON_CALL_H
+
+#include "storage/daemon/daemon.h"
+
+/* A request on its way; lives until it is answered, or until its job ends. */
+struct call {
+	struct daemon *daemon;
+	struct http_request *request; /* NULL: answered already, a job goes on */
+	struct job *job;
+	const struct api_route *route;
+	char args[API_ARGS_MAX][API_ARG_ROOM];
+	json_t *body;
+	struct admin_op op;
+	char shown[SNAP_NAME_ROOM]; /* the object to show when it is done */
+	int status;		    /* when it is done */
+	uint32_t trash_id;	    /* of what is deleted */
+};
+
+void call_free(struct call *call);
+void call_reply(struct call *call, int status, json_t *body); /* takes body */
+void call_refuse(struct call *call, int code, const char *sentence);
+/* Before a change: the client may not want to wait for it. `shown` is the object to show then, or
+ * "". */
+struct admin_op *change_begin(struct call *call, const char *shown);
+const char *body_text(const struct call *call, const char *key);
+uint64_t body_number(const struct call *call, const char *key); /* negative: UINT64_MAX */
+
+/* ---- api_policy.c ---- */
+void policy_list(struct call *call);
+void policy_show(struct call *call);
+void policy_set(struct call *call);
+void policy_delete(struct call *call);
+void policy_attach(struct call *call);
+void policy_detach(struct call *call);
+void policy_plan(struct call *call);
+void policy_run(struct call *call);
+
+#endif

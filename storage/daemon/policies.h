@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Runs the store's policies: takes the snapshots that are due, then moves those to the trash that
+ * no rule keeps. One step at a time, whatever was missed; the time is the env's. Needs nothing but
+ * a store, so that it runs in a simulated world as well.
+ */
+#ifndef STORAGE_DAEMON_POLICIES_H
+#define STORAGE_DAEMON_POLICIES_H
+
+#include "storage/daemon/retention.h"
+
+struct policies;
+
+/* Begins to run them. */
+int policies_new(struct env *env, struct store *store, struct policies **ret_policies);
+void policies_stop(struct policies *policies); /* nothing new begins; NULL is fine */
+bool policies_idle(const struct policies *policies);
+/* Must be idle, or its env is gone. NULL is fine. */
+void policies_free(struct policies *policies);
+/* Rules or volumes changed: what no rule keeps goes soon. */
+void policies_changed(struct policies *policies);
+
+/* Takes a snapshot of each of the policy's volumes now, and removes what no rule keeps; done then.
+ * -ENOENT: there is no such policy, -EBUSY: another run is under way. */
+void policies_run(struct policies *policies, struct admin_op *op, const char *name);
+
+/* A volume's snapshots, the newest first, and what the policy would do with them. The caller frees
+ * both arrays (items point into snapshots, and have room for one more). */
+int policies_plan(struct store *store, const struct policy_info *policy, uint32_t volume,
+		  struct snapshot_info **ret_snapshots, struct retention_item **ret_items,
+		  size_t *ret_count);
+
+#endif

@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Policies as the catalog has them: their rules, which volume has which, which snapshots are
+ * whose. A policy that a volume has cannot go; one in the trash may name a policy that is gone,
+ * whose number is never used again, and then has none. Nothing is taken or removed here.
+ */
+#include "storage/store/admin.h"
+
+#include "proto/text.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define POLICY_RECORD_BYTES 112u
+
+struct policy *policy_by_number(struct store *store, uint32_t number)
+{
+	for (uint32_t i = 0; i < store->policy_count; i++)
+		if (store->policies[i].number == number)
+			return &store->policies[i];
+	return NULL;
+}
+
+static struct policy *policy_by_name(struct store *store, const char *name)
+{
+	for (uint32_t i = 0; i < store->policy_count; i++)
+		if (strcmp(store->policies[i].name, name) == 0)
+			return &store->policies[i];
+	return NULL;
+}
+
+uint32_t policy_encode(const struct policy *policy, void *out)
+{
+	struct cursor c = cursor_over(out, POLICY_RECORD_BYTES);
+	put_u8(&c, LOG_PUT_POLICY);
+	put_u8(&c, PUT_FULL);
+	put_u16(&c, POLICY_RECORD_BYTES);
+	put_u32(&c, policy->number);
+	put_bytes(&c, policy->name, NAME_ROOM);
+	put_u64(&c, policy->rules.every_ns);
+	for (unsigned i = 0; i < POLICY_KEEPS; i++)
+		put_u32(&c, policy->rules.keep[i]);
+	put_zeros(&c, cursor_left(&c));
+	assert(!c.failed);
+	return POLICY_RECORD_BYTES;
+}
+
+int policy_apply(struct store *store, enum log_op op, uint32_t number, struct cursor *c)
+{
+	struct policy *at = policy_by_number(store, number), policy = {.number = number};
+	if (op == LOG_DEL_POLICY) {
+		if (!at)
+			return -VS_EFORMAT;
+		*at = store->policies[--store->policy_count];
+		return 0;
+	}
+	get_bytes(c, policy.name, NAME_ROOM);
+	policy.rules.every_ns = get_u64(c);
+	for (unsigned i = 0; i < POLICY_KEEPS; i++)
+		policy.rules.keep[i] = get_u32(c);
+	if (c->failed || number == 0 || !memchr(policy.name, 0, NAME_ROOM) ||
+	    !text_name_ok(policy.name, strlen(policy.name)) ||
+	    (!at && store->policy_count == POLICIES_MAX))
+		return -VS_EFORMAT;
+	if (!at)
+		at = &store->policies[store->policy_count++];
+	*at = policy;
+	store->next_number = (uint32_t)max_u64(store->next_number, number + 1ull);
+	return 0;
+}
+
+/* ---- commands ---- */
+
+static struct policy *command_policy(struct command *command, const char *name, int *ret_res)
+{
+	struct policy *policy = policy_by_name(command->store, name);
+	if (!policy)
+		*ret_res = command_refuse(command, -ENOENT,
+					  "There is no policy named '%s'; vstorectl policy list "
+					  "shows those that are.",
+					  name);
+	return policy;
+}
+
+static int prepare_set(struct command *command)
+{
+	struct store *store = command->store;
+	struct policy *old = policy_by_name(store, command->name);
+	struct policy policy = {.rules = command->rules};
+	if (!text_name_ok(command->name, strlen(command->name)) ||
+	    strlen(command->name) > POLICY_NAME_BYTES_MAX)
+		return command_refuse(command, -EINVAL,
+				      "'%s' cannot be a policy's name: use letters, digits, dots, "
+				      "dashes and underscores, at most 40.",
+				      command->name);
+	if (!old && store->policy_count == POLICIES_MAX)
+		return command_refuse(command, -ENOSPC,
+				      "The store has %u policies, which is the most; delete some.",
+				      POLICIES_MAX);
+	if (policy.rules.every_ns && policy.rules.every_ns < 60 * NSEC_PER_SEC)
+		return command_refuse(command, -EINVAL,
+				      "Snapshots every %llu seconds are too many: give at least a "
+				      "minute.",
+				      (unsigned long long)(policy.rules.every_ns / NSEC_PER_SEC));
+	policy.number = old ? old->number : store->next_number++;
+	memcpy(policy.name, command->name, strlen(command->name) + 1);
+	command_add(command, policy_encode(&policy, command_record(command)));
+	return 0;
+}
+
+void store_policy_set(struct store *store, struct admin_op *op, const char *name,
+		      const struct policy_rules *rules)
+{
+	struct command *command = command_new(store, op, name, prepare_set);
+	if (!command)
+		return;
+	command->rules = *rules;
+	command_start(command);
+}
+
+static int prepare_delete(struct command *command)
+{
+	struct store *store = command->store;
+	int res = 0;
+	struct policy *policy = command_policy(command, command->name, &res);
+	if (!policy)
+		return res;
+	for (uint32_t i = 0; i < store->volume_count; i++)
+		if (store->volumes[i]->policy == policy->number &&
+		    store->volumes[i]->state == OBJECT_LIVE) {
+			snprintf(command->op->holder, sizeof command->op->holder, "%s",
+				 store->volumes[i]->name);
+			return command_refuse(command, -EBUSY,
+					      "Volume '%s' has the policy '%s': detach it first.",
+					      store->volumes[i]->name, command->name);
+		}
+	command_add(command,
+		    record_number(LOG_DEL_POLICY, policy->number, command_record(command)));
+	return 0;
+}
+
+void store_policy_delete(struct store *store, struct admin_op *op, const char *name)
+{
+	struct command *command = command_new(store, op, name, prepare_delete);
+	if (command)
+		command_start(command);
+}
+
+static int prepare_attach(struct command *command)
+{
+	int res = 0;
+	struct volume *volume = command_volume(command, command->name, &res);
+	struct policy *policy = NULL;
+	if (volume && command->other[0])
+		policy = command_policy(command, command->other, &res);
+	if (res < 0)
+		return res;
+	struct volume changed = *volume;
+	changed.policy = policy ? policy->number : 0;
+	command_add(command, volume_encode_flags(&changed, PUT_ADMIN, command_record(command)));
+	return 0;
+}
+
+void store_policy_attach(struct store *store, struct admin_op *op, const char *volume,
+			 const char *policy)
+{
+	struct command *command = command_new(store, op, volume, prepare_attach);
+	if (!command)
+		return;
+	snprintf(command->other, sizeof command->other, "%s", policy);
+	command_start(command);
+}
+
+int store_policies(const struct store *store, struct policy_info **ret, size_t *ret_count)
+{
+	struct policy_info *infos = calloc(store->policy_count + 1ull, sizeof(*infos));
+	if (!infos)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < store->policy_count; i++) {
+		const struct policy *policy = &store->policies[i];
+		infos[i] = (struct policy_info){.number = policy->number, .rules = policy->rules};
+		memcpy(infos[i].name, policy->name, NAME_ROOM);
+		for (uint32_t k = 0; k < store->volume_count; k++)
+			infos[i].volume_count += store->volumes[k]->policy == policy->number &&
+						 store->volumes[k]->state == OBJECT_LIVE;
+	}
+	*ret = infos;
+	*ret_count = store->policy_count;
+	return 0;
+}
