@@ -66,6 +66,7 @@ struct gc_need {
 	struct store_work own;
 	bool busy, wanted;
 	uint64_t begun_ns, folds, purges, segment_bytes; /* when the last one began */
+	bool ever;	/* one began; until then begun_ns is when the store was opened */
 	bool fruitless; /* it freed nothing: only a change makes another one useful */
 };
 
@@ -100,6 +101,7 @@ static int gc_count(struct gc *gc)
 		gc->counting = true;
 		gc->low = space_low(store);
 		store->gc_need->begun_ns = env_now_ns(store->env);
+		store->gc_need->ever = true;
 		store->gc_need->folds = store->counters.folds;
 		store->gc_need->purges = store->purges;
 		store->gc_need->segment_bytes = store->segment_bytes;
@@ -331,7 +333,10 @@ void store_gc(struct store *store, struct store_work *public)
 int gc_init(struct store *store)
 {
 	store->gc_need = calloc(1, sizeof(*store->gc_need));
-	return store->gc_need ? census_init(store) : -ENOMEM;
+	if (!store->gc_need)
+		return -ENOMEM;
+	store->gc_need->begun_ns = env_now_ns(store->env);
+	return census_init(store);
 }
 
 void gc_exit(struct store *store)
@@ -350,8 +355,7 @@ static void own_done(struct io_op *op)
 static bool changed_since(const struct store *store)
 {
 	const struct gc_need *need = store->gc_need;
-	return need->begun_ns == 0 || need->folds != store->counters.folds ||
-	       need->purges != store->purges;
+	return !need->ever || need->folds != store->counters.folds || need->purges != store->purges;
 }
 
 static void gc_begin(struct store *store)

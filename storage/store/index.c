@@ -38,9 +38,9 @@ struct shard {
 #define REFS_MASK 0x3fu /* at this value it stays: nobody knows how many there are */
 #define MARK_SHIFT 6
 
-/* How many entries a segment has, and how many of them are referenced. */
+/* How many entries a segment has, and how many of them are referenced, or not but marked. */
 struct slot_count {
-	uint32_t entries, live;
+	uint32_t entries, live, marked;
 };
 
 struct index {
@@ -200,10 +200,15 @@ static struct slot_count *slot_of(const struct index *index, uint64_t entry)
 	return &index->slots[location_slot(entry & LOCATION_MASK)];
 }
 
-static void entry_live(struct index *index, uint64_t entry, int change)
+/* The byte of an entry changes; 0: it comes or goes. */
+static void entry_counts(struct index *index, uint64_t entry, uint8_t before, uint8_t after)
 {
-	slot_of(index, entry)->live += (uint32_t)change;
-	index->live_count += (uint64_t)(int64_t)change;
+	struct slot_count *slot = slot_of(index, entry);
+	bool was = before & REFS_MASK, is = after & REFS_MASK;
+	slot->live += (uint32_t)is - (uint32_t)was;
+	index->live_count += (uint64_t)is - (uint64_t)was;
+	slot->marked += (uint32_t)(!is && after & index->mark);
+	slot->marked -= (uint32_t)(!was && before & index->mark);
 }
 
 /* ---- entries that share a tag ---- */
@@ -257,8 +262,7 @@ static int shard_insert(struct index *index, struct shard *shard, uint64_t entry
 	shard->entry_count++;
 	index->entry_count++;
 	index->slots[slot].entries++;
-	if (refs & REFS_MASK)
-		entry_live(index, entry, 1);
+	entry_counts(index, entry, 0, refs);
 	return 0;
 }
 
@@ -285,8 +289,7 @@ bool index_remove(struct index *index, const struct id *id, uint64_t location)
 			if (bucket->entries[e] != entry)
 				continue;
 			uint8_t *refs = refs_of(shard, choice[c]);
-			if (refs[e] & REFS_MASK)
-				entry_live(index, entry, -1);
+			entry_counts(index, entry, refs[e], 0);
 			slot_of(index, entry)->entries--;
 			bucket->entries[e] = bucket->entries[fill - 1];
 			bucket->entries[fill - 1] = 0;
@@ -379,10 +382,10 @@ bool index_ref(struct index *index, const struct id *id)
 	tag_begin(shard, tag_of(id), &at);
 	while ((entry = tag_next(shard, tag_of(id), &at, &refs))) {
 		found = true;
-		if ((*refs & REFS_MASK) == 0)
-			entry_live(index, entry, 1);
-		if ((*refs & REFS_MASK) != REFS_MASK)
-			++*refs;
+		if ((*refs & REFS_MASK) == REFS_MASK)
+			continue;
+		entry_counts(index, entry, *refs, (uint8_t)(*refs + 1));
+		++*refs;
 	}
 	return found;
 }
@@ -399,10 +402,9 @@ bool index_unref(struct index *index, const struct id *id)
 		uint8_t count = *refs & REFS_MASK;
 		if (count == REFS_MASK || count == 0)
 			continue;
+		entry_counts(index, entry, *refs, (uint8_t)(*refs - 1));
 		--*refs;
 		last = count == 1;
-		if (last)
-			entry_live(index, entry, -1);
 	}
 	return last;
 }
@@ -412,9 +414,12 @@ void index_touch(struct index *index, const struct id *id)
 	const struct shard *shard = &index->shards[index_shard_of(id)];
 	struct tag_at at;
 	uint8_t *refs;
+	uint64_t entry;
 	tag_begin(shard, tag_of(id), &at);
-	while (tag_next(shard, tag_of(id), &at, &refs))
+	while ((entry = tag_next(shard, tag_of(id), &at, &refs))) {
+		entry_counts(index, entry, *refs, *refs | index->mark);
 		*refs |= index->mark;
+	}
 }
 
 bool index_dead(const struct index *index, const struct id *id)
@@ -434,6 +439,8 @@ static uint8_t other_mark(const struct index *index)
 void index_marks_turn(struct index *index)
 {
 	index->mark = other_mark(index);
+	for (uint32_t slot = 0; slot < index->slot_room; slot++)
+		index->slots[slot].marked = 0; /* nobody has the new one yet */
 }
 
 void index_marks_clear(struct index *index, uint32_t shard_no)
@@ -452,9 +459,10 @@ void index_refs_clear(struct index *index, uint32_t shard_no)
 	for (uint32_t b = 0; b < shard->bucket_count; b++) {
 		uint8_t *refs = refs_of(shard, b);
 		for (unsigned e = 0; e < BUCKET_ENTRIES; e++) {
+			uint8_t marks = refs[e] & (uint8_t)~REFS_MASK;
 			if (refs[e] & REFS_MASK)
-				entry_live(index, shard->buckets[b].entries[e], -1);
-			refs[e] &= (uint8_t)~REFS_MASK;
+				entry_counts(index, shard->buckets[b].entries[e], refs[e], marks);
+			refs[e] = marks;
 		}
 	}
 }
@@ -463,7 +471,8 @@ void index_slot_counts(const struct index *index, uint32_t slot, uint32_t *ret_e
 		       uint32_t *ret_live)
 {
 	*ret_entries = slot < index->slot_room ? index->slots[slot].entries : 0;
-	*ret_live = slot < index->slot_room ? index->slots[slot].live : 0;
+	*ret_live =
+		slot < index->slot_room ? index->slots[slot].live + index->slots[slot].marked : 0;
 }
 
 uint64_t index_live_count(const struct index *index)

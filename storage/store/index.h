@@ -64,7 +64,7 @@ bool index_dead(const struct index *index, const struct id *id);
 void index_marks_turn(struct index *index);
 void index_marks_clear(struct index *index, uint32_t shard_no);
 void index_refs_clear(struct index *index, uint32_t shard_no);
-/* Entries of a segment, and how many of them are referenced. */
+/* Entries of a segment, and how many of them are not dead: referenced, or touched. */
 void index_slot_counts(const struct index *index, uint32_t slot, uint32_t *ret_entries,
 		       uint32_t *ret_live);
 uint64_t index_live_count(const struct index *index);

@@ -83,6 +83,26 @@ static void what_lives_in_half_dead_segments_is_moved_and_the_rest_given_back(vo
 	free(data);
 }
 
+/* What no map names yet is no garbage: nothing is, in either of these two volumes. */
+static void what_is_only_in_the_log_counts_as_live(void **state)
+{
+	struct fixture *f = *state;
+	struct store_info info;
+	struct store_work work;
+	fixture_close(f);
+	f->options.idle_fold_ns = 3600 * NSEC_PER_SEC;
+	fixture_open(f);
+	free(make_mixed(f));
+	assert_int_equal(WORK(f, &work, store_gc), 0);
+	store_info(f->store, &info);
+	check_sum(&info);
+	assert_true(info.live_bytes > 2 * SHARE_BYTES);
+	assert_int_equal(WORK(f, &work, store_fold, NULL), 0);
+	store_info(f->store, &info);
+	check_sum(&info);
+	assert_true(info.live_bytes > 2 * SHARE_BYTES);
+}
+
 /* Flips a bit where `needle` is stored raw in one of the segment files. */
 static void rot(struct fixture *f, const uint8_t *needle)
 {
@@ -229,6 +249,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		CASE(what_lives_in_half_dead_segments_is_moved_and_the_rest_given_back),
+		CASE(what_is_only_in_the_log_counts_as_live),
 		CASE(a_segment_with_a_bad_record_is_kept_and_told),
 		CASE(the_scrub_finds_rot_by_itself_and_a_good_copy_mends_it),
 		CASE(a_scrub_by_hand_goes_over_everything),
