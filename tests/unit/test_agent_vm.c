@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The parts of vstore-agent that need neither libvirt nor vstored. */
+#include "tests/unit/unit.h"
+
+#include "agent/vm/db.h"
+#include "agent/vm/domxml.h"
+#include "agent/vm/program.h"
+#include "agent/vm/seed.h"
+#include "agent/vm/spec.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+static int spec_of(const char *body_text, json_t **ret_spec, struct problem *problem)
+{
+	json_t *body = json_loads(body_text, 0, NULL);
+	assert_non_null(body);
+	*problem = (struct problem){0};
+	int res = spec_new(body, ret_spec, problem);
+	json_decref(body);
+	return res;
+}
+
+static void what_a_user_gives_is_escaped(void **state)
+{
+	struct problem problem;
+	json_t *spec = NULL;
+	const struct domxml_host host = {.console_log = "/x/<y>&\"z\".log"};
+	assert_int_equal(spec_of("{\"name\": \"web1\", \"cpu\": 3, \"memory_bytes\": 1073741824,"
+				 " \"cdrom\": \"/a&b/<c>'\\\".iso\", \"disks\": [4096],"
+				 " \"nics\": [{\"bridge\": \"br<0\"}]}",
+				 &spec, &problem),
+			 0);
+	json_object_set_new(json_array_get(json_object_get(spec, "disks"), 0), "socket",
+			    json_string("/run/a&b.sock"));
+	char *xml = domxml_domain(spec, &host);
+	assert_non_null(xml);
+	assert_null(strstr(xml, "<c>"));
+	assert_null(strstr(xml, "br<0"));
+	assert_non_null(strstr(xml, "error_policy=\"stop\""));
+	json_t *read = domxml_read(xml);
+	assert_string_equal(spec_text(read, "name"), "web1");
+	assert_string_equal(spec_text(read, "cpu"), "3");
+	assert_string_equal(spec_text(json_array_get(json_object_get(read, "nics"), 0), "bridge"),
+			    "br<0");
+	json_decref(read);
+	json_decref(spec);
+	free(xml);
+	assert_null(domxml_read("<domain"));
+}
+
+static void wrong_values_are_refused_by_name(void **state)
+{
+	static const struct {
+		const char *body, *word;
+	} cases[] = {
+		{"{\"name\": \"../etc\"}", "../etc"},
+		{"{\"name\": \"a\", \"cpu\": 0}", "512"},
+		{"{\"name\": \"a\", \"memory_bytes\": 1}", "64M"},
+		{"{\"name\": \"a\", \"firmware\": \"coreboot\"}", "coreboot"},
+		{"{\"name\": \"a\", \"accel\": \"xen\"}", "xen"},
+		{"{\"name\": \"a\", \"disks\": [-1]}", "disks"},
+		{"{\"name\": \"a\", \"disks\": [\"20G\"]}", "disks"},
+		{"{\"name\": \"a\", \"nics\": [{}]}", "bridge"},
+		{"{\"name\": \"a\", \"nics\": [{\"bridge\": \"b\", \"network\": \"n\"}]}",
+		 "bridge"},
+		{"{\"name\": \"a\", \"nics\": [{\"bridge\": \"b\", \"colour\": 1}]}", "colour"},
+		{"{\"name\": \"a\", \"nics\": [{\"bridge\": \"b\", \"vlan\": 5000}]}", "4094"},
+		{"{\"name\": \"a\", \"nics\": [{\"bridge\": \"b\", \"mac\": \"52:54\"}]}", "52:54"},
+		{"{\"name\": \"a\", \"nics\": [{\"bridge\": \"b\", \"mac\": "
+		 "\"01:00:5e:00:00:01\"}]}",
+		 "01:00"},
+	};
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		struct problem problem;
+		json_t *spec = NULL;
+		assert_int_equal(spec_of(cases[i].body, &spec, &problem), -EINVAL);
+		if (!strstr(problem.sentence, cases[i].word))
+			fail_msg("%s: %s", cases[i].body, problem.sentence);
+		assert_null(spec);
+	}
+}
+
+static void disks_get_the_first_free_target_and_name(void **state)
+{
+	struct problem problem;
+	json_t *spec = NULL;
+	char target[8], volume[80];
+	assert_int_equal(spec_of("{\"name\": \"a\", \"disks\": [1, 8192, 4096]}", &spec, &problem),
+			 0);
+	json_t *disks = json_object_get(spec, "disks");
+	assert_int_equal(spec_number(json_array_get(disks, 0), "size_bytes"), 4096);
+	json_array_remove(disks, 1);
+	assert_int_equal(spec_target_free(spec, target), 0);
+	spec_volume_name(spec, volume, sizeof volume);
+	assert_string_equal(target, "vdb");
+	assert_string_equal(volume, "a-disk1");
+	json_decref(spec);
+}
+
+static void a_private_key_is_no_ssh_key(void **state)
+{
+	struct problem problem = {0};
+	json_t *good = json_pack("{s:s, s:[s]}", "user_data", "#cloud-config\n", "ssh_keys",
+				 "ssh-ed25519 AAAA me");
+	json_t *wrong = json_pack("{s:[s]}", "ssh_keys", "-----BEGIN OPENSSH PRIVATE KEY-----");
+	json_t *ignored = json_pack("{s:s}", "user_data", "packages: [vim]");
+	assert_int_equal(seed_check(good, &problem), 0);
+	assert_int_equal(seed_check(wrong, &problem), -EINVAL);
+	assert_int_equal(seed_check(ignored, &problem), -EINVAL);
+	json_decref(good);
+	json_decref(wrong);
+	json_decref(ignored);
+}
+
+static void a_catalog_is_kept_and_one_of_tomorrow_refused(void **state)
+{
+	char path[] = "/tmp/vstore-test-db.XXXXXX", sentence[SENTENCE_BYTES], more[64];
+	struct db *db;
+	close(mkstemp(path));
+	assert_int_equal(db_open(path, &db, sentence), 0);
+	static const char insert[] = "INSERT INTO setting (key, value) VALUES (?, ?)";
+	assert_int_equal(db_run(db, insert, "ss", "a", "1"), 1);
+	assert_int_equal(db_run(db, insert, "ss", "a", "2"), -EEXIST);
+	assert_int_equal(db_begin(db), 0);
+	assert_int_equal(db_run(db, insert, "ss", "b", "1"), 1);
+	assert_int_equal(db_end(db, false), 0);
+	db_close(db);
+	assert_int_equal(db_open(path, &db, sentence), 0);
+	json_t *rows = db_rows(db, "SELECT * FROM setting", "");
+	assert_int_equal(json_array_size(rows), 1);
+	assert_string_equal(spec_text(json_array_get(rows, 0), "value"), "1");
+	json_decref(rows);
+	db_run(db, "PRAGMA user_version = 99", "");
+	db_close(db);
+	assert_int_equal(db_open(path, &db, sentence), -VS_ENEWER);
+	FILE *file = fopen(path, "we");
+	for (int i = 0; i < 500; i++)
+		fputs("this is no catalog ", file);
+	fclose(file);
+	assert_int_equal(db_open(path, &db, sentence), -VS_EFORMAT);
+	assert_non_null(strstr(sentence, "--recover"));
+	unlink(path);
+	static const char *const tails[] = {"-wal", "-shm"};
+	for (size_t i = 0; i < 2; i++) {
+		snprintf(more, sizeof more, "%s%s", path, tails[i]);
+		unlink(more);
+	}
+}
+
+static void a_program_ends_with_its_time(void **state)
+{
+	char words[16];
+	const char *const says[] = {"sh", "-c", "echo 0123456789abcdefghij; exit 3", NULL};
+	const char *const hangs[] = {"sh", "-c", "sleep 1000", NULL};
+	const char *const missing[] = {"/no/such/program", NULL};
+	assert_int_equal(program_run(says, 60000, words, sizeof words), 3);
+	assert_string_equal(words, "6789abcdefghij\n");
+	assert_int_equal(program_run(hangs, 50, words, sizeof words), -ETIMEDOUT);
+	assert_int_equal(program_run(missing, 60000, words, sizeof words), -ENOENT);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(what_a_user_gives_is_escaped),
+		cmocka_unit_test(wrong_values_are_refused_by_name),
+		cmocka_unit_test(disks_get_the_first_free_target_and_name),
+		cmocka_unit_test(a_private_key_is_no_ssh_key),
+		cmocka_unit_test(a_catalog_is_kept_and_one_of_tomorrow_refused),
+		cmocka_unit_test(a_program_ends_with_its_time),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
