@@ -89,7 +89,7 @@ uint32_t repl_encode_hello(const struct repl_hello *hello, void *out)
 int repl_decode_hello(const void *body, size_t bytes, struct repl_hello *ret)
 {
 	struct cursor c = cursor_reading(body, bytes);
-	struct repl_hello hello;
+	struct repl_hello hello = {0};
 	bool good = get_u32(&c) == REPL_MAGIC;
 	hello.version_min = get_u16(&c);
 	hello.version_max = get_u16(&c);
@@ -150,7 +150,7 @@ uint32_t repl_encode_domain(uint64_t request, const struct repl_domain *domain, 
 int repl_decode_domain(const void *body, size_t bytes, struct repl_domain *ret)
 {
 	struct cursor c = cursor_reading(body, bytes);
-	struct repl_domain domain;
+	struct repl_domain domain = {0};
 	get_bytes(&c, domain.uuid, 16);
 	get_bytes(&c, domain.key, 64);
 	bool good = name(&c, domain.name);
@@ -186,7 +186,7 @@ uint32_t repl_encode_offer(uint64_t request, const struct repl_offer *offer, voi
 int repl_decode_offer(const void *body, size_t bytes, struct repl_offer *ret)
 {
 	struct cursor c = cursor_reading(body, bytes);
-	struct repl_offer offer;
+	struct repl_offer offer = {0};
 	get_bytes(&c, offer.transfer, 16);
 	get_bytes(&c, offer.domain, 16);
 	get_bytes(&c, offer.volume_uuid, 16);
@@ -286,7 +286,7 @@ uint32_t repl_encode_record(uint64_t request, const uint8_t id[ID_BYTES], uint32
 int repl_decode_record(const void *body, size_t bytes, struct repl_record *ret)
 {
 	struct cursor c = cursor_reading(body, bytes);
-	struct repl_record record;
+	struct repl_record record = {0};
 	get_bytes(&c, record.id, ID_BYTES);
 	if (c.failed || cursor_left(&c) == 0)
 		return -VS_EFORMAT;

@@ -13,8 +13,8 @@
 #define REPL_MAGIC 0x52505356u
 #define REPL_HEADER_BYTES 16u
 #define REPL_BODY_MAX (132u * 1024)
-#define REPL_GET_MAX 64u	/* ids of one GET */
-#define REPL_UNANSWERED_MAX 64u /* requests of one side */
+#define REPL_GET_MAX 64u	 /* ids of one GET */
+#define REPL_UNANSWERED_MAX 256u /* requests of one side */
 #define REPL_NAME_ROOM (NAME_BYTES_MAX + 1)
 
 enum repl_type {

@@ -88,6 +88,15 @@ bool text_name_ok(const char *name, size_t bytes)
 	return true;
 }
 
+bool text_volume_ok(const char *name, size_t bytes)
+{
+	const char *slash = memchr(name, '/', bytes);
+	if (!slash)
+		return text_name_ok(name, bytes);
+	size_t host_bytes = (size_t)(slash - name);
+	return text_name_ok(name, host_bytes) && text_name_ok(slash + 1, bytes - host_bytes - 1);
+}
+
 char *text_human(uint64_t bytes, char *out, size_t out_bytes)
 {
 	static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};

@@ -16,6 +16,8 @@ int text_duration(const char *text, uint64_t *ret_ns);
 
 /* [a-zA-Z0-9][a-zA-Z0-9._-]{0,62}, of `bytes` bytes, no terminator needed. */
 bool text_name_ok(const char *name, size_t bytes);
+/* The same, or HOST/NAME: what a copy of another host's volume is called. */
+bool text_volume_ok(const char *name, size_t bytes);
 
 /* Writes "1.5 GiB" like text; returns `out`. */
 char *text_human(uint64_t bytes, char *out, size_t out_bytes);

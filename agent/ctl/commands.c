@@ -276,6 +276,25 @@ const struct command commands[] = {
 	{"job", "cancel", verb_job_cancel, "j", "", "ID", "Ends a job before it is done.",
 	 "vstorectl job cancel 7", 0},
 
+	{"peer", "add", verb_peer_add, "nw", "", "HOST ADDRESS",
+	 "Makes another host known: HOST is the name in its certificate, ADDRESS its ADDRESS:PORT.",
+	 "vstorectl peer add host2 10.1.0.2:7410", CHANGE},
+	{"peer", "list", verb_peer_list, "", "", "", "The hosts that are known.",
+	 "vstorectl peer list", 0},
+	{"peer", "delete", verb_peer_delete, "w", "", "HOST",
+	 "Forgets a host. The copies that it has stay there.", "vstorectl peer delete host2", ASKS},
+	{"replica", "send", verb_replica_send, "sw", "limit=", "VOL@SNAP HOST [--limit SIZE]",
+	 "Sends a snapshot to a peer, which has it as THISHOST/VOL@SNAP then. Only what the peer "
+	 "lacks goes over the wire; after a cut the same command goes on. --limit is bytes a "
+	 "second.",
+	 "vstorectl replica send web1-disk0@monday host2", CHANGE},
+	{"replica", "list", verb_replica_list, "", "", "",
+	 "The volumes here that are copies of another host's.", "vstorectl replica list", 0},
+	{"replica", "status", verb_replica_status, "", "", "",
+	 "Connections with other hosts and what goes over them.", "vstorectl replica status", 0},
+	{"domain", "list", verb_domain_list, "", "", "",
+	 "Domains: sets of volumes that share chunks and keys.", "vstorectl domain list", 0},
+
 	{"pki", "init", verb_pki_init, "f", "cluster=", "CADIR --cluster NAME",
 	 "Makes the site's certificate authority in a folder. No daemon is needed.",
 	 "vstorectl pki init /root/ca --cluster thainguyen", 0},

@@ -29,7 +29,7 @@ int name_check_either(const struct ctl *ctl, const char *name)
 {
 	const char *at = strchr(name, '@');
 	size_t bytes = at ? (size_t)(at - name) : strlen(name);
-	if (text_name_ok(name, bytes) && (!at || text_name_ok(at + 1, strlen(at + 1))))
+	if (text_volume_ok(name, bytes) && (!at || text_name_ok(at + 1, strlen(at + 1))))
 		return 0;
 	return ctl_fail(ctl, CTL_USAGE, "\"%.80s\" is neither a volume's name nor VOLUME@SNAP.",
 			name);

@@ -110,3 +110,28 @@ static const struct column certificate_columns[] = {
 	{"SERIAL", "serial", CELL_TEXT, true},	  {NULL, NULL, CELL_TEXT, false},
 };
 const struct table table_certificates = {"certificates", certificate_columns};
+
+static const struct column peer_columns[] = {
+	{"HOST", "name", CELL_TEXT, false},
+	{"ADDRESS", "address", CELL_TEXT, false},
+	{NULL, NULL, CELL_TEXT, false},
+};
+const struct table table_peers = {"peers", peer_columns};
+
+static const struct column domain_columns[] = {
+	{"DOMAIN", "name", CELL_TEXT, false}, {"VOLUMES", "volumes", CELL_NUMBER, false},
+	{"OWN", "own", CELL_TEXT, false},     {"UUID", "uuid", CELL_TEXT, true},
+	{NULL, NULL, CELL_TEXT, false},
+};
+const struct table table_domains = {"domains", domain_columns};
+
+static const struct column transfer_columns[] = {
+	{"HOST", "host", CELL_TEXT, false},
+	{"DIRECTION", "direction", CELL_TEXT, false},
+	{"OBJECT", "object", CELL_TEXT, false},
+	{"SENT", "sent_bytes", CELL_SIZE, false},
+	{"RECEIVED", "received_bytes", CELL_SIZE, false},
+	{"CLOCK_AHEAD_MS", "clock_ahead_ms", CELL_NUMBER, true},
+	{NULL, NULL, CELL_TEXT, false},
+};
+const struct table table_transfers = {"transfers", transfer_columns};

@@ -22,6 +22,9 @@ static int transfer_socket(const struct ctl *ctl, const char *name,
 	int folder = slash ? (int)(slash - ctl->socket) : 1, volume = (int)strcspn(name, "@");
 	const char *from = slash ? ctl->socket : ".";
 	int bytes = snprintf(path, sizeof path, "%.*s/nbd/%.*s.sock", folder, from, volume, name);
+	for (char *at = path + folder + 5; bytes < (int)sizeof path && *at; at++)
+		if (*at == '/')
+			*at = ':'; /* of HOST/VOLUME, a copy: its socket is HOST:VOLUME.sock */
 	if (bytes >= (int)sizeof path || access(path, F_OK) < 0) {
 		bytes = snprintf(path, sizeof path, "%.*s/nbd.sock", folder, from);
 		if (bytes >= (int)sizeof path || access(path, F_OK) < 0)

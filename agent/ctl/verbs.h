@@ -65,6 +65,15 @@ int verb_job_show(struct ctl *ctl);
 int verb_job_wait(struct ctl *ctl);
 int verb_job_cancel(struct ctl *ctl);
 
+/* verbs_replica.c */
+int verb_peer_add(struct ctl *ctl);
+int verb_peer_list(struct ctl *ctl);
+int verb_peer_delete(struct ctl *ctl);
+int verb_domain_list(struct ctl *ctl);
+int verb_replica_send(struct ctl *ctl);
+int verb_replica_list(struct ctl *ctl);
+int verb_replica_status(struct ctl *ctl);
+
 /* verbs_pki.c */
 int verb_pki_init(struct ctl *ctl);
 int verb_pki_import(struct ctl *ctl);

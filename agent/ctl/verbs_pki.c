@@ -71,7 +71,7 @@ static int issue(struct ctl *ctl, bool replace)
 		return failed(ctl, res, sentence);
 	ctl_say(ctl, "%s holds the certificate of %s, valid for %u days%s", ctl->args[2],
 		ctl->args[1], days,
-		replace ? "; vstored takes it at SIGHUP, sessions go on."
+		replace ? "; vstored takes it by itself, connections go on."
 			: ". Copy the folder to that host and start vstored with --tls.");
 	return CTL_OK;
 }
@@ -98,7 +98,7 @@ int verb_pki_revoke(struct ctl *ctl)
 		return failed(ctl, res, sentence);
 	ctl_say(ctl,
 		"%u certificates of %s are revoked. Copy %s/ca.crl into the --tls folder of every "
-		"other host and send their vstored SIGHUP.",
+		"other host: vstored there takes it by itself.",
 		count, ctl->args[1], ctl->args[0]);
 	return CTL_OK;
 }

@@ -77,8 +77,7 @@ static int hex_digit(char c)
 				      : -1;
 }
 
-/* One part of a path, percent-decoded; false: too long, or a broken escape. */
-static bool part_decode(const char *from, size_t bytes, char out[API_ARG_ROOM])
+bool api_decode(const char *from, size_t bytes, char out[API_ARG_ROOM])
 {
 	size_t n = 0;
 	for (size_t i = 0; i < bytes; i++, n++) {
@@ -109,7 +108,7 @@ static bool path_matches(const char *pattern, const char *path,
 			continue;
 		}
 		size_t bytes = strcspn(path, "/");
-		if (!part_decode(path, bytes, args[arg++]))
+		if (!api_decode(path, bytes, args[arg++]))
 			return false;
 		pattern += 2;
 		path += bytes;

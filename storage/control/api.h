@@ -36,6 +36,9 @@ int api_status(int code); /* HTTP's for a negative code */
 json_t *api_error(int code, const char *sentence, const char *holder);
 void api_reply(struct http_request *request, int status, json_t *body); /* takes body */
 
+/* One part of a path or query, percent-decoded; false: empty, too long, or a broken escape. */
+bool api_decode(const char *from, size_t bytes, char out[API_ARG_ROOM]);
+
 json_t *time_json(uint64_t wall_ns); /* RFC 3339, UTC */
 
 #endif

@@ -54,11 +54,12 @@ static json_t *policy_name(const struct daemon *daemon, uint32_t number)
 
 static json_t *volume_json(const struct daemon *daemon, const struct volume_info *v)
 {
-	char uuid[UUID_TEXT_BYTES], root[2 * ID_BYTES + 1];
+	char uuid[UUID_TEXT_BYTES], domain[UUID_TEXT_BYTES], root[2 * ID_BYTES + 1];
 	text_uuid(v->uuid, uuid);
+	text_uuid(v->domain, domain);
 	text_hex(v->root, ID_BYTES, root);
 	return json_pack("{s:s, s:o, s:s, s:I, s:I, s:I, s:i, s:I, s:I, s:I, s:o, s:I, s:I, s:I, "
-			 "s:I, s:s, s:s}",
+			 "s:I, s:s, s:s, s:s, s:b}",
 			 "name", v->name, "policy", policy_name(daemon, v->policy), "uuid", uuid,
 			 "number", (json_int_t)v->number, "size_bytes", (json_int_t)v->size_bytes,
 			 "quota_bytes", (json_int_t)v->quota_bytes, "level", v->level,
@@ -67,7 +68,7 @@ static json_t *volume_json(const struct daemon *daemon, const struct volume_info
 			 "log_bytes", (json_int_t)v->log_bytes, "mapped_bytes",
 			 (json_int_t)v->mapped_bytes, "attachments", (json_int_t)v->attachments,
 			 "snapshot_count", (json_int_t)v->snapshot_count, "root", root, "origin",
-			 v->origin);
+			 v->origin, "domain", domain, "replica", v->replica);
 }
 
 static json_t *snapshot_json(const struct daemon *daemon, const struct snapshot_info *s)
@@ -181,7 +182,8 @@ static void volume_create(struct call *call)
 		.size_bytes = body_number(call, "size_bytes"),
 		.level = (int)min_u64(body_number(call, "level"), 1000),
 		.frame_bytes = (uint32_t)min_u64(body_number(call, "frame_bytes"), UINT32_MAX),
-		.quota_bytes = body_number(call, "quota_bytes")};
+		.quota_bytes = body_number(call, "quota_bytes"),
+		.domain = body_text(call, "domain")[0] ? body_text(call, "domain") : NULL};
 	const char *name = body_text(call, "name");
 	call->status = 201;
 	store_volume_create(call->daemon->store, change_begin(call, name), name, &options);
@@ -399,6 +401,54 @@ static void diff_start(struct call *call)
 	work_start(call, "diff", body_text(call, "a"), body_text(call, "b"), start_diff);
 }
 
+/* ---- peers and copies ---- */
+
+static void peer_list(struct call *call)
+{
+	call_reply(call, 200,
+		   json_pack("{s:i, s:o}", "schema", 1, "peers", peers_json(call->daemon)));
+}
+static void domain_list(struct call *call)
+{
+	call_reply(call, 200,
+		   json_pack("{s:i, s:o}", "schema", 1, "domains", domains_json(call->daemon)));
+}
+static void transfer_list(struct call *call)
+{
+	call_reply(call, 200,
+		   json_pack("{s:i, s:o}", "schema", 1, "transfers", transfers_json(call->daemon)));
+}
+
+static void peer_put(struct call *call)
+{
+	store_peer_add(call->daemon->store, change_begin(call, ""), call->args[0],
+		       body_text(call, "address"));
+}
+static void peer_delete(struct call *call)
+{
+	store_peer_delete(call->daemon->store, change_begin(call, ""), call->args[0]);
+}
+
+static void snapshot_send(struct call *call)
+{
+	struct job *job;
+	if (!call->daemon->replicas) {
+		call_refuse(call, -ENOTCONN,
+			    "This vstored has no certificate: start it with --tls DIR, made by "
+			    "'vstorectl pki issue'.");
+		return;
+	}
+	job = job_new(call->daemon, "send", call->args[0]);
+	if (!job || replica_send(job, call->daemon, body_text(call, "host"),
+				 body_number(call, "rate_bytes")) < 0) {
+		if (job)
+			job_end(job, -ENOMEM, "There is no memory for it.", "", NULL);
+		call_refuse(call, -EBUSY, "Too many jobs run; wait for one, or cancel one.");
+		return;
+	}
+	call_reply(call, 202, json_pack("{s:i, s:o}", "schema", 1, "job", job_json(job)));
+}
+
 static void job_list(struct call *call)
 {
 	call_reply(call, 200,
@@ -495,12 +545,16 @@ static void snapshot_list(struct call *call)
 	struct snapshot_info *infos;
 	size_t count;
 	json_t *array = json_array();
-	const char *query = call->request->query, *volume = NULL;
-	if (strncmp(query, "volume=", 7) == 0)
-		volume = query + 7;
+	const char *query = call->request->query;
+	char volume[API_ARG_ROOM] = "";
+	if (strncmp(query, "volume=", 7) == 0 &&
+	    !api_decode(query + 7, strlen(query + 7), volume)) {
+		call_refuse(call, -EINVAL, "'volume' in the query is no name.");
+		return;
+	}
 	if (store_snapshots(call->daemon->store, false, &infos, &count) == 0) {
 		for (size_t i = 0; i < count; i++)
-			if (!volume || strcmp(infos[i].volume, volume) == 0)
+			if (!volume[0] || strcmp(infos[i].volume, volume) == 0)
 				json_array_append_new(array,
 						      snapshot_json(call->daemon, &infos[i]));
 		free(infos);
@@ -597,7 +651,7 @@ static const struct api_route routes[] = {
 	{"POST", "/v1/store/fold", fold_all_start, ""},
 	{"GET", "/v1/volumes", volume_list, ""},
 	{"POST", "/v1/volumes", volume_create,
-	 " name size_bytes# level# frame_bytes# quota_bytes# "},
+	 " name size_bytes# level# frame_bytes# quota_bytes# domain "},
 	{"GET", "/v1/volumes/{}", object_show, ""},
 	{"PATCH", "/v1/volumes/{}", volume_change,
 	 " name size_bytes# level# quota_bytes# frame_bytes# "},
@@ -618,7 +672,13 @@ static const struct api_route routes[] = {
 	{"POST", "/v1/snapshots/{}/verify", verify_start, ""},
 	{"PUT", "/v1/snapshots/{}/holds/{}", snapshot_hold, ""},
 	{"DELETE", "/v1/snapshots/{}/holds/{}", snapshot_release, ""},
+	{"POST", "/v1/snapshots/{}/send", snapshot_send, " host rate_bytes# "},
 	{"POST", "/v1/diff", diff_start, " a b "},
+	{"GET", "/v1/peers", peer_list, ""},
+	{"PUT", "/v1/peers/{}", peer_put, " address "},
+	{"DELETE", "/v1/peers/{}", peer_delete, ""},
+	{"GET", "/v1/domains", domain_list, ""},
+	{"GET", "/v1/transfers", transfer_list, ""},
 	{"GET", "/v1/trash", trash_list, ""},
 	{"POST", "/v1/trash/{}/restore", trash_restore, " as "},
 	{"DELETE", "/v1/trash/{}", trash_purge, ""},

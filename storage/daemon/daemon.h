@@ -5,6 +5,7 @@
 
 #include "storage/control/api.h"
 #include "storage/nbd/nbd.h"
+#include "storage/repl/repl.h"
 #include "storage/store/store.h"
 
 #include <jansson.h>
@@ -21,6 +22,7 @@ struct daemon {
 	struct exports *exports;
 	struct attachments *attachments;
 	struct policies *policies;
+	struct replicas *replicas; /* NULL: no certificate, no peers */
 	char store_path[512], run_path[96];
 	int64_t group; /* vstore-admin's; -1: there is none */
 	struct env_timer tick;
@@ -49,6 +51,9 @@ const char *job_other(const struct job *job);
 void job_set_other(struct job *job, const char *other);
 void job_end(struct job *job, int res, const char *sentence, const char *holder, json_t *result);
 int job_cancel(struct job *job); /* -EBUSY: this one cannot be */
+/* Of work that is not the store's: how it goes, and how it is cancelled. */
+void job_progress(struct job *job, uint64_t progress, uint64_t total);
+void job_cancels(struct job *job, void (*cancel)(struct job *job, void *state), void *state);
 json_t *job_json(const struct job *job);
 json_t *jobs_json(const struct daemon *daemon);
 /* Answers with the job when it has ended, or after that time. */
@@ -73,6 +78,17 @@ int attachment_put(struct daemon *daemon, const char *volume, const char *holder
 int attachment_remove(struct daemon *daemon, const char *volume, const char *holder,
 		      char sentence[SENTENCE_BYTES]);
 
+/* ---- replica.c: peers and copies ---- */
+int replicas_new(struct daemon *daemon, const char *listen, const char *tls_folder, char *sentence);
+void replicas_stop(struct daemon *daemon);
+void replicas_free(struct daemon *daemon);
+/* The job's object to a peer; it ends the job by itself. */
+int replica_send(struct job *job, struct daemon *daemon, const char *host, uint64_t rate_bytes);
+json_t *peers_json(const struct daemon *daemon);
+json_t *domains_json(const struct daemon *daemon);
+json_t *transfers_json(const struct daemon *daemon);
+bool replicas_counters(const struct daemon *daemon, struct repl_counters *ret); /* false: none */
+
 /* ---- metrics.c ---- */
 char *metrics_text(const struct daemon *daemon, size_t *ret_bytes); /* NULL: no memory */
 json_t *status_json(const struct daemon *daemon);
@@ -82,6 +98,7 @@ unsigned daemon_full_percent(const struct daemon *daemon); /* of what the store 
 /* ---- options.c ---- */
 struct daemon_options {
 	char store_path[512], run_path[96], log_dir[512], config_path[512];
+	char listen[PEER_ADDRESS_ROOM], tls[512];
 	bool init, check, any_file_system;
 	uint64_t log_bytes;
 	struct store_options store;

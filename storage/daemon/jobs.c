@@ -34,6 +34,8 @@ struct job {
 	char object[SNAP_NAME_ROOM], other[SNAP_NAME_ROOM];
 	enum job_state state;
 	bool has_work;
+	void (*cancel)(struct job *job, void *state);
+	void *cancel_state;
 	struct store_work work;
 	json_t *lines, *ranges, *error, *result;
 	struct waiter *waiters;
@@ -275,8 +277,24 @@ void job_work(struct job *job, void (*start)(struct job *job, struct store_work 
 	start(job, &job->work);
 }
 
+void job_progress(struct job *job, uint64_t progress, uint64_t total)
+{
+	job->work.progress = progress;
+	job->work.total = total;
+}
+
+void job_cancels(struct job *job, void (*cancel)(struct job *job, void *state), void *state)
+{
+	job->cancel = cancel;
+	job->cancel_state = state;
+}
+
 int job_cancel(struct job *job)
 {
+	if (job->state == JOB_RUNNING && job->cancel) {
+		job->cancel(job, job->cancel_state);
+		return 0;
+	}
 	if (job->state == JOB_RUNNING && !job->has_work)
 		return -EBUSY;
 	job->work.cancel = true;

@@ -26,12 +26,15 @@ static const char help[] =
 	"  --cache SIZE          memory for decoded blocks (256M)\n"
 	"  --capacity SIZE       use no more of the disk than this\n"
 	"  --workers N           threads that hash and compress (cores - 1)\n"
+	"  --tls DIR             this host's certificate, as 'vstorectl pki issue' made it\n"
+	"  --listen ADDRESS:PORT take copies from other hosts there; needs --tls\n"
 	"  --any-file-system     accept tmpfs, overlay and nfs, which may lose what was promised\n"
 	"  --help, --version\n"
 	"\n"
 	"FILE has [store] path, log_dir, cache, node_cache, directory_cache, capacity, "
 	"trash_delay,\n"
-	"idle_fold, any_file_system, workers; [run] dir; [nbd] connections, buffer, handshake.\n"
+	"idle_fold, any_file_system, workers; [run] dir; [nbd] connections, buffer, handshake;\n"
+	"[replication] listen, tls.\n"
 	"\n"
 	"Example: vstored --init --store /srv/vstore && vstored --store /srv/vstore --run "
 	"/run/vstore\n";
@@ -47,7 +50,7 @@ enum flag {
 	FLAG_KEY, /* and above: index into the table of keys */
 };
 
-#define KEYS 14u
+#define KEYS 16u
 static void keys_fill(struct daemon_options *o, struct conf_key keys[KEYS])
 {
 	const struct conf_key table[KEYS] = {
@@ -65,6 +68,8 @@ static void keys_fill(struct daemon_options *o, struct conf_key keys[KEYS])
 		{"nbd", "connections", CONF_NUMBER, &o->nbd.connection_count_max, 0},
 		{"nbd", "buffer", CONF_SIZE, &o->nbd.buffer_bytes_max, 0},
 		{"nbd", "handshake", CONF_DURATION, &o->nbd.handshake_ns, 0},
+		{"replication", "listen", CONF_TEXT, o->listen, sizeof o->listen},
+		{"replication", "tls", CONF_TEXT, o->tls, sizeof o->tls},
 	};
 	memcpy(keys, table, sizeof table);
 }
@@ -83,6 +88,8 @@ static const struct option flags[] = {
 	{"capacity", required_argument, NULL, FLAG_KEY + 3},
 	{"workers", required_argument, NULL, FLAG_KEY + 4},
 	{"run", required_argument, NULL, FLAG_KEY + 5},
+	{"listen", required_argument, NULL, FLAG_KEY + 14},
+	{"tls", required_argument, NULL, FLAG_KEY + 15},
 	{0},
 };
 

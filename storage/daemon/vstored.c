@@ -136,6 +136,8 @@ static int daemon_listen(struct daemon *daemon, const struct daemon_options *opt
 		res = attachments_new(daemon);
 	if (res == 0)
 		res = policies_new(daemon->env, daemon->store, &daemon->policies);
+	if (res == 0 && (res = replicas_new(daemon, options->listen, options->tls, sentence)) < 0)
+		return res;
 	if (res < 0) {
 		snprintf(sentence, SENTENCE_BYTES, "The NBD sockets in %.150s cannot be made: %s.",
 			 daemon->run_path, vs_strerror(res));
@@ -165,6 +167,7 @@ static void daemon_stop(struct daemon *daemon)
 		nbd_server_stop(daemon->nbd, &stopped);
 		env_wait(daemon->env, &stopped);
 	}
+	replicas_stop(daemon);
 	while ((daemon->http && http_pending(daemon->http)) ||
 	       (daemon->jobs && !jobs_idle(daemon)) || !policies_idle(daemon->policies))
 		env_step(daemon->env, true);
@@ -173,6 +176,7 @@ static void daemon_stop(struct daemon *daemon)
 	attachments_free(daemon);
 	exports_free(daemon);
 	policies_free(daemon->policies);
+	replicas_free(daemon);
 	jobs_free(daemon);
 }
 

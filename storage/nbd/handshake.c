@@ -74,8 +74,8 @@ static bool name_good(const char *name)
 {
 	const char *at = strchr(name, '@');
 	if (!at)
-		return text_name_ok(name, strlen(name));
-	return text_name_ok(name, (size_t)(at - name)) && text_name_ok(at + 1, strlen(at + 1));
+		return text_volume_ok(name, strlen(name));
+	return text_volume_ok(name, (size_t)(at - name)) && text_name_ok(at + 1, strlen(at + 1));
 }
 
 /* Which volume or snapshot the client means; -ENOENT when this socket has none of that name. */

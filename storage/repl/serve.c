@@ -129,7 +129,7 @@ int serve_get(struct session *session, const struct repl_header *header, const u
 {
 	struct repl_get wanted;
 	int res = repl_decode_get(body, header->body_bytes, &wanted);
-	if (res < 0 || session->get_count == SERVE_GETS_MAX)
+	if (res < 0 || session->get_count == REPL_UNANSWERED_MAX)
 		return -VS_EFORMAT;
 	struct serve_get *get = malloc(sizeof(*get));
 	if (!get)

@@ -9,9 +9,8 @@
 #include <assert.h>
 #include <errno.h>
 
-#define SERVE_READS 16u	   /* records being read for one peer */
-#define SERVE_GETS_MAX 64u /* of a peer's requests that wait */
-#define WANTS_MAX 64u	   /* our requests that the peer has not answered */
+#define SERVE_READS 16u /* records being read for one peer */
+static_assert(STORE_WANTS_MAX <= REPL_UNANSWERED_MAX, "each may be asked for alone");
 #define SESSIONS_MAX 256u
 
 /* An outgoing session goes CONNECT, HELLO, DOMAIN, OFFER; an incoming one HELLO, SERVE. */
@@ -69,7 +68,6 @@ struct session {
 	struct store_receive receive;
 	bool receive_busy;
 	uint64_t offer_request;
-	unsigned wants;
 };
 
 struct repl {

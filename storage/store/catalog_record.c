@@ -122,9 +122,8 @@ static bool name_good(const char *name, size_t room)
 /* HOST/VOLUME: what a volume of another host is called here. */
 bool replica_name_good(const char name[NAME_ROOM])
 {
-	const char *slash = memchr(name, 0, NAME_ROOM) ? strchr(name, '/') : NULL;
-	return slash && text_name_ok(name, (size_t)(slash - name)) &&
-	       text_name_ok(slash + 1, strlen(slash + 1));
+	return memchr(name, 0, NAME_ROOM) && strchr(name, '/') &&
+	       text_volume_ok(name, strlen(name));
 }
 
 bool frame_bytes_good(uint32_t frame_bytes)

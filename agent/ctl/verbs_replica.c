@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Verbs about other hosts: peers, domains, and copies of snapshots. */
+#include "agent/ctl/verbs.h"
+
+#include "agent/ctl/call.h"
+#include "agent/ctl/names.h"
+#include "agent/ctl/table.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static int list(struct ctl *ctl, const char *path, const struct table *table)
+{
+	VALUE_AUTO document = NULL;
+	int res = call_get(ctl, path, &document);
+	return res ? res : table_print_list(ctl, table, document);
+}
+
+int verb_peer_list(struct ctl *ctl)
+{
+	return list(ctl, "/v1/peers", &table_peers);
+}
+
+int verb_domain_list(struct ctl *ctl)
+{
+	return list(ctl, "/v1/domains", &table_domains);
+}
+
+int verb_replica_status(struct ctl *ctl)
+{
+	return list(ctl, "/v1/transfers", &table_transfers);
+}
+
+int verb_peer_add(struct ctl *ctl)
+{
+	char path[CLIENT_PATH_ROOM], words[512];
+	VALUE_AUTO body = value_object();
+	int res = name_check(ctl, ctl->args[0]);
+	if (res)
+		return res;
+	value_set_text(body, "address", ctl->args[1]);
+	snprintf(words, sizeof words,
+		 "%.63s is known at %.127s; what is sent there brings its domain's key along.",
+		 ctl->args[0], ctl->args[1]);
+	const struct call_change change = {
+		.method = "PUT",
+		.path = client_path(path, "/v1/peers/", ctl->args[0], ""),
+		.body = body,
+		.done = words};
+	return call_change(ctl, &change, NULL);
+}
+
+int verb_peer_delete(struct ctl *ctl)
+{
+	char path[CLIENT_PATH_ROOM], words[256];
+	int res;
+	if (!ctl_confirm(ctl, ctl->args[0], "Nothing is sent to that host any more.", &res))
+		return res;
+	snprintf(words, sizeof words, "%.63s is forgotten; its copies stay there.", ctl->args[0]);
+	const struct call_change change = {
+		.method = "DELETE",
+		.path = client_path(path, "/v1/peers/", ctl->args[0], ""),
+		.done = words};
+	return call_change(ctl, &change, NULL);
+}
+
+int verb_replica_send(struct ctl *ctl)
+{
+	char path[CLIENT_PATH_ROOM], words[512];
+	const char *limit = ctl_option(ctl, "limit");
+	uint64_t rate_bytes = 0;
+	VALUE_AUTO body = value_object();
+	int res = name_check_snapshot(ctl, ctl->args[0]);
+	if (res == 0)
+		res = name_check(ctl, ctl->args[1]);
+	if (res == 0 && limit)
+		res = size_parse(ctl, limit, &rate_bytes);
+	if (res)
+		return res;
+	value_set_text(body, "host", ctl->args[1]);
+	if (rate_bytes)
+		value_set_integer(body, "rate_bytes", (int64_t)rate_bytes);
+	snprintf(words, sizeof words, "%.127s is on %.63s.", ctl->args[0], ctl->args[1]);
+	const struct call_change change = {
+		.method = "POST",
+		.path = client_path(path, "/v1/snapshots/", ctl->args[0], "/send"),
+		.body = body,
+		.wait_as_job = true,
+		.done = words};
+	return call_change(ctl, &change, NULL);
+}
+
+/* The volumes here that are copies of another host's. */
+int verb_replica_list(struct ctl *ctl)
+{
+	VALUE_AUTO document = NULL;
+	int res = call_get(ctl, "/v1/volumes", &document);
+	if (res)
+		return res;
+	VALUE_AUTO shown = value_object();
+	struct value *rows = value_array();
+	const struct value *volumes = value_get(document, "volumes");
+	for (size_t i = 0; i < value_count(volumes); i++)
+		if (value_true(value_get(value_at(volumes, i), "replica")))
+			value_append(rows, value_ref(value_at(volumes, i)));
+	value_set(shown, "volumes", rows);
+	return table_print_list(ctl, &table_volumes, shown);
+}

@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Peers and copies, for the API: certificates that are read again when their files change, sends as
+ * jobs, lists.
+ */
+#include "storage/daemon/daemon.h"
+
+#include "proto/text.h"
+#include "storage/rt/log_event.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define LOOK_NS NSEC_PER_SEC
+
+struct replicas {
+	struct daemon *daemon;
+	struct repl *repl;
+	char tls_folder[512];
+	struct timespec seen[2]; /* of host.crt and ca.crl */
+	struct env_timer timer;
+};
+
+/* A send as a job: first the snapshot's root must be known. */
+struct sending {
+	struct job *job;
+	struct replicas *replicas;
+	struct admin_op seal;
+	struct repl_send send;
+	char host[NAME_ROOM];
+	struct env_timer timer;
+	bool cancelled;
+};
+
+/* ---- certificates ---- */
+
+static bool files_changed(struct replicas *replicas)
+{
+	static const char *const names[2] = {"host.crt", "ca.crl"};
+	bool changed = false;
+	for (unsigned i = 0; i < 2; i++) {
+		char path[560];
+		struct stat status = {0};
+		snprintf(path, sizeof path, "%s/%s", replicas->tls_folder, names[i]);
+		if (stat(path, &status) < 0)
+			continue;
+		changed |= status.st_mtim.tv_sec != replicas->seen[i].tv_sec ||
+			   status.st_mtim.tv_nsec != replicas->seen[i].tv_nsec;
+		replicas->seen[i] = status.st_mtim;
+	}
+	return changed;
+}
+
+static void look(struct env_timer *timer)
+{
+	struct replicas *replicas = container_of(timer, struct replicas, timer);
+	char sentence[SENTENCE_BYTES];
+	struct tls_context *tls;
+	env_timer_start(replicas->daemon->env, timer, LOOK_NS);
+	if (!files_changed(replicas))
+		return;
+	if (tls_context_new(replicas->tls_folder, &tls, sentence) < 0) {
+		log_event(LOG_LEVEL_ERROR, "tls.kept",
+			  "reason=\"%s\" effect=\"the certificate from before goes on\"", sentence);
+		return;
+	}
+	repl_set_tls(replicas->repl, tls);
+	log_event(LOG_LEVEL_INFO, "tls.changed", "host=%s effect=\"for new connections\"",
+		  tls_context_identity(tls)->host);
+}
+
+/* ---- life ---- */
+
+int replicas_new(struct daemon *daemon, const char *listen, const char *tls_folder, char *sentence)
+{
+	struct repl_options options = {.listen = listen[0] ? listen : NULL};
+	struct replicas *replicas;
+	if (!tls_folder[0] && !listen[0])
+		return 0;
+	if (!tls_folder[0]) {
+		snprintf(sentence, SENTENCE_BYTES,
+			 "--listen needs --tls DIR: make one with 'vstorectl pki issue'; hosts "
+			 "speak with each other over TLS only.");
+		return -EINVAL;
+	}
+	replicas = calloc(1, sizeof(*replicas));
+	if (!replicas)
+		return -ENOMEM;
+	replicas->daemon = daemon;
+	snprintf(replicas->tls_folder, sizeof replicas->tls_folder, "%s", tls_folder);
+	files_changed(replicas);
+	int res = tls_context_new(tls_folder, &options.tls, sentence);
+	if (res == 0)
+		res = repl_new(daemon->env, daemon->store, &options, &replicas->repl, sentence);
+	if (res < 0) {
+		free(replicas);
+		return res;
+	}
+	replicas->timer.fire = look;
+	env_timer_start(daemon->env, &replicas->timer, LOOK_NS);
+	daemon->replicas = replicas;
+	return 0;
+}
+
+/* The store must be idle of us before it closes. */
+void replicas_stop(struct daemon *daemon)
+{
+	struct io_op stopped = {0};
+	if (!daemon->replicas)
+		return;
+	env_timer_stop(daemon->env, &daemon->replicas->timer);
+	env_wait_prepare(&stopped);
+	repl_stop(daemon->replicas->repl, &stopped);
+	env_wait(daemon->env, &stopped);
+}
+
+void replicas_free(struct daemon *daemon)
+{
+	if (!daemon->replicas)
+		return;
+	repl_free(daemon->replicas->repl);
+	free(daemon->replicas);
+	daemon->replicas = NULL;
+}
+
+/* ---- sending ---- */
+
+static void progress(struct env_timer *timer)
+{
+	struct sending *sending = container_of(timer, struct sending, timer);
+	/* The peer says how many differ as it finds them: there is no total before the end. */
+	job_progress(sending->job, sending->send.fetched + sending->send.found,
+		     sending->send.chunks);
+	env_timer_start(sending->replicas->daemon->env, timer, NSEC_PER_SEC / 2);
+}
+
+static void sending_end(struct sending *sending, int res, const char *sentence)
+{
+	const struct repl_send *send = &sending->send;
+	json_t *result =
+		json_pack("{s:I, s:I, s:I, s:I}", "chunks", (json_int_t)send->chunks, "sent",
+			  (json_int_t)send->fetched, "found", (json_int_t)send->found, "sent_bytes",
+			  (json_int_t)send->sent_bytes);
+	env_timer_stop(sending->replicas->daemon->env, &sending->timer);
+	job_progress(sending->job, send->fetched + send->found, send->chunks);
+	job_end(sending->job, sending->cancelled && res < 0 ? -VS_ECANCELLED : res, sentence, "",
+		result);
+	free(sending);
+}
+
+static void sent(struct io_op *op)
+{
+	struct sending *sending = container_of(op, struct sending, send.op);
+	sending_end(sending, (int)op->res, sending->send.sentence);
+}
+
+static void sealed(struct io_op *op)
+{
+	struct sending *sending = container_of(op, struct sending, seal.op);
+	if (op->res < 0 || sending->cancelled) {
+		sending_end(sending, op->res < 0 ? (int)op->res : -VS_ECANCELLED,
+			    sending->seal.sentence);
+		return;
+	}
+	sending->send.op.done = sent;
+	repl_send(sending->replicas->repl, &sending->send);
+}
+
+static void cancel(struct job *job, void *state)
+{
+	struct sending *sending = state;
+	sending->cancelled = true;
+	sending->send.cancel = true;
+	repl_send_cancel(&sending->send);
+}
+
+int replica_send(struct job *job, struct daemon *daemon, const char *host, uint64_t rate_bytes)
+{
+	struct sending *sending = calloc(1, sizeof(*sending));
+	if (!sending)
+		return -ENOMEM;
+	sending->job = job;
+	sending->replicas = daemon->replicas;
+	snprintf(sending->host, sizeof sending->host, "%s", host);
+	sending->send.snapshot = job_object(job);
+	sending->send.host = sending->host;
+	sending->send.rate_bytes = rate_bytes;
+	sending->timer.fire = progress;
+	env_timer_start(daemon->env, &sending->timer, NSEC_PER_SEC / 2);
+	job_cancels(job, cancel, sending);
+	sending->seal.op.done = sealed;
+	store_snap_seal(daemon->store, &sending->seal, job_object(job));
+	return 0;
+}
+
+/* ---- lists ---- */
+
+json_t *peers_json(const struct daemon *daemon)
+{
+	struct peer_info *peers;
+	size_t count;
+	json_t *array = json_array();
+	if (store_peers(daemon->store, &peers, &count) < 0)
+		return array;
+	for (size_t i = 0; i < count; i++)
+		json_array_append_new(array, json_pack("{s:s, s:s}", "name", peers[i].host,
+						       "address", peers[i].address));
+	free(peers);
+	return array;
+}
+
+json_t *domains_json(const struct daemon *daemon)
+{
+	struct domain_info *domains;
+	size_t count;
+	json_t *array = json_array();
+	if (store_domains(daemon->store, &domains, &count) < 0)
+		return array;
+	for (size_t i = 0; i < count; i++) {
+		char uuid[UUID_TEXT_BYTES];
+		text_uuid(domains[i].uuid, uuid);
+		json_array_append_new(array, json_pack("{s:s, s:s, s:I, s:b}", "name",
+						       domains[i].name, "uuid", uuid, "volumes",
+						       (json_int_t)domains[i].volume_count, "own",
+						       domains[i].own));
+	}
+	free(domains);
+	return array;
+}
+
+json_t *transfers_json(const struct daemon *daemon)
+{
+	struct repl_session_info *sessions;
+	size_t count;
+	json_t *array = json_array();
+	if (!daemon->replicas || repl_sessions(daemon->replicas->repl, &sessions, &count) < 0)
+		return array;
+	for (size_t i = 0; i < count; i++)
+		json_array_append_new(
+			array, json_pack("{s:s, s:s, s:s, s:I, s:I, s:I}", "host", sessions[i].host,
+					 "direction", sessions[i].incoming ? "in" : "out", "object",
+					 sessions[i].object, "sent_bytes",
+					 (json_int_t)sessions[i].sent_bytes, "received_bytes",
+					 (json_int_t)sessions[i].received_bytes, "clock_ahead_ms",
+					 (json_int_t)(sessions[i].clock_ahead_ns / 1000000)));
+	free(sessions);
+	return array;
+}
+
+bool replicas_counters(const struct daemon *daemon, struct repl_counters *ret)
+{
+	if (!daemon->replicas)
+		return false;
+	repl_counters(daemon->replicas->repl, ret);
+	return true;
+}

@@ -1,0 +1,156 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Two vstored in two network namespaces with a veth between them, real TCP and TLS: snapshots go over, only what changed goes, a cut
+# loses nothing, rotated certificates are taken while it runs, and who is not of the site is refused. About 20 s.
+# Usage: replica.sh VSTORED VSTORECTL
+VSTORED=$1 VSTORECTL=$(realpath "$2")
+# shellcheck source=tests/integration/lib.sh
+. "$(dirname "$0")/lib.sh"
+requires ip openssl qemu-io python3
+[ "$(id -u)" = 0 ] || { echo "network namespaces need root"; exit 77; }
+declare -A pids=()
+
+net=vst$$
+ip netns add "$net-a" 2>words || { echo "no network namespaces here: $(cat words)"; exit 77; }
+at_end+=("ip netns del $net-a")
+ip netns add "$net-b"
+at_end+=("ip netns del $net-b")
+ip -n "$net-a" link add veth0 type veth peer name veth0 netns "$net-b"
+for side in a b; do
+	ip -n "$net-$side" link set lo up
+	ip -n "$net-$side" link set veth0 up
+done
+ip -n "$net-a" addr add 10.77.0.1/24 dev veth0
+ip -n "$net-b" addr add 10.77.0.2/24 dev veth0
+
+# host A|B: vstorectl there
+host() { local at=$1; shift; "$VSTORECTL" --host "unix:$work/$at/run/storage.sock" "$@" </dev/null; }
+# serve SIDE ADDRESS [TLS-FOLDER]
+serve() {
+	local side=$1 tls=${3:-$work/$1/tls}
+	ip netns exec "$net-$side" "$VSTORED" --store "$side/store" --run "$side/run" --any-file-system --tls "$tls" \
+		--listen "$2:7410" 2>>log &
+	pids[$side]=$!
+	for _ in $(seq 1200); do
+		host "$side" status >/dev/null 2>&1 && return
+		kill -0 "${pids[$side]}" 2>/dev/null || fail "vstored of $side does not start"
+		sleep 0.05
+	done
+	fail "vstored of $side does not answer"
+}
+stop() {
+	kill "$2" "${pids[$1]}"
+	wait "${pids[$1]}" 2>/dev/null || true
+	pids[$1]=
+}
+finish_all() {
+	local rc=$? p
+	for p in "${pids[@]}"; do
+		[ -z "$p" ] || { kill "$p" 2>/dev/null; wait "$p" 2>/dev/null; }
+	done
+	(exit $rc)
+	finish
+}
+trap finish_all EXIT
+qio() { qemu-io -f raw -c "$3" "nbd+unix:///$2?socket=$work/$1/run/nbd/$2.sock" >/dev/null; }
+# export_of SIDE NAME: the sha256 of its data
+export_of() {
+	host "$1" volume export "$2" out.img --yes >words 2>&1 || fail "export of $2: $(cat words)"
+	sha256sum <out.img
+	rm out.img
+}
+same() {
+	local a b
+	a=$(export_of a "$1") b=$(export_of b "a/$1")
+	[ "$a" = "$b" ] || fail "$1 is not the same on both hosts"
+}
+# result KEY: of the last job
+result() { python3 -c "import json,sys; print(json.load(open('job'))['job']['result']['$1'])"; }
+send() { host a -o json replica send "$@" >job 2>words; }
+
+"$VSTORECTL" pki init ca --cluster site 2>/dev/null
+for side in a b; do
+	mkdir -p "$side/store"
+	"$VSTORECTL" pki issue ca "$side" "$side/tls" 2>/dev/null
+	"$VSTORED" --init --store "$side/store" --any-file-system --log-size 32M >/dev/null
+done
+serve a 10.77.0.1
+serve b 10.77.0.2
+host a -q volume create v --size 64M
+head -c 20M /dev/urandom >data
+qemu-img convert -n -f raw -O raw data "nbd+unix:///v?socket=$work/a/run/nbd/v.sock"
+host a -q snap create v@1
+
+# Nobody knows b yet; then the whole goes over.
+refused 3 "no peer 'b'" host a replica send v@1 b
+host a -q peer add b 10.77.0.2:7410
+send v@1 b || fail "the first send: $(cat words)"
+[ "$(result sent)" = 320 ] || fail "$(result sent) chunks were sent, not 320"
+same v@1
+[ "$(host b -o name replica list)" = a/v ] || fail "b does not list its copy"
+host b volume verify a/v@1 >/dev/null 2>&1 || fail "the copy is not sound"
+
+# 1 MiB changes: that much goes, and no more than 5 % beside it.
+qio a v 'write -P 9 5M 512k'
+head -c 512K /dev/urandom >changed
+qio a v "write -s changed 40M 512k"
+host a -q snap create v@2
+send v@2 b || fail "the second send: $(cat words)"
+[ "$(result sent)" -le 9 ] && [ "$(result sent)" -ge 8 ] || fail "$(result sent) chunks were sent for 16 that changed, 8 of them alike"
+[ "$(result sent_bytes)" -le $((512 * 1024 * 105 / 100 + 40000)) ] || fail "$(result sent_bytes) bytes went over for 512 KiB"
+same v@2
+send v@2 b || fail "sending it again: $(cat words)"
+[ "$(result sent)" = 0 ] || fail "something was sent again"
+
+# What is deleted at the sender stays at the receiver, and nobody there changes it.
+host a -q snap delete v@1 --yes
+host b -o name snap list a/v | grep -qx 'a/v@1' || fail "a deletion went over"
+qemu-io -f raw -c 'write 0 4k' "nbd+unix:///a%2Fv?socket=$work/b/run/nbd/a:v.sock" >/dev/null 2>&1 && fail "the copy can be written"
+host b -q volume clone a/v@2 own
+
+# The receiver is killed in the middle, again and again: what arrived is not sent twice.
+head -c 30M /dev/urandom >data
+qemu-img convert -n -f raw -O raw data "nbd+unix:///v?socket=$work/a/run/nbd/v.sock"
+host a -q snap create v@3
+all=0
+for round in 1 2 3 4 5; do
+	host a -o json replica send v@3 b --limit 8M >job 2>words &
+	sender=$!
+	sleep 0.4
+	stop b -9
+	wait $sender && fail "the send ended well without a receiver"
+	all=$((all + $(python3 -c "import json; d=json.load(open('job')); print(d.get('job',{}).get('result',{}).get('sent_bytes',0))")))
+	serve b 10.77.0.2
+done
+send v@3 b || fail "the send after $round cuts: $(cat words)"
+all=$((all + $(result sent_bytes)))
+same v@3
+[ $all -le $((30 * 1024 * 1024 * 102 / 100 + 5 * 16 * 1024 * 1024)) ] || fail "$all bytes went over for 30 MiB with 5 cuts"
+
+# Certificates: a rotated one is taken while vstored runs; a revoked host is refused, an unknown one too.
+"$VSTORECTL" pki rotate ca a a/tls 2>/dev/null
+sleep 2.5
+grep -q 'tls.changed' log || fail "the new certificate was not taken"
+host a -q snap create v@4
+send v@4 b || fail "after the rotation: $(cat words)"
+"$VSTORECTL" pki revoke ca a --yes 2>/dev/null
+cp ca/ca.crl b/tls/ca.crl
+sleep 2.5
+host a -q snap create v@5
+refused 1 'refused|TLS|certificate|closed' host a replica send v@5 b
+grep -q 'peer.refused' log || fail "b does not say that it refused somebody"
+"$VSTORECTL" pki rotate ca a a/tls 2>/dev/null
+sleep 2.5
+send v@5 b || fail "with a certificate that is not revoked: $(cat words)"
+host a -q peer add c 10.77.0.2:7410
+refused 6 'there is b' host a replica send v@5 c
+
+# Who speaks no TLS, or an old one, gets nothing.
+for words in '-tls1_2' '-tls1_3'; do
+	ip netns exec "$net-a" openssl s_client "$words" -connect 10.77.0.2:7410 </dev/null >s_client 2>&1 || true
+	grep -q 'Verify return code: 0 (ok)' s_client && grep -q 'read R BLOCK' s_client && fail "openssl $words was let in"
+done
+stop a -TERM
+stop b -TERM
+"$VSTORED" --check --store b/store --any-file-system >check || fail "the receiver's store: $(cat check)"
+refused 1 'pki issue' "$VSTORED" --store a/store --run other --any-file-system --listen 10.77.0.1:1
