@@ -10,7 +10,7 @@ stamps() { "$stamps" "$1" "run/nbd/$2.sock" "$2" "known.$2" ${3:+"$3"}; }
 options=()
 case $kind in
 capacity) mkdir disk && options=(--capacity 250M) ;;
-*) file_system "$kind" 330M disk ;;
+*) file_system "$kind" 500M disk ;;
 esac
 mkdir disk/store
 ln -s disk/store store
