@@ -28,6 +28,7 @@ requires libvirtd virtlogd virsh qemu-system-x86_64 qemu-img xorriso busybox sys
 if [ -z "${VSTORE_TEST_HOST:-}" ]; then
 	image=$("$GUEST" "${VSTORE_IMAGES:-/var/tmp/vstore-images}") || fail "no guest could be made: $image"
 	export VSTORE_TEST_HOST="$image"
+	unshare --mount true 2>/dev/null || { echo "no mounting here"; exit 77; }
 	exec unshare --mount --propagation private -- bash "$0" "$@"
 fi
 guest_image=$VSTORE_TEST_HOST
