@@ -14,6 +14,8 @@
  *    collection touches it before a restart (it then learns the same);
  *  - a record that is stored elsewhere, too, is not copied, when that other one is good and
  * durable;
+ *  - nothing is copied unless all that lives in the segment has room: half a segment's copies would
+ *    take the reserve and give nothing back, and without it nothing can be collected any more;
  *  - a bounded number of records is in memory.
  */
 #include "storage/store/compact.h"
@@ -68,7 +70,7 @@ void compact_start(struct compact *compact, struct segment *segment, uint32_t ga
 	compact->phase = COMPACT_LOAD;
 	compact->garbage_percent_min = garbage_percent_min;
 	compact->at = compact->move_at = compact->move_count = 0;
-	compact->live_bytes = 0;
+	compact->live_bytes = compact->move_bytes = 0;
 	compact->output_count = compact->output_at = 0;
 	compact->res = 0;
 	compact->bad = false;
@@ -106,6 +108,12 @@ void compact_end(struct compact *compact)
 bool compact_busy(const struct compact *compact)
 {
 	return compact->segment && (compact->busy || compact->durable.op.done);
+}
+
+static uint64_t entry_bytes(const struct compact *compact, const struct dir_entry *entry)
+{
+	return segment_record_end(compact->segment, entry) -
+	       entry->offset64 * (uint64_t)RECORD_ALIGN;
 }
 
 static uint64_t entry_location(const struct compact *compact, const struct dir_entry *entry)
@@ -154,13 +162,9 @@ static int moves_add(struct compact *compact, uint32_t entry)
 		compact->move_room = room;
 	}
 	compact->moves[compact->move_count++] = entry;
+	compact->move_bytes +=
+		entry_bytes(compact, &segment_records(compact->segment)->entries[entry]);
 	return 0;
-}
-
-static uint64_t entry_bytes(const struct compact *compact, const struct dir_entry *entry)
-{
-	return segment_record_end(compact->segment, entry) -
-	       entry->offset64 * (uint64_t)RECORD_ALIGN;
 }
 
 /* Is it worth it? What is alive now may be dead later, never the other way round but by a touch. */
@@ -217,8 +221,12 @@ static int compact_sift(struct compact *compact)
 			return res == WAITING ? work_waits(compact->work) : res;
 		compact->at++;
 	}
-	if (compact->at == directory->entry_count)
-		compact->phase = COMPACT_COPY;
+	if (compact->at < directory->entry_count)
+		return WALK_MORE;
+	int res = segments_moved_fits(compact->store, compact->move_bytes, &compact->work->wait);
+	if (res == WAITING)
+		return work_waits(compact->work);
+	compact->phase = res < 0 ? COMPACT_KEPT : COMPACT_COPY;
 	return WALK_MORE;
 }
 

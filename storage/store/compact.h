@@ -31,7 +31,7 @@ enum compact_phase {
 	COMPACT_DURABLE,
 	COMPACT_SWAP,
 	COMPACT_EMPTY, /* nobody finds a record there any more */
-	COMPACT_KEPT,  /* it stays: not worth it, or something in it is bad */
+	COMPACT_KEPT,  /* it stays: not worth it, no room for it now, or something in it is bad */
 };
 
 struct compact {
@@ -43,7 +43,7 @@ struct compact {
 	uint32_t at, busy, move_at;
 	uint32_t *moves; /* live entries */
 	uint32_t move_count, move_room;
-	uint64_t live_bytes;
+	uint64_t live_bytes, move_bytes;
 	struct segment *outputs[OUTPUTS_MAX];
 	uint64_t output_ends[OUTPUTS_MAX];
 	unsigned output_count, output_at;

@@ -9,6 +9,8 @@
  *    its copies;
  *  - a read that began before the census's moment may hold an id that is dead since: the first
  *    removal waits until those have ended;
+ *  - one that ends, in whichever way, and has freed nothing is not begun again for who waits for
+ *    space: that would be waiting for ever;
  *  - what cannot be proved to be garbage stays; what goes wrong ends the collection, and the store
  *    is as good as before.
  *
@@ -102,6 +104,7 @@ static int gc_count(struct gc *gc)
 		gc->low = space_low(store);
 		store->gc_need->begun_ns = env_now_ns(store->env);
 		store->gc_need->ever = true;
+		store->gc_need->fruitless = true; /* until it has freed something */
 		store->gc_need->folds = store->counters.folds;
 		store->gc_need->purges = store->purges;
 		store->gc_need->segment_bytes = store->segment_bytes;
@@ -169,7 +172,8 @@ static int gc_choose(struct gc *gc)
 static int gc_end(struct gc *gc)
 {
 	struct store *store = gc->work.store;
-	store->gc_need->fruitless = gc->work.public->freed_bytes == 0;
+	if (gc->low && store->segment_set->moved)
+		store->gc_need->fruitless = false; /* it is sealed: then there may be a reserve */
 	store->counters.collections++;
 	log_event(LOG_LEVEL_INFO, "gc.done", "freed_bytes=%llu moved_bytes=%llu counted=%llu",
 		  (unsigned long long)gc->work.public->freed_bytes,
@@ -249,6 +253,7 @@ static void gc_removed(struct io_op *op)
 	gc->work.public->freed_bytes += gc->file_bytes;
 	gc->work.public->progress += gc->file_bytes;
 	store->counters.segments_dropped++;
+	store->gc_need->fruitless = false;
 	store_poll_space(store);
 	segments_retry_space(store);
 	gc_end_wait(gc, GC_NEXT, 0);
@@ -308,6 +313,8 @@ static void gc_done(struct work *work)
 	struct gc *gc = container_of(work, struct gc, work);
 	struct store *store = work->store;
 	if (store->gc == gc) {
+		if (work->public->cancel)
+			store->gc_need->fruitless = false; /* nobody knows */
 		census_stop(store->census);
 		store->gc = NULL;
 	}

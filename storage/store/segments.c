@@ -422,6 +422,10 @@ static void seal_done(struct io_op *op)
 	store->segment_bytes += segment->bytes;
 	segments_keep_directory(segment, directory);
 	store->counters.segments_sealed++;
+	if (store->closing)
+		wait_wake_all(&store->segment_set->room);
+	else
+		segments_retry_space(store); /* what it did not need may be what was missing */
 	index_write_kick(store, 0);
 	work_kick(store);
 }
@@ -534,6 +538,20 @@ struct segment *segments_moved_append(struct store *store, const struct dir_entr
 	*ret_offset64 =
 		segment_append(segment->writer, entry, frames, stored, stored_bytes, ret_end);
 	return segment;
+}
+
+int segments_moved_fits(struct store *store, uint64_t bytes, struct wait *wait)
+{
+	struct segment_set *set = store->segment_set;
+	uint64_t end = set->moved ? segment_appended_end(set->moved->writer) : SEGMENT_BYTES;
+	if (set->reserve || end + bytes + STORE_RECORD_BYTES_MAX <= SEGMENT_BYTES)
+		return 0; /* all of a segment has room in an empty one */
+	if (!set->no_space)
+		spare_make(set);
+	if ((set->no_space && !set->sealing) || store->failed || store->closing)
+		return -ENOSPC;
+	wait_add(&set->room, wait);
+	return WAITING;
 }
 
 void segments_moved_seal(struct store *store)

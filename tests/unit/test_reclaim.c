@@ -243,6 +243,53 @@ static void overwriting_goes_on_in_a_store_of_fixed_size(void **state)
 	free(data);
 }
 
+/* `gone` of each ten MiB go to the volume that is purged. */
+static void fill_tenths(struct fixture *f, unsigned mib, unsigned gone, uint64_t at[2])
+{
+	uint8_t *data = aligned_alloc(BLOCK_BYTES, MIB);
+	struct view *views[2] = {open_view(f, "keep"), open_view(f, "gone")};
+	for (unsigned i = 0; i < mib; i++) {
+		unsigned which = i % 10 < gone;
+		test_random_fill(&f->seed, data, MIB);
+		assert_int_equal(
+			do_request(f, views[which], REQUEST_WRITE, at[which], MIB, data, 0), 0);
+		at[which] += MIB;
+	}
+	store_view_close(views[0]);
+	store_view_close(views[1]);
+	free(data);
+}
+
+/*
+ * A short segment and two long ones, and room for a reserve but not for one more. The short one is
+ * emptied first, into the reserve, and gives less than a segment back: what the long ones hold does
+ * not fit beside it. It is let be, the next collection has a reserve, and goes on.
+ */
+static void the_reserve_outlives_a_short_segment(void **state)
+{
+	struct fixture *f = *state;
+	struct store_info info;
+	struct store_work work;
+	uint64_t at[2] = {0};
+	assert_int_equal(make_volume(f, "keep", 256 * MIB), 0);
+	assert_int_equal(make_volume(f, "gone", 256 * MIB), 0);
+	fill_tenths(f, 20, 5, at);
+	fixture_close(f);
+	f->options.capacity_bytes = 5 * 64 * MIB - MIB;
+	fixture_open(f);
+	fill_tenths(f, 140, 1, at);
+	assert_int_equal(WORK(f, &work, store_fold, NULL), 0);
+	purge(f, "gone");
+	for (unsigned i = 0; i < 6; i++)
+		assert_int_equal(WORK(f, &work, store_gc), 0);
+	store_info(f->store, &info);
+	check_sum(&info);
+	assert_true(info.garbage_bytes < 8 * MIB);
+	assert_int_equal(info.unique_bytes, at[0]);
+	for (; info.reserve_bytes == 0; store_info(f->store, &info)) /* it comes back */
+		(void)env_step(f->env, true);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
 
 int main(void)
@@ -253,6 +300,7 @@ int main(void)
 		CASE(a_segment_with_a_bad_record_is_kept_and_told),
 		CASE(the_scrub_finds_rot_by_itself_and_a_good_copy_mends_it),
 		CASE(a_scrub_by_hand_goes_over_everything),
+		CASE(the_reserve_outlives_a_short_segment),
 		CASE(overwriting_goes_on_in_a_store_of_fixed_size),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
