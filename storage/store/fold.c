@@ -259,9 +259,19 @@ static void slot_stored(struct put *put, int res)
 	fold_go_on(fold);
 }
 
+/* What the chunk was has been put into the new record. */
+static void slot_placed(struct put *put)
+{
+	struct fold_slot *slot = put->owner;
+	if (slot->fetch)
+		fetch_free(slot->fetch);
+	slot->fetch = NULL;
+}
+
 static void slot_patch(struct fold_slot *slot)
 {
 	slot->put->patch = &slot->patch;
+	slot->put->placed = slot_placed;
 	put_start(slot->put);
 }
 

@@ -5,7 +5,7 @@
 
 #include "storage/store/store_int.h"
 
-#define FOLD_WINDOW 32u
+#define FOLD_WINDOW 128u
 
 /* New ids of a level's slots: chunks first, then nodes. count above 1: all null. */
 struct update {

@@ -5,7 +5,8 @@
  *
  * Keeps true: a put ends well only when its record, its own or one that was found, is durable. Of
  * several puts of one id at once the first does the work and the others share its end. A candidate
- * of the index counts only when its full id is the same.
+ * of the index counts only when its full id is the same. Many puts may wait for one flush, but few
+ * have memory for a chunk: it goes back as soon as the record is in the segment's buffer.
  */
 #include "storage/store/pace.h"
 #include "storage/store/replica.h"
@@ -14,7 +15,9 @@
 #include <stdlib.h>
 
 #define BUSY_BUCKETS 128u
-#define FOREGROUND_SHARE (PUT_COUNT / 2)
+#define BUFFER_COUNT 64u	  /* puts that are not placed yet */
+#define PUTS_LEFT (PUT_COUNT / 2) /* by background work to guests; so are half of the buffers */
+#define BUFFERS_LEFT (BUFFER_COUNT / 2)
 #define STORED_ROOM (CHUNK_BYTES + 1024)
 
 struct puts {
@@ -23,6 +26,8 @@ struct puts {
 	uint32_t free_count;
 	struct wait_list waiters;
 	struct put *busy[BUSY_BUCKETS]; /* those that may append, by id */
+	uint8_t *buffers[BUFFER_COUNT]; /* that are free: a chunk, and what is stored of it */
+	uint32_t buffer_count;
 	uint8_t *memory;
 	size_t memory_bytes;
 };
@@ -34,19 +39,19 @@ int put_init(struct store *store)
 	if (!puts)
 		return -ENOMEM;
 	store->puts = puts;
-	puts->memory_bytes = PUT_COUNT * each;
+	puts->memory_bytes = BUFFER_COUNT * each;
 	puts->memory = env_memory(store->env, puts->memory_bytes);
 	if (!puts->memory)
 		return -ENOMEM;
 	for (unsigned i = 0; i < PUT_COUNT; i++) {
 		struct put *put = &puts->all[i];
 		put->store = store;
-		put->room = puts->memory + i * each;
-		put->stored = put->room + CHUNK_BYTES;
 		put->next = puts->free;
 		puts->free = put;
 	}
 	puts->free_count = PUT_COUNT;
+	for (unsigned i = 0; i < BUFFER_COUNT; i++)
+		puts->buffers[puts->buffer_count++] = puts->memory + i * each;
 	return 0;
 }
 
@@ -68,13 +73,17 @@ uint64_t put_memory_bytes(const struct store *store)
 struct put *put_new(struct store *store, bool background, struct wait *wait)
 {
 	struct puts *puts = store->puts;
-	if (!puts->free || (background && puts->free_count <= FOREGROUND_SHARE)) {
+	if (!puts->free || !puts->buffer_count ||
+	    (background && (puts->free_count <= PUTS_LEFT || puts->buffer_count <= BUFFERS_LEFT))) {
 		wait_add(&puts->waiters, wait);
 		return NULL;
 	}
 	struct put *put = puts->free;
 	puts->free = put->next;
 	puts->free_count--;
+	put->room = puts->buffers[--puts->buffer_count];
+	put->stored = put->room + CHUNK_BYTES;
+	put->placed = NULL;
 	put->background = background;
 	put->type = RECORD_CHUNK;
 	put->same = put->same_next = NULL;
@@ -86,9 +95,29 @@ struct put *put_new(struct store *store, bool background, struct wait *wait)
 	return put;
 }
 
+static void buffer_give_back(struct put *put)
+{
+	struct puts *puts = put->store->puts;
+	if (put->room)
+		puts->buffers[puts->buffer_count++] = put->room;
+	put->room = put->stored = NULL;
+}
+
+/* Nothing of a chunk is looked at any more; what is woken may start the next put. */
+static void put_placed(struct put *put)
+{
+	if (put->type != RECORD_CHUNK)
+		return;
+	buffer_give_back(put);
+	if (put->placed)
+		put->placed(put);
+	wait_wake_all(&put->store->puts->waiters);
+}
+
 void put_free(struct put *put)
 {
 	struct puts *puts = put->store->puts;
+	buffer_give_back(put);
 	put->next = puts->free;
 	puts->free = put;
 	puts->free_count++;
@@ -150,6 +179,7 @@ static void put_wait_durable(struct put *put, struct segment *segment, uint64_t 
 		env_complete(put->store->env, &put->durable.op, 0);
 	else
 		segment_wait_durable(segment->writer, &put->durable, end);
+	put_placed(put);
 }
 
 static void put_append(struct wait *wait)
@@ -261,6 +291,7 @@ static void put_hashed(struct io_op *op)
 			}
 			put->same_next = first->same;
 			first->same = put;
+			put_placed(put);
 			return;
 		}
 	if (!put->given || put->stored_bytes) { /* who has nothing to store leads nobody */

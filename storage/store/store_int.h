@@ -32,7 +32,7 @@
 
 #define NODE_SLOTS 256u
 #define MAP_LEVELS 4u	 /* 256^4 chunks of 64 KiB: 256 TiB */
-#define PUT_COUNT 64u	 /* chunks and nodes on their way into segments */
+#define PUT_COUNT 256u	 /* chunks and nodes on their way into segments */
 #define FETCH_COUNT 128u /* reads of records under way */
 #define PIECE_COUNT 2048u
 #define LAYERS_MAX 64u /* of one volume */
@@ -190,8 +190,10 @@ const uint8_t *fetch_record(const struct fetch *fetch);
 struct put {
 	void (*done)(struct put *put,
 		     int res); /* durable, and named by id; the owner calls put_free */
+	/* or NULL: a chunk's raw, room and patch are not needed any more, and room is gone */
+	void (*placed)(struct put *put);
 	void *owner;
-	const uint8_t *raw; /* the owner's until done */
+	const uint8_t *raw; /* the owner's, until placed or done */
 	uint8_t *room;	    /* CHUNK_BYTES of its own, where raw may be made up */
 	struct id id;	    /* at done; null: all zero (a chunk) */
 	uint8_t type;

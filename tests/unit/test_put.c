@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Chunks on their way into a segment: many wait for one flush, and few have memory meanwhile. */
+#include "tests/unit/store_fixture.h"
+
+#include "storage/store/store_int.h"
+
+#define CHUNKS 200u /* more than have memory at once */
+
+static const struct env_ops *real;
+static struct held { /* syncs that have not begun */
+	struct env_file *file;
+	struct io_op *op;
+} held[4];
+static unsigned held_count;
+static unsigned started, placed, ended;
+static struct starter {
+	struct wait wait;
+	struct store *store;
+} starter;
+
+/* What opens a segment goes on. */
+static void hold_sync(struct env_file *file, struct io_op *op)
+{
+	if (placed == 0) {
+		real->file_sync(file, op);
+		return;
+	}
+	assert_true(held_count < 4);
+	held[held_count++] = (struct held){file, op};
+}
+
+static void count_placed(struct put *put)
+{
+	assert_null(put->room);
+	placed++;
+}
+
+static void count_ended(struct put *put, int res)
+{
+	assert_int_equal(res, 0);
+	assert_false(id_is_null(&put->id));
+	put_free(put);
+	ended++;
+}
+
+static void start_next(struct wait *wait)
+{
+	wait->wake = start_next;
+	while (started < CHUNKS) {
+		struct put *put = put_new(starter.store, false, wait);
+		if (!put)
+			return;
+		uint64_t number = started + 1;
+		memset(put->room, 0, CHUNK_BYTES);
+		memcpy(put->room, &number, sizeof number);
+		put->raw = put->room;
+		put->domain = starter.store->volumes[0]->domain;
+		put->level = 1;
+		put->frame_bytes = 16 * KIB;
+		put->placed = count_placed;
+		put->done = count_ended;
+		started++;
+		put_start(put);
+	}
+}
+
+static void many_wait_for_one_flush(void **state)
+{
+	struct fixture *f = *state;
+	real = f->env->ops;
+	struct env_ops ops = *real;
+	uint8_t *chunk = aligned_alloc(BLOCK_BYTES, CHUNK_BYTES);
+	test_random_fill(&f->seed, chunk, CHUNK_BYTES);
+	assert_int_equal(make_volume(f, "a", MIB), 0);
+	struct view *view = open_view(f, "a"); /* its segment is open */
+	assert_int_equal(do_request(f, view, REQUEST_WRITE, 0, CHUNK_BYTES, chunk, REQUEST_FUA), 0);
+	ops.file_sync = hold_sync;
+	f->env->ops = &ops;
+	starter.store = f->store;
+	start_next(&starter.wait);
+	while (placed < CHUNKS) /* for ever, if a chunk waited for the flush of one before it */
+		env_step(f->env, true);
+	assert_int_equal(started, CHUNKS);
+	assert_int_equal(ended, 0);
+	f->env->ops = real;
+	for (unsigned i = 0; i < held_count; i++)
+		env_file_sync(held[i].file, held[i].op);
+	while (ended < CHUNKS)
+		env_step(f->env, true);
+	store_view_close(view);
+	free(chunk);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(many_wait_for_one_flush, fixture_setup,
+						fixture_teardown),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
