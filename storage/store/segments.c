@@ -21,6 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+static void segment_make(struct segment_set *set);
 static void spare_make(struct segment_set *set);
 
 void segment_file_name(uint64_t id, char out[32])
@@ -450,9 +451,10 @@ int segments_room(struct store *store, uint32_t stored_bytes, struct wait *wait)
 			spare_make(set);
 		}
 		if (!set->open) {
+			if (!set->no_space)
+				segment_make(set);
 			if (set->no_space)
 				return -ENOSPC;
-			spare_make(set);
 			wait_add(&set->room, wait);
 			return WAITING;
 		}
@@ -675,12 +677,12 @@ static void spare_step(struct io_op *op)
 	}
 }
 
-static void spare_make(struct segment_set *set)
+/* Also while the store closes: what is under way then, and waits for it, still ends. */
+static void segment_make(struct segment_set *set)
 {
 	struct spare *spare = &set->making;
 	struct store *store = set->store;
-	if (spare->phase != SPARE_NONE || (set->spare && set->reserve) || store->failed ||
-	    store->closing)
+	if (spare->phase != SPARE_NONE || (set->spare && set->reserve) || store->failed)
 		return;
 	if (store->options.capacity_bytes &&
 	    store->segment_bytes + SEGMENT_BYTES > store->options.capacity_bytes) {
@@ -700,6 +702,13 @@ static void spare_make(struct segment_set *set)
 	spare->phase = SPARE_SPACE;
 	spare->op.done = spare_step;
 	env_file_allocate(spare->file, &spare->op, SEGMENT_BYTES);
+}
+
+/* The next one, before it is needed. */
+static void spare_make(struct segment_set *set)
+{
+	if (!set->store->closing)
+		segment_make(set);
 }
 
 void segments_start(struct store *store)

@@ -2,7 +2,7 @@
 /* Chunks on their way into a segment: many wait for one flush, and few have memory meanwhile. */
 #include "tests/unit/store_fixture.h"
 
-#include "storage/store/store_int.h"
+#include "storage/store/fold.h"
 
 #define CHUNKS 200u /* more than have memory at once */
 
@@ -85,10 +85,62 @@ static void many_wait_for_one_flush(void **state)
 	f->env->ops = real;
 	for (unsigned i = 0; i < held_count; i++)
 		env_file_sync(held[i].file, held[i].op);
+	held_count = 0;
 	while (ended < CHUNKS)
 		env_step(f->env, true);
 	store_view_close(view);
 	free(chunk);
+}
+
+static struct store *closing;
+static uint64_t allocate_bytes;
+
+static void hold_allocate(struct env_file *file, struct io_op *op, uint64_t bytes)
+{
+	if (closing && closing->closing) {
+		real->file_allocate(file, op, bytes);
+		return;
+	}
+	assert_int_equal(held_count, 0);
+	held[held_count++] = (struct held){file, op};
+	allocate_bytes = bytes;
+}
+
+static bool step_and_allocate(struct env *env, bool wait)
+{
+	if (held_count && closing && closing->closing)
+		real->file_allocate(held[--held_count].file, held[0].op, allocate_bytes);
+	return real->step(env, wait);
+}
+
+/* A fold begins as soon as the store is open, and waits for the first segment. */
+static void a_store_closes_while_a_fold_waits_for_a_segment(void **state)
+{
+	struct fixture *f = *state;
+	uint8_t *block = aligned_alloc(BLOCK_BYTES, BLOCK_BYTES);
+	f->options.idle_fold_ns = 3600 * NSEC_PER_SEC;
+	fixture_close(f);
+	fixture_open(f);
+	test_random_fill(&f->seed, block, BLOCK_BYTES);
+	assert_int_equal(make_volume(f, "a", MIB), 0);
+	struct view *view = open_view(f, "a");
+	assert_int_equal(do_request(f, view, REQUEST_WRITE, 0, BLOCK_BYTES, block, 0), 0);
+	store_view_close(view);
+	fixture_close(f);
+	f->options.idle_fold_ns = 1;
+	real = f->env->ops;
+	struct env_ops ops = *real;
+	ops.file_allocate = hold_allocate;
+	ops.step = step_and_allocate;
+	f->env->ops = &ops;
+	fixture_open(f);
+	closing = f->store;
+	while (!fold_running(f->store) || f->store->fold->busy == 0)
+		env_step(f->env, true);
+	fixture_close(f);
+	f->env->ops = real;
+	fixture_open(f);
+	free(block);
 }
 
 int main(void)
@@ -96,6 +148,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(many_wait_for_one_flush, fixture_setup,
 						fixture_teardown),
+		cmocka_unit_test_setup_teardown(a_store_closes_while_a_fold_waits_for_a_segment,
+						fixture_setup, fixture_teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
