@@ -70,6 +70,7 @@ finish() {
 	exit $rc
 }
 trap finish EXIT
+trap 'exit 143' TERM INT # a timeout: QEMU must not be left behind
 
 # start NAME COMMAND...
 start() {
