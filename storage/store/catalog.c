@@ -291,6 +291,7 @@ static int apply_put_volume(struct store *store, unsigned flags, const struct vo
 			return -ENOMEM;
 		*volume = *from;
 		volume->admitted_vseq = volume->vseq;
+		volume->changed_ns = env_now_ns(store->env); /* an opening is no quiet time */
 		int res = volume_add_layer(store, volume, from->folded_layer + 1);
 		if (res == 0)
 			res = array_add((void ***)&store->volumes, &store->volume_count,
