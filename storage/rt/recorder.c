@@ -123,6 +123,10 @@ static void *through_memory(struct env *env, size_t bytes)
 {
 	return env_memory(recorder_of(env)->inner, bytes);
 }
+static void *through_memory_lazy(struct env *env, size_t bytes)
+{
+	return env_memory_lazy(recorder_of(env)->inner, bytes);
+}
 static void through_memory_free(struct env *env, void *at, size_t bytes)
 {
 	env_memory_free(recorder_of(env)->inner, at, bytes);
@@ -356,6 +360,7 @@ static const struct env_ops recorder_ops = {
 	.timer_start = through_timer_start,
 	.timer_stop = through_timer_stop,
 	.memory = through_memory,
+	.memory_lazy = through_memory_lazy,
 	.memory_free = through_memory_free,
 	.dir_open = dir_open,
 	.dir_close = dir_close,

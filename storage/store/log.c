@@ -499,6 +499,11 @@ bool log_idle(const struct log *log)
 	return !log->writing && !log->held && !log->kicked && !log->staging->head;
 }
 
+bool log_quiet(const struct log *log)
+{
+	return log_idle(log) && !log->syncing;
+}
+
 void log_place(const struct log *log, struct log_place *ret_place)
 {
 	assert(!log->writing && !log->flying);

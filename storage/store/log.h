@@ -96,7 +96,9 @@ void log_flush(struct log *log, struct log_flush_op *flush);
 /* Where the next commit will go, with all before it applied: what a checkpoint records. Only in
  * log_owner.committed, or when log_idle. */
 void log_place(const struct log *log, struct log_place *ret_place);
-bool log_idle(const struct log *log); /* nothing staged, nothing in flight */
+bool log_idle(const struct log *log); /* nothing staged, no commit in flight */
+bool log_quiet(
+	const struct log *log); /* nor a sync, which may run ahead of need: it may be freed */
 /* No record before this position is needed any more. */
 void log_set_tail(struct log *log, uint64_t tail_pos);
 uint64_t log_tail(const struct log *log);

@@ -461,7 +461,7 @@ static bool work_quiet(const struct store *store)
 static bool disk_quiet(const struct store *store)
 {
 	return segments_idle(store) && segments_writers_idle(store) && !checkpoint_running(store) &&
-	       log_idle(store->log) && index_load_idle(store) && index_write_idle(store);
+	       log_quiet(store->log) && index_load_idle(store) && index_write_idle(store);
 }
 
 int store_close(struct store *store)

@@ -75,7 +75,7 @@ static void log_start(struct fixture *f, const struct log_place *from, int want)
 
 static void log_again(struct fixture *f, const struct log_place *from, int want)
 {
-	while (!log_idle(f->log))
+	while (!log_quiet(f->log))
 		env_step(f->env, true);
 	log_free(f->log);
 	log_start(f, from, want);
@@ -106,7 +106,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
 	struct fixture *f = *state;
-	while (!log_idle(f->log))
+	while (!log_quiet(f->log))
 		env_step(f->env, true);
 	log_free(f->log);
 	env_file_close(f->file);
