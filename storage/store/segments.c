@@ -129,6 +129,11 @@ void segments_free(struct store *store)
 			set->slots[slot]->users = 0;
 			segment_free(set->slots[slot]);
 		}
+	while (set->gone) { /* only when the env has crashed */
+		struct segment *segment = set->gone;
+		set->gone = segment->gone_next;
+		segment_free(segment);
+	}
 	env_file_close(set->making.file);
 	if (set->header)
 		env_memory_free(store->env, set->header, SEGMENT_HEADER_BYTES);
@@ -189,6 +194,10 @@ int segments_add(struct store *store, uint64_t id, uint32_t slot)
 
 static void segment_removed(struct segment *segment)
 {
+	struct segment **at = &segment->store->segment_set->gone;
+	while (*at != segment)
+		at = &(*at)->gone_next;
+	*at = segment->gone_next;
 	struct segment_set *set = segment->store->segment_set;
 	if (set->slots[segment->slot] == segment)
 		set->slots[segment->slot] = NULL;
@@ -202,6 +211,8 @@ void segments_remove(struct store *store, uint32_t slot)
 	store->segment_bytes -= segment->bytes;
 	segment->removed = true;
 	store->segment_set->slots[slot] = NULL;
+	segment->gone_next = store->segment_set->gone;
+	store->segment_set->gone = segment;
 	if (segment->users == 0 && !segment->load)
 		segment_removed(segment);
 }

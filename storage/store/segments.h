@@ -30,6 +30,7 @@ struct segment_set {
 	uint32_t slot_room, slot_count, sealing;
 	struct segment *open, *spare;
 	struct segment *moved, *reserve; /* for what a collection copies */
+	struct segment *gone;		 /* removed, still in use */
 	struct spare {
 		int phase;
 		uint64_t id;

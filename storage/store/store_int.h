@@ -94,6 +94,7 @@ struct segment {
 	uint32_t users;			     /* reads under way: its file stays open */
 	struct segment *lru_prev, *lru_next; /* of those with a directory in memory */
 	bool removed;			     /* dropped; freed when the last user leaves */
+	struct segment *gone_next;	     /* of those */
 	bool counted;			     /* sealed when the last census began */
 	bool kept;			     /* a record of it is bad: no collection touches it */
 	bool sifted; /* so many of its entries were alive when a collection looked, in bytes: */
