@@ -21,6 +21,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define LOAD_AGAIN_NS NSEC_PER_SEC /* after a directory could not be read */
+
 static void segment_make(struct segment_set *set);
 static void spare_make(struct segment_set *set);
 
@@ -241,6 +243,7 @@ static void load_done(struct load *load, struct directory *directory, int res)
 	free(load);
 	if (!directory) {
 		segment->load_error = res;
+		segment->load_failed_ns = env_now_ns(store->env);
 		log_event(LOG_LEVEL_ERROR, "segment.unreadable",
 			  "segment=%016llx error=\"%s\" effect=\"its chunks cannot be read\"",
 			  (unsigned long long)segment->id, vs_strerror(res));
@@ -309,6 +312,13 @@ int segment_open_file(struct segment *segment)
 			     &segment->file);
 }
 
+/* What the disk did not give it may give later; bytes that are wrong stay wrong. */
+static bool load_again(const struct segment *segment)
+{
+	return segment->load_error != -VS_EFORMAT && segment->load_error != -VS_ECHECKSUM &&
+	       env_now_ns(segment->store->env) >= segment->load_failed_ns + LOAD_AGAIN_NS;
+}
+
 int segments_directory(struct segment *segment, struct wait *wait)
 {
 	struct segment_set *set = segment->store->segment_set;
@@ -320,8 +330,9 @@ int segments_directory(struct segment *segment, struct wait *wait)
 	}
 	if (segment->state != SEGMENT_SEALED)
 		return -VS_ELOST;
-	if (segment->load_error)
+	if (segment->load_error && !load_again(segment))
 		return segment->load_error;
+	segment->load_error = 0;
 	if (!segment->load) {
 		int res = segment_open_file(segment);
 		if (res < 0)

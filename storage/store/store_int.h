@@ -52,8 +52,11 @@ struct wait {
 struct wait_list {
 	struct wait *head, *last;
 };
+/* NULL: the asker only looked, and does not wait. */
 static inline void wait_add(struct wait_list *list, struct wait *wait)
 {
+	if (!wait)
+		return;
 	wait->next = NULL;
 	if (list->head)
 		list->last->next = wait;
@@ -102,7 +105,8 @@ struct segment {
 	uint64_t known_live_bytes;
 	bool indexed;	/* the newest file of the index has its records */
 	bool leaving;	/* some of its records are no longer in the index: it is being emptied */
-	int load_error; /* its directory could not be read */
+	int load_error; /* its directory could not be read, then: */
+	uint64_t load_failed_ns;
 	struct io_op seal_op;
 };
 
@@ -135,7 +139,8 @@ void segments_coming(struct store *store, int change);
 struct segment *segments_append(struct store *store, const struct dir_entry *entry,
 				const struct frame_entry *frames, const void *stored,
 				uint32_t stored_bytes, uint64_t *ret_end);
-/* 0: segment->directory is there; WAITING; negative: the segment cannot be read. */
+/* 0: segment->directory is there; WAITING (without a wait, nobody is woken); negative: the segment
+ * cannot be read. */
 int segments_directory(struct segment *segment, struct wait *wait);
 void segment_use(struct segment *segment);
 void segment_unuse(struct segment *segment);
