@@ -276,6 +276,8 @@ static void checkpoint_end(struct checkpoint *checkpoint, int res)
 	fold_kick(store);
 	admin_kick(store);
 	work_kick(store);
+	if (checkpoint->wanted) /* since it began; guests may wait for it, and commit nothing */
+		checkpoint_want(store);
 }
 
 static void checkpoint_synced(struct io_op *op)
