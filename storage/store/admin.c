@@ -187,7 +187,8 @@ void admin_kick(struct store *store)
 	if (!admins || admins->kicking)
 		return;
 	admins->kicking = true;
-	while (admins->head && !admins->committing && command_run(admins->head))
+	while (admins->head && !admins->committing && !admins->head->starting &&
+	       command_run(admins->head))
 		;
 	admins->kicking = false;
 }
@@ -215,8 +216,9 @@ struct command *command_new(struct store *store, struct admin_op *op, const char
 
 static void command_started(struct io_op *op)
 {
-	struct admins *admins = container_of(op, struct command, start_op)->store->admins;
-	admin_kick(admins->store);
+	struct command *command = container_of(op, struct command, start_op);
+	command->starting = false;
+	admin_kick(command->store);
 }
 
 void command_start(struct command *command)
@@ -226,6 +228,7 @@ void command_start(struct command *command)
 	admins->tail = &command->next;
 	if (admins->head != command)
 		return; /* the one before it goes on with it */
+	command->starting = true;
 	command->start_op.done = command_started;
 	env_complete(command->store->env, &command->start_op, 0);
 }

@@ -36,6 +36,7 @@ struct command {
 	struct command_entry entries[COMMAND_RECORDS_MAX];
 	struct log_flush_op flush;
 	struct io_op start_op;
+	bool starting; /* start_op is the loop's: it must not end, which frees it, before */
 	int res;
 };
 
