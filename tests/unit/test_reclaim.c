@@ -285,7 +285,8 @@ static void the_reserve_outlives_a_short_segment(void **state)
 	store_info(f->store, &info);
 	check_sum(&info);
 	assert_true(info.garbage_bytes < 8 * MIB);
-	assert_int_equal(info.unique_bytes, at[0]);
+	/* What was touched since the last count counts as well. */
+	assert_in_range(info.unique_bytes, at[0], at[0] + MIB);
 	for (; info.reserve_bytes == 0; store_info(f->store, &info)) /* it comes back */
 		(void)env_step(f->env, true);
 }
