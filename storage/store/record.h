@@ -10,6 +10,9 @@
 #ifndef SEGMENT_BYTES /* tests/sim turns segments over faster */
 #define SEGMENT_BYTES (64 * MIB)
 #endif
+/* What is reserved on the disk for one that is open: its directory lies behind the records, and a
+ * full disk must not stop it from being sealed. */
+#define SEGMENT_FILE_BYTES (SEGMENT_BYTES + SEGMENT_BYTES / 64)
 #define SEGMENT_HEADER_BYTES 4096u
 #define RECORD_ALIGN 64u
 #define RECORD_HEADER_BYTES 52u

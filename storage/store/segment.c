@@ -51,7 +51,7 @@ struct segment_writer {
 
 int segment_create(struct env *env, struct env_file *file, const struct segment_name *name)
 {
-	int res = env_file_allocate_wait(file, SEGMENT_BYTES);
+	int res = env_file_allocate_wait(file, SEGMENT_FILE_BYTES);
 	if (res < 0)
 		return res;
 	uint8_t *header = env_memory(env, SEGMENT_HEADER_BYTES);

@@ -723,7 +723,7 @@ static void segment_make(struct segment_set *set)
 	segment_header_encode(store->sb.uuid, spare->id, spare->slot, set->header);
 	spare->phase = SPARE_SPACE;
 	spare->op.done = spare_step;
-	env_file_allocate(spare->file, &spare->op, SEGMENT_BYTES);
+	env_file_allocate(spare->file, &spare->op, SEGMENT_FILE_BYTES);
 }
 
 /* The next one, before it is needed. */

@@ -69,10 +69,10 @@ uint64_t store_room_bytes(const struct store *store)
 	uint64_t capacity = store->options.capacity_bytes;
 	disk -= min_u64(disk, grown);
 	if (!segments_reserve_there(store)) /* it comes first */
-		disk -= min_u64(disk, SEGMENT_BYTES);
+		disk -= min_u64(disk, SEGMENT_FILE_BYTES);
 	if (capacity)
 		disk = min_u64(disk, capacity - min_u64(capacity, store->segment_bytes));
-	disk = round_down(disk, SEGMENT_BYTES); /* that is how it is taken */
+	disk = disk / SEGMENT_FILE_BYTES * SEGMENT_BYTES; /* that is how it is taken */
 	return disk + segments_open_room(store);
 }
 
