@@ -100,7 +100,6 @@ static void opened(void *owner)
 	const struct repl_hello *hello = channel_hello(session->channel);
 	snprintf(session->host, sizeof session->host, "%s", channel_peer(session->channel));
 	session->clock_ahead_ns = (int64_t)(hello->wall_ns - env_wall_ns(session->repl->env));
-	session->state = SESSION_SERVE;
 	log_event(LOG_LEVEL_INFO, "peer.connected", "host=%s direction=%s", session->host,
 		  session->incoming ? "in" : "out");
 	if (!session->incoming)

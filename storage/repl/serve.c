@@ -139,7 +139,6 @@ int serve_get(struct session *session, const struct repl_header *header, const u
 	get->count = wanted.count;
 	get->at = 0;
 	get->type = wanted.type;
-	memcpy(get->domain, wanted.domain, 16);
 	memcpy(get->ids, wanted.ids, (size_t)wanted.count * ID_BYTES);
 	*session->gets_tail = get;
 	session->gets_tail = &get->next;

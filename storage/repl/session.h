@@ -13,15 +13,15 @@
 static_assert(STORE_WANTS_MAX <= REPL_UNANSWERED_MAX, "each may be asked for alone");
 #define SESSIONS_MAX 256u
 
-/* An outgoing session goes CONNECT, HELLO, DOMAIN, OFFER; an incoming one HELLO, SERVE. */
-enum session_state { SESSION_CONNECT, SESSION_HELLO, SESSION_DOMAIN, SESSION_OFFER, SESSION_SERVE };
+/* What an outgoing session waits for an answer to; an incoming one stays NEW. */
+enum session_state { SESSION_NEW, SESSION_DOMAIN, SESSION_OFFER };
 
 /* A GET that is being answered. */
 struct serve_get {
 	struct serve_get *next;
 	uint64_t request;
 	uint32_t count, at;
-	uint8_t type, domain[16];
+	uint8_t type;
 	uint8_t ids[REPL_GET_MAX][ID_BYTES];
 };
 struct serve_read {
