@@ -59,6 +59,10 @@ static size_t figures_collect(const struct daemon *daemon, struct figure *out)
 		 c.scrubbed_records},
 		{"scrub_damaged_total", "counter", "Records that the scrub found bad.",
 		 c.scrub_damaged},
+		{"healed_total", "counter",
+		 "Damaged or missing records that a peer had, stored anew.", c.healed},
+		{"heals_failed_total", "counter", "Damaged or missing records that no peer gave.",
+		 c.heals_failed},
 		{"collections_total", "counter", "Collections that ended.", c.collections},
 		{"moved_bytes_total", "counter", "Records that collections copied.", c.moved_bytes},
 		{"lost_segments", "gauge", "Segments that could not be opened.", i.lost_segments},
@@ -194,7 +198,10 @@ json_t *status_json(const struct daemon *daemon)
 			 info.lost_segments);
 		problem_add(problems, sentence, "vstorectl store check names what they affect.");
 	}
-	if (counters.checksum_errors)
+	if (counters.healed && !counters.heals_failed)
+		problem_add(problems, "Records were read that are damaged; peers had them.",
+			    "Look at the disk's health; vstorectl store scrub mends the rest.");
+	else if (counters.checksum_errors)
 		problem_add(problems, "Records were read that are damaged.",
 			    "vstorectl store check names what they affect.");
 	unsigned percent = daemon_full_percent(daemon);

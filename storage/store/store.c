@@ -260,6 +260,7 @@ static void store_free(struct store *store)
 	checkpoint_exit(store);
 	map_exit(store);
 	fetch_exit(store);
+	heal_exit(store);
 	put_exit(store);
 	catalog_free(store);
 	index_load_exit(store);
@@ -371,7 +372,7 @@ static int open_memory(struct store *store)
 	memcpy(options.secret, store->sb.secret, 16);
 	int (*const inits[])(struct store * store) = {
 		domain_init,   segments_init, fetch_init,	put_init,  read_init,
-		prefetch_init, write_init,    pace_init,	fold_init, checkpoint_init,
+		heal_init,     prefetch_init, write_init,    pace_init,	fold_init, checkpoint_init,
 		work_init,     admin_init,    index_write_init, gc_init,   scrub_init};
 	int res = map_init(store, o->node_cache_bytes);
 	for (unsigned i = 0; i < sizeof inits / sizeof *inits && res == 0; i++)

@@ -322,6 +322,7 @@ struct store_counters {
 	uint64_t segment_syncs, throttled, checksum_errors, io_errors;
 	uint64_t segments_sealed, segments_dropped;
 	uint64_t scrubbed_records, scrub_damaged; /* by the scrub that goes on by itself */
+	uint64_t healed, heals_failed; /* records asked for elsewhere: stored anew, or not */
 	uint64_t collections, moved_bytes;	  /* records that collections copied */
 };
 void store_info(const struct store *store, struct store_info *ret_info);
@@ -343,6 +344,7 @@ struct store_work {
 	uint64_t progress, total; /* bytes or objects */
 	uint64_t freed_bytes;	  /* gc */
 	uint64_t chunks, damaged; /* check, verify: records read and found bad; gc: counted, bad */
+	uint64_t mended; /* check: bad ones of whose id there is a whole record, if by healing */
 	uint64_t differing_bytes; /* diff */
 	/* gc, check, verify, diff: one line a finding: what is wrong and what it affects. The
 	 * callback may be NULL. */
@@ -419,5 +421,25 @@ void store_receive_record(struct store_receive *receive, const uint8_t id[ID_BYT
 			  const void *record, uint32_t record_bytes, int code);
 /* `cancel` was set: ends soon, with -VS_ECANCELLED. */
 void store_receive_kick(struct store_receive *receive);
+
+/* ---- healing: what is damaged or missing here, somebody else may have ---- */
+
+/* A question of the store: a record that a name of its own asks for, and that it cannot read. */
+struct store_wanted {
+	uint64_t number; /* of the question; never used twice */
+	uint8_t id[ID_BYTES];
+	uint8_t type;	  /* 1 a chunk, 2 a map node */
+	uint32_t attempt; /* so many answers were not the id's: ask somebody else */
+};
+/* `want` is called with each question from now on, and answers it, once, never inside that call,
+ * with store_heal_answer; it may be as slow as it likes, the store waits for a bounded time. A
+ * reader of the record waits meanwhile, and then reads what was stored anew. NULL: nobody can be
+ * asked any more; questions that are open end. */
+void store_set_healer(struct store *store,
+		      void (*want)(void *owner, const struct store_wanted *wanted), void *owner);
+/* A record as store_record_read gives it, copied and verified against the id; or bytes 0 and why
+ * not. A question that is no longer open is ignored. */
+void store_heal_answer(struct store *store, uint64_t number, const void *record,
+		       uint32_t record_bytes, int code);
 
 #endif

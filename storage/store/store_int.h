@@ -165,6 +165,7 @@ struct fetch {
 	uint64_t location; /* 0, or the one record to read, whatever else there is */
 	bool whole;	   /* a chunk's record as it is stored, nothing decoded, see fetch_record */
 	bool background, no_cache;
+	bool no_heal; /* for a peer, who would ask us in turn */
 
 	/* fetch.c's own */
 	struct store *store;
@@ -176,7 +177,7 @@ struct fetch {
 	struct frame_entry frames[FRAMES_PER_CHUNK_MAX];
 	uint32_t frame_bytes, frame_from, frame_to, stored_skip, raw_bytes, offset64;
 	int res;
-	bool have_record;
+	bool have_record, heal_asked;
 	struct fetch *next;
 };
 int fetch_init(struct store *store);
@@ -543,6 +544,7 @@ struct store {
 
 	struct segment_set *segment_set;
 	struct fetches *fetches;
+	struct heals *heals;
 	struct puts *puts;
 	struct writes *writes;
 	struct reads *reads;
