@@ -66,7 +66,8 @@ static void question_send(struct question *question)
 	struct session *session = question->session;
 	uint8_t message[REPL_HEADER_BYTES + 24 + ID_BYTES];
 	/* Of whichever domain: the store tries the keys of all that it has. */
-	struct repl_get get = {.type = question->wanted.type, .count = 1, .ids = question->wanted.id};
+	struct repl_get get = {
+		.type = question->wanted.type, .count = 1, .ids = question->wanted.id};
 	question->sent = true;
 	channel_send(session->channel, message,
 		     repl_encode_get(session_request(session), &get, message));
@@ -122,8 +123,7 @@ static bool any_question(const struct session *session)
 
 static void question_step(struct io_op *op)
 {
-	struct question *question =
-		(struct question *)((char *)op - offsetof(struct question, op));
+	struct question *question = (struct question *)((char *)op - offsetof(struct question, op));
 	struct repl *repl = question->repl;
 	struct peer_info *peers;
 	size_t count;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Sessions: made by a peer's connection, by a send or by a question, freed when nothing of theirs is under way.
+ * Sessions: made by a peer's connection, by a send or by a question, freed when nothing of theirs
+ * is under way.
  *
  * A session that has ended (no channel any more) waits for the store to give back what it has: the
  * reads of serve.c, a domain being kept, a receive being cancelled. session_look frees it then.
@@ -214,8 +215,7 @@ static void connect_late(struct env_timer *timer)
 {
 	struct session *session = session_of(timer, timer);
 	snprintf(session->sentence, sizeof session->sentence,
-		 "%s does not answer: is vstored running there with --listen?",
-		 session->host);
+		 "%s does not answer: is vstored running there with --listen?", session->host);
 	session->res = -ETIMEDOUT;
 	env_sock_shutdown(session->sock);
 }

@@ -58,9 +58,9 @@ struct session {
 	uint64_t rate_bytes, rate_from_ns, rate_sent_bytes;
 
 	/* heal.c */
-	bool heals;	     /* it is one of heal.c's */
+	bool heals;	      /* it is one of heal.c's */
 	unsigned quiet_ticks; /* so long nobody asked, or nothing was answered */
-	bool answered;	     /* since the last tick */
+	bool answered;	      /* since the last tick */
 
 	/* send.c */
 	struct repl_send *send;

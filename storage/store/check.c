@@ -423,7 +423,7 @@ static int check_chunk(struct walk *walk, const struct id *id)
 		return 0;
 	if (missing && !root_alive(verify))
 		return -ENOENT; /* the rest of it is nobody's, too */
-	if (missing) /* unless somebody else has it */
+	if (missing)		/* unless somebody else has it */
 		return verify_start(verify, id, RECORD_CHUNK, 0, walk->chunk_no);
 	work_report(&verify->work, "%s, bytes %llu to %llu: the chunk is damaged",
 		    verify->roots[verify->root_at].name,

@@ -8,6 +8,7 @@
  */
 #include "storage/rt/log_event.h"
 #include "storage/store/fold.h"
+#include "storage/store/heal.h"
 #include "storage/store/index_file.h"
 #include "storage/store/pace.h"
 #include "storage/store/prefetch.h"
@@ -371,9 +372,9 @@ static int open_memory(struct store *store)
 	memcpy(options.uuid, store->sb.uuid, 16);
 	memcpy(options.secret, store->sb.secret, 16);
 	int (*const inits[])(struct store * store) = {
-		domain_init,   segments_init, fetch_init,	put_init,  read_init,
-		heal_init,     prefetch_init, write_init,    pace_init,	fold_init, checkpoint_init,
-		work_init,     admin_init,    index_write_init, gc_init,   scrub_init};
+		domain_init,   segments_init,	 fetch_init, put_init,	read_init,	 heal_init,
+		prefetch_init, write_init,	 pace_init,  fold_init, checkpoint_init, work_init,
+		admin_init,    index_write_init, gc_init,    scrub_init};
 	int res = map_init(store, o->node_cache_bytes);
 	for (unsigned i = 0; i < sizeof inits / sizeof *inits && res == 0; i++)
 		res = inits[i](store);

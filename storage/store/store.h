@@ -258,8 +258,9 @@ struct volume_info {
 	uint32_t frame_bytes;
 	uint64_t epoch, vseq;
 	uint64_t created_wall_ns;
-	uint64_t log_bytes;    /* not folded yet */
-	uint64_t mapped_bytes; /* chunks in its map, 64 KiB each */
+	uint64_t written_bytes; /* and zeroed, since the opening */
+	uint64_t log_bytes;	/* not folded yet */
+	uint64_t mapped_bytes;	/* chunks in its map, 64 KiB each */
 	uint32_t attachments;
 	uint32_t snapshot_count;
 	uint8_t root[ID_BYTES]; /* of the last fold */
@@ -276,7 +277,7 @@ struct snapshot_info {
 	uint32_t policy; /* that took it; 0: a person did */
 	bool retained;	 /* its date is to come, by the store's age */
 	bool attached;
-	uint64_t size_bytes, vseq, created_wall_ns, retain_until_wall_ns;
+	uint64_t size_bytes, epoch, vseq, created_wall_ns, retain_until_wall_ns;
 	bool sealed, in_trash;
 	uint64_t deleted_wall_ns, purge_wall_ns;
 	uint8_t root[ID_BYTES];
@@ -322,8 +323,8 @@ struct store_counters {
 	uint64_t segment_syncs, throttled, checksum_errors, io_errors;
 	uint64_t segments_sealed, segments_dropped;
 	uint64_t scrubbed_records, scrub_damaged; /* by the scrub that goes on by itself */
-	uint64_t healed, heals_failed; /* records asked for elsewhere: stored anew, or not */
-	uint64_t collections, moved_bytes;	  /* records that collections copied */
+	uint64_t healed, heals_failed;	   /* records asked for elsewhere: stored anew, or not */
+	uint64_t collections, moved_bytes; /* records that collections copied */
 };
 void store_info(const struct store *store, struct store_info *ret_info);
 void store_counters(const struct store *store, struct store_counters *ret_counters);
@@ -332,6 +333,40 @@ int store_volumes(const struct store *store, bool in_trash, struct volume_info *
 		  size_t *ret_count);
 int store_snapshots(const struct store *store, bool in_trash, struct snapshot_info **ret,
 		    size_t *ret_count);
+
+/* ---- followers: hosts that are to have a copy of a volume that is never older than this ---- */
+
+#define FOLLOWERS_MAX 256u
+struct follower_rules {
+	uint64_t lag_ns;     /* from 1 s to a day */
+	uint64_t lag_bytes;  /* written since; 0: any */
+	uint64_t rate_bytes; /* a second; 0: no limit */
+};
+struct follower_info {
+	char volume[NAME_ROOM], host[NAME_ROOM];
+	uint32_t volume_number;
+	struct follower_rules rules;
+};
+/* A new one, or other rules. The host is a peer. The store only keeps it: who sends is above. */
+void store_follower_set(struct store *store, struct admin_op *op, const char *volume,
+			const char *host, const struct follower_rules *rules);
+void store_follower_delete(struct store *store, struct admin_op *op, const char *volume,
+			   const char *host);
+/* An array for the caller to free; -ENOMEM. */
+int store_followers(const struct store *store, struct follower_info **ret, size_t *ret_count);
+
+/* Snapshots with this policy (store_policy_snap) are cuts: taken to be sent to a follower, which
+ * keeps the newest. No rule removes them, store_cut_drop does, at once; one that is gone is no
+ * error. -EBUSY while it is attached or held. */
+#define POLICY_CUT UINT32_MAX
+void store_cut_drop(struct store *store, struct admin_op *op, const char *name);
+
+/* The copy HOST/VOL, as its newest snapshot has it, becomes the volume `new_name`, to be written
+ * here: the same volume (UUID) in a higher epoch, which takes nothing of the old primary any more.
+ * What that wrote later is not here; so unless `accept_loss`, this only says what is lost
+ * (-VS_ERETAINED). */
+void store_replica_promote(struct store *store, struct admin_op *op, const char *name,
+			   const char *new_name, bool accept_loss);
 
 /* ---- long work ---- */
 
@@ -374,6 +409,7 @@ struct store_offer {
 	uint64_t size_bytes, created_wall_ns, epoch, vseq, mapped_chunks;
 	uint32_t frame_bytes;
 	int level;
+	bool cut; /* of a follower: it takes the place of the cut before it */
 	uint8_t top[ID_BYTES], root[ID_BYTES];
 	char volume[NAME_ROOM], snapshot[NAME_ROOM];
 };

@@ -20,7 +20,7 @@ random.seed(seed)
 chunks, nodes, footers = [], [], []
 for name in sorted(glob.glob("a/store/seg/*")):
     data = open(name, "rb").read()
-    if data[-4096:-4088] != b"VSSEGEND":
+    if data[-4096:-4088] != b"VSSEGEND" or len(data) < 1 << 20:  # not sealed, or next to nothing in it
         continue
     directory, directory_bytes, _ = struct.unpack_from("<QQI", data, len(data) - 4096 + 16)
     footers.append((name, directory + random.randrange(max(directory_bytes, 1))))

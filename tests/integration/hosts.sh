@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # For tests with two hosts, a and b, each a vstored in a network namespace, with a veth between them. Source it behind lib.sh.
+: "${work:?}" # lib.sh's
 requires ip python3 qemu-img qemu-io
 [ "$(id -u)" = 0 ] || { echo "network namespaces need root"; exit 77; }
 declare -A pids=()

@@ -30,8 +30,7 @@ struct answer {
 
 static void answer_read(struct io_op *op)
 {
-	struct answer *answer =
-		(struct answer *)((char *)op - offsetof(struct answer, read.op));
+	struct answer *answer = (struct answer *)((char *)op - offsetof(struct answer, read.op));
 	bool good = op->res > 0;
 	if (good && answer->spoil)
 		answer->buf[op->res - 1] ^= 4;
@@ -80,8 +79,7 @@ static int pair_setup(void **state)
 	assert_int_equal(make_volume(f, "a", VOLUME_BYTES), 0);
 	struct view *view = open_view(f, "a");
 	test_random_fill(&f->seed, pair->expected, VOLUME_BYTES);
-	assert_int_equal(
-		do_request(f, view, REQUEST_WRITE, 0, VOLUME_BYTES, pair->expected, 0), 0);
+	assert_int_equal(do_request(f, view, REQUEST_WRITE, 0, VOLUME_BYTES, pair->expected, 0), 0);
 	store_view_close(view);
 	assert_int_equal(WORK(f, &work, store_fold, NULL), 0);
 	fixture_close(f);
@@ -167,8 +165,9 @@ static unsigned damage(struct pair *pair, unsigned what, unsigned each)
 				continue;
 			}
 			uint32_t length = record_bytes(&entry, frames);
-			bool hit = entry.type == RECORD_NODE ? what & NODES
-							     : what & CHUNKS && chunks++ % each == 0;
+			bool hit = entry.type == RECORD_NODE
+					   ? what & NODES
+					   : what & CHUNKS && chunks++ % each == 0;
 			size_t skip = record_header_bytes(entry.frame_count) +
 				      record_prefix_bytes(entry.type);
 			size_t flip = at + skip + (length - skip) / 2;
