@@ -31,7 +31,7 @@ struct table {
 };
 
 #define CELL_BYTES 512
-#define COLUMNS_MAX 24
+#define COLUMNS_MAX 32
 char *cell_shown(const struct column *column, const struct value *row, char out[CELL_BYTES]);
 char *cell_raw(const struct column *column, const struct value *row, char out[CELL_BYTES]);
 /* Numbers are set to the right. */

@@ -17,6 +17,9 @@ static const struct column volume_columns[] = {
 	{"LEVEL", "level", CELL_NUMBER, true},
 	{"FRAME", "frame_bytes", CELL_SIZE, true},
 	{"LOG", "log_bytes", CELL_SIZE, true},
+	{"FREED", "freed_bytes", CELL_SIZE, true},	  /* if it is deleted with its snapshots */
+	{"FREEDOWN", "freed_own_bytes", CELL_SIZE, true}, /* what only the volume itself has */
+	{"COUNTED", "freed_counted", CELL_TIME, true},
 	{"NUMBER", "number", CELL_NUMBER, true},
 	{"EPOCH", "epoch", CELL_NUMBER, true},
 	{"VSEQ", "vseq", CELL_NUMBER, true},
@@ -38,6 +41,8 @@ static const struct column snapshot_columns[] = {
 	{"NUMBER", "number", CELL_NUMBER, true},
 	{"PARENT", "parent", CELL_NUMBER, true},
 	{"POLICY", "policy", CELL_TEXT, true},
+	{"FREED", "freed_bytes", CELL_SIZE, true}, /* if it is deleted */
+	{"COUNTED", "freed_counted", CELL_TIME, true},
 	{"VSEQ", "vseq", CELL_NUMBER, true},
 	{"TAGS", "holds", CELL_TEXT, true},
 	{"ROOT", "root", CELL_TEXT, true},
@@ -84,21 +89,25 @@ static const struct column store_columns[] = {
 	{"FREE", "disk_free_bytes", CELL_SIZE, false},
 	{"TOTAL", "disk_total_bytes", CELL_SIZE, false},
 	{"CAPACITY", "capacity_bytes", CELL_SIZE, false},
-	{"SEGMENTS", "segment_count", CELL_NUMBER, false},
+	{"SEGMENTS", "segments", CELL_NUMBER, false},
 	{"STORED", "segment_bytes", CELL_SIZE, false},
 	{"LIVE", "live_bytes", CELL_SIZE, false},
+	{"TRASH", "trash_bytes", CELL_SIZE, false},
+	{"TRASHCOUNTED", "trash_counted", CELL_TIME, false},
 	{"GARBAGE", "garbage_bytes", CELL_SIZE, false},
 	{"PREPARED", "prepared_bytes", CELL_SIZE, false},
 	{"RESERVE", "reserve_bytes", CELL_SIZE, false},
 	{"UNIQUE", "unique_bytes", CELL_SIZE, false},
-	{"CHUNKS", "chunk_count", CELL_NUMBER, false},
+	{"CHUNKS", "chunks", CELL_NUMBER, false},
 	{"LOGICAL", "logical_bytes", CELL_SIZE, false},
 	{"LOG", "log_bytes", CELL_SIZE, false},
 	{"LOGUSED", "log_used_bytes", CELL_SIZE, false},
 	{"DIRTY", "dirty_bytes", CELL_SIZE, false},
 	{"INDEX", "index_bytes", CELL_SIZE, false},
 	{"MEMORY", "memory_bound_bytes", CELL_SIZE, false},
-	{"FOLDS", "fold_active", CELL_NUMBER, false},
+	{"GCERROR", "collection_error", CELL_TEXT, false},
+	{"SCRUBERROR", "scrub_error", CELL_TEXT, false},
+	{"SCRUBFOUND", "scrub_finding", CELL_TEXT, false},
 	{NULL, NULL, CELL_TEXT, false},
 };
 const struct table table_store = {"store", store_columns};
@@ -135,22 +144,3 @@ static const struct column transfer_columns[] = {
 	{NULL, NULL, CELL_TEXT, false},
 };
 const struct table table_transfers = {"transfers", transfer_columns};
-
-static const struct column replica_columns[] = {
-	{"VOLUME", "volume", CELL_TEXT, false},
-	{"HOST", "host", CELL_TEXT, false},
-	{"STATE", "state", CELL_TEXT, false},
-	{"VERIFIED", "verified", CELL_TIME, false},
-	{"LAG_S", "lag_seconds", CELL_NUMBER, false},
-	{"LOST_NOW", "lag_bytes", CELL_SIZE, false},
-	{"SENT", "sent_bytes", CELL_SIZE, false},
-	{"ERROR", "error", CELL_TEXT, false},
-	{"EPOCH", "verified_epoch", CELL_NUMBER, true},
-	{"VSEQ", "verified_vseq", CELL_NUMBER, true},
-	{"ROOT", "verified_root", CELL_TEXT, true},
-	{"CUTS", "cuts", CELL_NUMBER, true},
-	{"MAX_LAG_S", "max_lag_seconds", CELL_NUMBER, true},
-	{"MAX_LAG", "max_lag_bytes", CELL_SIZE, true},
-	{NULL, NULL, CELL_TEXT, false},
-};
-const struct table table_replicas = {"replicas", replica_columns};

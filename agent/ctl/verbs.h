@@ -10,6 +10,7 @@ int verb_status(struct ctl *ctl);
 int verb_store_status(struct ctl *ctl);
 int verb_store_check(struct ctl *ctl);
 int verb_store_gc(struct ctl *ctl);
+int verb_store_forecast(struct ctl *ctl);
 int verb_store_scrub(struct ctl *ctl);
 int verb_version(struct ctl *ctl);
 int verb_completion(struct ctl *ctl);
@@ -71,10 +72,6 @@ int verb_peer_list(struct ctl *ctl);
 int verb_peer_delete(struct ctl *ctl);
 int verb_domain_list(struct ctl *ctl);
 int verb_replica_send(struct ctl *ctl);
-int verb_replica_add(struct ctl *ctl);
-int verb_replica_remove(struct ctl *ctl);
-int verb_replica_promote(struct ctl *ctl);
-int verb_replica_transfers(struct ctl *ctl);
 int verb_replica_list(struct ctl *ctl);
 int verb_replica_status(struct ctl *ctl);
 

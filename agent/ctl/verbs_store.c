@@ -91,6 +91,7 @@ static void waterfall(const struct value *store)
 		{"logical_bytes", "in volumes, as guests see it"},
 		{"unique_bytes", "of different chunks, as last counted"},
 		{"live_bytes", "needed, compressed, in segments"},
+		{"trash_bytes", "  of that only for the trash, until it is purged"},
 		{"garbage_bytes", "+ garbage, until a collection"},
 		{"prepared_bytes", "+ prepared for new data"},
 		{"reserve_bytes", "+ reserve, so that a full store can be collected"},
@@ -102,6 +103,8 @@ static void waterfall(const struct value *store)
 	putchar('\n');
 	for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
 		uint64_t bytes = (uint64_t)value_get_integer(store, steps[i].key);
+		if (strcmp(steps[i].key, "trash_bytes") == 0 && !value_get(store, "trash_counted"))
+			continue; /* no collection has counted it yet */
 		snprintf(line, sizeof line, "%10s  %s", text_human(bytes, human, sizeof human),
 			 steps[i].words);
 		table_print_line(line);
@@ -121,6 +124,20 @@ int verb_store_status(struct ctl *ctl)
 	if (ctl->format == FORMAT_TABLE && shown == CTL_OK)
 		waterfall(store);
 	return shown;
+}
+
+int verb_store_forecast(struct ctl *ctl)
+{
+	VALUE_AUTO document = NULL;
+	int res = call_get(ctl, "/v1/store/forecast", &document);
+	if (res)
+		return res;
+	if (ctl->format == FORMAT_JSON) {
+		table_print_json(document);
+		return CTL_OK;
+	}
+	table_print_line(value_get_text(document, "sentence"));
+	return CTL_OK;
 }
 
 int verb_store_check(struct ctl *ctl)

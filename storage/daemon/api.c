@@ -52,23 +52,40 @@ static json_t *policy_name(const struct daemon *daemon, uint32_t number)
 	return name ? name : json_string("");
 }
 
+/* What its deletion would free; nothing when that is not counted yet. */
+static void freed_add(const struct daemon *daemon, json_t *out, const struct freed_info *freed)
+{
+	if (!freed->known)
+		return;
+	json_object_set_new(out, "freed_bytes", json_integer((json_int_t)freed->bytes));
+	json_object_set_new(out, "freed_at_least", json_boolean(freed->at_least));
+	json_object_set_new(out, "freed_counted",
+			    time_json(env_wall_ns(daemon->env) - freed->age_ns));
+}
+
 static json_t *volume_json(const struct daemon *daemon, const struct volume_info *v)
 {
 	char uuid[UUID_TEXT_BYTES], domain[UUID_TEXT_BYTES], root[2 * ID_BYTES + 1];
 	text_uuid(v->uuid, uuid);
 	text_uuid(v->domain, domain);
 	text_hex(v->root, ID_BYTES, root);
-	return json_pack("{s:s, s:o, s:s, s:I, s:I, s:I, s:i, s:I, s:I, s:I, s:o, s:I, s:I, s:I, "
-			 "s:I, s:s, s:s, s:s, s:b}",
-			 "name", v->name, "policy", policy_name(daemon, v->policy), "uuid", uuid,
-			 "number", (json_int_t)v->number, "size_bytes", (json_int_t)v->size_bytes,
-			 "quota_bytes", (json_int_t)v->quota_bytes, "level", v->level,
-			 "frame_bytes", (json_int_t)v->frame_bytes, "epoch", (json_int_t)v->epoch,
-			 "vseq", (json_int_t)v->vseq, "created", time_json(v->created_wall_ns),
-			 "log_bytes", (json_int_t)v->log_bytes, "mapped_bytes",
-			 (json_int_t)v->mapped_bytes, "attachments", (json_int_t)v->attachments,
-			 "snapshot_count", (json_int_t)v->snapshot_count, "root", root, "origin",
-			 v->origin, "domain", domain, "replica", v->replica);
+	json_t *out = json_pack(
+		"{s:s, s:o, s:s, s:I, s:I, s:I, s:i, s:I, s:I, s:I, s:o, s:I, s:I, s:I, s:I, s:s, "
+		"s:s, s:s, s:b}",
+		"name", v->name, "policy", policy_name(daemon, v->policy), "uuid", uuid, "number",
+		(json_int_t)v->number, "size_bytes", (json_int_t)v->size_bytes, "quota_bytes",
+		(json_int_t)v->quota_bytes, "level", v->level, "frame_bytes",
+		(json_int_t)v->frame_bytes, "epoch", (json_int_t)v->epoch, "vseq",
+		(json_int_t)v->vseq, "created", time_json(v->created_wall_ns), "log_bytes",
+		(json_int_t)v->log_bytes, "mapped_bytes", (json_int_t)v->mapped_bytes,
+		"attachments", (json_int_t)v->attachments, "snapshot_count",
+		(json_int_t)v->snapshot_count, "root", root, "origin", v->origin, "domain", domain,
+		"replica", v->replica);
+	freed_add(daemon, out, &v->freed);
+	if (v->freed_own.known)
+		json_object_set_new(out, "freed_own_bytes",
+				    json_integer((json_int_t)v->freed_own.bytes));
+	return out;
 }
 
 static json_t *snapshot_json(const struct daemon *daemon, const struct snapshot_info *s)
@@ -88,6 +105,7 @@ static json_t *snapshot_json(const struct daemon *daemon, const struct snapshot_
 	json_object_set_new(out, "policy", policy_name(daemon, s->policy));
 	if (s->retain_until_wall_ns)
 		json_object_set_new(out, "retain_until", time_json(s->retain_until_wall_ns));
+	freed_add(daemon, out, &s->freed);
 	return out;
 }
 
@@ -504,6 +522,11 @@ static void store_show(struct call *call)
 	call_reply(call, 200, store_json(call->daemon));
 }
 
+static void forecast_show(struct call *call)
+{
+	call_reply(call, 200, forecast_json(call->daemon));
+}
+
 static void metrics_show(struct call *call)
 {
 	size_t bytes = 0;
@@ -645,6 +668,7 @@ static void attachment_end(struct call *call)
 static const struct api_route routes[] = {
 	{"GET", "/v1/status", status_show, ""},
 	{"GET", "/v1/store", store_show, ""},
+	{"GET", "/v1/store/forecast", forecast_show, ""},
 	{"POST", "/v1/store/check", check_start, ""},
 	{"POST", "/v1/store/gc", gc_start, ""},
 	{"POST", "/v1/store/scrub", scrub_start, ""},
@@ -679,10 +703,6 @@ static const struct api_route routes[] = {
 	{"DELETE", "/v1/peers/{}", peer_delete, ""},
 	{"GET", "/v1/domains", domain_list, ""},
 	{"GET", "/v1/transfers", transfer_list, ""},
-	{"GET", "/v1/replicas", replica_list, ""},
-	{"PUT", "/v1/volumes/{}/replicas/{}", replica_set, " lag_seconds# lag_bytes# rate_bytes# "},
-	{"DELETE", "/v1/volumes/{}/replicas/{}", replica_remove, ""},
-	{"POST", "/v1/volumes/{}/promote", replica_promote, " name accept_loss? "},
 	{"GET", "/v1/trash", trash_list, ""},
 	{"POST", "/v1/trash/{}/restore", trash_restore, " as "},
 	{"DELETE", "/v1/trash/{}", trash_purge, ""},

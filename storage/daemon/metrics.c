@@ -18,7 +18,7 @@ struct figure {
 	uint64_t value;
 };
 
-#define FIGURES_MAX 64u
+#define FIGURES_MAX 80u
 
 static size_t figures_collect(const struct daemon *daemon, struct figure *out)
 {
@@ -48,6 +48,8 @@ static size_t figures_collect(const struct daemon *daemon, struct figure *out)
 		{"unique_bytes", "gauge", "Chunks that are stored, 64 KiB each, as last counted.",
 		 i.unique_bytes},
 		{"trash_objects", "gauge", "Volumes and snapshots in the trash.", i.trash_count},
+		{"trash_bytes", "gauge",
+		 "Part of live_bytes that only the trash needs, as last counted.", i.trash.bytes},
 		{"counted_age_seconds", "gauge",
 		 "How long ago the last collection counted; 0 before the first one.",
 		 i.counted_age_ns / NSEC_PER_SEC},
@@ -59,12 +61,19 @@ static size_t figures_collect(const struct daemon *daemon, struct figure *out)
 		 c.scrubbed_records},
 		{"scrub_damaged_total", "counter", "Records that the scrub found bad.",
 		 c.scrub_damaged},
-		{"healed_total", "counter",
-		 "Damaged or missing records that a peer had, stored anew.", c.healed},
-		{"heals_failed_total", "counter", "Damaged or missing records that no peer gave.",
-		 c.heals_failed},
 		{"collections_total", "counter", "Collections that ended.", c.collections},
+		{"collections_failed_total", "counter", "Collections that stopped with an error.",
+		 c.collections_failed},
+		{"collection_failing", "gauge", "1: the last collection stopped with an error.",
+		 i.gc_failed[0] != 0},
+		{"scrubs_failed_total", "counter", "Segments that the scrub could not go over.",
+		 c.scrubs_failed},
+		{"scrub_failing", "gauge", "1: the scrub does not get on.", i.scrub_failed[0] != 0},
 		{"moved_bytes_total", "counter", "Records that collections copied.", c.moved_bytes},
+		{"repacked_in_bytes_total", "counter",
+		 "Records that collections compressed anew, before it.", c.repacked_in_bytes},
+		{"repacked_out_bytes_total", "counter", "The same, after it.",
+		 c.repacked_out_bytes},
 		{"lost_segments", "gauge", "Segments that could not be opened.", i.lost_segments},
 		{"chunks", "gauge", "Records in the index.", i.chunk_count},
 		{"index_bytes", "gauge", "Memory of the index.", i.index_bytes},
@@ -151,14 +160,37 @@ json_t *store_json(const struct daemon *daemon)
 	store_info(daemon->store, &info);
 	text_uuid(info.uuid, uuid);
 	text_time(info.created_wall_ns, created);
-	json_t *out = json_pack("{s:i, s:s, s:s, s:s, s:b, s:s}", "schema", 1, "uuid", uuid,
-				"created", created, "path", daemon->store_path, "read_only",
-				info.read_only, "reason", info.reason);
+	json_t *out =
+		json_pack("{s:i, s:s, s:s, s:s, s:b, s:s, s:s, s:s, s:s}", "schema", 1, "uuid",
+			  uuid, "created", created, "path", daemon->store_path, "read_only",
+			  info.read_only, "reason", info.reason, "collection_error", info.gc_failed,
+			  "scrub_error", info.scrub_failed, "scrub_finding", info.scrub_found);
+	if (info.trash.known)
+		json_object_set_new(out, "trash_counted",
+				    time_json(env_wall_ns(daemon->env) - info.trash.age_ns));
 	for (size_t i = 0; i < count; i++)
 		if (!json_object_get(out, figures[i].name))
 			json_object_set_new(out, figures[i].name,
 					    json_integer((json_int_t)figures[i].value));
 	return out;
+}
+
+static json_t *days_json(double days)
+{
+	return days < 0 ? json_null() : json_real(days);
+}
+
+json_t *forecast_json(const struct daemon *daemon)
+{
+	struct store_forecast f;
+	store_forecast(daemon->store, &f);
+	return json_pack("{s:i, s:b, s:s, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o}", "schema", 1,
+			 "known", f.known, "sentence", f.sentence, "history_seconds",
+			 (json_int_t)(f.history_ns / NSEC_PER_SEC), "points", (json_int_t)f.points,
+			 "used_bytes", (json_int_t)f.used_bytes, "available_bytes",
+			 (json_int_t)f.available_bytes, "bytes_per_day", (json_int_t)f.bytes_a_day,
+			 "days", days_json(f.days), "days_low", days_json(f.days_low), "days_high",
+			 days_json(f.days_high));
 }
 
 static void problem_add(json_t *problems, const char *sentence, const char *hint)
@@ -198,12 +230,21 @@ json_t *status_json(const struct daemon *daemon)
 			 info.lost_segments);
 		problem_add(problems, sentence, "vstorectl store check names what they affect.");
 	}
-	if (counters.healed && !counters.heals_failed)
-		problem_add(problems, "Records were read that are damaged; peers had them.",
-			    "Look at the disk's health; vstorectl store scrub mends the rest.");
-	else if (counters.checksum_errors)
+	if (counters.checksum_errors)
 		problem_add(problems, "Records were read that are damaged.",
 			    "vstorectl store check names what they affect.");
+	if (info.scrub_found[0]) {
+		snprintf(sentence, sizeof sentence, "The scrub found damage: %.*s",
+			 SENTENCE_BYTES - 40, info.scrub_found);
+		problem_add(problems, sentence, "vstorectl store check names what it affects.");
+	}
+	if (info.scrub_failed[0])
+		problem_add(problems, info.scrub_failed, "Look at the disk's health.");
+	if (info.gc_failed[0]) {
+		snprintf(sentence, sizeof sentence, "Nothing is freed: %.*s", SENTENCE_BYTES - 40,
+			 info.gc_failed);
+		problem_add(problems, sentence, "Mend what it says, then run vstorectl store gc.");
+	}
 	unsigned percent = daemon_full_percent(daemon);
 	if (info.full || percent >= FULL_WARN_PERCENT) {
 		snprintf(sentence, sizeof sentence, "The store is %u %% full%s.", percent,

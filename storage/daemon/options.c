@@ -24,7 +24,7 @@ static const char help[] =
 	"  --log-dir DIR         --init: put the write-ahead log there; else: where it moved to\n"
 	"  --log-size SIZE       --init: size of the log (1G, or 1/16 of the disk)\n"
 	"  --cache SIZE          memory for decoded blocks (256M)\n"
-	"  --capacity SIZE       use no more of the disk than this\n"
+	"  --capacity SIZE       let segments take no more of the disk than this\n"
 	"  --workers N           threads that hash and compress (cores - 1)\n"
 	"  --tls DIR             this host's certificate, as 'vstorectl pki issue' made it\n"
 	"  --listen ADDRESS:PORT take copies from other hosts there; needs --tls\n"
@@ -33,8 +33,8 @@ static const char help[] =
 	"\n"
 	"FILE has [store] path, log_dir, cache, node_cache, directory_cache, capacity, "
 	"trash_delay,\n"
-	"idle_fold, any_file_system, workers; [run] dir; [nbd] connections, buffer, handshake;\n"
-	"[replication] listen, tls.\n"
+	"idle_fold, gc_every, scrub_every, recompress_level, recompress_after, any_file_system,\n"
+	"workers; [run] dir; [nbd] connections, buffer, handshake; [replication] listen, tls.\n"
 	"\n"
 	"Example: vstored --init --store /srv/vstore && vstored --store /srv/vstore --run "
 	"/run/vstore\n";
@@ -50,7 +50,7 @@ enum flag {
 	FLAG_KEY, /* and above: index into the table of keys */
 };
 
-#define KEYS 16u
+#define KEYS 20u
 static void keys_fill(struct daemon_options *o, struct conf_key keys[KEYS])
 {
 	const struct conf_key table[KEYS] = {
@@ -70,6 +70,10 @@ static void keys_fill(struct daemon_options *o, struct conf_key keys[KEYS])
 		{"nbd", "handshake", CONF_DURATION, &o->nbd.handshake_ns, 0},
 		{"replication", "listen", CONF_TEXT, o->listen, sizeof o->listen},
 		{"replication", "tls", CONF_TEXT, o->tls, sizeof o->tls},
+		{"store", "gc_every", CONF_PERIOD, &o->store.gc_interval_ns, 0},
+		{"store", "scrub_every", CONF_PERIOD, &o->store.scrub_period_ns, 0},
+		{"store", "recompress_level", CONF_NUMBER, &o->store.recompress_level, 0},
+		{"store", "recompress_after", CONF_DURATION, &o->store.recompress_after_ns, 0},
 	};
 	memcpy(keys, table, sizeof table);
 }
@@ -162,6 +166,10 @@ int options_read(int argc, char **argv, struct daemon_options *ret, char sentenc
 	else if (!ret->init && !ret->check && !ret->run_path[0])
 		snprintf(sentence, SENTENCE_BYTES,
 			 "--run RUN is missing: the folder for the sockets; see vstored --help.");
+	else if (ret->store.recompress_level > RECOMPRESS_LEVEL_MAX)
+		snprintf(sentence, SENTENCE_BYTES,
+			 "recompress_level is zstd's: 1 to %u, or 0 for none.",
+			 RECOMPRESS_LEVEL_MAX);
 	ret->store.any_file_system = ret->any_file_system;
 	return sentence[0] ? -EINVAL : 0;
 }

@@ -151,8 +151,7 @@ static int take_offer(struct session *session, const struct repl_header *header,
 				   .vseq = offer.vseq,
 				   .mapped_chunks = offer.mapped_chunks,
 				   .frame_bytes = offer.frame_bytes,
-				   .level = offer.level,
-				   .cut = offer.cut};
+				   .level = offer.level};
 	memcpy(to->domain, offer.domain, 16);
 	memcpy(to->volume_uuid, offer.volume_uuid, 16);
 	memcpy(to->top, offer.top, ID_BYTES);

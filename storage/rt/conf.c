@@ -65,6 +65,13 @@ int conf_set(const struct conf_key *key, const char *value, const char **ret_wan
 	case CONF_DURATION:
 		*ret_want = "a duration like 500ms, 30s or 7d";
 		return text_duration(value, key->target) < 0 ? -EINVAL : 0;
+	case CONF_PERIOD:
+		*ret_want = "a duration like 1h or 30d, or never";
+		if (strcasecmp(value, "never") == 0) {
+			*(uint64_t *)key->target = UINT64_MAX;
+			return 0;
+		}
+		return text_duration(value, key->target) < 0 ? -EINVAL : 0;
 	case CONF_NUMBER:
 		*ret_want = "a whole number";
 		return conf_set_number(value, key->target);

@@ -15,6 +15,7 @@ enum conf_type {
 	CONF_TEXT,     /* char[room]; not empty, no longer than room - 1 bytes */
 	CONF_SIZE,     /* uint64_t bytes: 256M, 10G, 4096 */
 	CONF_DURATION, /* uint64_t ns: 500ms, 30s, 7d */
+	CONF_PERIOD,   /* the same, or "never": UINT64_MAX */
 	CONF_NUMBER,   /* unsigned, at most 2^31 - 1 */
 	CONF_BOOL,     /* bool: yes, no, true, false, on, off, 1, 0 */
 };

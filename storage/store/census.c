@@ -4,22 +4,30 @@
  * nodes and roots do. A record with count 0 that nobody touched since the count began is garbage.
  *
  * It keeps the list of the roots that it has counted. The next count compares that list with the
- * roots of now: trees that came are walked and counted up, trees that went are walked and counted
- * down, and a walk turns back where a node stays reachable from elsewhere. So a count costs what
- * has changed, not what there is. The first one after opening, or after something could not be
- * counted, has an empty list behind it: it counts everything.
+ * roots of now. A change of a reference from an old id to a new one (either may be none) counts the
+ * new one up and the old one down. Only where the new one was not there before, or the old one is
+ * there no more, do the references inside them change: slot by slot, and equal slots of both
+ * cancel out. So a count costs what has changed, not what there is, nor what stands beside it. The
+ * first one after opening, or after something could not be counted, has an empty list behind it: it
+ * counts everything.
+ *
+ * These changes are sums: the end does not depend on their order, so many nodes are read at a time
+ * and counted as they come. The stack of changes is bounded by what is read at a time: at most
+ * (CENSUS_PAIRS + 1) nodes' children on each level.
  *
  * Keeps true:
  *  - when a count has ended, the counts are those of the roots of one moment, at which no fold ran.
  *    What became alive after it is either reachable at it, or was appended or found by
- *    deduplication after it; what was on its way at it (puts, records, layers) is touched at it;
- *  - trees that came are counted before trees that went, so nothing that both have dies between;
+ *    deduplication after it; what was on its way at it (puts, records, layers, nodes that are
+ *    received) is touched at it;
+ *  - nobody looks at a count before the end: on the way it may be too small;
  *  - counts of chunks may be too large (the index), never too small; nodes are told apart by 128
  *    bits of their id;
  *  - what cannot be counted (a node that cannot be read, an id without a record) makes the next
  *    count begin anew, and a tree that is alive but cannot be walked stops the collection.
  *
- * Memory: 24 bytes a reachable node at most 3/4 full, 144 bytes a root, one byte a record (index).
+ * Memory: 24 bytes a reachable node at most 3/4 full, 160 bytes a root, one byte a record (index),
+ * the stack (1 MiB).
  */
 #include "storage/store/census.h"
 
@@ -27,14 +35,27 @@
 
 #define PREFETCH_AHEAD 8u
 #define SHARDS_PER_SLICE 512u
+#define NODES_PER_SLICE 16u
+
+static void side_wake(struct wait *wait);
 
 int census_init(struct store *store)
 {
-	store->census = calloc(1, sizeof(*store->census));
-	if (!store->census)
+	struct census *census = calloc(1, sizeof(*census));
+	if (!census)
 		return -ENOMEM;
-	store->census->store = store;
-	store->census->phase = CENSUS_DONE;
+	store->census = census;
+	census->store = store;
+	census->phase = CENSUS_DONE;
+	census->whole = true;
+	for (unsigned i = 0; i < CENSUS_PAIRS; i++) {
+		struct census_pair *pair = &census->pairs[i];
+		pair->census = census;
+		for (unsigned side = 0; side < 2; side++) {
+			pair->sides[side].pair = pair;
+			pair->sides[side].wait.wake = side_wake;
+		}
+	}
 	return 0;
 }
 
@@ -42,129 +63,182 @@ void census_exit(struct store *store)
 {
 	if (!store->census)
 		return;
-	free(store->census->nodes.at);
+	node_set_free(&store->census->nodes);
 	free(store->census->roots);
 	free(store->census->next);
+	free(store->census->changes);
 	free(store->census);
 	store->census = NULL;
 }
 
-/* ---- nodes: open addressing, linear, no tombstones ---- */
-
-static size_t node_home(const struct node_set *set, const uint64_t key[2])
-{
-	return (key[0] ^ key[1] >> 7) & (set->room - 1);
-}
-
-static struct node_ref *node_find(const struct node_set *set, const struct id *id)
-{
-	uint64_t key[2] = {id_word(id, 0), id_word(id, 1)};
-	if (!set->room)
-		return NULL;
-	for (size_t i = node_home(set, key); set->at[i].count; i = (i + 1) & (set->room - 1))
-		if (set->at[i].key[0] == key[0] && set->at[i].key[1] == key[1])
-			return &set->at[i];
-	return NULL;
-}
-
-static void node_place(struct node_set *set, const struct node_ref *ref)
-{
-	size_t i = node_home(set, ref->key);
-	while (set->at[i].count)
-		i = (i + 1) & (set->room - 1);
-	set->at[i] = *ref;
-}
-
-static int node_add(struct node_set *set, const struct id *id)
-{
-	if (4 * (set->count + 1) > 3 * set->room) {
-		struct node_set larger = {.room = set->room ? 2 * set->room : 1024};
-		larger.at = calloc(larger.room, sizeof(*larger.at));
-		if (!larger.at)
-			return -ENOMEM;
-		for (size_t i = 0; i < set->room; i++)
-			if (set->at[i].count)
-				node_place(&larger, &set->at[i]);
-		free(set->at);
-		set->at = larger.at;
-		set->room = larger.room;
-	}
-	struct node_ref ref = {.key = {id_word(id, 0), id_word(id, 1)}, .count = 1};
-	node_place(set, &ref);
-	set->count++;
-	return 0;
-}
-
-static void node_remove(struct node_set *set, struct node_ref *ref)
-{
-	size_t hole = (size_t)(ref - set->at), i = hole;
-	set->at[hole].count = 0;
-	set->count--;
-	for (;;) { /* what lies behind moves up, unless it is at home before the hole */
-		i = (i + 1) & (set->room - 1);
-		if (!set->at[i].count)
-			return;
-		size_t home = node_home(set, set->at[i].key);
-		if (((i - home) & (set->room - 1)) < ((i - hole) & (set->room - 1)))
-			continue;
-		set->at[hole] = set->at[i];
-		set->at[i].count = 0;
-		hole = i;
-	}
-}
-
 /* ---- counting ---- */
 
+/* One more reference to a node. True: it is the first. */
 static bool node_came(struct census *census, const struct id *id)
 {
-	struct node_ref *ref = node_find(&census->nodes, id);
+	struct node_ref *ref = node_set_find(&census->nodes, id);
 	if (ref) {
 		ref->count++;
 		return false;
 	}
-	int res = node_add(&census->nodes, id);
-	if (res < 0)
+	int res = node_set_add(&census->nodes, id);
+	if (res < 0 && census->res == 0)
 		census->res = res;
 	if (!index_ref(census->store->index, id))
 		census->missing++;
 	return res == 0;
 }
 
+/* One less. True: it was the last. */
 static bool node_went(struct census *census, const struct id *id)
 {
-	struct node_ref *ref = node_find(&census->nodes, id);
+	struct node_ref *ref = node_set_find(&census->nodes, id);
 	if (!ref) {
-		census->exact = false; /* never: our own mistake leaves garbage, not a hole */
+		census->missing++; /* never: our own mistake leaves garbage, not a hole */
 		return false;
 	}
-	if (--ref->count)
+	if (ref->count > 1) {
+		ref->count--;
 		return false;
-	ref->count = 1; /* it counts as a place that is taken until it is removed */
-	node_remove(&census->nodes, ref);
+	}
+	node_set_remove(&census->nodes, ref);
 	index_unref(census->store->index, id);
 	return true;
 }
 
-static bool census_enter(struct walk *walk, const struct id *id)
+static void change_push(struct census *census, const struct id *old, const struct id *new,
+			const struct root *root, uint32_t depth)
 {
-	struct census *census = walk->owner;
-	if (census->res < 0)
-		return false;
-	return census->adding ? node_came(census, id) : node_went(census, id);
+	if (census->change_count == census->change_room) {
+		size_t room = census->change_room ? 2 * census->change_room : 1024;
+		struct census_change *larger =
+			realloc(census->changes, room * sizeof(*census->changes));
+		if (!larger) {
+			census->res = census->res ? census->res : -ENOMEM;
+			return;
+		}
+		census->changes = larger;
+		census->change_room = room;
+	}
+	census->changes[census->change_count++] =
+		(struct census_change){.ids = {*old, *new}, .root = root, .depth = depth};
 }
 
-static int census_chunk(struct walk *walk, const struct id *id)
+/* A leaf: its chunks are counted. Those that change are looked for first, so that the index's
+ * places for them are on their way to the processor while the ones before are counted. */
+static void leaf_count(struct census *census, const struct id *old, const struct id *new)
 {
-	struct census *census = walk->owner;
 	struct index *index = census->store->index;
-	if (walk->slot[MAP_LEVELS - 1] + PREFETCH_AHEAD < NODE_SLOTS)
-		index_prefetch(index, id + PREFETCH_AHEAD);
-	census->looked++;
-	if (!census->adding)
-		index_unref(index, id);
-	else if (!index_ref(index, id))
+	const struct id *went[NODE_SLOTS], *came[NODE_SLOTS];
+	unsigned gone = 0, new_count = 0;
+	for (unsigned i = 0; i < NODE_SLOTS; i++) {
+		if (id_equal(&old[i], &new[i]))
+			continue;
+		if (!id_is_null(&new[i]))
+			came[new_count++] = &new[i];
+		if (!id_is_null(&old[i]))
+			went[gone++] = &old[i];
+	}
+	for (unsigned i = 0; i < new_count; i++) {
+		if (i + PREFETCH_AHEAD < new_count)
+			index_refs_prefetch(index, came[i + PREFETCH_AHEAD]);
+		if (!index_ref(index, came[i]))
+			census->missing++;
+	}
+	for (unsigned i = 0; i < gone; i++) {
+		if (i + PREFETCH_AHEAD < gone)
+			index_refs_prefetch(index, went[i + PREFETCH_AHEAD]);
+		index_unref(index, went[i]);
+	}
+	census->looked += new_count + gone;
+}
+
+/* ---- pairs ---- */
+
+static void side_wake(struct wait *wait)
+{
+	struct census_side *side = container_of(wait, struct census_side, wait);
+	side->waits = false;
+	work_kick(side->pair->census->store);
+}
+
+/* 0 and the node's ids; WAITING; negative. */
+static int side_read(struct census_pair *pair, unsigned side, const struct id **ret_ids)
+{
+	int res = 0;
+	pair->sides[side].waits = true; /* it may be woken before map_node returns */
+	const struct id *ids = map_node(pair->census->store, &pair->change.ids[side],
+					&pair->sides[side].wait, &res);
+	if (ids || res != WAITING)
+		pair->sides[side].waits = false;
+	*ret_ids = ids;
+	return ids ? 0 : res;
+}
+
+/* A tree that is alive must be counted; what one named that is gone may stay until all is counted
+ * anew. */
+static void side_failed(struct census_pair *pair, unsigned side, int res)
+{
+	struct census *census = pair->census;
+	pair->open[side] = false;
+	if (side == 0) {
 		census->missing++;
-	return 0;
+	} else if (census->res == 0) {
+		census->res = res;
+		census->unreadable = pair->change.root;
+	}
+}
+
+/* True: it is done with. */
+static bool pair_step(struct census_pair *pair)
+{
+	static const struct id none[NODE_SLOTS];
+	struct census *census = pair->census;
+	const struct id *ids[2] = {none, none};
+	bool waits = false;
+	if (pair->sides[0].waits || pair->sides[1].waits)
+		return false;
+	for (unsigned side = 0; side < 2; side++) {
+		int res = pair->open[side] ? side_read(pair, side, &ids[side]) : 0;
+		waits |= res == WAITING;
+		if (res < 0) {
+			ids[side] = none;
+			side_failed(pair, side, res);
+		}
+	}
+	if (waits)
+		return false;
+	pair->used = false;
+	census->busy--;
+	if (census->res < 0)
+		return true;
+	if (pair->change.depth == MAP_LEVELS - 1) {
+		leaf_count(census, ids[0], ids[1]);
+		return true;
+	}
+	for (unsigned i = NODE_SLOTS; i-- > 0;) /* the first is taken first */
+		if (!id_equal(&ids[0][i], &ids[1][i]))
+			change_push(census, &ids[0][i], &ids[1][i], pair->change.root,
+				    pair->change.depth + 1);
+	return true;
+}
+
+/* Counts one change; what it opens becomes a pair. */
+static void change_take(struct census *census)
+{
+	struct census_change change = census->changes[--census->change_count];
+	bool came = !id_is_null(&change.ids[1]) && node_came(census, &change.ids[1]);
+	bool went = !id_is_null(&change.ids[0]) && node_went(census, &change.ids[0]);
+	if (!came && !went)
+		return;
+	struct census_pair *pair = census->pairs;
+	while (pair->used)
+		pair++;
+	census->busy++;
+	pair->used = true;
+	pair->change = change;
+	pair->open[0] = went;
+	pair->open[1] = came;
 }
 
 /* ---- what is on its way ---- */
@@ -187,6 +261,7 @@ static void touch_layer(struct store *store, const struct layer *layer)
 static void touch_all(struct store *store)
 {
 	put_mark(store);
+	works_mark(store);
 	write_mark(store, touch_id);
 	for (uint32_t i = 0; i < store->volume_count && !MUTANT(13); i++)
 		for (uint32_t k = 0; k < store->volumes[i]->layer_count; k++)
@@ -199,38 +274,57 @@ static void touch_all(struct store *store)
 
 static int root_order(const void *a, const void *b)
 {
-	return memcmp(a, b, sizeof(struct id)); /* struct root begins with its id */
+	const struct root *left = a, *right = b;
+	uint32_t x = left->snapshot ? left->snapshot : left->volume;
+	uint32_t y = right->snapshot ? right->snapshot : right->volume;
+	if (x != y)
+		return x < y ? -1 : 1;
+	return x ? 0 : memcmp(&left->top, &right->top, sizeof left->top); /* pins have no number */
+}
+
+bool census_busy(const struct census *census)
+{
+	for (unsigned i = 0; i < CENSUS_PAIRS; i++)
+		if (census->pairs[i].used &&
+		    (census->pairs[i].sides[0].waits || census->pairs[i].sides[1].waits))
+			return true;
+	return false;
 }
 
 void census_start(struct census *census, bool all_anew)
 {
 	struct store_info info;
+	assert(!census_busy(census));
 	store_info(census->store, &info);
 	census->garbage_bytes = info.garbage_bytes;
 	census->phase = CENSUS_CLEAR;
+	census->round++;
 	census->all_anew = all_anew || !census->exact;
 	census->shard = 0;
-	census->walking = false;
 	census->res = 0;
+	census->unreadable = NULL;
 	census->looked = 0;
-	census->exact = false; /* until it has ended */
+	census->exact = census->whole = false; /* until it has ended */
 	if (census->all_anew) {
 		free(census->roots);
 		census->roots = NULL;
 		census->root_count = 0;
-		free(census->nodes.at);
-		census->nodes = (struct node_set){0};
+		node_set_free(&census->nodes);
 		census->missing = 0;
 	}
 }
 
 void census_stop(struct census *census)
 {
-	if (census->phase == CENSUS_DONE)
-		return;
+	for (unsigned i = 0; i < CENSUS_PAIRS; i++)
+		census->pairs[i].used = false;
+	census->busy = 0;
 	census->phase = CENSUS_DONE;
 	free(census->next);
 	census->next = NULL;
+	free(census->changes);
+	census->changes = NULL;
+	census->change_count = census->change_room = 0;
 }
 
 /* Marks of the turn before the last must be gone before the marks turn again. */
@@ -268,62 +362,72 @@ static int census_begin(struct census *census)
 	}
 	store->read_turn = !store->read_turn;
 	census->counted_ns = max_u64(env_now_ns(store->env), 1);
+	census->pass = 0;
 	census->old_at = census->next_at = 0;
-	census->adding = true;
-	census->phase = CENSUS_ADD;
+	census->phase = CENSUS_COUNT;
 	return WALK_MORE;
 }
 
-/* The next tree that only the one list has; NULL: none. */
-static const struct root *root_next(struct census *census)
+/* The next root of this pass whose tree is another one than before: those that came are counted
+ * first, those that went last, so that little goes only to come again. False: there is no more. */
+static bool root_next(struct census *census)
 {
-	const struct root *old = census->roots, *next = census->next;
+	static const struct id none;
 	while (census->old_at < census->root_count || census->next_at < census->next_count) {
-		int order = census->old_at == census->root_count ? 1
-			    : census->next_at == census->next_count
-				    ? -1
-				    : root_order(&old[census->old_at], &next[census->next_at]);
+		const struct root *old = &census->roots[census->old_at];
+		const struct root *next = &census->next[census->next_at];
+		int order = census->old_at == census->root_count    ? 1
+			    : census->next_at == census->next_count ? -1
+								    : root_order(old, next);
 		census->old_at += order <= 0;
 		census->next_at += order >= 0;
-		if (order > 0 && census->adding)
-			return &next[census->next_at - 1];
-		if (order < 0 && !census->adding)
-			return &old[census->old_at - 1];
+		unsigned pass = order > 0 ? 0 : order == 0 ? 1 : 2;
+		const struct id *from = order <= 0 ? &old->top : &none;
+		const struct id *to = order >= 0 ? &next->top : &none;
+		if (pass != census->pass || id_equal(from, to))
+			continue;
+		change_push(census, from, to, order >= 0 ? next : old, 0);
+		return true;
 	}
-	return NULL;
+	return false;
 }
 
+static int count_failed(struct census *census, struct work *work)
+{
+	if (!census->unreadable)
+		return census->res;
+	return work_refuse(work, census->res,
+			   "'%s' cannot be read in full (%s), so nothing can be proved to be "
+			   "garbage: run vstorectl store check.",
+			   census->unreadable->name, vs_strerror(census->res));
+}
+
+/* Pairs that can go on do, then new ones are begun. Whoever waits wakes the work. */
 static int census_count(struct census *census, struct work *work)
 {
-	for (;;) {
-		const struct root *root = census->root;
-		if (!census->walking) {
-			root = census->root = root_next(census);
-			if (!root)
-				return 0;
-			census->walk = (struct walk){.store = census->store,
-						     .enter = census_enter,
-						     .chunk = census_chunk,
-						     .owner = census};
-			walk_start(&census->walk, &root->top);
-			census->walking = true;
+	unsigned done = 0;
+	while (census->res == 0 && done < NODES_PER_SLICE) {
+		for (unsigned i = 0; i < CENSUS_PAIRS; i++)
+			if (census->pairs[i].used)
+				done += pair_step(&census->pairs[i]);
+		bool begun = false;
+		while (census->busy < CENSUS_PAIRS && census->res == 0 &&
+		       (census->change_count || root_next(census))) {
+			change_take(census);
+			begun = true;
 		}
-		int res = walk_step(&census->walk, &work->wait);
-		if (census->res < 0)
-			return census->res;
-		if (res == WAITING)
-			return work_waits(work);
-		if (res == WALK_MORE)
-			return res;
-		if (res < 0 && census->adding)
-			return work_refuse(work, res,
-					   "'%s' cannot be read in full (%s), so nothing can be "
-					   "proved to be garbage: run vstorectl store check.",
-					   root->name, vs_strerror(res));
-		if (res < 0)
-			census->missing++; /* what it named stays until all is counted anew */
-		census->walking = false;
+		if (begun)
+			continue;
+		if (census->busy && census_busy(census))
+			return WAITING;
+		if (!census->busy && ++census->pass == 3)
+			return 0;
+		if (!census->busy)
+			census->old_at = census->next_at = 0;
 	}
+	if (census->res == 0)
+		return WALK_MORE;
+	return census_busy(census) ? WAITING : count_failed(census, work);
 }
 
 static int census_end(struct census *census)
@@ -334,7 +438,8 @@ static int census_end(struct census *census)
 	census->next = NULL;
 	census->node_records = census->nodes.count;
 	census->exact = census->missing == 0;
-	census->phase = CENSUS_DONE;
+	census->whole = true;
+	census_stop(census);
 	return 0;
 }
 
@@ -346,15 +451,7 @@ int census_step(struct census *census, struct work *work)
 		return census_clear(census);
 	case CENSUS_BEGIN:
 		return census_begin(census);
-	case CENSUS_ADD:
-		res = census_count(census, work);
-		if (res)
-			return res;
-		census->phase = CENSUS_REMOVE;
-		census->adding = false;
-		census->old_at = census->next_at = 0;
-		return WALK_MORE;
-	case CENSUS_REMOVE:
+	case CENSUS_COUNT:
 		res = census_count(census, work);
 		return res ? res : census_end(census);
 	case CENSUS_DONE:

@@ -3,42 +3,61 @@
 #ifndef STORAGE_STORE_CENSUS_H
 #define STORAGE_STORE_CENSUS_H
 
+#include "storage/store/node_set.h"
 #include "storage/store/work.h"
 
-/* A map node that is reachable, by the first half of its id, and from how many places. */
-struct node_ref {
-	uint64_t key[2];
-	uint64_t count; /* 0: the place is empty */
-};
-struct node_set {
-	struct node_ref *at;
-	size_t count, room;
+#define CENSUS_PAIRS 16u /* nodes, or pairs of them, that are read at a time */
+
+enum census_phase { CENSUS_CLEAR, CENSUS_BEGIN, CENSUS_COUNT, CENSUS_DONE };
+
+/* One place of a tree, or a root, whose id changed: null: there was none, or is none. */
+struct census_change {
+	struct id ids[2]; /* the old one, the new one */
+	const struct root *root;
+	uint32_t depth;
 };
 
-enum census_phase { CENSUS_CLEAR, CENSUS_BEGIN, CENSUS_ADD, CENSUS_REMOVE, CENSUS_DONE };
+/* A change below which there is something to count: the old node is gone, or the new one came, or
+ * both. Those that are so are read. */
+struct census_pair {
+	struct census *census;
+	struct census_change change;
+	bool used, open[2]; /* which sides are to be counted */
+	struct census_side {
+		struct census_pair *pair;
+		struct wait wait;
+		bool waits;
+	} sides[2];
+};
 
 struct census {
 	struct store *store;
-	struct node_set nodes;
-	struct root *roots; /* whose trees are counted, sorted by id */
+	struct node_set nodes; /* reachable, and from how many places */
+	struct root *roots;    /* whose trees are counted, by number and id */
 	size_t root_count;
 	bool exact; /* the counts are those of `roots`; if not, all is counted anew */
+	bool whole; /* no count is on its way, or was given up on it: they may be told */
 
 	/* The count that runs. */
 	enum census_phase phase;
-	bool walking, adding, all_anew;
+	uint64_t round; /* it is the how-manieth */
+	bool all_anew;
 	struct root *next; /* what there is now: roots when it has ended */
 	size_t next_count;
-	size_t old_at, next_at; /* what both lists were compared up to */
+	unsigned pass;		/* over both lists: what came, what changed, what went */
+	size_t old_at, next_at; /* what both lists were compared up to in this pass */
 	uint32_t shard;
-	const struct root *root; /* whose tree is being walked */
-	struct walk walk;
+	struct census_change *changes; /* a stack: the deepest are on top */
+	size_t change_count, change_room;
+	struct census_pair pairs[CENSUS_PAIRS];
+	unsigned busy; /* pairs in use */
 	int res;
-	uint64_t missing;	/* names without a record */
-	uint64_t looked;	/* chunks counted, up or down, by this count */
-	uint64_t counted_ns;	/* when the last count began (env_now_ns); 0: never */
-	uint64_t node_records;	/* reachable nodes */
-	uint64_t garbage_bytes; /* when this count began: told while it runs */
+	const struct root *unreadable; /* the first one, with res */
+	uint64_t missing;	       /* names without a record */
+	uint64_t looked;	       /* chunks counted, up or down, by this count */
+	uint64_t counted_ns;	       /* when the last count began (env_now_ns); 0: never */
+	uint64_t node_records;	       /* reachable nodes */
+	uint64_t garbage_bytes;	       /* when this count began: told while it runs */
 };
 
 int census_init(struct store *store);
@@ -49,6 +68,7 @@ void census_start(struct census *census, bool all_anew);
  * was named since is touched. WAITING, WALK_MORE; negative: not counted, and then the next one
  * begins anew. */
 int census_step(struct census *census, struct work *work);
-void census_stop(struct census *census); /* it is given up */
+bool census_busy(const struct census *census); /* nodes are being read: it must be stepped on */
+void census_stop(struct census *census);       /* it is given up */
 
 #endif

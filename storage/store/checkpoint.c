@@ -20,6 +20,8 @@
 #include <stdlib.h>
 
 #define HEADER_BYTES 4096u
+#define HEADER_HISTORY 1024u /* where it is in the header */
+static_assert(HEADER_HISTORY + HISTORY_BYTES <= HEADER_BYTES - 4, "the header has room for it");
 #define BODY_BYTES_MAX (4 * GIB)
 #define RETRY_NS (2 * NSEC_PER_SEC)
 static const char magic[8] = "VSCHECKP";
@@ -49,7 +51,8 @@ static const char *file_name(uint64_t generation)
 
 static void header_encode(const uint8_t uuid[16], uint64_t generation,
 			  const struct log_place *place, const struct store_life *life,
-			  const uint8_t *body, uint64_t body_bytes, uint8_t out[HEADER_BYTES])
+			  const struct history *history, const uint8_t *body, uint64_t body_bytes,
+			  uint8_t out[HEADER_BYTES])
 {
 	struct cursor c = cursor_over(out, HEADER_BYTES);
 	put_bytes(&c, magic, 8);
@@ -66,12 +69,14 @@ static void header_encode(const uint8_t uuid[16], uint64_t generation,
 	put_u64(&c, life->scrub_before_ns);
 	put_u64(&c, life->scrub_segment_id);
 	put_zeros(&c, cursor_left(&c) - 4);
+	history_encode(history, out + HEADER_HISTORY);
 	put_u32(&c, crc32c(0, out, HEADER_BYTES - 4));
 	assert(!c.failed);
 }
 
 struct header {
 	struct store_life life;
+	struct history history;
 	uint64_t generation, body_bytes;
 	struct log_place place;
 	uint32_t body_crc;
@@ -95,6 +100,7 @@ static int header_decode(const uint8_t uuid[16], const uint8_t in[HEADER_BYTES],
 	ret->life.scrub_begun_ns = get_u64(&c);
 	ret->life.scrub_before_ns = get_u64(&c);
 	ret->life.scrub_segment_id = get_u64(&c);
+	history_decode(&ret->history, in + HEADER_HISTORY);
 	if (memcmp(from_magic, magic, 8) != 0 || memcmp(from_uuid, uuid, 16) != 0)
 		return -VS_EFORMAT;
 	if (get_u32(&end) != crc32c(0, in, HEADER_BYTES - 4))
@@ -107,8 +113,7 @@ static size_t body_encoded_bytes(const struct store *store)
 	size_t bytes = 32 + store->volume_count * (LOG_RECORD_BYTES_MAX + 8ull) +
 		       store->snapshot_count * (size_t)LOG_RECORD_BYTES_MAX +
 		       segments_slot_count(store) * 16ull +
-		       (store->domain_count + store->peer_count + store->policy_count +
-			store->follower_count + 1ull) *
+		       (store->domain_count + store->peer_count + store->policy_count + 1ull) *
 			       LOG_RECORD_BYTES_MAX;
 	for (uint32_t i = 0; i < store->volume_count; i++)
 		for (uint32_t k = 0; k < store->volumes[i]->layer_count; k++)
@@ -146,12 +151,9 @@ static void body_encode(const struct store *store, struct cursor *c)
 		if (segment)
 			put_bytes(c, record, record_segment(segment->id, slot, record));
 	}
-	put_u64(c, store->policy_count + store->follower_count);
+	put_u64(c, store->policy_count);
 	for (uint32_t i = 0; i < store->policy_count; i++)
 		put_bytes(c, record, policy_encode(&store->policies[i], record));
-	for (uint32_t i = 0; i < store->follower_count; i++)
-		put_bytes(c, record,
-			  follower_encode(LOG_PUT_FOLLOWER, &store->followers[i], record));
 	assert(!c->failed);
 }
 
@@ -164,8 +166,7 @@ static int body_apply(struct store *store, struct cursor *c, enum log_op want)
 	memcpy(&bytes, c->at + 2, 2);
 	const uint8_t *record = cursor_take(c, le16toh(bytes));
 	if (!record || le16toh(bytes) < 8 || record[1] != PUT_FULL ||
-	    (record[0] != want && !(want == LOG_PUT_DOMAIN && record[0] == LOG_PUT_PEER) &&
-	     !(want == LOG_PUT_POLICY && record[0] == LOG_PUT_FOLLOWER)))
+	    (record[0] != want && !(want == LOG_PUT_DOMAIN && record[0] == LOG_PUT_PEER)))
 		return -VS_EFORMAT;
 	return catalog_apply(store, record, le16toh(bytes), NULL);
 }
@@ -353,7 +354,8 @@ static void checkpoint_begin(struct checkpoint *checkpoint)
 	struct store_life life;
 	scrub_life(store, &life);
 	header_encode(store->sb.uuid, checkpoint->generation + 1, &checkpoint->place, &life,
-		      checkpoint->buf + HEADER_BYTES, checkpoint->body_bytes, checkpoint->buf);
+		      &store->history, checkpoint->buf + HEADER_BYTES, checkpoint->body_bytes,
+		      checkpoint->buf);
 	checkpoint->flush = (struct log_flush_op){.op.done = checkpoint_flushed};
 	if (MUTANT(8))
 		env_complete(store->env, &checkpoint->flush.op, 0);
@@ -411,8 +413,8 @@ int checkpoint_write_first(struct env *env, struct env_dir *dir, const uint8_t u
 		put_u32(&c, 0);
 		put_u64(&c, 1);	   /* the first segment id */
 		put_zeros(&c, 24); /* no domains but the superblock's, no snapshots, no segments */
-		header_encode(uuid, 0, &place, &(struct store_life){0}, buf + HEADER_BYTES, 40,
-			      buf);
+		header_encode(uuid, 0, &place, &(struct store_life){0}, &(struct history){0},
+			      buf + HEADER_BYTES, 40, buf);
 		int64_t moved = env_file_write_wait(file, buf, (uint32_t)bytes, 0);
 		res = moved < 0 ? (int)moved : env_file_sync_wait(file);
 		env_memory_free(env, buf, bytes);
@@ -487,6 +489,7 @@ int checkpoint_load(struct store *store, struct log_place *ret_place, char *sent
 		store->checkpoint->pos = ret_place->pos;
 		store->age_base_ns = headers[best].life.age_ns;
 		scrub_life_set(store, &headers[best].life);
+		store->history = headers[best].history;
 	}
 	for (unsigned i = 0; i < 2; i++)
 		if (bufs[i])

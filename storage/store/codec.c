@@ -238,6 +238,7 @@ int codec_decode(struct codec *codec, unsigned worker_no, const struct frame_ent
 		memcpy(raw, stored, raw_bytes);
 		return 0;
 	case FRAME_ZSTD:
+	case FRAME_PACKED:
 		return ZSTD_decompressDCtx(codec->workers[worker_no].decompress, raw, raw_bytes,
 					   stored, entry->stored_bytes) == raw_bytes
 			       ? 0

@@ -22,6 +22,8 @@ enum frame_codec {
 	FRAME_ZSTD = 1,
 	FRAME_ZERO = 2, /* no bytes stored */
 	FRAME_LOST = 3, /* no bytes stored: nobody has them any more, reads of it fail */
+	FRAME_PACKED =
+		4, /* as FRAME_ZSTD; a higher level was tried, and is not worth another try */
 };
 
 #define QUARTER_COUNT (CHUNK_BYTES / QUARTER_BYTES)

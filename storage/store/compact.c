@@ -5,8 +5,9 @@
  * Weigh: is it worth it? Sift: a record that is dead leaves the index at once, so that nobody finds
  * it any more; the check and the removal are one step. Copy: what is alive is read, its frames and
  * its full hash are checked, and it is appended to another segment as it is stored: frames and
- * their checksums are never made anew, so damage that came before is not covered up. Swap: when the
- * copies are durable the old places leave the index.
+ * their checksums are never made anew, so damage that came before is not covered up (what pack.c
+ * compresses anew was proved by its id first). Swap: when the copies are durable the old places
+ * leave the index.
  *
  * Keeps true:
  *  - at every moment the index has a good and durable place of each live record;
@@ -37,10 +38,13 @@ int compact_init(struct compact *compact, struct work *work)
 	compact->store = work->store;
 	if (compact->memory)
 		return 0;
-	compact->memory =
-		env_memory(work->store->env, COPY_COUNT * (size_t)(COPY_ROOM + CHUNK_BYTES));
+	size_t copies = COPY_COUNT * (size_t)(COPY_ROOM + CHUNK_BYTES);
+	compact->memory_bytes =
+		copies + (work->store->options.recompress_level ? pack_memory_bytes() : 0);
+	compact->memory = env_memory(work->store->env, compact->memory_bytes);
 	if (!compact->memory)
 		return -ENOMEM;
+	compact->packed = compact->memory + copies;
 	for (unsigned i = 0; i < COPY_COUNT; i++) {
 		struct copy *copy = &compact->copies[i];
 		copy->compact = compact;
@@ -55,22 +59,23 @@ void compact_exit(struct compact *compact)
 	if (compact->segment)
 		compact_end(compact);
 	if (compact->memory)
-		env_memory_free(compact->store->env, compact->memory,
-				COPY_COUNT * (size_t)(COPY_ROOM + CHUNK_BYTES));
+		env_memory_free(compact->store->env, compact->memory, compact->memory_bytes);
 	free(compact->moves);
 	compact->memory = NULL;
 	compact->moves = NULL;
 }
 
-void compact_start(struct compact *compact, struct segment *segment, uint32_t garbage_percent_min)
+void compact_start(struct compact *compact, struct segment *segment, uint32_t garbage_percent_min,
+		   unsigned pack_level)
 {
 	segment_use(segment);
 	compact->store->compactions++;
 	compact->segment = segment;
 	compact->phase = COMPACT_LOAD;
 	compact->garbage_percent_min = garbage_percent_min;
+	compact->pack_level = pack_level;
 	compact->at = compact->move_at = compact->move_count = 0;
-	compact->live_bytes = compact->move_bytes = 0;
+	compact->live_bytes = compact->move_bytes = compact->move_frames = 0;
 	compact->output_count = compact->output_at = 0;
 	compact->res = 0;
 	compact->bad = false;
@@ -162,6 +167,7 @@ static int moves_add(struct compact *compact, uint32_t entry)
 		compact->move_room = room;
 	}
 	compact->moves[compact->move_count++] = entry;
+	compact->move_frames += segment_records(compact->segment)->entries[entry].frame_count;
 	compact->move_bytes +=
 		entry_bytes(compact, &segment_records(compact->segment)->entries[entry]);
 	return 0;
@@ -183,7 +189,12 @@ static int compact_weigh(struct compact *compact)
 	segment->known_entries = live;
 	segment->sifted = true;
 	uint64_t bytes = segment->bytes, garbage = bytes - min_u64(bytes, compact->live_bytes);
-	if (live && garbage * 100 < bytes * compact->garbage_percent_min) {
+	bool worth = live == 0 || garbage * 100 >= bytes * compact->garbage_percent_min;
+	if (!worth && compact->pack_level) {
+		worth = pack_worth(segment, compact->live_bytes);
+		segment->packed = !worth;
+	}
+	if (!worth) {
 		compact->phase = COMPACT_KEPT;
 		return WALK_MORE;
 	}
@@ -223,7 +234,8 @@ static int compact_sift(struct compact *compact)
 	}
 	if (compact->at < directory->entry_count)
 		return WALK_MORE;
-	int res = segments_moved_fits(compact->store, compact->move_bytes, &compact->work->wait);
+	int res = segments_moved_fits(compact->store, compact->move_bytes, compact->move_count,
+				      compact->move_frames, &compact->work->wait);
 	if (res == WAITING)
 		return work_waits(compact->work);
 	compact->phase = res < 0 ? COMPACT_KEPT : COMPACT_COPY;
@@ -239,6 +251,7 @@ static void copy_end(struct copy *copy, int res)
 	compact->busy--;
 	if (res < 0 && compact->res == 0)
 		compact->res = res;
+	pack_left(copy);
 	work_kick(compact->store);
 }
 
@@ -264,15 +277,18 @@ static void copy_bad(struct copy *copy, int res)
 	copy_end(copy, 0);
 }
 
-static void copy_append(struct wait *wait)
+void copy_append(struct wait *wait)
 {
 	struct copy *copy = container_of(wait, struct copy, wait);
 	struct compact *compact = copy->compact;
 	struct directory *directory = segment_records(compact->segment);
 	const struct dir_entry *entry = &directory->entries[copy->entry];
-	const struct frame_entry *frames = &directory->frames[entry->frame_first];
-	uint32_t header = record_header_bytes(entry->frame_count);
-	uint32_t stored = copy->record_bytes - header, offset64;
+	const struct frame_entry *frames =
+		copy->packed ? copy->frames : &directory->frames[entry->frame_first];
+	uint32_t header = record_header_bytes(entry->frame_count), offset64;
+	uint32_t stored = copy->packed ? copy->packed_bytes : copy->record_bytes - header;
+	const uint8_t *from =
+		copy->packed ? compact->packed : copy->stored + copy->skip_bytes + header;
 	uint64_t end;
 	copy->wait.wake = copy_append;
 	if (compact->bad || compact->res < 0) { /* another one failed meanwhile */
@@ -286,9 +302,8 @@ static void copy_append(struct wait *wait)
 		copy_end(copy, res);
 		return;
 	}
-	struct segment *to = segments_moved_append(compact->store, entry, frames,
-						   copy->stored + copy->skip_bytes + header, stored,
-						   &offset64, &end);
+	struct segment *to =
+		segments_moved_append(compact->store, entry, frames, from, stored, &offset64, &end);
 	unsigned o = compact->output_count;
 	if (o == 0 || compact->outputs[o - 1] != to) {
 		if (o == OUTPUTS_MAX) {
@@ -305,9 +320,9 @@ static void copy_append(struct wait *wait)
 		copy_end(copy, -ENOMEM);
 		return;
 	}
-	pace_spend(compact->store, copy->record_bytes);
-	compact->moved_bytes += copy->record_bytes;
-	compact->store->counters.moved_bytes += copy->record_bytes;
+	pace_spend(compact->store, header + stored);
+	compact->moved_bytes += header + stored;
+	compact->store->counters.moved_bytes += header + stored;
 	copy_end(copy, 0);
 }
 
@@ -317,7 +332,7 @@ static void copy_checked(struct io_op *op)
 	if (op->res < 0)
 		copy_bad(copy, (int)op->res);
 	else
-		copy_append(&copy->wait);
+		pack_or_append(copy);
 }
 
 static int copy_id_check(const struct domain_key *key, const struct dir_entry *entry,
@@ -414,6 +429,7 @@ static int copy_start(struct compact *compact, struct copy *copy, uint32_t entry
 	if (bytes > COPY_ROOM)
 		return -VS_EFORMAT;
 	copy->busy = true;
+	copy->packed = false;
 	compact->busy++;
 	copy->op.done = copy_read;
 	env_file_read(compact->segment->file, &copy->op, copy->stored, bytes, offset);

@@ -21,6 +21,13 @@ struct copy {
 	struct wait wait;
 	uint8_t *stored, *raw; /* of the collection's memory */
 	uint32_t skip_bytes, record_bytes;
+
+	/* pack.c's: the record anew, in compact->packed, and how far it is. */
+	bool packed;
+	struct copy *pack_next;
+	unsigned frame_no;
+	uint32_t packed_from, packed_bytes;
+	struct frame_entry frames[FRAMES_PER_CHUNK_MAX];
 };
 
 enum compact_phase {
@@ -43,7 +50,7 @@ struct compact {
 	uint32_t at, busy, move_at;
 	uint32_t *moves; /* live entries */
 	uint32_t move_count, move_room;
-	uint64_t live_bytes, move_bytes;
+	uint64_t live_bytes, move_bytes, move_frames;
 	struct segment *outputs[OUTPUTS_MAX];
 	uint64_t output_ends[OUTPUTS_MAX];
 	unsigned output_count, output_at;
@@ -52,15 +59,34 @@ struct compact {
 	bool bad; /* a record failed its check */
 	struct copy copies[COPY_COUNT];
 	uint8_t *memory;
+	size_t memory_bytes;
+	unsigned
+		pack_level; /* records of this segment are compressed anew; 0: as they are stored */
+	struct copy *packing, *pack_queue;
+	struct env_timer pack_timer;
+	bool pack_timer_runs;
+	uint64_t pack_begun_ns;
+	uint8_t *packed;
 	uint64_t moved_bytes, bad_records; /* of all segments so far */
 };
 
 int compact_init(struct compact *compact, struct work *work);
 void compact_exit(struct compact *compact);
-void compact_start(struct compact *compact, struct segment *segment, uint32_t garbage_percent_min);
+/* pack_level: of zstd, for its records, also when it has no garbage; 0: they stay as they are. */
+void compact_start(struct compact *compact, struct segment *segment, uint32_t garbage_percent_min,
+		   unsigned pack_level);
 /* WAITING, WALK_MORE; 0: phase says whether it is empty or stays; negative: the collection ends. */
 int compact_step(struct compact *compact);
 bool compact_busy(const struct compact *compact);
 void compact_end(struct compact *compact); /* lets go of the segment */
+void copy_append(struct wait *wait);	   /* a record that was checked goes to its new place */
+
+/* ---- pack.c: recompression ---- */
+
+size_t pack_memory_bytes(void);
+/* Is there enough in a segment, whose directory is in memory, that may come out smaller? */
+bool pack_worth(const struct segment *segment, uint64_t live_bytes);
+void pack_or_append(struct copy *copy); /* it was checked; copy_append follows, at once or later */
+void pack_left(struct copy *copy);	/* it has ended */
 
 #endif

@@ -14,20 +14,24 @@
  *  - what cannot be proved to be garbage stays; what goes wrong ends the collection, and the store
  *    is as good as before.
  *
- * One at a time. It is begun by a purge, by need (gc_tick) and by hand.
+ * One at a time. It is begun by a purge, by need and by schedule (gc_tick), and by hand. One that
+ * fails is logged with its reason, and told in store_info until one ends well.
  */
 #include "storage/store/compact.h"
 
 #include "storage/rt/log_event.h"
 #include "storage/store/index_file.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #define LOW_SHARE 16u	    /* less room than this part of all: space is low */
 #define LOW_SEGMENTS 4u	    /* ... or than so many segments */
 #define GARBAGE_PERCENT 25u /* worth copying the rest for */
 #define GARBAGE_PERCENT_LOW 3u
-#define INTERVAL_NS (3600 * NSEC_PER_SEC)
+#define PACK_SEGMENTS_MAX 8u /* without garbage, that one collection compresses anew */
+#define PACK_AFTER_NS_DEFAULT (7 * 24 * 3600 * NSEC_PER_SEC)
+#define INTERVAL_NS_DEFAULT (3600 * NSEC_PER_SEC)
 #define LOW_INTERVAL_NS (2 * NSEC_PER_SEC)
 #define GROWN_INTERVAL_NS (60 * NSEC_PER_SEC)
 
@@ -55,6 +59,7 @@ struct gc {
 	int res;
 	struct victim *victims;
 	size_t victim_count, victim_at;
+	uint64_t pack_before; /* segments with smaller ids are compressed anew */
 	struct compact compact;
 	uint64_t file_id, file_bytes;
 	uint8_t record[8];
@@ -70,6 +75,7 @@ struct gc_need {
 	uint64_t begun_ns, folds, purges, segment_bytes; /* when the last one began */
 	bool ever;	/* one began; until then begun_ns is when the store was opened */
 	bool fruitless; /* it freed nothing: only a change makes another one useful */
+	char failed[SENTENCE_BYTES]; /* why the last one did, or "" */
 };
 
 static bool space_low(const struct store *store)
@@ -138,11 +144,24 @@ static int victim_order(const void *a, const void *b)
 	return left->id < right->id ? -1 : left->id > right->id;
 }
 
+/* When space is short there is no time for it. */
+static uint64_t pack_before(const struct gc *gc)
+{
+	const struct store *store = gc->work.store;
+	uint64_t after = store->options.recompress_after_ns ? store->options.recompress_after_ns
+							    : PACK_AFTER_NS_DEFAULT;
+	uint64_t age = store_age_ns(store);
+	if (gc->low || !store->options.recompress_level || age < after)
+		return 0;
+	return history_segments_before(&store->history, age - after);
+}
+
 static int gc_choose(struct gc *gc)
 {
 	struct store *store = gc->work.store;
-	uint32_t slots = segments_slot_count(store);
+	uint32_t slots = segments_slot_count(store), packs = 0;
 	uint32_t percent = gc->low ? GARBAGE_PERCENT_LOW : GARBAGE_PERCENT;
+	gc->pack_before = pack_before(gc);
 	gc->victims = calloc(slots + 1ull, sizeof(*gc->victims));
 	if (!gc->victims)
 		return -ENOMEM;
@@ -153,7 +172,9 @@ static int gc_choose(struct gc *gc)
 		    segment->state != SEGMENT_SEALED || segment->writer)
 			continue;
 		uint64_t live = segment_live_bytes(segment), bytes = segment->bytes;
-		if (live && (bytes - min_u64(bytes, live)) * 100 < bytes * percent)
+		if (live && (bytes - min_u64(bytes, live)) * 100 < bytes * percent &&
+		    (segment->id >= gc->pack_before || segment->packed ||
+		     packs++ >= PACK_SEGMENTS_MAX))
 			continue;
 		double used = bytes ? (double)min_u64(live, bytes) / (double)bytes : 0;
 		double age = 1 + (double)(store->next_segment_id - segment->id) /
@@ -175,6 +196,7 @@ static int gc_end(struct gc *gc)
 	if (gc->low && store->segment_set->moved)
 		store->gc_need->fruitless = false; /* it is sealed: then there may be a reserve */
 	store->counters.collections++;
+	store->gc_need->failed[0] = 0;
 	log_event(LOG_LEVEL_INFO, "gc.done", "freed_bytes=%llu moved_bytes=%llu counted=%llu",
 		  (unsigned long long)gc->work.public->freed_bytes,
 		  (unsigned long long)gc->compact.moved_bytes,
@@ -197,7 +219,8 @@ static int gc_next(struct gc *gc)
 		gc->file_id = segment->id;
 		gc->file_bytes = segment->bytes;
 		compact_start(&gc->compact, segment,
-			      gc->low ? GARBAGE_PERCENT_LOW : GARBAGE_PERCENT);
+			      gc->low ? GARBAGE_PERCENT_LOW : GARBAGE_PERCENT,
+			      segment->id < gc->pack_before ? store->options.recompress_level : 0);
 		gc->phase = GC_COMPACT;
 		return WALK_MORE;
 	}
@@ -264,15 +287,15 @@ static void gc_flushed(struct io_op *op)
 	gc_end_wait(gc, op->res < 0 ? GC_NEXT : GC_REMOVING, (int)op->res);
 }
 
-static int gc_step(struct work *work)
+static int gc_go_on(struct gc *gc)
 {
-	struct gc *gc = container_of(work, struct gc, work);
+	struct work *work = &gc->work;
 	struct store *store = work->store;
 	char name[32];
 	if (gc->phase == GC_COMPACT && compact_busy(&gc->compact)) /* also when it is cancelled */
 		return work->public->cancel || store->closing ? WAITING : gc_compact(gc);
 	if (gc->phase < GC_LOGGING && (work->public->cancel || store->closing))
-		return -VS_ECANCELLED;
+		return gc->counting && census_busy(store->census) ? WAITING : -VS_ECANCELLED;
 	if (gc->res < 0)
 		return gc->res;
 	switch (gc->phase) {
@@ -301,10 +324,35 @@ static int gc_step(struct work *work)
 	return WAITING;
 }
 
+static int gc_step(struct work *work)
+{
+	struct gc *gc = container_of(work, struct gc, work);
+	struct store *store = work->store;
+	int res = gc_go_on(gc);
+	if (res >= 0 || res == -VS_ECANCELLED)
+		return res;
+	char *why = store->gc_need->failed;
+	if (work->public->sentence[0])
+		snprintf(why, SENTENCE_BYTES, "%s", work->public->sentence);
+	else
+		snprintf(why, SENTENCE_BYTES, "The last collection stopped: %s.", vs_strerror(res));
+	store->counters.collections_failed++;
+	log_event(LOG_LEVEL_ERROR, "gc.failed",
+		  "error=\"%s\" reason=\"%s\" effect=\"nothing more is freed until one ends well\"",
+		  vs_strerror(res), why);
+	return res;
+}
+
+const char *gc_failed(const struct store *store)
+{
+	return store->gc_need->failed;
+}
+
 static bool gc_must_finish(const struct work *work)
 {
 	const struct gc *gc = container_of(work, struct gc, work);
-	return gc->phase >= GC_LOGGING || compact_busy(&gc->compact);
+	return gc->phase >= GC_LOGGING || compact_busy(&gc->compact) ||
+	       (gc->counting && census_busy(work->store->census));
 }
 
 static void gc_done(struct work *work)
@@ -386,11 +434,14 @@ void gc_tick(struct store *store)
 	uint64_t since = env_now_ns(store->env) - need->begun_ns;
 	if (need->busy || store->gc || store->closing || store->read_only || store->failed)
 		return;
+	uint64_t interval =
+		store->options.gc_interval_ns ? store->options.gc_interval_ns : INTERVAL_NS_DEFAULT;
+	bool scheduled = since >= interval && !usage_running(store);
 	bool grown = store->segment_bytes >
 		     need->segment_bytes + need->segment_bytes / 4 + 8 * SEGMENT_BYTES;
-	if (need->wanted || (changed_since(store) &&
-			     (since >= INTERVAL_NS || (grown && since >= GROWN_INTERVAL_NS) ||
-			      (since >= LOW_INTERVAL_NS && space_low(store)))))
+	if (need->wanted ||
+	    (changed_since(store) && (scheduled || (grown && since >= GROWN_INTERVAL_NS) ||
+				      (since >= LOW_INTERVAL_NS && space_low(store)))))
 		gc_begin(store);
 }
 

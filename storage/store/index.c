@@ -35,7 +35,7 @@ struct shard {
 	uint32_t entry_count : 31, deferred : 1;
 };
 
-#define REFS_MASK 0x3fu /* at this value it stays: nobody knows how many there are */
+#define REFS_MASK INDEX_REFS_MAX
 #define MARK_SHIFT 6
 
 /* How many entries a segment has, and how many of them are referenced, or not but marked. */
@@ -371,6 +371,28 @@ uint64_t index_bytes(const struct index *index)
 }
 
 /* ---- references and marks ---- */
+
+unsigned index_refs(const struct index *index, const struct id *id)
+{
+	const struct shard *shard = &index->shards[index_shard_of(id)];
+	struct tag_at at;
+	uint8_t *refs;
+	tag_begin(shard, tag_of(id), &at);
+	return tag_next(shard, tag_of(id), &at, &refs) ? *refs & REFS_MASK : 0;
+}
+
+void index_refs_prefetch(const struct index *index, const struct id *id)
+{
+	const struct shard *shard = &index->shards[index_shard_of(id)];
+	uint32_t choice[2];
+	if (!shard->bucket_count)
+		return;
+	bucket_choices(shard, tag_of(id), choice);
+	for (unsigned c = 0; c < 2; c++) {
+		__builtin_prefetch(&shard->buckets[choice[c]]);
+		__builtin_prefetch(refs_of(shard, choice[c]), 1);
+	}
+}
 
 bool index_ref(struct index *index, const struct id *id)
 {

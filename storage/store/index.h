@@ -14,6 +14,7 @@
 #define INDEX_SHARDS 16384u
 #endif
 #define INDEX_CANDIDATES_MAX 16u
+#define INDEX_REFS_MAX 63u /* a count that reaches it stays there: nobody knows how many */
 #define INDEX_SLOT_MAX ((UINT32_C(1) << 24) - 1)
 
 /* {segment slot (1 to INDEX_SLOT_MAX), offset in units of 64 bytes (20 bits)} */
@@ -53,6 +54,10 @@ uint64_t index_bytes(const struct index *index);
  * one mark: dead may be taken for alive, alive never for dead. A count that reaches 63 stays there
  * until all are counted anew. A new entry has the count of those that share its bits, and the mark.
  */
+/* How many references an id has; 0 also when there is no entry. */
+unsigned index_refs(const struct index *index, const struct id *id);
+/* As index_prefetch, for what the functions here look at. */
+void index_refs_prefetch(const struct index *index, const struct id *id);
 /* False: the index has no such entry. */
 bool index_ref(struct index *index, const struct id *id);
 /* True: it was the last reference. */

@@ -28,6 +28,15 @@ static uint64_t memory_bound(const struct store *store)
 	       max_u64(index_bytes(store->index), 12 * index_count(store->index)) + rest;
 }
 
+static void freed_fill(const struct store *store, const struct freed *freed,
+		       struct freed_info *info)
+{
+	*info = (struct freed_info){
+		.known = freed->counted_ns, .at_least = freed->at_least, .bytes = freed->bytes};
+	if (info->known)
+		info->age_ns = env_now_ns(store->env) - freed->counted_ns;
+}
+
 /* Where the bytes of the segments are. Whatever is not known to be garbage counts as live. */
 static void space_fill(const struct store *store, struct store_info *info)
 {
@@ -49,7 +58,7 @@ static void space_fill(const struct store *store, struct store_info *info)
 				   min_u64(segment->bytes, segment_live_bytes(segment));
 	}
 	uint64_t data = store->segment_bytes - info->reserve_bytes - info->prepared_bytes;
-	if (census->phase != CENSUS_DONE) /* the counts are on their way */
+	if (!census->whole) /* the counts are on their way, or were given up */
 		garbage = census->garbage_bytes;
 	info->garbage_bytes = min_u64(garbage, data);
 	info->live_bytes = data - info->garbage_bytes;
@@ -60,6 +69,8 @@ static void space_fill(const struct store *store, struct store_info *info)
 	if (info->counted)
 		info->counted_age_ns = env_now_ns(store->env) - census->counted_ns;
 	info->scrub_oldest_ns = scrub_oldest_ns(store);
+	freed_fill(store, &store->trash_freed, &info->trash);
+	info->trash.bytes = min_u64(info->trash.bytes, info->live_bytes); /* of an older count */
 	for (uint32_t i = 0; i < store->volume_count; i++)
 		info->trash_count += store->volumes[i]->state == OBJECT_TRASH;
 	for (uint32_t i = 0; i < store->snapshot_count; i++)
@@ -87,6 +98,9 @@ void store_info(const struct store *store, struct store_info *ret_info)
 	space_fill(store, &info);
 	memcpy(info.uuid, store->sb.uuid, 16);
 	memcpy(info.reason, store->reason, sizeof info.reason);
+	snprintf(info.gc_failed, SENTENCE_BYTES, "%s", gc_failed(store));
+	snprintf(info.scrub_failed, SENTENCE_BYTES, "%s", scrub_failed(store));
+	snprintf(info.scrub_found, SENTENCE_BYTES, "%s", scrub_found(store));
 	for (uint32_t slot = 1; slot < segments_slot_count(store); slot++)
 		info.segment_count += segment_of(store, slot) != NULL;
 	info.dirty_bytes =
@@ -117,7 +131,6 @@ static void volume_fill(const struct store *store, const struct volume *volume,
 				     .frame_bytes = volume->frame_bytes,
 				     .epoch = volume->epoch,
 				     .vseq = volume->vseq,
-				     .written_bytes = volume->written_bytes,
 				     .created_wall_ns = volume->created_wall_ns,
 				     .mapped_bytes = volume->mapped_chunks * CHUNK_BYTES,
 				     .attachments = volume->views,
@@ -135,6 +148,8 @@ static void volume_fill(const struct store *store, const struct volume *volume,
 	for (uint32_t i = 0; i < store->snapshot_count; i++)
 		info->snapshot_count += store->snapshots[i]->volume == volume->number &&
 					store->snapshots[i]->state == OBJECT_LIVE;
+	freed_fill(store, &volume->freed_all, &info->freed);
+	freed_fill(store, &volume->freed_own, &info->freed_own);
 	if (info->in_trash)
 		info->purge_wall_ns = purge_wall_ns(store, volume->deleted_age_ns);
 }
@@ -162,7 +177,6 @@ static void snapshot_fill(const struct store *store, const struct snapshot *snap
 				       .parent_number = snapshot->parent,
 				       .policy = snapshot->policy,
 				       .size_bytes = snapshot->size_bytes,
-				       .epoch = snapshot->epoch,
 				       .vseq = snapshot->vseq,
 				       .created_wall_ns = snapshot->created_wall_ns,
 				       .retain_until_wall_ns = snapshot->retain_until_wall_ns,
@@ -183,6 +197,7 @@ static void snapshot_fill(const struct store *store, const struct snapshot *snap
 			      &snapshot->top, &root);
 		memcpy(info->root, root.bytes, ID_BYTES);
 	}
+	freed_fill(store, &snapshot->freed, &info->freed);
 	if (info->in_trash)
 		info->purge_wall_ns = purge_wall_ns(store, snapshot->age_ns);
 }

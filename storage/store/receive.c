@@ -8,6 +8,8 @@
  * Nodes that are not here are asked for and stored as they come, so that the walk reads both trees
  * the same way; chunks become the copy's by writes of kind REQUEST_COPY, which hold and admit them
  * as a guest's writes. So a cut loses nothing that arrived: the next try finds it in the map.
+ * Nodes are in no map until a fold names equal ones: while the walk may come to them, they are
+ * touched for each collection.
  *
  * Keeps true: a record is stored only under the id that was computed from it here; the snapshot is
  * published only when the copy's top is the offered one; what is asked for is bounded.
@@ -63,7 +65,8 @@ struct receiving {
 
 	struct id path[MAP_LEVELS][2]; /* the offered tree, the copy's */
 	unsigned slot[MAP_LEVELS], depth;
-	bool ahead[MAP_LEVELS]; /* its children were asked for */
+	bool ahead[MAP_LEVELS]; /* its children were asked for, and are these: */
+	struct id children[MAP_LEVELS - 1][NODE_SLOTS];
 };
 
 static const struct id no_ids[NODE_SLOTS];
@@ -244,6 +247,8 @@ static int is_here(struct receiving *receiving, const struct id *id, uint8_t typ
 		return WAITING;
 	if (res < 0 || entry->type != type)
 		return -ENOENT;
+	if (type == RECORD_NODE)
+		index_touch(receiving->work.store->index, id); /* it may be in no map */
 	/* What is still being written cannot be read; a put of it waits for that. */
 	bool written = !segment->writer ||
 		       segment_durable_end(segment->writer) >= segment_record_end(segment, entry);
@@ -353,8 +358,9 @@ static int walk_node(struct receiving *receiving)
 	if (!own)
 		return res;
 	if (depth < MAP_LEVELS - 1 && !receiving->ahead[depth]) {
-		want_ahead(receiving, offered, own);
+		memcpy(receiving->children[depth], offered, sizeof receiving->children[depth]);
 		receiving->ahead[depth] = true;
+		want_ahead(receiving, receiving->children[depth], own);
 	}
 	for (; receiving->slot[depth] < NODE_SLOTS; receiving->slot[depth]++) {
 		unsigned i = receiving->slot[depth];
@@ -515,6 +521,19 @@ static bool receive_must_finish(const struct work *work)
 	return receiving->busy || receiving->admin_busy;
 }
 
+/* The walk's path in the offered tree, and what was asked for ahead of it. */
+static void receive_mark(const struct work *work)
+{
+	const struct receiving *receiving = container_of(work, const struct receiving, work);
+	struct index *index = work->store->index;
+	for (unsigned depth = 0; receiving->walking && depth <= receiving->depth; depth++) {
+		index_touch(index, &receiving->path[depth][0]);
+		for (unsigned i = 0; receiving->ahead[depth] && i < NODE_SLOTS; i++)
+			if (!id_is_null(&receiving->children[depth][i]))
+				index_touch(index, &receiving->children[depth][i]);
+	}
+}
+
 /* It lives until own.op: that is what the work ends with. */
 static void receive_done(struct work *work)
 {
@@ -552,6 +571,7 @@ void store_receive(struct store *store, struct store_receive *public)
 	receiving->work.step = receive_step;
 	receiving->work.done = receive_done;
 	receiving->work.must_finish = receive_must_finish;
+	receiving->work.mark = receive_mark;
 	receiving->own.op.done = receive_ended;
 	for (unsigned i = 0; i < ENTRY_COUNT; i++)
 		receiving->entries[i].receiving = receiving;

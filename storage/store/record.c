@@ -170,11 +170,15 @@ struct dir_entry *directory_find(struct directory *directory, uint32_t offset64)
 	return &directory->entries[low];
 }
 
+size_t footer_bytes_for(size_t entry_count, size_t frame_count)
+{
+	size_t bytes = frame_count * RECORD_FRAME_BYTES + entry_count * (RECORD_HEADER_BYTES + 4);
+	return round_up(bytes, BLOCK_BYTES) + BLOCK_BYTES;
+}
+
 size_t footer_bytes(const struct directory *directory)
 {
-	size_t bytes = directory->frame_count * (size_t)RECORD_FRAME_BYTES +
-		       directory->entry_count * (size_t)(RECORD_HEADER_BYTES + 4);
-	return round_up(bytes, BLOCK_BYTES) + BLOCK_BYTES;
+	return footer_bytes_for(directory->entry_count, directory->frame_count);
 }
 
 void footer_encode(const struct directory *directory, uint64_t segment_id, uint64_t offset,

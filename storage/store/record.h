@@ -73,6 +73,7 @@ int directory_add(struct directory *directory, const struct dir_entry *entry,
 struct dir_entry *directory_find(struct directory *directory, uint32_t offset64); /* NULL: none */
 
 size_t footer_bytes(const struct directory *directory); /* directory and trailer */
+size_t footer_bytes_for(size_t entry_count, size_t frame_count);
 /* offset: where the footer starts in the file, a multiple of 4 KiB. */
 void footer_encode(const struct directory *directory, uint64_t segment_id, uint64_t offset,
 		   uint8_t *out);

@@ -16,6 +16,7 @@
 
 #include "storage/rt/log_event.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #define PERIOD_NS_DEFAULT (30ull * 24 * 3600 * NSEC_PER_SEC)
@@ -29,6 +30,7 @@ struct scrub {
 	uint64_t segment_id; /* which own is on */
 	uint64_t bytes_before, bytes_all, measured_ns;
 	uint64_t kept_ns; /* age at which a checkpoint last had it */
+	char failed[SENTENCE_BYTES], found[SENTENCE_BYTES];
 };
 
 int scrub_init(struct store *store)
@@ -89,9 +91,22 @@ static struct segment *scrub_next(struct scrub *scrub)
 static void scrub_done(struct io_op *op)
 {
 	struct scrub *scrub = container_of(op, struct scrub, own.op);
+	struct store *store = scrub->store;
 	scrub->busy = false;
-	if (op->res < 0)
-		return; /* the same segment again, at a later tick */
+	if (op->res == -VS_ECANCELLED)
+		return;
+	if (op->res < 0) { /* the same segment again, at a later tick; told once */
+		if (!scrub->failed[0])
+			log_event(LOG_LEVEL_ERROR, "scrub.failed",
+				  "segment=%016llx error=\"%s\" effect=\"it is tried again\"",
+				  (unsigned long long)scrub->segment_id, vs_strerror((int)op->res));
+		snprintf(scrub->failed, SENTENCE_BYTES,
+			 "The scrub does not get past segment %016llx: %s.",
+			 (unsigned long long)scrub->segment_id, vs_strerror((int)op->res));
+		store->counters.scrubs_failed++;
+		return;
+	}
+	scrub->failed[0] = 0;
 	if (scrub->own.damaged)
 		log_event(LOG_LEVEL_ERROR, "scrub.damage",
 			  "segment=%016llx records=%llu effect=\"they are no target of "
@@ -99,14 +114,26 @@ static void scrub_done(struct io_op *op)
 			  "affect\"",
 			  (unsigned long long)scrub->segment_id,
 			  (unsigned long long)scrub->own.damaged);
-	scrub->store->counters.scrubbed_records += scrub->own.chunks;
-	scrub->store->counters.scrub_damaged += scrub->own.damaged;
+	store->counters.scrubbed_records += scrub->own.chunks;
+	store->counters.scrub_damaged += scrub->own.damaged;
 	scrub->life.scrub_segment_id = scrub->segment_id;
 }
 
 static void scrub_line(struct store_work *work, const char *line)
 {
+	struct scrub *scrub = container_of(work, struct scrub, own);
+	snprintf(scrub->found, SENTENCE_BYTES, "%s", line);
 	log_event(LOG_LEVEL_ERROR, "scrub.finding", "what=\"%s\"", line);
+}
+
+const char *scrub_failed(const struct store *store)
+{
+	return store->scrub->failed;
+}
+
+const char *scrub_found(const struct store *store)
+{
+	return store->scrub->found;
 }
 
 void scrub_pass_ended(struct store *store, uint64_t begun_ns)

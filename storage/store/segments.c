@@ -186,7 +186,7 @@ int segments_add(struct store *store, uint64_t id, uint32_t slot)
 				    .slot = slot,
 				    .id = id,
 				    .state = SEGMENT_OPEN,
-				    .bytes = SEGMENT_BYTES};
+				    .bytes = SEGMENT_FILE_BYTES};
 	set->slots[slot] = segment;
 	set->slot_count = (uint32_t)max_u64(set->slot_count, slot + 1ull);
 	store->segment_bytes += segment->bytes;
@@ -460,6 +460,16 @@ static void segment_seal_start(struct segment *segment)
 	segment_seal(segment->writer, &segment->seal_op);
 }
 
+/* Many small records have a large directory: it must fit into what is reserved for it behind the
+ * segment, so that no segment takes more than SEGMENT_FILE_BYTES. */
+static bool directory_fits(const struct segment *segment, uint64_t records, uint64_t frames)
+{
+	const struct directory *directory = segment_directory(segment->writer);
+	return footer_bytes_for(directory->entry_count + records,
+				directory->frame_count + frames) <=
+	       SEGMENT_FILE_BYTES - SEGMENT_BYTES;
+}
+
 int segments_room(struct store *store, uint32_t stored_bytes, struct wait *wait)
 {
 	struct segment_set *set = store->segment_set;
@@ -480,7 +490,11 @@ int segments_room(struct store *store, uint32_t stored_bytes, struct wait *wait)
 			wait_add(&set->room, wait);
 			return WAITING;
 		}
-		int res = segment_room(set->open->writer, stored_bytes);
+		/* One record less than there may be: who copies them takes them in another order.
+		 */
+		int res = directory_fits(set->open, 2, 2 * FRAMES_PER_CHUNK_MAX)
+				  ? segment_room(set->open->writer, stored_bytes)
+				  : -ENOSPC;
 		if (res == -EAGAIN) {
 			wait_add(&set->room, wait);
 			return WAITING;
@@ -537,7 +551,9 @@ int segments_moved_room(struct store *store, uint32_t stored_bytes, struct wait 
 			wait_add(&set->room, wait);
 			return WAITING;
 		}
-		int res = segment_room(set->moved->writer, stored_bytes);
+		int res = directory_fits(set->moved, 1, FRAMES_PER_CHUNK_MAX)
+				  ? segment_room(set->moved->writer, stored_bytes)
+				  : -ENOSPC;
 		if (res == -EAGAIN) {
 			wait_add(&set->room, wait);
 			return WAITING;
@@ -564,11 +580,13 @@ struct segment *segments_moved_append(struct store *store, const struct dir_entr
 	return segment;
 }
 
-int segments_moved_fits(struct store *store, uint64_t bytes, struct wait *wait)
+int segments_moved_fits(struct store *store, uint64_t bytes, uint32_t records, uint64_t frames,
+			struct wait *wait)
 {
 	struct segment_set *set = store->segment_set;
 	uint64_t end = set->moved ? segment_appended_end(set->moved->writer) : SEGMENT_BYTES;
-	if (set->reserve || end + bytes + STORE_RECORD_BYTES_MAX <= SEGMENT_BYTES)
+	if (set->reserve || (end + bytes + STORE_RECORD_BYTES_MAX <= SEGMENT_BYTES &&
+			     directory_fits(set->moved, records, frames + FRAMES_PER_CHUNK_MAX)))
 		return 0; /* all of a segment has room in an empty one */
 	if (!set->no_space)
 		spare_make(set);
@@ -707,7 +725,7 @@ static void segment_make(struct segment_set *set)
 	if (spare->phase != SPARE_NONE || (set->spare && set->reserve) || store->failed)
 		return;
 	if (store->options.capacity_bytes &&
-	    store->segment_bytes + SEGMENT_BYTES > store->options.capacity_bytes) {
+	    store->segment_bytes + SEGMENT_FILE_BYTES > store->options.capacity_bytes) {
 		set->no_space = true;
 		return;
 	}

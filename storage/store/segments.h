@@ -60,7 +60,8 @@ struct segment *segments_moved_append(struct store *store, const struct dir_entr
 				      uint64_t *ret_end);
 /* Is there room for that much of them without a file that cannot be made? 0, -ENOSPC, or WAITING.
  */
-int segments_moved_fits(struct store *store, uint64_t bytes, struct wait *wait);
+int segments_moved_fits(struct store *store, uint64_t bytes, uint32_t records, uint64_t frames,
+			struct wait *wait);
 void segments_moved_seal(struct store *store);
 bool segments_reserve_there(const struct store *store);
 /* NULL: not in memory. */

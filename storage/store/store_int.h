@@ -16,6 +16,7 @@
 
 #include "storage/store/cache.h"
 #include "storage/store/codec.h"
+#include "storage/store/history.h"
 #include "storage/store/index.h"
 #include "storage/store/layer.h"
 #include "storage/store/log.h"
@@ -100,6 +101,7 @@ struct segment {
 	struct segment *gone_next;	     /* of those */
 	bool counted;			     /* sealed when the last census began */
 	bool kept;			     /* a record of it is bad: no collection touches it */
+	bool packed;			     /* there is nothing to compress anew */
 	bool sifted; /* so many of its entries were alive when a collection looked, in bytes: */
 	uint32_t known_entries;
 	uint64_t known_live_bytes;
@@ -165,7 +167,6 @@ struct fetch {
 	uint64_t location; /* 0, or the one record to read, whatever else there is */
 	bool whole;	   /* a chunk's record as it is stored, nothing decoded, see fetch_record */
 	bool background, no_cache;
-	bool no_heal; /* for a peer, who would ask us in turn */
 
 	/* fetch.c's own */
 	struct store *store;
@@ -177,7 +178,7 @@ struct fetch {
 	struct frame_entry frames[FRAMES_PER_CHUNK_MAX];
 	uint32_t frame_bytes, frame_from, frame_to, stored_skip, raw_bytes, offset64;
 	int res;
-	bool have_record, heal_asked;
+	bool have_record;
 	struct fetch *next;
 };
 int fetch_init(struct store *store);
@@ -269,8 +270,6 @@ enum log_op {
 	LOG_DEL_PEER = 15,
 	LOG_PUT_POLICY = 16,
 	LOG_DEL_POLICY = 17,
-	LOG_PUT_FOLLOWER = 18,
-	LOG_DEL_FOLLOWER = 19,
 };
 #define LOG_RECORD_BYTES_MAX 1024u
 enum object_state { OBJECT_LIVE = 0, OBJECT_TRASH = 1 };
@@ -284,6 +283,13 @@ struct epoch_raise {
 	struct log_entry entry;
 	struct log_flush_op flush;
 	uint8_t record[EPOCH_RECORD_BYTES];
+};
+
+/* What would be free if something went, by the census that began then (usage.c). */
+struct freed {
+	uint64_t bytes, counted_ns; /* 0: not known */
+	uint64_t nodes;		    /* that had to be read for it */
+	bool at_least;
 };
 
 struct volume {
@@ -312,10 +318,10 @@ struct volume {
 	uint64_t admitted_vseq;
 	struct epoch_raise epoch_raise;
 	uint64_t changed_ns;	/* when it was last written to */
-	uint64_t written_bytes; /* since the opening */
 	uint32_t zeros_pending; /* LOG_ZERO records on their way */
 	bool fold_wanted;
 	bool busy; /* a change that no view and no fold may meet is on its way */
+	struct freed freed_all, freed_own; /* with its snapshots, and without */
 };
 struct snapshot {
 	uint32_t number, volume, parent;
@@ -324,15 +330,15 @@ struct snapshot {
 	uint8_t state; /* of its own; a volume in the trash takes its snapshots along */
 	bool sealed;
 	uint64_t layer; /* pending: it is the volume's top and the layers up to this one */
-	uint64_t size_bytes, created_wall_ns, deleted_wall_ns, retain_until_wall_ns;
-	uint64_t epoch, vseq; /* the position of what it holds */
-	uint64_t age_ns;      /* of the store: when it was deleted, or, retained, when that ends */
+	uint64_t size_bytes, vseq, created_wall_ns, deleted_wall_ns, retain_until_wall_ns;
+	uint64_t age_ns; /* of the store: when it was deleted, or, retained, when that ends */
 	struct id top;
 	uint64_t mapped_chunks;
 	uint32_t hold_count;
 	char holds[HOLDS_MAX][NAME_ROOM];
 	uint32_t views;
 	bool busy; /* as of a volume */
+	struct freed freed;
 };
 struct policy {
 	uint32_t number;
@@ -375,17 +381,6 @@ struct peer {
 };
 uint32_t peer_encode(enum log_op op, const struct peer *peer, void *out);
 int peer_apply(struct store *store, enum log_op op, struct cursor *c);
-
-/* ---- follower.c ---- */
-
-struct follower {
-	uint32_t volume;
-	char host[NAME_ROOM];
-	struct follower_rules rules;
-};
-uint32_t follower_encode(enum log_op op, const struct follower *follower, void *out);
-int follower_apply(struct store *store, enum log_op op, uint32_t volume, struct cursor *c);
-void followers_forget(struct store *store, uint32_t volume); /* it goes for good */
 
 void catalog_free(struct store *store);
 struct volume *volume_by_number(const struct store *store, uint32_t number);
@@ -525,6 +520,9 @@ void scrub_life(const struct store *store, struct store_life *ret);
 void scrub_life_set(struct store *store, const struct store_life *life);
 /* How long ago the record that waits longest was verified or written, by the store's age. */
 uint64_t scrub_oldest_ns(const struct store *store);
+/* Sentences, or "": why it does not get on; what it found last. */
+const char *scrub_failed(const struct store *store);
+const char *scrub_found(const struct store *store);
 
 /* ---- gc.c ---- */
 
@@ -534,9 +532,17 @@ void gc_tick(struct store *store); /* is there need for a collection? */
 bool gc_may_help(struct store *store);
 int gc_init(struct store *store);
 void gc_exit(struct store *store);
+const char *gc_failed(const struct store *store); /* why the last one did, or "" */
 /* Bytes of a segment that live records take: known, or estimated by their share. */
 uint64_t segment_live_bytes(const struct segment *segment);
 bool work_idle(const struct store *store);
+
+/* ---- usage.c ---- */
+
+int usage_init(struct store *store);
+void usage_exit(struct store *store);
+void usage_tick(struct store *store); /* after a new census: what would each object free? */
+bool usage_running(const struct store *store);
 
 /* ---- the store ---- */
 
@@ -559,7 +565,6 @@ struct store {
 
 	struct segment_set *segment_set;
 	struct fetches *fetches;
-	struct heals *heals;
 	struct puts *puts;
 	struct writes *writes;
 	struct reads *reads;
@@ -573,9 +578,12 @@ struct store {
 	struct works *works;
 	struct gc *gc; /* the one that runs: two marks would spoil each other */
 	uint64_t age_base_ns, age_opened_ns; /* see store_age_ns */
+	struct history history;
 	struct scrub *scrub;
 	struct gc_need *gc_need;
 	struct census *census;
+	struct usage *usage;
+	struct freed trash_freed;
 	uint64_t purges;      /* since opening */
 	uint64_t compactions; /* begun and ended: the index and the segments differ meanwhile */
 	/* Reads of chunks under way, by the turn in which they began: a collection waits for those
@@ -593,8 +601,6 @@ struct store {
 	uint32_t peer_count;
 	struct policy policies[POLICIES_MAX];
 	uint32_t policy_count;
-	struct follower followers[FOLLOWERS_MAX];
-	uint32_t follower_count;
 	uint32_t next_number; /* of volumes and snapshots, never used twice */
 	uint64_t next_segment_id;
 	struct layer *zombies;	   /* dropped, but being read */

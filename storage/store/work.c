@@ -166,6 +166,13 @@ int work_refuse(struct work *work, int code, const char *format, ...)
 	return code;
 }
 
+void works_mark(const struct store *store)
+{
+	for (const struct work *work = store->works->head; work; work = work->next)
+		if (work->mark)
+			work->mark(work);
+}
+
 /* ---- walks ---- */
 
 void walk_start(struct walk *walk, const struct id *top)
@@ -277,16 +284,24 @@ int roots_collect(struct store *store, struct root **ret_roots, size_t *ret_coun
 			snprintf(roots[count++].name, SNAP_NAME_ROOM, "what is being read");
 		}
 	for (uint32_t i = 0; i < store->volume_count; i++) {
-		roots[count].top = store->volumes[i]->top;
-		snprintf(roots[count++].name, SNAP_NAME_ROOM, "%s", store->volumes[i]->name);
+		const struct volume *volume = store->volumes[i];
+		roots[count].top = volume->top;
+		roots[count].volume = volume->number;
+		roots[count].trash = volume->state == OBJECT_TRASH;
+		snprintf(roots[count++].name, SNAP_NAME_ROOM, "%s", volume->name);
 	}
 	for (uint32_t i = 0; i < store->snapshot_count; i++) {
 		const struct snapshot *snapshot = store->snapshots[i];
 		if (!snapshot->sealed)
 			continue; /* its volume's map and layers */
+		const struct volume *volume = volume_by_number(store, snapshot->volume);
 		roots[count].top = snapshot->top;
-		snprintf(roots[count++].name, SNAP_NAME_ROOM, "%s@%s",
-			 volume_by_number(store, snapshot->volume)->name, snapshot->name);
+		roots[count].volume = volume->number;
+		roots[count].snapshot = snapshot->number;
+		roots[count].trash =
+			snapshot->state == OBJECT_TRASH || volume->state == OBJECT_TRASH;
+		snprintf(roots[count++].name, SNAP_NAME_ROOM, "%s@%s", volume->name,
+			 snapshot->name);
 	}
 	*ret_roots = roots;
 	*ret_count = count;

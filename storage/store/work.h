@@ -45,6 +45,9 @@ struct work {
 	/* Operations are under way: a cancelled work is stepped on until they ended. NULL: never.
 	 */
 	bool (*must_finish)(const struct work *work);
+	/* Touches, in the index, the ids that it counts on and that no map names yet. NULL: none.
+	 */
+	void (*mark)(const struct work *work);
 	struct wait wait;
 	struct id pins[WORK_PINS_MAX]; /* tops that it reads: roots for the census */
 	unsigned pin_count;
@@ -66,8 +69,11 @@ int work_root(struct work *work, const char *name, struct id *ret_top, uint64_t 
  * map, which only folds do, or read from one, is reachable from these, or touched. */
 struct root {
 	struct id top;
+	uint32_t volume, snapshot; /* numbers; snapshot 0: the volume itself; both 0: a pin */
+	bool trash;		   /* it, or its volume, is there */
 	char name[SNAP_NAME_ROOM];
 };
 int roots_collect(struct store *store, struct root **ret_roots, size_t *ret_count);
+void works_mark(const struct store *store); /* all of them touch what they count on */
 
 #endif

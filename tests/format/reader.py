@@ -344,7 +344,7 @@ class Store:
             if crc(part, u("I", name) ^ n * 0x9E3779B1 & 0xFFFFFFFF) != check:
                 die(f"frame {n} of {name.hex()} is damaged")
             place += stored
-            if codec == 1:
+            if codec in (1, 4):
                 room = ctypes.create_string_buffer(raw_bytes // frames)
                 got = ZSTD.ZSTD_decompress(room, raw_bytes // frames, part, stored)
                 if got != raw_bytes // frames:

@@ -2,10 +2,13 @@
 /* Reclaiming on real files: what lives is moved, what is bad is kept and told, rot is found. */
 #include "tests/unit/store_fixture.h"
 
+#include "storage/store/store_int.h"
+
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define SHARE_BYTES (40 * MIB)
 
@@ -291,6 +294,211 @@ static void the_reserve_outlives_a_short_segment(void **state)
 		(void)env_step(f->env, true);
 }
 
+/* ---- segment files ---- */
+
+/* Calls `each` for every segment file; returns the sum of what it says. */
+static uint64_t each_segment(struct fixture *f, uint64_t (*each)(const char *path))
+{
+	char path[400];
+	uint64_t sum = 0;
+	snprintf(path, sizeof path, "%s/seg", f->path);
+	DIR *dir = opendir(path);
+	assert_non_null(dir);
+	for (struct dirent *entry; (entry = readdir(dir));) {
+		snprintf(path, sizeof path, "%s/seg/%s", f->path, entry->d_name);
+		sum += entry->d_name[0] == '.' ? 0 : each(path);
+	}
+	closedir(dir);
+	return sum;
+}
+
+static uint64_t file_takes(const char *path)
+{
+	struct stat st;
+	assert_int_equal(stat(path, &st), 0);
+	return max_u64((uint64_t)st.st_blocks * 512, (uint64_t)st.st_size);
+}
+
+static uint64_t file_remove(const char *path)
+{
+	return (uint64_t)(unlink(path) == 0);
+}
+
+/* In the middle of what is written. */
+static uint64_t file_rot(const char *path)
+{
+	struct stat st;
+	uint8_t byte;
+	int fd = open(path, O_RDWR);
+	assert_int_equal(fstat(fd, &st), 0);
+	assert_int_equal(pread(fd, &byte, 1, st.st_size / 2), 1);
+	byte ^= 1;
+	assert_int_equal(pwrite(fd, &byte, 1, st.st_size / 2), 1);
+	assert_int_equal(fsync(fd), 0);
+	close(fd);
+	return 1;
+}
+
+/* Not even with the directories behind the records. */
+static void a_full_store_takes_no_more_than_its_capacity(void **state)
+{
+	struct fixture *f = *state;
+	struct store_info info;
+	uint8_t *data = aligned_alloc(BLOCK_BYTES, MIB);
+	int res = 0;
+	fixture_close(f);
+	f->options.capacity_bytes = 4 * 64 * MIB;
+	fixture_open(f);
+	assert_int_equal(make_volume(f, "a", GIB), 0);
+	struct view *view = open_view(f, "a");
+	for (unsigned i = 0; i < 512 && res == 0; i++) {
+		test_random_fill(&f->seed, data, MIB);
+		res = do_request(f, view, REQUEST_WRITE, i * MIB, MIB, data, 0);
+		assert_in_range(each_segment(f, file_takes), 0, f->options.capacity_bytes);
+	}
+	assert_int_equal(res, -ENOSPC);
+	store_view_close(view);
+	store_info(f->store, &info);
+	check_sum(&info);
+	fixture_close(f);
+	assert_in_range(each_segment(f, file_takes), 100 * MIB, f->options.capacity_bytes);
+	fixture_open(f);
+	free(data);
+}
+
+static void a_collection_that_fails_says_why(void **state)
+{
+	struct fixture *f = *state;
+	struct store_work work;
+	struct store_info info;
+	struct store_counters counters;
+	assert_int_equal(make_volume(f, "a", SHARE_BYTES), 0);
+	struct view *view = open_view(f, "a");
+	uint8_t *data = aligned_alloc(BLOCK_BYTES, MIB);
+	test_random_fill(&f->seed, data, MIB);
+	assert_int_equal(do_request(f, view, REQUEST_WRITE, 0, MIB, data, 0), 0);
+	store_view_close(view);
+	free(data);
+	assert_int_equal(WORK(f, &work, store_fold, NULL), 0);
+	store_info(f->store, &info);
+	assert_string_equal(info.gc_failed, "");
+	fixture_close(f);
+	assert_true(each_segment(f, file_remove) > 0);
+	fixture_open(f);
+	assert_true(WORK(f, &work, store_gc) < 0);
+	store_info(f->store, &info);
+	store_counters(f->store, &counters);
+	assert_non_null(strstr(info.gc_failed, "'a' cannot be read in full"));
+	assert_int_equal(counters.collections_failed, 1);
+	assert_int_equal(counters.collections, 0);
+	/* What cannot be read goes; then one ends well, and nothing is told any more. */
+	purge(f, "a");
+	while (counters.collections == 0) {
+		(void)env_step(f->env, true);
+		store_counters(f->store, &counters);
+	}
+	store_info(f->store, &info);
+	assert_string_equal(info.gc_failed, "");
+}
+
+/* ---- recompression ---- */
+
+/* Words of a small language: a higher level finds more in it. */
+static void words_fill(uint64_t *seed, uint8_t *out, size_t bytes)
+{
+	static const char words[] = "chunkstoreblockwriteframeindexcensusfoldlayersegmentrecord";
+	for (size_t at = 0; at < bytes;) {
+		*seed = *seed * 6364136223846793005u + 1442695040888963407u;
+		unsigned from = (unsigned)(*seed >> 33) % 45, length = 3 + (*seed >> 50) % 9;
+		for (unsigned i = 0; i < length && at < bytes; i++)
+			out[at++] = (uint8_t)words[from + i];
+	}
+}
+
+/* Volume "keep" is full of words, which lie in sealed segments that are old enough. */
+static uint8_t *make_cold(struct fixture *f)
+{
+	struct store_work work;
+	uint8_t *data = aligned_alloc(BLOCK_BYTES, SHARE_BYTES);
+	fixture_close(f);
+	f->options.recompress_level = 12;
+	f->options.recompress_after_ns = 1;
+	fixture_open(f);
+	words_fill(&f->seed, data, SHARE_BYTES);
+	assert_int_equal(make_volume(f, "keep", SHARE_BYTES), 0);
+	struct view *view = open_view(f, "keep");
+	assert_int_equal(do_request(f, view, REQUEST_WRITE, 0, SHARE_BYTES, data, 0), 0);
+	store_view_close(view);
+	assert_int_equal(WORK(f, &work, store_fold, NULL), 0);
+	fixture_close(f);
+	return data;
+}
+
+static void all_is_old(struct fixture *f)
+{
+	f->store->history = (struct history){
+		.count = 1, .points = {{.next_segment_id = f->store->next_segment_id}}};
+}
+
+static void old_records_are_compressed_anew_once(void **state)
+{
+	struct fixture *f = *state;
+	struct store_info before, after;
+	struct store_counters first, second;
+	struct store_work work;
+	uint8_t *data = make_cold(f);
+	fixture_open(f);
+	store_info(f->store, &before);
+	assert_int_equal(WORK(f, &work, store_gc), 0);
+	store_counters(f->store, &first);
+	assert_int_equal(first.repacked_in_bytes, 0); /* nothing is known to be old */
+	all_is_old(f);
+	assert_int_equal(WORK(f, &work, store_gc), 0);
+	store_counters(f->store, &first);
+	store_info(f->store, &after);
+	check_sum(&after);
+	assert_true(first.repacked_in_bytes > MIB);
+	assert_true(first.repacked_out_bytes < first.repacked_in_bytes * 19 / 20);
+	assert_true(after.live_bytes + (first.repacked_in_bytes - first.repacked_out_bytes) / 2 <
+		    before.live_bytes);
+	read_back(f, data);
+	/* What was tried is not tried again, nor after a restart. */
+	for (unsigned i = 0; i < 2; i++) {
+		all_is_old(f);
+		assert_int_equal(WORK(f, &work, store_gc), 0);
+		store_counters(f->store, &second);
+		assert_int_equal(second.repacked_in_bytes, i ? 0 : first.repacked_in_bytes);
+		fixture_close(f);
+		fixture_open(f);
+		read_back(f, data);
+	}
+	assert_int_equal(WORK(f, &work, store_check), 0);
+	assert_int_equal(work.damaged, 0);
+	free(data);
+}
+
+static void rot_gets_no_new_checksum(void **state)
+{
+	struct fixture *f = *state;
+	struct store_work work;
+	uint8_t *data = make_cold(f), *got = aligned_alloc(BLOCK_BYTES, CHUNK_BYTES);
+	unsigned bad = 0;
+	assert_true(each_segment(f, file_rot) > 0);
+	fixture_open(f);
+	all_is_old(f);
+	assert_int_equal(WORK(f, &work, store_gc), 0);
+	struct view *view = open_view(f, "keep");
+	for (uint64_t at = 0; at < SHARE_BYTES; at += CHUNK_BYTES) {
+		int res = do_request(f, view, REQUEST_READ, at, CHUNK_BYTES, got, 0);
+		bad += res == -VS_ECHECKSUM;
+		assert_true(res == -VS_ECHECKSUM || memcmp(got, data + at, CHUNK_BYTES) == 0);
+	}
+	assert_int_equal(bad, 1);
+	store_view_close(view);
+	free(got);
+	free(data);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
 
 int main(void)
@@ -303,6 +511,10 @@ int main(void)
 		CASE(a_scrub_by_hand_goes_over_everything),
 		CASE(the_reserve_outlives_a_short_segment),
 		CASE(overwriting_goes_on_in_a_store_of_fixed_size),
+		CASE(a_full_store_takes_no_more_than_its_capacity),
+		CASE(a_collection_that_fails_says_why),
+		CASE(old_records_are_compressed_anew_once),
+		CASE(rot_gets_no_new_checksum),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -236,7 +236,7 @@ static void a_full_store_refuses_before_it_answers(void **state)
 	size_t bytes = 16 * MIB;
 	uint8_t *data = aligned_alloc(BLOCK_BYTES, bytes), *got = aligned_alloc(BLOCK_BYTES, bytes);
 	fixture_close(f);
-	f->options.capacity_bytes = 192 * MIB;
+	f->options.capacity_bytes = 3 * 66 * MIB;
 	fixture_open(f);
 	assert_int_equal(make_volume(f, "a", GIB), 0);
 	struct view *view = open_view(f, "a");
