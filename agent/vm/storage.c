@@ -198,3 +198,13 @@ int storage_detach(const struct storage *storage, const char *volume, const char
 		       json_pack("{s:s}", "holder", holder), NULL, problem);
 	return res == -ENOENT ? 0 : res;
 }
+
+int storage_reconnect(const struct storage *storage, const char *volume, const char *holder,
+		      struct problem *problem)
+{
+	char path[CLIENT_PATH_ROOM];
+	int res = change(storage, "POST",
+			 client_path(path, "/v1/volumes/", volume, "/attachment/reconnect"),
+			 json_pack("{s:s}", "holder", holder), NULL, problem);
+	return res == -ENOENT ? 0 : res;
+}

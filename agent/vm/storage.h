@@ -59,6 +59,10 @@ int storage_attach(const struct storage *storage, const char *volume, const char
 int storage_detach(const struct storage *storage, const char *volume, const char *holder,
 		   struct problem *problem);
 
+/* Its client connects again, and learns the volume's size. Not attached is fine. */
+int storage_reconnect(const struct storage *storage, const char *volume, const char *holder,
+		      struct problem *problem);
+
 /* ---- volumeio.c: small volumes whole, through NBD ---- */
 
 /* Writes `bytes` at `offset` and flushes. */

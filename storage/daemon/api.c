@@ -649,18 +649,28 @@ static void attachment_make(struct call *call)
 			json_pack("{s:i, s:b, s:o}", "schema", 1, "changed", 1, "object", object));
 }
 
-static void attachment_end(struct call *call)
+static void attachment_changed(struct call *call, const char *event,
+			       int (*change)(struct daemon *daemon, const char *volume,
+					     const char *holder, char sentence[SENTENCE_BYTES]))
 {
 	char sentence[SENTENCE_BYTES];
-	int res =
-		attachment_remove(call->daemon, call->args[0], body_text(call, "holder"), sentence);
-	log_event(LOG_LEVEL_INFO, "volume.detach", "volume=%s holder=%.36s result=%d",
-		  call->args[0], body_text(call, "holder"), res);
+	int res = change(call->daemon, call->args[0], body_text(call, "holder"), sentence);
+	log_event(LOG_LEVEL_INFO, event, "volume=%s holder=%.36s result=%d", call->args[0],
+		  body_text(call, "holder"), res);
 	if (res < 0)
 		call_refuse(call, res, sentence);
 	else
 		call_reply(call, 200,
 			   json_pack("{s:i, s:b, s:{}}", "schema", 1, "changed", 1, "object"));
+}
+
+static void attachment_end(struct call *call)
+{
+	attachment_changed(call, "volume.detach", attachment_remove);
+}
+static void attachment_again(struct call *call)
+{
+	attachment_changed(call, "volume.reconnect", attachment_reconnect);
 }
 
 /* ---- routing ---- */
@@ -683,6 +693,7 @@ static const struct api_route routes[] = {
 	{"GET", "/v1/attachments", attachment_list, ""},
 	{"PUT", "/v1/volumes/{}/attachment", attachment_make, " holder holder_name group "},
 	{"DELETE", "/v1/volumes/{}/attachment", attachment_end, " holder "},
+	{"POST", "/v1/volumes/{}/attachment/reconnect", attachment_again, " holder "},
 	{"POST", "/v1/volumes/{}/verify", verify_start, ""},
 	{"POST", "/v1/volumes/{}/fold", fold_start, ""},
 	{"GET", "/v1/snapshots", snapshot_list, ""},

@@ -293,19 +293,34 @@ int attachment_put(struct daemon *daemon, const char *volume, const char *holder
 	return 0;
 }
 
-int attachment_remove(struct daemon *daemon, const char *volume, const char *holder,
-		      char sentence[SENTENCE_BYTES])
+/* The holder's own attachment, or NULL with a sentence. */
+static struct attachment **attachment_of(const struct daemon *daemon, const char *volume,
+					 const char *holder, char sentence[SENTENCE_BYTES])
 {
 	struct volume_info info;
 	struct attachment **at = NULL;
 	sentence[0] = 0;
 	if (volume_find(daemon, volume, 0, &info) == 0)
 		at = attachment_at(daemon, info.number);
-	if (!at || !*at || strcmp((*at)->holder, holder) != 0) {
-		snprintf(sentence, SENTENCE_BYTES, "Volume %.63s is not attached to that holder.",
-			 volume);
+	if (at && *at && strcmp((*at)->holder, holder) == 0)
+		return at;
+	snprintf(sentence, SENTENCE_BYTES, "Volume %.63s is not attached to that holder.", volume);
+	return NULL;
+}
+
+int attachment_remove(struct daemon *daemon, const char *volume, const char *holder,
+		      char sentence[SENTENCE_BYTES])
+{
+	struct attachment **at = attachment_of(daemon, volume, holder, sentence);
+	if (!at)
 		return -ENOENT;
-	}
 	attachment_drop(daemon, at);
 	return attachments_save(daemon);
+}
+
+int attachment_reconnect(struct daemon *daemon, const char *volume, const char *holder,
+			 char sentence[SENTENCE_BYTES])
+{
+	struct attachment **at = attachment_of(daemon, volume, holder, sentence);
+	return at ? nbd_server_drop(daemon->nbd, (*at)->path) : -ENOENT;
 }

@@ -77,6 +77,9 @@ int attachment_put(struct daemon *daemon, const char *volume, const char *holder
 		   char sentence[SENTENCE_BYTES], const char **ret_holder);
 int attachment_remove(struct daemon *daemon, const char *volume, const char *holder,
 		      char sentence[SENTENCE_BYTES]);
+/* Drops the holder's connections, without an answer: its client connects again. */
+int attachment_reconnect(struct daemon *daemon, const char *volume, const char *holder,
+			 char sentence[SENTENCE_BYTES]);
 
 /* ---- replica.c: peers and copies ---- */
 int replicas_new(struct daemon *daemon, const char *listen, const char *tls_folder, char *sentence);

@@ -64,6 +64,10 @@ int nbd_server_export(struct nbd_server *server, const char *path, const char *v
 /* Removes the socket. Attached connections go on; those in their handshake are dropped. -ENOENT. */
 int nbd_server_unexport(struct nbd_server *server, const char *path);
 
+/* Drops the connections that came by this socket, without another answer: clients that connect
+ * again learn what has changed, such as the volume's size. The socket stays. -ENOENT. */
+int nbd_server_drop(struct nbd_server *server, const char *path);
+
 /* After a volume got a new name: its sockets serve it under that one, paths stay as they are, and
  * its attachments are listed by it. To move NAME.sock, also export the new path and unexport the
  * old one. */

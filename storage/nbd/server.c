@@ -161,6 +161,20 @@ int nbd_server_unexport(struct nbd_server *server, const char *path)
 	return 0;
 }
 
+int nbd_server_drop(struct nbd_server *server, const char *path)
+{
+	const struct export *export = export_find(server, path);
+	if (!export)
+		return -ENOENT;
+	for (struct conn *conn = server->conns; conn; conn = conn->next) {
+		if (conn->export != export || conn->state == CONN_DEAD)
+			continue;
+		conn_die(conn, false, "its holder asked for it");
+		conn_kick(conn);
+	}
+	return 0;
+}
+
 void nbd_server_rename(struct nbd_server *server, const char *from, const char *to)
 {
 	size_t from_bytes = strlen(from);
