@@ -17,6 +17,7 @@ static const struct api_route routes[] = {
 	{"POST", "/v1/vms", vm_create,
 	 " name image cpu# memory_bytes# disks[] nics[] user_data ssh_keys[] firmware accel tpm? "
 	 "cdrom start? "},
+	{"POST", "/v1/vms/adopt", vm_adopt, " domain "},
 	{"GET", "/v1/vms/{}", vm_show, ""},
 	{"PATCH", "/v1/vms/{}", vm_change, " name cpu# memory_bytes# autostart? order# delay_s# "},
 	{"DELETE", "/v1/vms/{}", vm_delete, ""},
@@ -36,6 +37,9 @@ static const struct api_route routes[] = {
 	{"POST", "/v1/vms/{}/disks", disk_attach, " size_bytes# volume "},
 	{"PATCH", "/v1/vms/{}/disks/{}", disk_grow, " size_bytes# "},
 	{"DELETE", "/v1/vms/{}/disks/{}", disk_detach, ""},
+	{"GET", "/v1/vms/{}/nics", nic_list, ""},
+	{"POST", "/v1/vms/{}/nics", nic_attach, " bridge network vlan# mac "},
+	{"DELETE", "/v1/vms/{}/nics/{}", nic_detach, ""},
 	{"PUT", "/v1/vms/{}/cdrom", cdrom_insert, " path "},
 	{"DELETE", "/v1/vms/{}/cdrom", cdrom_eject, ""},
 	{"GET", "/v1/vms/{}/snapshots", vm_snap_list, ""},

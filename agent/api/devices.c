@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Disks, the CD drive, consoles, and the one cause of a VM that does not go on. */
+/* Disks, NICs, the CD drive, consoles, and the one cause of a VM that does not go on. */
 #include "agent/api/api.h"
 
 #include "agent/vm/domxml.h"
@@ -107,6 +107,54 @@ void disk_grow(struct call *call)
 		call_operate(call, &op_disk_grow, "vm", vm.name,
 			     json_pack("{s:s, s:O, s:I}", "vm", vm.uuid, "disk", disk, "size_bytes",
 				       (json_int_t)bytes));
+	}
+	vm_free(&vm);
+}
+
+/* ---- NICs ---- */
+
+void nic_list(struct call *call)
+{
+	struct vm vm;
+	if (!call_vm(call, &vm))
+		return;
+	call_reply(call, 200,
+		   json_pack("{s:i, s:O}", "schema", 1, "nics", json_object_get(vm.spec, "nics")));
+	vm_free(&vm);
+}
+
+void nic_attach(struct call *call)
+{
+	struct vm vm;
+	json_t *nic = NULL;
+	if (!call_vm(call, &vm))
+		return;
+	int res = json_array_size(json_object_get(vm.spec, "nics")) >= VM_NICS_MAX
+			  ? problem_set(&call->problem, -ENOSPC, "A VM has at most %u NICs.",
+					VM_NICS_MAX)
+			  : spec_nic(call->body, &nic, &call->problem);
+	if (res < 0)
+		call_fail(call, res);
+	else
+		call_operate(call, &op_nic_attach, "vm", vm.name,
+			     json_pack("{s:s, s:o}", "vm", vm.uuid, "nic", nic));
+	vm_free(&vm);
+}
+
+void nic_detach(struct call *call)
+{
+	struct vm vm;
+	if (!call_vm(call, &vm))
+		return;
+	json_t *nic = spec_nic_find(vm.spec, call->args[1]);
+	if (nic) {
+		call_operate(call, &op_nic_detach, "vm", vm.name,
+			     json_pack("{s:s, s:O}", "vm", vm.uuid, "nic", nic));
+	} else {
+		problem_set(&call->problem, -ENOENT,
+			    "VM %s has no NIC %.63s; vstorectl vm nic list %s shows what it has.",
+			    vm.name, call->args[1], vm.name);
+		call_fail(call, -ENOENT);
 	}
 	vm_free(&vm);
 }

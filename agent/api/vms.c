@@ -236,6 +236,17 @@ void vm_clone(struct call *call)
 	vm_free(&vm);
 }
 
+void vm_adopt(struct call *call)
+{
+	json_t *data = NULL;
+	int res = adopt_look(call->agent, spec_text(call->body, "domain"), &data, &call->problem);
+	if (res < 0)
+		call_fail(call, res);
+	else
+		call_operate(call, &op_vm_adopt, "vm",
+			     spec_text(json_object_get(data, "spec"), "name"), data);
+}
+
 /* ---- change, delete ---- */
 
 static bool call_vm(struct call *call, struct vm *vm)

@@ -35,7 +35,8 @@ int call_socket(struct ctl *ctl)
 	}
 	if (strncmp(host, "unix:", 5) != 0 || !host[5])
 		return ctl_fail(ctl, CTL_USAGE,
-				"--host %s is not understood; it takes unix:PATH of a socket.",
+				"--host %s is not understood; it takes unix:PATH of a socket. For "
+				"another host run vstorectl there, over ssh.",
 				host);
 	if (strlen(host + 5) >= sizeof ctl->socket)
 		return ctl_fail(ctl, CTL_USAGE, "The path of --host is too long.");

@@ -124,6 +124,11 @@ const struct command commands[] = {
 	 "and "
 	 "MAC addresses of its own.",
 	 "vstorectl vm clone web1 test1 --start", CHANGE},
+	{"vm", "adopt", verb_vm_adopt, "w", "", "DOMAIN",
+	 "Makes a VM of an existing libvirt domain that is off. Its disks (raw or qcow2 files, "
+	 "virtio) are copied into volumes; name, UUID and MAC addresses stay. The old files are "
+	 "left where they are. When it fails, the domain is as it was.",
+	 "vstorectl vm adopt oldweb", CHANGE},
 	{"vm", "set", verb_vm_set, "ww+", "", "NAME KEY=VALUE...",
 	 "Changes cpu, memory, autostart (yes or no), order and delay (seconds) of starting after "
 	 "a "
@@ -151,8 +156,20 @@ const struct command commands[] = {
 	 "vstorectl vm disk detach web1 vdb", CHANGE},
 	{"vm disk", "list", verb_vm_disk_list, "w", "", "VM", "The disks of a VM.",
 	 "vstorectl vm disk list web1", 0},
-	{"vm disk", "grow", verb_vm_disk_grow, "www", "", "VM DISK SIZE", "Makes a disk larger.",
+	{"vm disk", "grow", verb_vm_disk_grow, "www", "", "VM DISK SIZE",
+	 "Makes a disk larger. A guest that runs sees it at once (it stands still for a moment); "
+	 "partition and file system grow from inside.",
 	 "vstorectl vm disk grow web1 vda 40G", CHANGE},
+	{"vm nic", "attach", verb_vm_nic_attach, "ww", "", "VM NET",
+	 "Gives a VM one more NIC, also while it runs. NET is bridge=B,vlan=N,mac=M or "
+	 "network=N,mac=M; without a MAC address one is made. The host's networks stay as they "
+	 "are.",
+	 "vstorectl vm nic attach web1 bridge=br0", CHANGE},
+	{"vm nic", "detach", verb_vm_nic_detach, "ww", "", "VM MAC",
+	 "Takes a NIC away, also while the VM runs; done when the guest has let go.",
+	 "vstorectl vm nic detach web1 52:54:00:12:34:56", CHANGE},
+	{"vm nic", "list", verb_vm_nic_list, "w", "", "VM", "The NICs of a VM.",
+	 "vstorectl vm nic list web1", 0},
 	{"vm snap", "create", verb_vm_snap_create, "wn", "", "VM SNAP",
 	 "A snapshot of all disks at one moment; with the guest's file systems frozen when its "
 	 "agent "
@@ -201,6 +218,13 @@ const struct command commands[] = {
 	{"doctor", NULL, verb_doctor, "", "", "",
 	 "Looks at all that VMs need on this host, and says how to mend what is wrong.",
 	 "vstorectl doctor", 0},
+
+	{"support-bundle", NULL, verb_support_bundle, "f?", "", "[FILE]",
+	 "Writes a tar file with what somebody who helps needs to see: status, lists, jobs, "
+	 "events, "
+	 "findings, figures, versions. No data of volumes, no guest's console, no keys. Without "
+	 "FILE it is vstore-support-TIME.tar here.",
+	 "vstorectl support-bundle /tmp/web-host-3.tar", 0},
 
 	{"snap", "create", verb_snap_create, "r+", "", "VOL[@SNAP]...",
 	 "Takes snapshots, all of them at the same moment. Without @SNAP the name is the time, "

@@ -31,6 +31,13 @@ static const struct column disks_columns[] = {
 };
 const struct table table_disks = {"disks", disks_columns};
 
+static const struct column nics_columns[] = {
+	{"MAC", "mac", CELL_TEXT, false},     {"BRIDGE", "bridge", CELL_TEXT, false},
+	{"VLAN", "vlan", CELL_NUMBER, false}, {"NETWORK", "network", CELL_TEXT, false},
+	{NULL, NULL, CELL_TEXT, false},
+};
+const struct table table_nics = {"nics", nics_columns};
+
 static const struct column vm_snapshots_columns[] = {
 	{"NAME", "name", CELL_TEXT, false},
 	{"VM", "vm", CELL_TEXT, false},

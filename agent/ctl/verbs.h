@@ -5,6 +5,8 @@
 
 #include "agent/ctl/ctl.h"
 
+struct value;
+
 /* verbs_store.c: the store and the tool itself */
 int verb_status(struct ctl *ctl);
 int verb_store_status(struct ctl *ctl);
@@ -103,14 +105,21 @@ int verb_vm_why(struct ctl *ctl);
 int verb_vm_log(struct ctl *ctl);
 int verb_vm_vnc(struct ctl *ctl);
 
+int verb_vm_adopt(struct ctl *ctl);
+/* "bridge=B,vlan=N,mac=M" or "network=N,mac=M" into a NIC's object. */
+int net_parse(const struct ctl *ctl, const char *text, struct value *nic);
+
 /* console.c */
 int verb_vm_console(struct ctl *ctl);
 
-/* verbs_vmparts.c: disks, CD drive and snapshots of VMs; images */
+/* verbs_vmparts.c: disks, NICs, CD drive and snapshots of VMs; images */
 int verb_vm_disk_attach(struct ctl *ctl);
 int verb_vm_disk_detach(struct ctl *ctl);
 int verb_vm_disk_list(struct ctl *ctl);
 int verb_vm_disk_grow(struct ctl *ctl);
+int verb_vm_nic_attach(struct ctl *ctl);
+int verb_vm_nic_detach(struct ctl *ctl);
+int verb_vm_nic_list(struct ctl *ctl);
 int verb_vm_cdrom_insert(struct ctl *ctl);
 int verb_vm_cdrom_eject(struct ctl *ctl);
 int verb_vm_snap_create(struct ctl *ctl);
@@ -130,5 +139,8 @@ int verb_audit_list(struct ctl *ctl);
 int verb_audit_verify(struct ctl *ctl);
 int verb_doctor(struct ctl *ctl);
 int verb_volume_attachments(struct ctl *ctl);
+
+/* bundle.c */
+int verb_support_bundle(struct ctl *ctl);
 
 #endif

@@ -46,24 +46,21 @@ static int number_parse(const struct ctl *ctl, const char *what, const char *tex
 	return ctl_fail(ctl, CTL_USAGE, "\"%.40s\" is no number for %s.", text, what);
 }
 
-/* bridge=B,vlan=N,mac=M or network=N */
-static int net_parse(const struct ctl *ctl, const char *text, struct value *nics)
+int net_parse(const struct ctl *ctl, const char *text, struct value *nic)
 {
 	char copy[256], *save = NULL;
-	struct value *nic = value_object();
 	int res = 0;
 	snprintf(copy, sizeof copy, "%s", text);
 	for (char *part = strtok_r(copy, ",", &save); part && res == 0;
 	     part = strtok_r(NULL, ",", &save)) {
 		char *equals = strchr(part, '=');
 		int64_t number;
-		if (!equals) {
-			res = ctl_fail(ctl, CTL_USAGE,
-				       "--net takes bridge=B,vlan=N,mac=M or network=N, or none; "
-				       "\"%.60s\" is neither.",
-				       part);
-			break;
-		}
+		if (!equals)
+			return ctl_fail(
+				ctl, CTL_USAGE,
+				"A network is bridge=B,vlan=N,mac=M or network=N,mac=M; \"%.60s\" "
+				"is neither.",
+				part);
 		*equals = 0;
 		if (strcmp(part, "vlan") == 0) {
 			res = number_parse(ctl, "a VLAN", equals + 1, &number);
@@ -72,7 +69,6 @@ static int net_parse(const struct ctl *ctl, const char *text, struct value *nics
 			value_set_text(nic, part, equals + 1);
 		}
 	}
-	value_append(nics, nic);
 	return res;
 }
 
@@ -89,8 +85,11 @@ static int create_lists(const struct ctl *ctl, struct value *body)
 		value_append(disks, value_parse(number, strlen(number)));
 	}
 	for (unsigned i = 0; res == 0 && (text = ctl_option_nth(ctl, "net", i)); i++)
-		if (strcmp(text, "none") != 0)
-			res = net_parse(ctl, text, nics);
+		if (strcmp(text, "none") != 0) {
+			struct value *nic = value_object();
+			res = net_parse(ctl, text, nic);
+			value_append(nics, nic);
+		}
 	value_set(body, "disks", disks);
 	if (ctl_option(ctl, "net"))
 		value_set(body, "nics", nics);
@@ -424,6 +423,23 @@ int verb_vm_clone(struct ctl *ctl)
 		.wait_as_job = true,
 		.done = words};
 	return res ? res : call_change(ctl, &change, NULL);
+}
+
+int verb_vm_adopt(struct ctl *ctl)
+{
+	char words[WORDS];
+	VALUE_AUTO body = value_object();
+	value_set_text(body, "domain", ctl->args[0]);
+	snprintf(words, sizeof words,
+		 "VM %.63s is vstore's now and is off; its old files stay where they are until you "
+		 "remove them. Start it with: vstorectl vm start %.63s",
+		 ctl->args[0], ctl->args[0]);
+	const struct call_change change = {.method = "POST",
+					   .path = "/v1/vms/adopt",
+					   .body = body,
+					   .wait_as_job = true,
+					   .done = words};
+	return call_change(ctl, &change, NULL);
 }
 
 static int pair_parse(const struct ctl *ctl, const char *pair, struct value *body)

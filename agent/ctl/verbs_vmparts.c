@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Verbs about the parts of VMs (disks, CD drive, snapshots), and about images. */
+/* Verbs about the parts of VMs (disks, NICs, CD drive, snapshots), and about images. */
 #include "agent/ctl/verbs.h"
 
 #include "agent/ctl/call.h"
@@ -84,19 +84,58 @@ int verb_vm_disk_detach(struct ctl *ctl)
 
 int verb_vm_disk_grow(struct ctl *ctl)
 {
-	char path[CLIENT_PATH_ROOM], words[WORDS];
+	char path[CLIENT_PATH_ROOM];
 	uint64_t bytes;
 	VALUE_AUTO body = value_object();
+	VALUE_AUTO ended = NULL;
 	int res = vm_path(ctl, path, "disks", ctl->args[1]);
 	if (res == 0)
 		res = size_parse(ctl, ctl->args[2], &bytes);
 	if (res)
 		return res;
 	value_set_integer(body, "size_bytes", (int64_t)bytes);
-	snprintf(words, sizeof words,
-		 "Disk %.63s of %.63s has grown; a guest that runs sees it at its next start.",
-		 ctl->args[1], ctl->args[0]);
-	return change(ctl, "PATCH", path, body, words);
+	const struct call_change call = {
+		.method = "PATCH", .path = path, .body = body, .wait_as_job = true};
+	res = call_change(ctl, &call, &ended);
+	if (res == 0 && ended)
+		ctl_say(ctl, "Disk %.63s of %.63s has grown%s", ctl->args[1], ctl->args[0],
+			value_true(value_get(value_get(ended, "result"), "at_next_start"))
+				? "; the guest sees it at its next start."
+				: ". Its partition and file system grow from inside the guest.");
+	return res;
+}
+
+/* ---- NICs ---- */
+
+int verb_vm_nic_list(struct ctl *ctl)
+{
+	return vm_list(ctl, "nics", &table_nics);
+}
+
+int verb_vm_nic_attach(struct ctl *ctl)
+{
+	char path[CLIENT_PATH_ROOM], words[WORDS];
+	VALUE_AUTO body = value_object();
+	int res = vm_path(ctl, path, "nics", NULL);
+	if (res == 0)
+		res = net_parse(ctl, ctl->args[1], body);
+	snprintf(words, sizeof words, "VM %.63s has one more NIC.", ctl->args[0]);
+	return res ? res : change(ctl, "POST", path, body, words);
+}
+
+int verb_vm_nic_detach(struct ctl *ctl)
+{
+	const char *mac = ctl->args[1];
+	char path[CLIENT_PATH_ROOM], tail[40], words[WORDS];
+	if (strlen(mac) != 17 || strspn(mac, "0123456789abcdefABCDEF:") != 17)
+		return ctl_fail(
+			ctl, CTL_USAGE,
+			"\"%.40s\" is no MAC address; vstorectl vm nic list %.63s shows them.", mac,
+			ctl->args[0]);
+	snprintf(tail, sizeof tail, "nics/%.17s", mac);
+	int res = vm_path(ctl, path, tail, NULL);
+	snprintf(words, sizeof words, "VM %.63s has let go of %.17s.", ctl->args[0], mac);
+	return res ? res : change(ctl, "DELETE", path, NULL, words);
 }
 
 /* ---- the CD drive ---- */

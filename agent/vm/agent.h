@@ -52,6 +52,17 @@ int vm_state(struct agent *agent, const char *uuid, enum virt_state *ret_state,
 int vm_power(struct agent *agent, const char *uuid, enum virt_verb verb, struct problem *problem);
 /* The VM that has this volume, or NULL; the caller frees. */
 char *vm_of_volume(struct agent *agent, const char *volume);
+/* ---- op_adopt.c ---- */
+/* Looks at a domain of libvirt that is not ours: *ret_data is what op_vm_adopt works on. Refused
+ * with what stands in the way. */
+int adopt_look(struct agent *agent, const char *domain, json_t **ret_data, struct problem *problem);
+
+/* ---- op_nic.c ---- */
+/* What a NIC is connected to is on this host and can do what is asked. */
+int nic_check(struct agent *agent, const json_t *nic, struct problem *problem);
+/* -EEXIST: a VM but that of this UUID has the MAC address; both would get the same IP address. */
+int nic_mac_free(struct agent *agent, const char *mac, const char *uuid, struct problem *problem);
+
 void vm_console_log(const struct agent *agent, const char *uuid, char *out, size_t room);
 bool agent_kvm(struct agent *agent); /* usable: a tiny guest has run under it */
 

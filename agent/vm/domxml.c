@@ -378,9 +378,12 @@ char *domxml_vnc(const char *xml)
 static void read_disk(xmlNodePtr disk, json_t *out)
 {
 	xmlNodePtr source = find(disk, "source");
-	if (!get_is(disk, "device", "disk"))
+	if (get_is(disk, "device", "cdrom") && source)
+		json_array_append_new(json_object_get(out, "cdroms"), get_json(source, "file"));
+	if (get_is(disk, "device", "cdrom") || get_is(disk, "device", "floppy"))
 		return;
 	json_t *one = json_object();
+	json_object_set_new(one, "type", get_json(disk, "type"));
 	json_object_set_new(one, "target", get_json(find(disk, "target"), "dev"));
 	json_object_set_new(one, "bus", get_json(find(disk, "target"), "bus"));
 	json_object_set_new(one, "format", get_json(find(disk, "driver"), "type"));
@@ -397,7 +400,8 @@ json_t *domxml_read(const char *xml)
 		return NULL;
 	xmlNodePtr domain = xmlDocGetRootElement(document), node;
 	xmlNodePtr devices = find(domain, "devices");
-	json_t *out = json_pack("{s:[], s:[]}", "disks", "nics");
+	json_t *out = json_pack("{s:[], s:[], s:[]}", "disks", "cdroms", "nics");
+	json_object_set_new(out, "type", get_json(domain, "type"));
 	json_object_set_new(out, "name", content_json(find(domain, "name")));
 	json_object_set_new(out, "uuid", content_json(find(domain, "uuid")));
 	json_object_set_new(out, "cpu", content_json(find(domain, "vcpu")));
@@ -412,7 +416,8 @@ json_t *domxml_read(const char *xml)
 		read_disk(node, out);
 	for (node = find(devices, "interface"); node; node = find_next(node))
 		json_array_append_new(json_object_get(out, "nics"),
-				      json_pack("{s:o, s:o, s:o}", "mac",
+				      json_pack("{s:o, s:o, s:o, s:o}", "type",
+						get_json(node, "type"), "mac",
 						get_json(find(node, "mac"), "address"), "bridge",
 						get_json(find(node, "source"), "bridge"), "network",
 						get_json(find(node, "source"), "network")));

@@ -31,8 +31,9 @@ void domxml_alias(const char *name, char *out, size_t room);
 char *domxml_console(const char *xml);
 char *domxml_vnc(const char *xml);
 
-/* What adopting takes over: {uuid, name, cpu, memory_bytes, firmware, disks: [{target, path, nbd}],
- * nics: [{mac, bridge, network}], problems: [texts]}; NULL: no domain's XML. */
+/* What adopting takes over, texts but for lists: {uuid, name, type: kvm|qemu, cpu, memory_kib,
+ * firmware, disks: [{target, bus, format, type: file|block..., path}], cdroms: [path], nics:
+ * [{type: bridge|network..., mac, bridge, network}]}; NULL: no domain's XML. */
 json_t *domxml_read(const char *xml);
 
 #endif

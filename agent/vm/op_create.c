@@ -6,7 +6,7 @@
  * data: {spec, seed_input, start, clone_of: a VM's name or missing, sources: [VOLUME@SNAP of each
  * disk, "" for an empty one]}
  */
-#include "agent/vm/op.h"
+#include "agent/vm/op_create.h"
 
 #include "agent/client/client.h"
 #include "agent/vm/seed.h"
@@ -46,44 +46,41 @@ static int volume_absent(struct op *op, const char *name)
 	return res;
 }
 
-/* A MAC that another VM has would give both the same address. */
-static int macs_free(struct op *op)
+/* Checked in one step with taking the name: another creation may want the same. */
+static int row_add(struct op *op)
 {
-	json_t *rows = db_rows(op->agent->db, "SELECT name, spec FROM vm", ""), *row, *mine, *other;
-	size_t i, k, m;
-	int res = 0;
-	json_array_foreach(rows, i, row)
-	{
-		json_t *spec = db_json(row, "spec");
-		json_array_foreach(json_object_get(op_spec(op), "nics"), k, mine)
-			json_array_foreach(json_object_get(spec, "nics"), m,
-					   other) if (strcmp(spec_text(mine, "mac"),
-							     spec_text(other, "mac")) == 0) res =
-				problem_set(&op->problem, -EEXIST,
-					    "VM %.63s has the MAC address %s already.",
-					    spec_text(row, "name"), spec_text(mine, "mac"));
-		json_decref(spec);
-	}
-	json_decref(rows);
-	return res;
-}
-
-static int nics_check(struct op *op)
-{
-	json_t *nic;
+	json_t *spec = op_spec(op), *nic;
 	size_t i;
-	int res = macs_free(op);
-	json_array_foreach(json_object_get(op_spec(op), "nics"), i, nic) if (res == 0) res =
-		spec_nic_check(nic, &op->problem);
-	return res;
+	int res = db_begin(op->agent->db);
+	if (res < 0)
+		return problem_set(&op->problem, res, "The catalog does not answer.");
+	json_array_foreach(json_object_get(spec, "nics"), i, nic) if (res == 0) res = nic_mac_free(
+		op->agent, spec_text(nic, "mac"), spec_text(spec, "uuid"), &op->problem);
+	if (res == 0) {
+		res = db_run(op->agent->db,
+			     "INSERT INTO vm (uuid, name, state, generation, spec, created) VALUES "
+			     "(?, ?, 'creating', 1, ?, ?)",
+			     "ssji", spec_text(spec, "uuid"), spec_text(spec, "name"), spec,
+			     agent_now_ns());
+		if (res == -EEXIST)
+			problem_set(&op->problem, res,
+				    "There is a VM %.63s already; choose another name.",
+				    spec_text(spec, "name"));
+		else if (res < 0)
+			problem_set(&op->problem, res, "The catalog cannot be written.");
+	}
+	int end = db_end(op->agent->db, res >= 0);
+	return res < 0 ? res : end;
 }
 
-static int reserve(struct op *op)
+int create_reserve(struct op *op)
 {
-	json_t *spec = op_spec(op), *disk;
+	json_t *spec = op_spec(op), *disk, *nic;
 	char name[80];
 	size_t i;
-	int res = nics_check(op);
+	int res = spec_machine_check(spec, &op->problem);
+	json_array_foreach(json_object_get(spec, "nics"), i, nic) if (res == 0) res =
+		nic_check(op->agent, nic, &op->problem);
 	json_array_foreach(json_object_get(spec, "disks"), i, disk) if (res == 0) res =
 		volume_absent(op, spec_text(disk, "volume"));
 	if (res == 0)
@@ -91,21 +88,10 @@ static int reserve(struct op *op)
 	seed_volume(op, name, sizeof name);
 	if (res == 0)
 		res = volume_absent(op, name);
-	if (res < 0)
-		return res;
-	res = db_run(op->agent->db,
-		     "INSERT INTO vm (uuid, name, state, generation, spec, created) VALUES (?, ?, "
-		     "'creating', 1, ?, ?)",
-		     "ssji", spec_text(spec, "uuid"), spec_text(spec, "name"), spec,
-		     agent_now_ns());
-	if (res == -EEXIST)
-		return problem_set(&op->problem, res,
-				   "There is a VM %.63s already; choose another name.",
-				   spec_text(spec, "name"));
-	return res < 0 ? problem_set(&op->problem, res, "The catalog cannot be written.") : 0;
+	return res < 0 ? res : row_add(op);
 }
 
-static int reserve_undo(struct op *op)
+int create_reserve_undo(struct op *op)
 {
 	int res = db_run(op->agent->db, "DELETE FROM vm WHERE uuid = ? AND state = 'creating'", "s",
 			 spec_text(op_spec(op), "uuid"));
@@ -201,7 +187,7 @@ static int disks(struct op *op)
 	return res;
 }
 
-static int disks_undo(struct op *op)
+int create_disks_undo(struct op *op)
 {
 	json_t *disk;
 	size_t i;
@@ -212,14 +198,14 @@ static int disks_undo(struct op *op)
 	return res;
 }
 
-static int meta(struct op *op)
+int create_meta(struct op *op)
 {
 	const char *name = spec_text(op_spec(op), "meta");
 	int res = storage_volume_create(&op->agent->storage, name, META_BYTES, NULL, &op->problem);
 	return res < 0 ? res : meta_write(&op->agent->storage, op_spec(op), &op->problem);
 }
 
-static int meta_undo(struct op *op)
+int create_meta_undo(struct op *op)
 {
 	return storage_volume_delete(&op->agent->storage, spec_text(op_spec(op), "meta"), true,
 				     &op->problem);
@@ -270,11 +256,11 @@ static int seed_undo(struct op *op)
 
 /* ---- sockets and libvirt ---- */
 
-static int attach(struct op *op)
+int create_attach(struct op *op)
 {
 	return vm_attach(op->agent, op_spec(op), &op->problem);
 }
-static int attach_undo(struct op *op)
+int create_attach_undo(struct op *op)
 {
 	return vm_detach(op->agent, op_spec(op), &op->problem);
 }
@@ -307,7 +293,7 @@ static int start_undo(struct op *op)
 	return res == -ENOENT || res == -EINVAL ? 0 : res; /* it does not run */
 }
 
-static int publish(struct op *op)
+int create_publish(struct op *op)
 {
 	json_t *spec = op_spec(op);
 	int res = vm_save(op->agent, spec, false, &op->problem);
@@ -321,7 +307,7 @@ static int publish(struct op *op)
 	return 0;
 }
 
-static int publish_undo(struct op *op)
+int create_publish_undo(struct op *op)
 {
 	int res = db_run(op->agent->db, "UPDATE vm SET state = 'creating' WHERE uuid = ?", "s",
 			 spec_text(op_spec(op), "uuid"));
@@ -329,10 +315,15 @@ static int publish_undo(struct op *op)
 }
 
 static const struct op_step steps[] = {
-	{"reserve", reserve, reserve_undo}, {"sources", sources, sources_drop},
-	{"disks", disks, disks_undo},	    {"meta", meta, meta_undo},
-	{"seed", seed, seed_undo},	    {"attach", attach, attach_undo},
-	{"define", define, define_undo},    {"start", start, start_undo},
-	{"publish", publish, publish_undo}, {"tidy", sources_drop, NULL},
+	{"reserve", create_reserve, create_reserve_undo},
+	{"sources", sources, sources_drop},
+	{"disks", disks, create_disks_undo},
+	{"meta", create_meta, create_meta_undo},
+	{"seed", seed, seed_undo},
+	{"attach", create_attach, create_attach_undo},
+	{"define", define, define_undo},
+	{"start", start, start_undo},
+	{"publish", create_publish, create_publish_undo},
+	{"tidy", sources_drop, NULL},
 };
 const struct op_kind op_vm_create = {"vm.create", steps, sizeof steps / sizeof *steps, 9};

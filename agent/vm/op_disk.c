@@ -5,16 +5,19 @@
  *
  * data: {vm: uuid, disk: {target, volume, uuid, size_bytes, owned}, fresh: the volume is new}
  */
-#include "agent/vm/op.h"
+#include "agent/vm/op_device.h"
 
 #include "agent/vm/domxml.h"
+#include "storage/rt/log_event.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
-#define GONE_MS 20000
+#define PROBES 50u
+#define PROBE_PAUSE_NS 20000000L
 #define ALIAS_ROOM 64
 
 static json_t *op_disk(const struct op *op)
@@ -30,65 +33,13 @@ static const char *op_vm(const struct op *op)
 	return spec_text(op->data, "vm");
 }
 
-/* In the running domain's XML, or in the definition's when it does not run. */
-static int device_there(struct op *op, bool *ret_there)
+static int device_plug(struct op *op)
 {
-	char alias[ALIAS_ROOM], want[ALIAS_ROOM + 16];
-	struct virt_result result = {0};
-	struct virt_args args = {.uuid = op_vm(op)};
-	int res = virt_do(op->agent->virt, VIRT_XML, &args, &result, &op->problem);
-	if (res < 0)
-		return res;
-	domxml_alias(spec_text(op_disk(op), "target"), alias, sizeof alias);
-	snprintf(want, sizeof want, "alias name='%s'", alias);
-	*ret_there = strstr(result.text, want) != NULL;
-	free(result.text);
-	return 0;
+	return device_add(op, spec_text(op_disk(op), "target"), domxml_disk(op_disk(op)));
 }
-
-static int device_add(struct op *op)
+static int device_unplug(struct op *op)
 {
-	bool there;
-	int res = device_there(op, &there);
-	if (res < 0 || there)
-		return res;
-	char *xml = domxml_disk(op_disk(op));
-	struct virt_args args = {.uuid = op_vm(op), .text = xml};
-	res = virt_do(op->agent->virt, VIRT_ATTACH, &args, NULL, &op->problem);
-	free(xml);
-	return res;
-}
-
-/* Done when the event has come, not when the call returns. */
-static int device_remove(struct op *op)
-{
-	char alias[ALIAS_ROOM];
-	enum virt_state state;
-	enum virt_reason reason;
-	bool there;
-	int res = device_there(op, &there);
-	if (res == 0 && there)
-		res = vm_state(op->agent, op_vm(op), &state, &reason, &op->problem);
-	if (res < 0 || !there)
-		return res;
-	uint64_t mark = virt_event_mark(op->agent->virt);
-	char *xml = domxml_disk(op_disk(op));
-	struct virt_args args = {.uuid = op_vm(op), .text = xml};
-	res = virt_do(op->agent->virt, VIRT_DETACH, &args, NULL, &op->problem);
-	free(xml);
-	if (res < 0 || state == VIRT_STOPPED)
-		return res;
-	domxml_alias(spec_text(op_disk(op), "target"), alias, sizeof alias);
-	res = virt_wait_gone(op->agent->virt, op_vm(op), alias, mark, GONE_MS);
-	if (res == -ETIMEDOUT && device_there(op, &there) == 0 && !there)
-		return 0; /* the connection was lost in between: events are not repeated */
-	if (res < 0)
-		problem_set(
-			&op->problem, res,
-			"The guest did not let go of %s; it may have it mounted, or may not have "
-			"booted far enough to answer.",
-			spec_text(op_disk(op), "target"));
-	return res;
+	return device_remove(op, spec_text(op_disk(op), "target"), domxml_disk(op_disk(op)));
 }
 
 /* ---- attach ---- */
@@ -182,7 +133,7 @@ static int attach_publish(struct op *op)
 
 static const struct op_step attach_steps[] = {
 	{"check", volume_check, NULL},	      {"volume", volume_take, volume_undo},
-	{"socket", socket_make, socket_undo}, {"device", device_add, device_remove},
+	{"socket", socket_make, socket_undo}, {"device", device_plug, device_unplug},
 	{"publish", attach_publish, NULL},
 };
 const struct op_kind op_disk_attach = {"vm.disk.attach", attach_steps,
@@ -226,43 +177,107 @@ static int detach_publish(struct op *op)
 
 static const struct op_step detach_steps[] = {
 	{"check", detach_check, NULL},
-	{"device", device_remove, device_add},
+	{"device", device_unplug, device_plug},
 	{"socket", socket_undo, NULL},
 	{"publish", detach_publish, NULL},
 };
 const struct op_kind op_disk_detach = {"vm.disk.detach", detach_steps,
 				       sizeof detach_steps / sizeof *detach_steps, 1};
 
-/* ---- grow: never undone, a volume does not shrink ---- */
+/*
+ * ---- grow: never undone, a volume does not shrink ----
+ *
+ * A guest that runs sees it at once. QEMU 7.2 asks an NBD server for the size only when it
+ * connects, and connects again only when a request meets a dead connection; that request fails. So
+ * the guest stands still for the moment in which its connection is dropped, QEMU is made to read a
+ * block, which fails until it has connected again, and then it is told the new size. Where QEMU
+ * does not take part, the guest goes on and sees the size at its next start.
+ *
+ * data, besides the above: {size_bytes, live: it was running or paused, running: it ran, seen}
+ */
 
 static int grow_volume(struct op *op)
 {
 	json_t *volume = NULL;
+	enum virt_state state = VIRT_STOPPED;
+	enum virt_reason reason;
 	uint64_t want = (uint64_t)spec_number(op->data, "size_bytes");
 	int res = storage_volume(&op->agent->storage, op_volume(op), &volume, &op->problem);
 	if (res == 0 && (uint64_t)spec_number(volume, "size_bytes") != want)
 		res = storage_volume_grow(&op->agent->storage, op_volume(op), want, &op->problem);
 	json_decref(volume);
+	if (res == 0)
+		res = vm_state(op->agent, op_vm(op), &state, &reason, &op->problem);
+	/* A step that is repeated after a crash must not take its own pause for a person's. */
+	if (res == 0 && !json_object_get(op->data, "live")) {
+		json_object_set_new(op->data, "live",
+				    json_boolean(state == VIRT_RUNNING || state == VIRT_PAUSED));
+		json_object_set_new(op->data, "running", json_boolean(state == VIRT_RUNNING));
+	}
 	return res;
+}
+
+/* 0: QEMU has connected again. */
+static int grow_probe(struct op *op)
+{
+	char alias[ALIAS_ROOM];
+	struct virt_args args = {.uuid = op_vm(op), .text = alias};
+	struct timespec pause = {.tv_nsec = PROBE_PAUSE_NS};
+	int res = -EIO;
+	domxml_alias(spec_text(op_disk(op), "target"), alias, sizeof alias);
+	for (unsigned i = 0; i < PROBES && res == -EIO; i++) {
+		if (i)
+			nanosleep(&pause, NULL);
+		res = virt_do(op->agent->virt, VIRT_PROBE, &args, NULL, &op->problem);
+	}
+	return res;
+}
+
+static int grow_show(struct op *op)
+{
+	struct virt_args args = {.uuid = op_vm(op),
+				 .text = spec_text(op_disk(op), "target"),
+				 .number = (uint64_t)spec_number(op->data, "size_bytes")};
+	int res = storage_reconnect(&op->agent->storage, op_volume(op), op_vm(op), &op->problem);
+	if (res == 0)
+		res = grow_probe(op);
+	if (res == 0)
+		res = virt_do(op->agent->virt, VIRT_RESIZE, &args, NULL, &op->problem);
+	return res;
+}
+
+static int grow_guest(struct op *op)
+{
+	bool running = json_is_true(json_object_get(op->data, "running"));
+	if (!json_is_true(json_object_get(op->data, "live")))
+		return 0;
+	int res = running ? vm_power(op->agent, op_vm(op), VIRT_SUSPEND, &op->problem) : 0;
+	if (res == 0 || res == -EINVAL) /* it stands still already, from a try before */
+		res = grow_show(op);
+	json_object_set_new(op->data, "seen", json_boolean(res == 0));
+	if (res < 0)
+		log_event(LOG_LEVEL_WARNING, "vm.disk_grow_unseen", "volume=%s error=\"%.200s\"",
+			  op_volume(op), op->problem.sentence);
+	/* One that has ended meanwhile has nothing to go on with. */
+	res = running ? vm_power(op->agent, op_vm(op), VIRT_RESUME, &op->problem) : 0;
+	return res == -EINVAL ? 0 : res;
 }
 
 static int grow_publish(struct op *op)
 {
 	struct vm vm;
-	enum virt_state state = VIRT_UNKNOWN;
-	enum virt_reason reason;
 	int res = vm_get(op->agent, op_vm(op), &vm, &op->problem);
 	if (res < 0)
 		return res;
 	json_t *disk = spec_disk(vm.spec, op_volume(op));
 	json_object_set(disk, "size_bytes", json_object_get(op->data, "size_bytes"));
 	res = vm_save(op->agent, vm.spec, false, &op->problem);
-	if (res == 0)
-		res = vm_state(op->agent, vm.uuid, &state, &reason, &op->problem);
 	if (res == 0) {
-		op->result = json_pack("{s:s, s:O, s:b}", "name", op_volume(op), "size_bytes",
-				       json_object_get(op->data, "size_bytes"), "at_next_start",
-				       state != VIRT_STOPPED);
+		bool later = json_is_true(json_object_get(op->data, "live")) &&
+			     !json_is_true(json_object_get(op->data, "seen"));
+		op->result =
+			json_pack("{s:s, s:O, s:b}", "name", op_volume(op), "size_bytes",
+				  json_object_get(op->data, "size_bytes"), "at_next_start", later);
 		agent_event(op->agent, "vm.disk_grown", vm.name,
 			    json_pack("{s:s}", "volume", op_volume(op)));
 	}
@@ -272,6 +287,7 @@ static int grow_publish(struct op *op)
 
 static const struct op_step grow_steps[] = {
 	{"volume", grow_volume, NULL},
+	{"guest", grow_guest, NULL},
 	{"publish", grow_publish, NULL},
 };
 const struct op_kind op_disk_grow = {"vm.disk.grow", grow_steps,

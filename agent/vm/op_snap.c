@@ -187,8 +187,36 @@ static int restore_disks(struct op *op)
 	return member_change(op, "POST", "/restore", 1);
 }
 
+/* A disk that has grown since is as small again as it was. */
+static int restore_sizes(struct op *op)
+{
+	struct vm vm;
+	json_t *disk, *volume;
+	size_t i;
+	int res = vm_get(op->agent, op_vm(op), &vm, &op->problem);
+	if (res < 0)
+		return res;
+	json_array_foreach(json_object_get(vm.spec, "disks"), i, disk)
+	{
+		volume = NULL;
+		if (res == 0)
+			res = storage_volume(&op->agent->storage, spec_text(disk, "volume"),
+					     &volume, &op->problem);
+		if (res == 0)
+			json_object_set(disk, "size_bytes", json_object_get(volume, "size_bytes"));
+		json_decref(volume);
+	}
+	if (res == 0)
+		res = vm_save(op->agent, vm.spec, false, &op->problem);
+	vm_free(&vm);
+	return res;
+}
+
 static int restore_publish(struct op *op)
 {
+	int res = restore_sizes(op);
+	if (res < 0)
+		return res;
 	op->result = json_pack("{s:O}", "name", json_object_get(op->data, "name"));
 	agent_event(op->agent, "vm.restored", spec_text(json_object_get(op->data, "spec"), "name"),
 		    json_incref(op->result));

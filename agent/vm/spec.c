@@ -6,10 +6,12 @@
 #include "proto/text.h"
 
 #include <errno.h>
+#include <glob.h>
 #include <net/if.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/random.h>
 #include <unistd.h>
 
@@ -17,6 +19,9 @@
 #define MEMORY_BYTES_MIN (64 * MIB)
 #define MEMORY_BYTES_MAX (16 * TIB)
 #define MEMORY_BYTES_DEFAULT (2 * GIB)
+#define OPEN_VSWITCH "/run/openvswitch/db.sock" /* its bridges look like any other device */
+#define FIRMWARES "/usr/share/qemu/firmware/*.json"
+#define SWTPM "/usr/bin/swtpm"
 #define NAME_BYTES_VM 50u /* so that NAME-disk12 is a name as well */
 
 static void random_fill(void *to, size_t bytes)
@@ -109,12 +114,47 @@ int spec_nic_check(const json_t *nic, struct problem *problem)
 			"give --net network=NAME.",
 			bridge, bridge);
 	snprintf(path, sizeof path, "/sys/class/net/%.15s/bridge", bridge);
-	if (spec_number(nic, "vlan") && access(path, F_OK) == 0)
+	bool linux_bridge = access(path, F_OK) == 0;
+	if (!linux_bridge && access(OPEN_VSWITCH, F_OK) < 0)
+		return problem_set(
+			problem, -EINVAL,
+			"%.15s is a network device, and no bridge: make a bridge that has it "
+			"as a port, and give that.",
+			bridge);
+	if (spec_number(nic, "vlan") && linux_bridge)
 		return problem_set(
 			problem, -ENOTSUP,
 			"%.15s is a Linux bridge, and libvirt sets VLANs on Open vSwitch "
 			"only: give the bridge of that VLAN instead.",
 			bridge);
+	return 0;
+}
+
+json_t *spec_nic_find(const json_t *spec, const char *mac)
+{
+	size_t i;
+	json_t *nic;
+	json_array_foreach(json_object_get(spec, "nics"), i,
+			   nic) if (strcasecmp(spec_text(nic, "mac"), mac) == 0) return nic;
+	return NULL;
+}
+
+/* libvirt picks the firmware by these descriptions. */
+int spec_machine_check(const json_t *spec, struct problem *problem)
+{
+	if (strcmp(spec_text(spec, "firmware"), "uefi") == 0) {
+		glob_t found = {0};
+		bool none = glob(FIRMWARES, 0, NULL, &found) != 0;
+		globfree(&found);
+		if (none)
+			return problem_set(problem, -ENOENT,
+					   "There is no UEFI firmware on this host: apt install "
+					   "ovmf, or give --firmware bios.");
+	}
+	if (json_is_true(json_object_get(spec, "tpm")) && access(SWTPM, X_OK) < 0)
+		return problem_set(problem, -ENOENT,
+				   "There is no emulator of a TPM on this host: apt install swtpm "
+				   "swtpm-tools, or leave --tpm out.");
 	return 0;
 }
 
@@ -184,6 +224,11 @@ static int nics_new(const json_t *body, json_t *spec, struct problem *problem)
 	json_array_foreach(json_object_get(body, "nics"), i, one)
 	{
 		int res = spec_nic(one, &nic, problem);
+		if (res == 0 && spec_nic_find(spec, spec_text(nic, "mac"))) {
+			res = problem_set(problem, -EINVAL, "Two NICs have the MAC address %s.",
+					  spec_text(nic, "mac"));
+			json_decref(nic);
+		}
 		if (res < 0)
 			return res;
 		json_array_append_new(json_object_get(spec, "nics"), nic);

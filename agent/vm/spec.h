@@ -38,6 +38,8 @@ int spec_new(const json_t *body, json_t **ret_spec, struct problem *problem);
 int spec_nic(const json_t *body, json_t **ret_nic, struct problem *problem);
 /* The bridge is on this host, and can do what is asked. */
 int spec_nic_check(const json_t *nic, struct problem *problem);
+/* By its MAC address; NULL. */
+json_t *spec_nic_find(const json_t *spec, const char *mac);
 
 /* "vda" ... the first that is free; -ENOSPC. */
 int spec_target_free(const json_t *spec, char ret_target[8]);
@@ -47,6 +49,9 @@ void spec_volume_name(const json_t *spec, char *out, size_t room);
 json_t *spec_disk(const json_t *spec, const char *name);
 
 void spec_uuid_new(char out[37]);
+
+/* What its machine needs beside QEMU (a firmware, a TPM's emulator) is installed here. */
+int spec_machine_check(const json_t *spec, struct problem *problem);
 
 /* ---- beside its volumes: two places in the volume NAME-meta take turns ---- */
 

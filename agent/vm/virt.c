@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <jansson.h>
+#include <libvirt/libvirt-qemu.h>
 #include <libvirt/libvirt.h>
 #include <libvirt/virterror.h>
 #include <pthread.h>
@@ -369,6 +370,19 @@ static int do_networks(struct virt_call *call)
 	return 0;
 }
 
+static int do_lookup(struct virt_call *call, virDomainPtr domain)
+{
+	int autostart = 0, saved = virDomainHasManagedSaveImage(domain, 0);
+	int snapshots = virDomainSnapshotNum(domain, 0);
+	if (saved < 0 || snapshots < 0 || virDomainGetAutostart(domain, &autostart) < 0)
+		return -1;
+	call->result.number = autostart;
+	call->result.number2 = saved + snapshots;
+	call->result.text =
+		virDomainGetXMLDesc(domain, VIR_DOMAIN_XML_INACTIVE | VIR_DOMAIN_XML_SECURE);
+	return call->result.text ? 0 : -1;
+}
+
 static int do_host(struct virt_call *call)
 {
 	virDomainPtr domain = NULL;
@@ -389,14 +403,12 @@ static int do_host(struct virt_call *call)
 		break;
 	default:
 		domain = virDomainLookupByName(call->connection, call->text);
-		if (domain)
-			call->result.text = virDomainGetXMLDesc(
-				domain, VIR_DOMAIN_XML_INACTIVE | VIR_DOMAIN_XML_SECURE);
+		res = domain ? do_lookup(call, domain) : -1;
 	}
 	if (!domain)
 		return -1;
 	virDomainFree(domain);
-	return 0;
+	return res;
 }
 
 /* A device changes where it can: now, when the domain runs, and for its next start. */
@@ -431,6 +443,24 @@ static int do_power(struct virt_call *call, virDomainPtr domain)
 	}
 }
 
+/* libvirt has no call that makes QEMU use a disk, and without one QEMU does not see that its
+ * connection was dropped, so it is asked by its own monitor. The guest is not told of a failure. */
+static int do_probe(struct virt_call *call, virDomainPtr domain)
+{
+	char command[160], *answer = NULL;
+	snprintf(command, sizeof command,
+		 "qemu-io -d /machine/peripheral/%.64s/virtio-backend \"read 0 512\"", call->text);
+	int res = virDomainQemuMonitorCommand(domain, command, &answer,
+					      VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP);
+	if (res == 0 && !strstr(answer, "512/512")) {
+		snprintf(call->sentence, sizeof call->sentence, "QEMU cannot read the disk: %.200s",
+			 answer);
+		res = -EIO;
+	}
+	free(answer);
+	return res;
+}
+
 static int do_domain(struct virt_call *call, virDomainPtr domain)
 {
 	int state = 0, reason = 0, res;
@@ -452,6 +482,8 @@ static int do_domain(struct virt_call *call, virDomainPtr domain)
 	case VIRT_RESIZE:
 		return virDomainBlockResize(domain, call->text, call->number,
 					    VIR_DOMAIN_BLOCK_RESIZE_BYTES);
+	case VIRT_PROBE:
+		return do_probe(call, domain);
 	case VIRT_FREEZE:
 		virDomainAgentSetResponseTimeout(domain, AGENT_ANSWER_S, 0);
 		res = virDomainFSFreeze(domain, NULL, 0, 0);
@@ -463,6 +495,8 @@ static int do_domain(struct virt_call *call, virDomainPtr domain)
 		virDomainAgentSetResponseTimeout(domain, AGENT_ANSWER_S, 0);
 		call->result.text = virDomainGetHostname(domain, VIR_DOMAIN_GET_HOSTNAME_AGENT);
 		return call->result.text ? 0 : -1;
+	case VIRT_AUTOSTART:
+		return virDomainSetAutostart(domain, (int)call->number);
 	case VIRT_VCPUS:
 		return virDomainSetVcpusFlags(domain, (unsigned)call->number,
 					      VIR_DOMAIN_AFFECT_LIVE);
@@ -500,7 +534,7 @@ static void *call_run(void *state)
 	} else {
 		virDomainPtr domain = virDomainLookupByUUIDString(call->connection, call->uuid);
 		res = domain ? do_domain(call, domain) : -1;
-		if (res < 0)
+		if (res < 0 && !call->sentence[0])
 			res = call_error(call);
 		if (domain)
 			virDomainFree(domain);

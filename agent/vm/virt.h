@@ -34,16 +34,19 @@ enum virt_verb {
 	VIRT_DETACH,
 	VIRT_UPDATE,
 	VIRT_RESIZE, /* text: target, number: bytes */
+	VIRT_PROBE,  /* text: a disk's alias; QEMU reads a block of it, past the guest */
 	VIRT_FREEZE, /* number: file systems */
 	VIRT_THAW,
 	VIRT_PING_AGENT,
 	VIRT_VCPUS,
+	VIRT_AUTOSTART, /* number: libvirt's own flag, 0 or 1 */
 	/* on the host */
 	VIRT_DEFINE,   /* text: XML; validated against libvirt's schema */
 	VIRT_LIST,     /* text: JSON array of {uuid, name, state, reason} */
 	VIRT_NETWORKS, /* text: JSON array of {name, active, bridge} */
 	VIRT_VERSION,  /* number: libvirt's */
-	VIRT_LOOKUP,   /* text: a domain's name; text: its inactive XML */
+	VIRT_LOOKUP, /* text: a domain's name; text: its inactive XML, number: libvirt's autostart,
+			number2: saved states and snapshots that libvirt has of it */
 };
 
 enum virt_state {

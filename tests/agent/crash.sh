@@ -3,6 +3,7 @@
 # The agent is killed after each persisted step of each operation; its next start finishes or undoes it, and nothing is left over. Then the
 # catalog is lost and made again from the store. Usage: crash.sh VSTORED AGENT CTL GUEST
 VSTORED=$1 AGENT=$2 CTL=$3 GUEST=$4
+VSTORE_TEST_NET=1
 # shellcheck source=tests/agent/lib.sh
 . "$(dirname "$0")/lib.sh"
 start_host
@@ -13,6 +14,9 @@ there() {
 	inventory
 	ctl -o name snap list | sort
 	ctl -o csv --no-header -c target,volume vm disk list base 2>/dev/null
+	ctl -o csv --no-header -c mac vm nic list base 2>/dev/null
+	virsh -q domiflist base --inactive 2>/dev/null | awk '{print $5}' | sort
+	virsh dumpxml --inactive old 2>/dev/null
 	ctl -o name vm snap list base 2>/dev/null
 	virsh -q domblklist base --inactive 2>/dev/null | awk '{print $1}' | sort
 }
@@ -67,6 +71,29 @@ for step in 4 5; do
 	if ctl vm disk list base | grep -q vdb; then fail "detach died after step $((step - 3)): the disk is there"; fi
 	ctl volume delete base-disk1
 done
+for step in 1 2 3; do
+	dies vm.disk.grow "$step" vm disk grow base vda $((64 + step))M
+	[ "$(ctl -o csv --no-header -c size_bytes vm disk list base)" = $(((64 + step) << 20)) ] || fail "grow died after step $step: $(ctl vm disk list base)"
+done
+ip link add br-test type bridge
+mac=52:54:00:00:00:01
+for step in 0 1; do undone vm.nic.attach "$step" vm nic attach base bridge=br-test,mac=$mac; done
+for step in 2 3; do
+	dies vm.nic.attach "$step" vm nic attach base bridge=br-test,mac=$mac
+	virsh -q domiflist base --inactive | grep -q $mac && ctl vm nic list base | grep -q $mac || fail "nic attach died after step $step: no NIC"
+	undone vm.nic.detach 0 vm nic detach base $mac
+	dies vm.nic.detach $((step - 1)) vm nic detach base $mac
+	if ctl vm nic list base | grep -q $mac; then fail "nic detach died after step $((step - 1)): the NIC is there"; fi
+done
+qemu-img create -q -f qcow2 old.qcow2 8M
+echo "<domain type='qemu'><name>old</name><memory unit='MiB'>128</memory><os><type arch='x86_64' machine='q35'>hvm</type></os><devices>
+<disk type='file'><driver name='qemu' type='qcow2'/><source file='$work/old.qcow2'/><target dev='vda' bus='virtio'/></disk></devices></domain>" >old.xml
+virsh -q define old.xml
+for step in 0 1 2 3 4 5; do undone vm.adopt "$step" vm adopt old; done
+dies vm.adopt 6 vm adopt old
+is_state old stopped || fail "adopt died after step 6: old is $(state old)"
+ctl vm delete old
+
 for step in 0 1 2; do undone vm.snap.create "$step" vm snap create base one; done
 dies vm.snap.create 3 vm snap create base one
 ctl vm snap list base | grep -q one || fail "the snapshot is not there"

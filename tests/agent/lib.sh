@@ -24,18 +24,19 @@ requires() {
 [ "$(id -u)" = 0 ] || { echo "libvirtd's namespaces need root"; exit 77; }
 requires libvirtd virtlogd virsh qemu-system-x86_64 qemu-img xorriso busybox syslinux mcopy mkfs.vfat cpio python3 curl unshare setpriv
 
-# The host: its own /run, /etc/libvirt and /var/lib/libvirt
+# The host: its own /run, /etc/libvirt and /var/lib/libvirt; with VSTORE_TEST_NET its own network as well
 if [ -z "${VSTORE_TEST_HOST:-}" ]; then
 	image=$("$GUEST" "${VSTORE_IMAGES:-/var/tmp/vstore-images}") || fail "no guest could be made: $image"
 	export VSTORE_TEST_HOST="$image"
-	unshare --mount true 2>/dev/null || { echo "no mounting here"; exit 77; }
-	exec unshare --mount --propagation private -- bash "$0" "$@"
+	unshare --mount ${VSTORE_TEST_NET:+--net} true 2>/dev/null || { echo "no mounting here"; exit 77; }
+	exec unshare --mount ${VSTORE_TEST_NET:+--net} --propagation private -- bash "$0" "$@"
 fi
 guest_image=$VSTORE_TEST_HOST
 work=$(mktemp -d ./agent-test.XXXXXX)
 cd "$work"
 work=$PWD
 mount -t tmpfs tmpfs /run
+[ -z "${VSTORE_TEST_NET:-}" ] || { mount -t sysfs sysfs /sys; ip link set lo up; } # the devices of this network
 for folder in /etc/libvirt /var/lib/libvirt /var/log/libvirt; do
 	mkdir -p "$folder"
 	mount -t tmpfs tmpfs "$folder"
@@ -65,7 +66,7 @@ finish() {
 	for vm in $(timeout 10 virsh -q list --name 2>/dev/null); do timeout 10 virsh -q destroy "$vm" >/dev/null 2>&1 || true; done
 	for name in agent libvirtd virtlogd vstored; do stop "$name" 2>/dev/null || true; done
 	cd /
-	umount -l /dev/kvm /run /etc/libvirt /var/lib/libvirt /var/cache/libvirt 2>/dev/null || true
+	umount -l ${VSTORE_TEST_NET:+/sys} /dev/kvm /run /etc/libvirt /var/lib/libvirt /var/cache/libvirt 2>/dev/null || true
 	rm -rf "$work"
 	exit $rc
 }

@@ -13,7 +13,7 @@ make_store --log-size 16M
 start_vstored
 
 # Every verb has help with an example, and every example is understood by the parser.
-verbs=$("$VSTORECTL" --help | sed -n 's/^  \([a-z]\+\( [a-z][a-z-]*\)\{0,2\}\)\( .*\)\?$/\1/p' | grep -v '^vstorectl' | sort -u)
+verbs=$("$VSTORECTL" --help | sed -n 's/^  \([a-z][a-z-]*\( [a-z][a-z-]*\)\{0,2\}\)\( .*\)\?$/\1/p' | grep -v '^vstorectl' | sort -u)
 [ "$(wc -l <<<"$verbs")" -ge 35 ] || fail "the help names too few verbs: $verbs"
 while read -r verb; do
 	# shellcheck disable=SC2086 # noun and verb are two words
@@ -116,6 +116,14 @@ refused 4 'yes|exists' ctl volume export a@one out.img
 ctl -q volume import out.img e --format raw
 refused 3 'No such file|no file' ctl volume import nothing.img f
 is "$(ctl -q -o name volume list --filter name=f)" '' 'a failed import'
+
+ctl support-bundle bundle.tar 2>words
+is "$(stat -c %a bundle.tar)" 600 'the bundle is for its owner'
+tar -xf bundle.tar
+json 'd["volumes"][0]["name"]' <vstore-support/volumes.json >/dev/null || fail "the bundle has no volumes"
+grep -q '^vms.json: status 404' vstore-support/MISSING || fail "what is not there is not named: $(cat vstore-support/MISSING)"
+grep -q . vstore-support/host/proc/meminfo || fail "the bundle has no memory figures"
+refused 4 'give another FILE' ctl support-bundle bundle.tar
 
 # Jobs
 id=$(ctl -q --async -o name store check)

@@ -1,0 +1,144 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# What a VM may have beside disks: NICs that come and go, UEFI and a TPM, its console through a terminal, its place in the order of a
+# boot; and a domain of libvirt that becomes a VM. Usage: parts.sh VSTORED AGENT CTL GUEST
+VSTORED=$1 AGENT=$2 CTL=$3 GUEST=$4
+VSTORE_TEST_NET=1
+# shellcheck source=tests/agent/lib.sh
+. "$(dirname "$0")/lib.sh"
+requires ip swtpm swtpm_setup
+[ -e /usr/share/OVMF/OVMF_CODE_4M.fd ] || { echo "ovmf is not installed"; exit 77; }
+# refused RC WORDS COMMAND...
+refused() {
+	local want=$1 words=$2 rc=0
+	shift 2
+	ctl "$@" >words 2>&1 || rc=$?
+	[ $rc = "$want" ] && grep -qE -- "$words" words || fail "$* exits $rc ($want): $(cat words)"
+}
+ip link add br-test address 52:54:00:00:ff:01 type bridge # an address of its own: else its first port gives it one
+ip link set br-test up
+start_host
+ctl image import "$guest_image" small --format raw
+before=$(inventory)
+
+echo "-- UEFI and a TPM"
+mkdir nothing
+mount --bind nothing /usr/share/qemu/firmware
+refused 3 'apt install ovmf' vm create u1 --image small --firmware uefi --net none
+umount /usr/share/qemu/firmware
+ctl vm create u1 --image small --disk 64M --memory 256M --net none --accel tcg --firmware uefi --tpm
+echo "-- NICs"
+ctl vm create p1 --image small --disk 64M --memory 128M --net none --accel tcg
+ctl vm create p2 --no-start --image small --disk 64M --memory 128M --net bridge=br-test,mac=52:54:00:00:00:02 --accel tcg
+until_true 240 console_says p1 "p1 is up"
+has_mac() { tell p1 'cat /sys/class/net/*/address' | grep -qi "$1"; }
+has_no_mac() { ! has_mac "$1"; }
+refused 3 'ip link add nosuch0' vm nic attach p1 bridge=nosuch0
+refused 2 'no bridge' vm nic attach p1 bridge=lo
+refused 1 'Open vSwitch' vm nic attach p1 bridge=br-test,vlan=5
+refused 4 'p2 has the MAC address 52:54:00:00:00:02' vm nic attach p1 bridge=br-test,mac=52:54:00:00:00:02
+refused 3 'virsh net-define' vm nic attach p1 network=lan
+echo "<network><name>lan</name><forward mode='bridge'/><bridge name='br-test'/></network>" >lan.xml
+virsh -q net-define lan.xml
+refused 2 'virsh net-start lan' vm nic attach p1 network=lan
+virsh -q net-start lan
+links=$(ip -o link show br-test)
+ctl vm nic attach p1 bridge=br-test,mac=52:54:00:00:00:0A
+ctl vm nic attach p1 network=lan,mac=52:54:00:00:00:0b
+refused 4 'has a NIC with' vm nic attach p1 network=lan,mac=52:54:00:00:00:0b
+until_true 20 has_mac 52:54:00:00:00:0a
+until_true 20 has_mac 52:54:00:00:00:0b
+[ "$(ip -o link show master br-test | wc -l)" = 2 ] || fail "the taps are not on the bridge: $(ip -o link)"
+[ "$(ctl -o csv --no-header -c mac,network vm nic list p1 | sort | tr '\n' ' ')" = '52:54:00:00:00:0a, 52:54:00:00:00:0b,lan ' ] || fail "list: $(ctl vm nic list p1)"
+ctl vm nic detach p1 52:54:00:00:00:0A
+until_true 20 has_no_mac 52:54:00:00:00:0a
+refused 3 'has no NIC' vm nic detach p1 52:54:00:00:00:0a
+ctl vm nic detach p1 52:54:00:00:00:0b
+[ -z "$(ip -o link show master br-test)" ] || fail "taps are left on the bridge"
+[ "$(ip -o link show br-test | sed 's/state [A-Z]*//; s/<[^>]*>//')" = "$(sed 's/state [A-Z]*//; s/<[^>]*>//' <<<"$links")" ] || fail "the bridge was changed: $links"
+
+echo "-- the console, as a person has it"
+python3 "$here/console.py" "$CTL" --host unix:/run/vstore/agent.sock vm console p1
+is_state p1 running || fail "leaving the console ended the VM"
+
+echo "-- what u1 has"
+until_true 240 console_says u1 "u1 is up"
+tell u1 'test -d /sys/firmware/efi' || fail "it did not boot by UEFI"
+tell u1 'test -e /sys/firmware/acpi/tables/TPM2' || fail "it has no TPM"
+ctl vm stop u1
+ctl vm delete u1
+[ -z "$(find /var/lib/libvirt/qemu/nvram /var/lib/libvirt/swtpm -mindepth 1 2>/dev/null)" ] || fail "left: $(find /var/lib/libvirt/qemu/nvram /var/lib/libvirt/swtpm)"
+
+echo "-- after a boot of the host: in their order, with their delay"
+ctl vm stop p1
+ctl vm set p1 autostart=yes order=2
+ctl vm set p2 autostart=yes order=1 delay=2
+stop agent
+python3 -c "
+import sqlite3
+d = sqlite3.connect('/run/vstore/agent/catalog.db')
+d.execute('UPDATE setting SET value = \'another\' WHERE key = \'boot\'')
+d.commit()"
+cursor=$(python3 -c "import sqlite3; print(sqlite3.connect('/run/vstore/agent/catalog.db').execute('SELECT max(cursor) FROM event').fetchone()[0])")
+start_agent
+until_true 60 is_state p2 running
+until_true 60 is_state p1 running
+started() { ctl -o json events --since "$cursor" | json '" ".join(e["object"] for e in d["events"] if e["kind"] == "vm.autostart")'; }
+both() { [ "$(started)" = "p2 p1" ]; }
+until_true 20 both || fail "started: $(started)"
+ctl -o json events --since "$cursor" | python3 -c "
+import datetime, json, sys
+at = [datetime.datetime.fromisoformat(e['time'].replace('Z', '+00:00')) for e in json.load(sys.stdin)['events'] if e['kind'] == 'vm.autostart']
+assert (at[1] - at[0]).total_seconds() >= 2, at"
+[ -z "$(virsh -q list --autostart --all --name | grep .)" ] || fail "libvirt would start guests as well"
+for vm in p1 p2; do ctl vm stop $vm; ctl vm delete $vm; done
+[ "$(inventory)" = "$before" ] || fail "leftovers: $(diff <(echo "$before") <(inventory))"
+
+echo "-- a domain of libvirt becomes a VM"
+chmod 711 "$work" # QEMU's user reads the old files there
+qemu-img convert -O qcow2 "$guest_image" old.qcow2
+qemu-img resize -q old.qcow2 96M
+qemu-img create -q -f raw old-data.img 8M
+qemu-io -f raw -c 'write -P 7 1M 64k' old-data.img >/dev/null
+old_sum=$(sha256sum old.qcow2 old-data.img)
+cat >old.xml <<XML
+<domain type='qemu'><name>old</name><uuid>11111111-2222-4333-8444-555555555555</uuid><memory unit='MiB'>128</memory><vcpu>1</vcpu>
+<os><type arch='x86_64' machine='q35'>hvm</type></os><features><acpi/></features><devices>
+<disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='$work/old.qcow2'/><target dev='vda' bus='BUS'/></disk>
+<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='$work/old-data.img'/><target dev='vdb' bus='virtio'/></disk>
+<interface type='bridge'><mac address='52:54:00:00:00:11'/><source bridge='br-test'/><model type='virtio'/></interface>
+<serial type='pty'/></devices></domain>
+XML
+sed 's/BUS/sata/; s/vda/sda/' old.xml >sata.xml
+sed -i 's/BUS/virtio/' old.xml
+before=$(inventory)
+refused 3 'virsh list' vm adopt old
+virsh -q define sata.xml
+refused 1 'on bus sata' vm adopt old
+virsh -q undefine old
+virsh -q define old.xml
+virsh -q autostart old
+virsh -q start old
+refused 5 'virsh shutdown old' vm adopt old
+virsh -q destroy old
+mv old-data.img away.img
+refused 2 'old-data.img cannot be read' vm adopt old
+mv away.img old-data.img
+ctl volume create old-disk1 --size 1M
+was=$(virsh dumpxml --inactive old)
+refused 4 'old-disk1' vm adopt old
+[ "$(virsh dumpxml --inactive old)" = "$was" ] || fail "a refused adoption changed the domain"
+ctl volume delete old-disk1
+ctl vm adopt old
+[ "$(ctl -o json vm show old | json 'd["uuid"], d["autostart"], d["memory_bytes"], d["accel"], d["state"]')" = "11111111-2222-4333-8444-555555555555 True 134217728 tcg stopped" ] || fail "adopted: $(ctl -o json vm show old)"
+[ -z "$(virsh -q list --autostart --all --name | grep .)" ] || fail "libvirt would start it as well"
+[ "$(sha256sum old.qcow2 old-data.img)" = "$old_sum" ] || fail "the old files were changed"
+refused 4 'a VM of vstore already' vm adopt old
+ctl vm start old
+until_true 240 console_says old "is up"
+tell old 'cat /proc/partitions' | grep -q '98304 vda' || fail "its disk is not as large: $(tell old 'cat /proc/partitions')"
+tell old 'dd if=/dev/vdb bs=64k skip=16 count=1 2>/dev/null | od -An -tx1 | head -n 1' | grep -q '07 07' || fail "its data is not there"
+tell old 'cat /sys/class/net/*/address' | grep -qi 52:54:00:00:00:11 || fail "its MAC address has changed"
+ctl vm stop old
+ctl vm delete old
+[ "$(inventory)" = "$(grep -v '^old$' <<<"$before")" ] || fail "leftovers: $(diff <(echo "$before") <(inventory))"
