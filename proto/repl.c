@@ -175,7 +175,8 @@ uint32_t repl_encode_offer(uint64_t request, const struct repl_offer *offer, voi
 	put_u64(&c, offer->mapped_chunks);
 	put_u32(&c, offer->frame_bytes);
 	put_u8(&c, offer->level);
-	put_zeros(&c, 3);
+	put_u8(&c, offer->cut);
+	put_zeros(&c, 2);
 	put_bytes(&c, offer->top, ID_BYTES);
 	put_bytes(&c, offer->root, ID_BYTES);
 	put_name(&c, offer->volume);
@@ -197,7 +198,9 @@ int repl_decode_offer(const void *body, size_t bytes, struct repl_offer *ret)
 	offer.mapped_chunks = get_u64(&c);
 	offer.frame_bytes = get_u32(&c);
 	offer.level = get_u8(&c);
-	bool good = zeros(&c, 3);
+	uint8_t cut = get_u8(&c);
+	bool good = zeros(&c, 2) && cut <= 1;
+	offer.cut = cut;
 	get_bytes(&c, offer.top, ID_BYTES);
 	get_bytes(&c, offer.root, ID_BYTES);
 	good = name(&c, offer.volume) && good;

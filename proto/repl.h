@@ -59,6 +59,7 @@ struct repl_offer {
 	uint64_t size_bytes, created_wall_ns, epoch, vseq, mapped_chunks;
 	uint32_t frame_bytes;
 	uint8_t level;
+	bool cut;
 	uint8_t top[ID_BYTES], root[ID_BYTES];
 	char volume[REPL_NAME_ROOM], snapshot[REPL_NAME_ROOM];
 };

@@ -317,8 +317,28 @@ const struct command commands[] = {
 	 "vstorectl replica send web1-disk0@monday host2", CHANGE},
 	{"replica", "list", verb_replica_list, "", "", "",
 	 "The volumes here that are copies of another host's.", "vstorectl replica list", 0},
+	{"replica", "add", verb_replica_add, "vw", "max-lag= max-lag-bytes= limit=",
+	 "VOL HOST [--max-lag TIME] [--max-lag-bytes SIZE] [--limit SIZE]",
+	 "HOST, a peer, follows the volume from now on, also while it is in use: it has it as "
+	 "THISHOST/VOL, whole, and never older than --max-lag (30s). Given again, the rules "
+	 "change.",
+	 "vstorectl replica add web1-disk0 host2 --max-lag 10s", CHANGE},
+	{"replica", "remove", verb_replica_remove, "vw", "", "VOL HOST",
+	 "HOST follows the volume no more. The copy that it has stays there.",
+	 "vstorectl replica remove web1-disk0 host2", CHANGE},
 	{"replica", "status", verb_replica_status, "", "", "",
-	 "Connections with other hosts and what goes over them.", "vstorectl replica status", 0},
+	 "What each replica has for certain, how far it is behind, and how much would be lost if "
+	 "this host died now.",
+	 "vstorectl replica status -o wide", 0},
+	{"replica", "promote", verb_replica_promote, "v", "as= accept-loss",
+	 "HOST/VOL [--as NAME] [--accept-loss]",
+	 "Makes a volume of a copy, to be used here in place of the one on HOST, which must be "
+	 "stopped. Without --accept-loss it says what would be lost. From then on nothing of "
+	 "HOST's "
+	 "is taken for it.",
+	 "vstorectl replica promote host1/web1-disk0 --accept-loss", CHANGE},
+	{"replica", "transfers", verb_replica_transfers, "", "", "",
+	 "Connections with other hosts and what goes over them.", "vstorectl replica transfers", 0},
 	{"domain", "list", verb_domain_list, "", "", "",
 	 "Domains: sets of volumes that share chunks and keys.", "vstorectl domain list", 0},
 

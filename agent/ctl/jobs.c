@@ -153,7 +153,10 @@ static void job_summary(const struct ctl *ctl, const struct value *job)
 		ctl_say(ctl, "%s were freed.",
 			text_human((uint64_t)value_get_integer(result, "freed_bytes"), text,
 				   sizeof text));
-	if (value_get(result, "damaged") && damaged == 0)
+	if (value_get_integer(result, "mended") > 0)
+		ctl_say(ctl, "%" PRId64 " damaged records have a whole copy, here or from a peer.",
+			value_get_integer(result, "mended"));
+	else if (value_get(result, "damaged") && damaged == 0)
 		ctl_say(ctl, "%" PRId64 " chunks were read, no damage was found.",
 			value_get_integer(result, "chunks"));
 	if (damaged > 0)

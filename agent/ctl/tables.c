@@ -144,3 +144,22 @@ static const struct column transfer_columns[] = {
 	{NULL, NULL, CELL_TEXT, false},
 };
 const struct table table_transfers = {"transfers", transfer_columns};
+
+static const struct column replica_columns[] = {
+	{"VOLUME", "volume", CELL_TEXT, false},
+	{"HOST", "host", CELL_TEXT, false},
+	{"STATE", "state", CELL_TEXT, false},
+	{"VERIFIED", "verified", CELL_TIME, false},
+	{"LAG_S", "lag_seconds", CELL_NUMBER, false},
+	{"LOST_NOW", "lag_bytes", CELL_SIZE, false},
+	{"SENT", "sent_bytes", CELL_SIZE, false},
+	{"ERROR", "error", CELL_TEXT, false},
+	{"EPOCH", "verified_epoch", CELL_NUMBER, true},
+	{"VSEQ", "verified_vseq", CELL_NUMBER, true},
+	{"ROOT", "verified_root", CELL_TEXT, true},
+	{"CUTS", "cuts", CELL_NUMBER, true},
+	{"MAX_LAG_S", "max_lag_seconds", CELL_NUMBER, true},
+	{"MAX_LAG", "max_lag_bytes", CELL_SIZE, true},
+	{NULL, NULL, CELL_TEXT, false},
+};
+const struct table table_replicas = {"replicas", replica_columns};

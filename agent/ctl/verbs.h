@@ -74,6 +74,10 @@ int verb_peer_list(struct ctl *ctl);
 int verb_peer_delete(struct ctl *ctl);
 int verb_domain_list(struct ctl *ctl);
 int verb_replica_send(struct ctl *ctl);
+int verb_replica_add(struct ctl *ctl);
+int verb_replica_remove(struct ctl *ctl);
+int verb_replica_promote(struct ctl *ctl);
+int verb_replica_transfers(struct ctl *ctl);
 int verb_replica_list(struct ctl *ctl);
 int verb_replica_status(struct ctl *ctl);
 

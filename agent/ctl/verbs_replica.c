@@ -6,6 +6,8 @@
 #include "agent/ctl/names.h"
 #include "agent/ctl/table.h"
 
+#include "proto/text.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -27,6 +29,11 @@ int verb_domain_list(struct ctl *ctl)
 }
 
 int verb_replica_status(struct ctl *ctl)
+{
+	return list(ctl, "/v1/replicas", &table_replicas);
+}
+
+int verb_replica_transfers(struct ctl *ctl)
 {
 	return list(ctl, "/v1/transfers", &table_transfers);
 }
@@ -86,6 +93,88 @@ int verb_replica_send(struct ctl *ctl)
 		.path = client_path(path, "/v1/snapshots/", ctl->args[0], "/send"),
 		.body = body,
 		.wait_as_job = true,
+		.done = words};
+	return call_change(ctl, &change, NULL);
+}
+
+/* /v1/volumes/VOL/replicas/HOST, whose host needs no escapes. */
+static int replica_path(const struct ctl *ctl, char path[CLIENT_PATH_ROOM])
+{
+	char tail[128];
+	int res = name_check_either(ctl, ctl->args[0]);
+	if (res == 0)
+		res = name_check(ctl, ctl->args[1]);
+	if (res)
+		return res;
+	snprintf(tail, sizeof tail, "/replicas/%s", ctl->args[1]);
+	client_path(path, "/v1/volumes/", ctl->args[0], tail);
+	return 0;
+}
+
+int verb_replica_add(struct ctl *ctl)
+{
+	char path[CLIENT_PATH_ROOM], words[512];
+	const char *lag = ctl_option(ctl, "max-lag"), *lag_bytes = ctl_option(ctl, "max-lag-bytes");
+	const char *limit = ctl_option(ctl, "limit");
+	uint64_t lag_ns = 0, bytes = 0, rate_bytes = 0;
+	VALUE_AUTO body = value_object();
+	int res = replica_path(ctl, path);
+	if (res == 0 && lag && text_duration(lag, &lag_ns) < 0)
+		return ctl_fail(ctl, CTL_USAGE,
+				"\"%.40s\" is no time; write it like 10s, 5m or 1h.", lag);
+	if (res == 0 && lag_bytes)
+		res = size_parse(ctl, lag_bytes, &bytes);
+	if (res == 0 && limit)
+		res = size_parse(ctl, limit, &rate_bytes);
+	if (res)
+		return res;
+	if (lag_ns)
+		value_set_integer(body, "lag_seconds", (int64_t)(lag_ns / NSEC_PER_SEC));
+	if (bytes)
+		value_set_integer(body, "lag_bytes", (int64_t)bytes);
+	if (rate_bytes)
+		value_set_integer(body, "rate_bytes", (int64_t)rate_bytes);
+	snprintf(words, sizeof words, "%.63s follows %.127s.", ctl->args[1], ctl->args[0]);
+	const struct call_change change = {
+		.method = "PUT", .path = path, .body = body, .done = words};
+	return call_change(ctl, &change, NULL);
+}
+
+int verb_replica_remove(struct ctl *ctl)
+{
+	char path[CLIENT_PATH_ROOM], words[512];
+	int res = replica_path(ctl, path);
+	if (res)
+		return res;
+	snprintf(words, sizeof words, "%.63s follows %.127s no more; its copy stays there.",
+		 ctl->args[1], ctl->args[0]);
+	const struct call_change change = {.method = "DELETE", .path = path, .done = words};
+	return call_change(ctl, &change, NULL);
+}
+
+int verb_replica_promote(struct ctl *ctl)
+{
+	char path[CLIENT_PATH_ROOM], words[512];
+	const char *as = ctl_option(ctl, "as");
+	VALUE_AUTO body = value_object();
+	int res = name_check_either(ctl, ctl->args[0]);
+	if (res == 0 && as)
+		res = name_check(ctl, as);
+	if (res)
+		return res;
+	if (as)
+		value_set_text(body, "name", as);
+	if (ctl_option(ctl, "accept-loss"))
+		value_set_bool(body, "accept_loss", true);
+	const char *slash = strchr(ctl->args[0], '/');
+	snprintf(words, sizeof words, "%.127s is a volume of this host now.",
+		 as	 ? as
+		 : slash ? slash + 1
+			 : ctl->args[0]);
+	const struct call_change change = {
+		.method = "POST",
+		.path = client_path(path, "/v1/volumes/", ctl->args[0], "/promote"),
+		.body = body,
 		.done = words};
 	return call_change(ctl, &change, NULL);
 }

@@ -38,4 +38,10 @@ void policy_detach(struct call *call);
 void policy_plan(struct call *call);
 void policy_run(struct call *call);
 
+/* ---- api_replica.c ---- */
+void replica_list(struct call *call);
+void replica_set(struct call *call);
+void replica_remove(struct call *call);
+void replica_promote(struct call *call);
+
 #endif

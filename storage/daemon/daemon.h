@@ -91,6 +91,8 @@ json_t *peers_json(const struct daemon *daemon);
 json_t *domains_json(const struct daemon *daemon);
 json_t *transfers_json(const struct daemon *daemon);
 bool replicas_counters(const struct daemon *daemon, struct repl_counters *ret); /* false: none */
+const struct follows *replicas_follows(const struct daemon *daemon);		/* NULL: none */
+bool replicas_idle(const struct daemon *daemon);
 
 /* ---- metrics.c ---- */
 char *metrics_text(const struct daemon *daemon, size_t *ret_bytes); /* NULL: no memory */

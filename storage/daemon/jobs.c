@@ -261,6 +261,7 @@ static void work_done(struct io_op *op)
 	    strcmp(kind, "scrub") == 0) {
 		json_object_set_new(result, "chunks", json_integer((json_int_t)work->chunks));
 		json_object_set_new(result, "damaged", json_integer((json_int_t)work->damaged));
+		json_object_set_new(result, "mended", json_integer((json_int_t)work->mended));
 	}
 	if (json_array_size(job->ranges))
 		json_object_set(result, "ranges", job->ranges);

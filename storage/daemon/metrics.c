@@ -61,6 +61,10 @@ static size_t figures_collect(const struct daemon *daemon, struct figure *out)
 		 c.scrubbed_records},
 		{"scrub_damaged_total", "counter", "Records that the scrub found bad.",
 		 c.scrub_damaged},
+		{"healed_total", "counter",
+		 "Damaged or missing records that a peer had, stored anew.", c.healed},
+		{"heals_failed_total", "counter", "Damaged or missing records that no peer gave.",
+		 c.heals_failed},
 		{"collections_total", "counter", "Collections that ended.", c.collections},
 		{"collections_failed_total", "counter", "Collections that stopped with an error.",
 		 c.collections_failed},
@@ -230,7 +234,10 @@ json_t *status_json(const struct daemon *daemon)
 			 info.lost_segments);
 		problem_add(problems, sentence, "vstorectl store check names what they affect.");
 	}
-	if (counters.checksum_errors)
+	if (counters.healed && !counters.heals_failed)
+		problem_add(problems, "Records were read that are damaged; peers had them.",
+			    "Look at the disk's health; vstorectl store scrub mends the rest.");
+	else if (counters.checksum_errors)
 		problem_add(problems, "Records were read that are damaged.",
 			    "vstorectl store check names what they affect.");
 	if (info.scrub_found[0]) {

@@ -4,6 +4,7 @@
  * jobs, lists.
  */
 #include "storage/daemon/daemon.h"
+#include "storage/daemon/follow.h"
 
 #include "proto/text.h"
 #include "storage/rt/log_event.h"
@@ -19,6 +20,7 @@
 struct replicas {
 	struct daemon *daemon;
 	struct repl *repl;
+	struct follows *follows;
 	char tls_folder[512];
 	struct timespec seen[2]; /* of host.crt and ca.crl */
 	struct env_timer timer;
@@ -99,9 +101,14 @@ int replicas_new(struct daemon *daemon, const char *listen, const char *tls_fold
 		free(replicas);
 		return res;
 	}
+	daemon->replicas = replicas;
+	res = follows_new(daemon->env, daemon->store, replicas->repl, &replicas->follows);
+	if (res < 0) {
+		snprintf(sentence, SENTENCE_BYTES, "There is no memory for replicas.");
+		return res;
+	}
 	replicas->timer.fire = look;
 	env_timer_start(daemon->env, &replicas->timer, LOOK_NS);
-	daemon->replicas = replicas;
 	return 0;
 }
 
@@ -112,6 +119,7 @@ void replicas_stop(struct daemon *daemon)
 	if (!daemon->replicas)
 		return;
 	env_timer_stop(daemon->env, &daemon->replicas->timer);
+	follows_stop(daemon->replicas->follows);
 	env_wait_prepare(&stopped);
 	repl_stop(daemon->replicas->repl, &stopped);
 	env_wait(daemon->env, &stopped);
@@ -121,6 +129,7 @@ void replicas_free(struct daemon *daemon)
 {
 	if (!daemon->replicas)
 		return;
+	follows_free(daemon->replicas->follows);
 	repl_free(daemon->replicas->repl);
 	free(daemon->replicas);
 	daemon->replicas = NULL;
@@ -256,4 +265,14 @@ bool replicas_counters(const struct daemon *daemon, struct repl_counters *ret)
 		return false;
 	repl_counters(daemon->replicas->repl, ret);
 	return true;
+}
+
+const struct follows *replicas_follows(const struct daemon *daemon)
+{
+	return daemon->replicas ? daemon->replicas->follows : NULL;
+}
+
+bool replicas_idle(const struct daemon *daemon)
+{
+	return !daemon->replicas || follows_idle(daemon->replicas->follows);
 }

@@ -169,7 +169,8 @@ static void daemon_stop(struct daemon *daemon)
 	}
 	replicas_stop(daemon);
 	while ((daemon->http && http_pending(daemon->http)) ||
-	       (daemon->jobs && !jobs_idle(daemon)) || !policies_idle(daemon->policies))
+	       (daemon->jobs && !jobs_idle(daemon)) || !policies_idle(daemon->policies) ||
+	       !replicas_idle(daemon))
 		env_step(daemon->env, true);
 	http_free(daemon->http);
 	nbd_server_free(daemon->nbd);

@@ -151,7 +151,8 @@ static int take_offer(struct session *session, const struct repl_header *header,
 				   .vseq = offer.vseq,
 				   .mapped_chunks = offer.mapped_chunks,
 				   .frame_bytes = offer.frame_bytes,
-				   .level = offer.level};
+				   .level = offer.level,
+				   .cut = offer.cut};
 	memcpy(to->domain, offer.domain, 16);
 	memcpy(to->volume_uuid, offer.volume_uuid, 16);
 	memcpy(to->top, offer.top, ID_BYTES);

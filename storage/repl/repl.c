@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Sessions: made by a peer's connection or by a send, freed when nothing of theirs is under way.
+ * Sessions: made by a peer's connection, by a send or by a question, freed when nothing of theirs
+ * is under way.
  *
  * A session that has ended (no channel any more) waits for the store to give back what it has: the
  * reads of serve.c, a domain being kept, a receive being cancelled. session_look frees it then.
@@ -20,9 +21,9 @@
 
 /* ---- the life of a session ---- */
 
-static void stop_look(struct repl *repl)
+void stop_look(struct repl *repl)
 {
-	if (!repl->stop_op || repl->sessions || repl->accepting)
+	if (!repl->stop_op || repl->sessions || repl->accepting || repl->question_count)
 		return;
 	struct io_op *op = repl->stop_op;
 	repl->stop_op = NULL;
@@ -61,6 +62,7 @@ void session_look(struct session *session)
 	}
 	env_timer_stop(repl->env, &session->timer);
 	send_ended(session);
+	heal_ended(session);
 	if (session->prev)
 		session->prev->next = session->next;
 	else
@@ -102,15 +104,19 @@ static void opened(void *owner)
 	session->clock_ahead_ns = (int64_t)(hello->wall_ns - env_wall_ns(session->repl->env));
 	log_event(LOG_LEVEL_INFO, "peer.connected", "host=%s direction=%s", session->host,
 		  session->incoming ? "in" : "out");
-	if (!session->incoming)
+	if (session->heals)
+		heal_opened(session);
+	else if (!session->incoming)
 		send_opened(session);
 }
 
 static int message(void *owner, const struct repl_header *header, const uint8_t *body)
 {
 	struct session *session = owner;
-	return session->incoming ? receive_message(session, header, body)
-				 : send_message(session, header, body);
+	if (session->incoming)
+		return receive_message(session, header, body);
+	return session->heals ? heal_message(session, header, body)
+			      : send_message(session, header, body);
 }
 
 static void room(void *owner)
@@ -152,8 +158,8 @@ int session_channel(struct session *session, struct env_sock *sock)
 	struct channel_options options = {.tls = repl->tls, .plain_peer = repl->plain_host};
 	store_info(repl->store, &info);
 	memcpy(options.store_uuid, info.uuid, 16);
-	if (session->send)
-		options.expected_host = session->send->host;
+	if (!session->incoming)
+		options.expected_host = session->host;
 	return channel_new(repl->env, sock, session->incoming, &options, &session_ops, session,
 			   &session->channel);
 }
@@ -203,14 +209,13 @@ static void accept_start(struct repl *repl)
 	env_accept(repl->listener, &repl->accept_op, &repl->accepted);
 }
 
-/* ---- sending ---- */
+/* ---- connecting ---- */
 
 static void connect_late(struct env_timer *timer)
 {
 	struct session *session = session_of(timer, timer);
 	snprintf(session->sentence, sizeof session->sentence,
-		 "%s does not answer: is vstored running there with --listen?",
-		 session->send->host);
+		 "%s does not answer: is vstored running there with --listen?", session->host);
 	session->res = -ETIMEDOUT;
 	env_sock_shutdown(session->sock);
 }
@@ -233,32 +238,59 @@ static void connected(struct io_op *op)
 	if (!session->sentence[0])
 		snprintf(session->sentence, sizeof session->sentence,
 			 "%s cannot be reached (%s): is vstored running there with --listen?",
-			 session->send->host, vs_strerror(res));
+			 session->host, vs_strerror(res));
 	session->ended = true;
 	session_look(session);
 }
 
-static int send_prepare(struct session *session, char address[PEER_ADDRESS_ROOM])
+int session_address(struct session *session, char ret_address[PEER_ADDRESS_ROOM])
 {
-	struct store *store = session->repl->store;
-	struct repl_send *send = session->send;
 	struct peer_info *peers;
 	size_t count;
-	int res = store_peers(store, &peers, &count);
+	int res = store_peers(session->repl->store, &peers, &count);
 	if (res < 0)
 		return res;
-	address[0] = 0;
+	ret_address[0] = 0;
 	for (size_t i = 0; i < count; i++)
-		if (strcmp(peers[i].host, send->host) == 0)
-			memcpy(address, peers[i].address, PEER_ADDRESS_ROOM);
+		if (strcmp(peers[i].host, session->host) == 0)
+			memcpy(ret_address, peers[i].address, PEER_ADDRESS_ROOM);
 	free(peers);
-	if (!address[0]) {
-		snprintf(session->sentence, sizeof session->sentence,
-			 "There is no peer '%.63s': add it with 'vstorectl peer add HOST ADDRESS'.",
-			 send->host);
-		return -ENOENT;
+	if (ret_address[0])
+		return 0;
+	snprintf(session->sentence, sizeof session->sentence,
+		 "There is no peer '%.63s': add it with 'vstorectl peer add HOST ADDRESS'.",
+		 session->host);
+	return -ENOENT;
+}
+
+void session_never(struct session *session, int res)
+{
+	session->res = res;
+	session->ended = true;
+	session_look(session);
+}
+
+void session_connect(struct session *session, const char *address)
+{
+	struct env *env = session->repl->env;
+	session->connect_op.done = connected;
+	int res = env_connect_tcp(env, address, &session->connect_op, &session->sock);
+	if (res < 0) {
+		session_never(session, res);
+		return;
 	}
-	res = store_offer(store, send->snapshot, &session->offer);
+	session->connecting = true;
+	session->timer.fire = connect_late;
+	env_timer_start(env, &session->timer, CONNECT_NS);
+}
+
+/* ---- sending ---- */
+
+static int send_prepare(struct session *session)
+{
+	struct store *store = session->repl->store;
+	const struct repl_send *send = session->send;
+	int res = store_offer(store, send->snapshot, &session->offer);
 	if (res == 0)
 		res = store_view_open(store, send->snapshot, &session->view);
 	if (res < 0)
@@ -286,20 +318,13 @@ void repl_send(struct repl *repl, struct repl_send *send)
 	session->rate_bytes = send->rate_bytes;
 	snprintf(session->host, sizeof session->host, "%.63s", send->host);
 	snprintf(session->object, sizeof session->object, "%.127s", send->snapshot);
-	int res = send_prepare(session, address);
-	if (res == 0) {
-		session->connect_op.done = connected;
-		res = env_connect_tcp(repl->env, address, &session->connect_op, &session->sock);
-	}
-	if (res < 0) {
-		session->res = res;
-		session->ended = true;
-		session_look(session);
-		return;
-	}
-	session->connecting = true;
-	session->timer.fire = connect_late;
-	env_timer_start(repl->env, &session->timer, CONNECT_NS);
+	int res = session_address(session, address);
+	if (res == 0)
+		res = send_prepare(session);
+	if (res == 0)
+		session_connect(session, address);
+	else
+		session_never(session, res);
 }
 
 void repl_send_cancel(struct repl_send *send)
@@ -317,6 +342,11 @@ int repl_new(struct env *env, struct store *store, const struct repl_options *op
 	int res = repl ? 0 : -ENOMEM;
 	if (res == 0 && options->listen)
 		res = env_listen_tcp(env, options->listen, &repl->listener);
+	if (res == 0) {
+		repl->env = env;
+		repl->store = store;
+		res = heal_start(repl);
+	}
 	if (res < 0) {
 		snprintf(ret_sentence, SENTENCE_BYTES,
 			 "Peers cannot be listened for on '%.80s' (%s): give --listen an "
@@ -324,11 +354,11 @@ int repl_new(struct env *env, struct store *store, const struct repl_options *op
 			 "of this host, in numbers, that is free.",
 			 options->listen ? options->listen : "", vs_strerror(res));
 		tls_context_free(options->tls);
+		if (repl)
+			env_listener_close(repl->listener);
 		free(repl);
 		return res;
 	}
-	repl->env = env;
-	repl->store = store;
 	repl->tls = options->tls;
 	if (options->plain_host)
 		snprintf(repl->plain_host, sizeof repl->plain_host, "%s", options->plain_host);
@@ -348,6 +378,7 @@ void repl_stop(struct repl *repl, struct io_op *op)
 {
 	repl->stopping = true;
 	repl->stop_op = op;
+	heal_stop(repl);
 	env_timer_stop(repl->env, &repl->accept_timer);
 	env_listener_close(repl->listener);
 	repl->listener = NULL;
@@ -362,8 +393,9 @@ void repl_free(struct repl *repl)
 {
 	if (!repl)
 		return;
-	assert(!repl->sessions && !repl->listener);
+	assert(!repl->sessions && !repl->listener && !repl->question_count);
 	tls_context_free(repl->tls);
+	free(repl->downs);
 	free(repl);
 }
 

@@ -40,7 +40,8 @@ static void send_offer(struct session *session)
 				   .vseq = from->vseq,
 				   .mapped_chunks = from->mapped_chunks,
 				   .frame_bytes = from->frame_bytes,
-				   .level = (uint8_t)from->level};
+				   .level = (uint8_t)from->level,
+				   .cut = from->cut};
 	env_random(session->repl->env, offer.transfer, 16);
 	memcpy(offer.domain, from->domain, 16);
 	memcpy(offer.volume_uuid, from->volume_uuid, 16);

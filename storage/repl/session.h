@@ -13,8 +13,9 @@
 static_assert(STORE_WANTS_MAX <= REPL_UNANSWERED_MAX, "each may be asked for alone");
 #define SESSIONS_MAX 256u
 
-/* What an outgoing session waits for an answer to; an incoming one stays NEW. */
-enum session_state { SESSION_NEW, SESSION_DOMAIN, SESSION_OFFER };
+/* What an outgoing session waits for an answer to; an incoming one stays NEW. One that asks for
+ * records (heal.c) is HEAL from the time when it is open. */
+enum session_state { SESSION_NEW, SESSION_DOMAIN, SESSION_OFFER, SESSION_HEAL };
 
 /* A GET that is being answered. */
 struct serve_get {
@@ -56,6 +57,11 @@ struct session {
 	uint8_t *read_memory;
 	uint64_t rate_bytes, rate_from_ns, rate_sent_bytes;
 
+	/* heal.c */
+	bool heals;	      /* it is one of heal.c's */
+	unsigned quiet_ticks; /* so long nobody asked, or nothing was answered */
+	bool answered;	      /* since the last tick */
+
 	/* send.c */
 	struct repl_send *send;
 	struct view *view; /* keeps the snapshot */
@@ -83,6 +89,9 @@ struct repl {
 	struct io_op *stop_op;
 	struct session *sessions;
 	unsigned session_count;
+	struct question *questions; /* heal.c's */
+	struct heal_down *downs;
+	unsigned question_count;
 	struct repl_counters counters;
 };
 
@@ -94,6 +103,13 @@ void session_end(struct session *session, int res, const char *sentence);
 /* Frees it when nothing is under way any more. */
 void session_look(struct session *session);
 uint64_t session_request(struct session *session);
+/* An outgoing one, to a peer of the store; 0, or it is to be ended by session_look: -ENOENT. */
+int session_address(struct session *session, char ret_address[PEER_ADDRESS_ROOM]);
+/* Connects; what follows is `opened`, or the session's end. */
+void session_connect(struct session *session, const char *address);
+/* Ends one that was never connected. */
+void session_never(struct session *session, int res);
+void stop_look(struct repl *repl);
 
 /* serve.c: answers GETs. Handlers of messages return 0, or a negative code: the peer is dropped. */
 int serve_init(struct session *session);
@@ -105,6 +121,13 @@ void serve_kick(struct session *session);
 void send_opened(struct session *session);
 int send_message(struct session *session, const struct repl_header *header, const uint8_t *body);
 void send_ended(struct session *session); /* the session is gone: the send ends */
+
+/* heal.c: asks peers for records that the store cannot read. */
+int heal_start(struct repl *repl); /* -ENOMEM */
+void heal_stop(struct repl *repl);
+void heal_opened(struct session *session);
+int heal_message(struct session *session, const struct repl_header *header, const uint8_t *body);
+void heal_ended(struct session *session); /* its questions go to the next peer */
 
 /* receive.c: the incoming side. */
 int receive_message(struct session *session, const struct repl_header *header, const uint8_t *body);

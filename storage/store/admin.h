@@ -25,6 +25,7 @@ struct command {
 	struct volume_options options;
 	const struct store_offer *offer; /* of a receive: its owner's */
 	struct policy_rules rules;
+	struct follower_rules follow;
 	uint64_t number;
 	bool wants_gc;
 

@@ -345,6 +345,7 @@ static int apply_put_snapshot(struct store *store, unsigned flags, const struct 
 	if (flags == PUT_NEW) {
 		snapshot->layer = volume_active(volume)->number - !MUTANT(14);
 		snapshot->size_bytes = volume->size_bytes;
+		snapshot->epoch = volume->epoch;
 		snapshot->vseq = volume->vseq;
 		snapshot->parent = 0;
 		for (uint32_t i = 0; i < store->snapshot_count; i++)
@@ -413,6 +414,7 @@ static int apply_data(struct store *store, enum log_op op, struct volume *volume
 	volume->vseq = max_u64(volume->vseq, vseq);
 	volume->admitted_vseq = max_u64(volume->admitted_vseq, vseq);
 	volume->changed_ns = env_now_ns(store->env);
+	volume->written_bytes += count * BLOCK_BYTES;
 	return blocks;
 }
 
@@ -453,6 +455,7 @@ int catalog_apply(struct store *store, const void *record, uint32_t bytes,
 	case LOG_DEL_VOLUME:
 		if (!volume)
 			return -VS_EFORMAT;
+		followers_forget(store, number);
 		volume_remove(store, volume);
 		return 0;
 	case LOG_PUT_SNAPSHOT:
@@ -482,6 +485,9 @@ int catalog_apply(struct store *store, const void *record, uint32_t bytes,
 	case LOG_PUT_PEER:
 	case LOG_DEL_PEER:
 		return peer_apply(store, op, &c);
+	case LOG_PUT_FOLLOWER:
+	case LOG_DEL_FOLLOWER:
+		return follower_apply(store, op, number, &c);
 	case LOG_PUT_POLICY:
 	case LOG_DEL_POLICY:
 		return policy_apply(store, op, number, &c);

@@ -166,7 +166,7 @@ int volume_decode(struct cursor *c, uint32_t number, struct volume *ret)
 	return 0;
 }
 
-#define SNAPSHOT_RECORD_BYTES 696u
+#define SNAPSHOT_RECORD_BYTES 704u
 
 uint32_t snapshot_encode_flags(const struct snapshot *snapshot, enum put_flags flags, void *out)
 {
@@ -190,6 +190,7 @@ uint32_t snapshot_encode_flags(const struct snapshot *snapshot, enum put_flags f
 	put_bytes(&c, snapshot->name, NAME_ROOM);
 	put_bytes(&c, snapshot->holds, sizeof snapshot->holds);
 	put_u64(&c, snapshot->age_ns);
+	put_u64(&c, snapshot->epoch);
 	put_zeros(&c, cursor_left(&c));
 	assert(!c.failed);
 	return SNAPSHOT_RECORD_BYTES;
@@ -221,6 +222,7 @@ int snapshot_decode(struct cursor *c, uint32_t number, struct snapshot *ret)
 	get_bytes(c, s.name, NAME_ROOM);
 	get_bytes(c, s.holds, sizeof s.holds);
 	s.age_ns = get_u64(c);
+	s.epoch = cursor_left(c) ? get_u64(c) : 0; /* stores older than positions */
 	bool good = !c->failed && number != 0 && s.state <= OBJECT_TRASH && sealed <= 1 &&
 		    s.hold_count <= HOLDS_MAX && name_good(s.name, NAME_ROOM) &&
 		    s.size_bytes % BLOCK_BYTES == 0 && s.size_bytes <= VOLUME_BYTES_MAX;

@@ -8,8 +8,12 @@
  * with the records that were found; an entry that it lacks is put back. verify: the same for one
  * root's chunks. diff: two maps side by side.
  *
+ * A record that is bad is looked for by its id, and so is a chunk that a map names and that cannot
+ * be found: there may be another copy, or heal.c gets one. Such a one is mended, not damaged.
+ *
  * Keeps true: a bounded number of records is in memory; the store serves meanwhile; nothing is
- * changed, but that a record found bad is no target of deduplication any more.
+ * changed, but that a record found bad is no target of deduplication any more, and what healing
+ * stores anew.
  */
 #include "storage/store/pace.h"
 #include "storage/store/work.h"
@@ -34,6 +38,7 @@ struct verify_slot {
 	uint64_t location; /* check: {segment, offset} */
 	uint64_t chunk_no; /* verify */
 	bool busy;
+	int first_res; /* check: of the record at `location`, when another one is read */
 	uint8_t *raw;
 };
 
@@ -53,7 +58,7 @@ struct verify {
 	uint64_t begun_ns; /* the store's age */
 	struct root *roots;
 	size_t root_count, root_at;
-	bool walking, affects_told;
+	bool walking;
 	struct id_set seen;
 	struct walk walk;
 	struct index_check index;
@@ -88,11 +93,40 @@ static void verify_bad(struct verify_slot *slot, int res)
 			    (unsigned long long)location_offset64(slot->location) * RECORD_ALIGN,
 			    slot->type == RECORD_NODE ? "map node" : "chunk", id, vs_strerror(res));
 	} else {
-		work_report(&verify->work, "%s, bytes %llu to %llu: %s", verify->name,
+		work_report(&verify->work, "%s, bytes %llu to %llu: %s%s",
+			    verify->roots ? verify->roots[verify->root_at].name : verify->name,
 			    (unsigned long long)slot->chunk_no * CHUNK_BYTES,
 			    (unsigned long long)(slot->chunk_no + 1) * CHUNK_BYTES,
-			    vs_strerror(res));
+			    verify->roots ? "the chunk is missing: " : "", vs_strerror(res));
 	}
+}
+
+/* False: it was purged since the check began, and what it named may be gone. */
+static bool root_alive(const struct verify *verify)
+{
+	struct root *roots;
+	size_t count;
+	bool alive = false;
+	if (roots_collect(verify->work.store, &roots, &count) < 0)
+		return true;
+	for (size_t i = 0; i < count && !alive; i++)
+		alive = id_equal(&roots[i].top, &verify->roots[verify->root_at].top);
+	free(roots);
+	return alive;
+}
+
+static void verify_mended(struct verify_slot *slot)
+{
+	struct work *work = &slot->verify->work;
+	const struct segment *segment = segment_of(work->store, location_slot(slot->location));
+	char id[17];
+	text_hex(slot->id.bytes, 8, id);
+	work->public->mended++;
+	work_report(work, "segment %016llx, record at %llu, %s %s...: %s; a whole one is stored",
+		    (unsigned long long)(segment ? segment->id : 0),
+		    (unsigned long long)location_offset64(slot->location) * RECORD_ALIGN,
+		    slot->type == RECORD_NODE ? "map node" : "chunk", id,
+		    vs_strerror(slot->first_res));
 }
 
 static void verify_end(struct verify_slot *slot, int res)
@@ -102,7 +136,13 @@ static void verify_end(struct verify_slot *slot, int res)
 	verify->busy--;
 	verify->work.public->chunks++;
 	verify->work.public->progress += CHUNK_BYTES;
-	if (res < 0 && !(slot->location && res == -ENOENT)) /* a collection moved it */
+	if (slot->first_res < 0 && res == 0)
+		verify_mended(slot);
+	else if (slot->first_res < 0)
+		res = slot->first_res;
+	bool gone = slot->location ? res == -ENOENT /* a collection moved it */
+				   : res < 0 && verify->roots && !root_alive(verify);
+	if (res < 0 && !gone)
 		verify_bad(slot, res);
 	work_kick(verify->work.store);
 }
@@ -130,6 +170,12 @@ static void verify_fetched(struct fetch *fetch, int res)
 {
 	struct verify_slot *slot = fetch->owner;
 	slot->domain = fetch->domain;
+	if (res < 0 && res != -ENOENT && fetch->location) {
+		slot->first_res = res;
+		fetch->location = 0;
+		fetch_start(fetch);
+		return;
+	}
 	fetch_free(fetch);
 	if (res < 0) {
 		verify_end(slot, res);
@@ -161,6 +207,7 @@ static int verify_start(struct verify *verify, const struct id *id, uint8_t type
 	slot->type = type;
 	slot->location = location;
 	slot->chunk_no = chunk_no;
+	slot->first_res = 0;
 	fetch->done = verify_fetched;
 	fetch->owner = slot;
 	fetch->id = *id;
@@ -351,36 +398,37 @@ static bool check_enter(struct walk *walk, const struct id *id)
 	return id_set_add(&verify->seen, id) != 0;
 }
 
-/* False: it was purged since the check began, and what it named may be gone. */
-static bool root_alive(const struct verify *verify)
+/* 1: no record of it is here that could be read; 0; WAITING is -EAGAIN. */
+static int check_missing(struct verify *verify, const struct id *id)
 {
-	struct root *roots;
-	size_t count;
-	bool alive = false;
-	if (roots_collect(verify->work.store, &roots, &count) < 0)
-		return true;
-	for (size_t i = 0; i < count && !alive; i++)
-		alive = id_equal(&roots[i].top, &verify->roots[verify->root_at].top);
-	free(roots);
-	return alive;
+	struct store *store = verify->work.store;
+	uint64_t candidates[INDEX_CANDIDATES_MAX];
+	struct segment *segment;
+	struct dir_entry *entry;
+	if (index_find(store->index, id, candidates) == 0)
+		return 1;
+	if (!verify->unread_segments)
+		return 0;
+	int res = segments_locate(store, id, false, &verify->work.wait, &segment, &entry);
+	return res == WAITING ? -EAGAIN : res < 0;
 }
 
 static int check_chunk(struct walk *walk, const struct id *id)
 {
 	struct verify *verify = walk->owner;
-	uint64_t candidates[INDEX_CANDIDATES_MAX];
-	bool missing = index_find(walk->store->index, id, candidates) == 0;
+	int missing = check_missing(verify, id);
+	if (missing == -EAGAIN)
+		return WAITING;
 	if (!missing && !(verify->damaged_count && id_damaged(verify, id)))
 		return 0;
 	if (missing && !root_alive(verify))
 		return -ENOENT; /* the rest of it is nobody's, too */
-	if (missing)
-		verify->work.public->damaged++;
-	work_report(&verify->work, "%s, bytes %llu to %llu: the chunk is %s",
+	if (missing)		/* unless somebody else has it */
+		return verify_start(verify, id, RECORD_CHUNK, 0, walk->chunk_no);
+	work_report(&verify->work, "%s, bytes %llu to %llu: the chunk is damaged",
 		    verify->roots[verify->root_at].name,
 		    (unsigned long long)walk->chunk_no * CHUNK_BYTES,
-		    (unsigned long long)(walk->chunk_no + 1) * CHUNK_BYTES,
-		    missing ? "missing" : "damaged");
+		    (unsigned long long)(walk->chunk_no + 1) * CHUNK_BYTES);
 	return 0;
 }
 
@@ -395,6 +443,8 @@ static int check_maps(struct verify *verify)
 			return work_waits(&verify->work);
 		if (res == WALK_MORE)
 			return res;
+		if (res == WINDOW_FULL || (res <= 0 && verify->busy))
+			return WAITING; /* verify_end goes on */
 		if (res < 0 && root_alive(verify)) {
 			verify->work.public->damaged++;
 			work_report(&verify->work, "%s: a map node cannot be read: %s",

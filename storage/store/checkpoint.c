@@ -113,7 +113,8 @@ static size_t body_encoded_bytes(const struct store *store)
 	size_t bytes = 32 + store->volume_count * (LOG_RECORD_BYTES_MAX + 8ull) +
 		       store->snapshot_count * (size_t)LOG_RECORD_BYTES_MAX +
 		       segments_slot_count(store) * 16ull +
-		       (store->domain_count + store->peer_count + store->policy_count + 1ull) *
+		       (store->domain_count + store->peer_count + store->policy_count +
+			store->follower_count + 1ull) *
 			       LOG_RECORD_BYTES_MAX;
 	for (uint32_t i = 0; i < store->volume_count; i++)
 		for (uint32_t k = 0; k < store->volumes[i]->layer_count; k++)
@@ -151,9 +152,12 @@ static void body_encode(const struct store *store, struct cursor *c)
 		if (segment)
 			put_bytes(c, record, record_segment(segment->id, slot, record));
 	}
-	put_u64(c, store->policy_count);
+	put_u64(c, store->policy_count + store->follower_count);
 	for (uint32_t i = 0; i < store->policy_count; i++)
 		put_bytes(c, record, policy_encode(&store->policies[i], record));
+	for (uint32_t i = 0; i < store->follower_count; i++)
+		put_bytes(c, record,
+			  follower_encode(LOG_PUT_FOLLOWER, &store->followers[i], record));
 	assert(!c->failed);
 }
 
@@ -166,7 +170,8 @@ static int body_apply(struct store *store, struct cursor *c, enum log_op want)
 	memcpy(&bytes, c->at + 2, 2);
 	const uint8_t *record = cursor_take(c, le16toh(bytes));
 	if (!record || le16toh(bytes) < 8 || record[1] != PUT_FULL ||
-	    (record[0] != want && !(want == LOG_PUT_DOMAIN && record[0] == LOG_PUT_PEER)))
+	    (record[0] != want && !(want == LOG_PUT_DOMAIN && record[0] == LOG_PUT_PEER) &&
+	     !(want == LOG_PUT_POLICY && record[0] == LOG_PUT_FOLLOWER)))
 		return -VS_EFORMAT;
 	return catalog_apply(store, record, le16toh(bytes), NULL);
 }

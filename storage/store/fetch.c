@@ -5,10 +5,12 @@
  *
  * Keeps true: what is handed out has passed its frames' checksums, which are seeded with the id; a
  * segment's file stays open while a read of it is under way. A record that fails is marked bad: it
- * is never a target of deduplication again, and another copy of it, if there is one, is used.
+ * is never a target of deduplication again, and another copy of it, if there is one, is used; if
+ * there is none, the fetch waits, once, until heal.c has stored one or says that nobody has it.
  */
 #include "proto/crc32c.h"
 #include "storage/rt/log_event.h"
+#include "storage/store/heal.h"
 #include "storage/store/segments.h"
 
 #include <stdio.h>
@@ -78,6 +80,7 @@ struct fetch *fetch_new(struct store *store, bool background, struct wait *wait)
 	fetches->free_count--;
 	fetch->background = background;
 	fetch->no_cache = false;
+	fetch->no_heal = false;
 	fetch->location = 0;
 	fetch->whole = false;
 	fetch->segment = NULL;
@@ -116,6 +119,18 @@ static void fetch_fail(struct fetch *fetch, int res)
 	env_complete(fetch->store->env, &fetch->op, res);
 }
 
+/* Of the record that the id names there is none here that can be read. */
+static void fetch_damaged(struct fetch *fetch, int res)
+{
+	fetch->res = res;
+	if (fetch->location || fetch->no_heal || fetch->heal_asked || res == -ENOMEM ||
+	    heal_ask(fetch->store, &fetch->id, fetch->type, &fetch->wait) != WAITING) {
+		fetch_fail(fetch, res);
+		return;
+	}
+	fetch->heal_asked = true;
+}
+
 /* The record is bad: the next look finds another copy, or ends with its error. */
 static void fetch_bad(struct fetch *fetch, int res)
 {
@@ -141,7 +156,7 @@ static void fetch_bad(struct fetch *fetch, int res)
 	if (first)
 		fetch_look(&fetch->wait);
 	else
-		fetch_fail(fetch, res);
+		fetch_damaged(fetch, res);
 }
 
 static void fetch_decoded(struct io_op *op)
@@ -271,7 +286,7 @@ static void fetch_read(struct fetch *fetch, struct segment *segment, const struc
 		bytes += frames[i].stored_bytes;
 	int res = segment_open_file(segment);
 	if (res < 0) {
-		fetch_fail(fetch, res);
+		fetch_damaged(fetch, res);
 		return;
 	}
 	segment_use(segment);
@@ -316,7 +331,7 @@ static void fetch_look(struct wait *wait)
 		/* A name without its record is damage, whatever the index says; a place without
 		 * one is a record that a collection moved. */
 		bool lost = res == -ENOENT && !fetch->location;
-		fetch_fail(fetch, fetch->res < 0 ? fetch->res : lost ? -VS_ELOST : res);
+		fetch_damaged(fetch, fetch->res < 0 ? fetch->res : lost ? -VS_ELOST : res);
 		return;
 	}
 	fetch_read(fetch, segment, entry);
@@ -325,6 +340,7 @@ static void fetch_look(struct wait *wait)
 void fetch_start(struct fetch *fetch)
 {
 	fetch->have_record = false;
+	fetch->heal_asked = false;
 	fetch->res = 0;
 	fetch_look(&fetch->wait);
 }

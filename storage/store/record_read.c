@@ -42,6 +42,7 @@ static void record_read_start(struct wait *wait)
 	fetch->type = read->type == RECORD_NODE ? RECORD_NODE : RECORD_CHUNK;
 	fetch->whole = true;
 	fetch->no_cache = true;
+	fetch->no_heal = true;
 	fetch->block_first = 0;
 	fetch->block_count = CHUNK_BLOCKS;
 	fetch->raw = NULL;

@@ -273,8 +273,9 @@ struct volume_info {
 	uint32_t frame_bytes;
 	uint64_t epoch, vseq;
 	uint64_t created_wall_ns;
-	uint64_t log_bytes;    /* not folded yet */
-	uint64_t mapped_bytes; /* chunks in its map, 64 KiB each */
+	uint64_t written_bytes; /* and zeroed, since the opening */
+	uint64_t log_bytes;	/* not folded yet */
+	uint64_t mapped_bytes;	/* chunks in its map, 64 KiB each */
 	uint32_t attachments;
 	uint32_t snapshot_count;
 	uint8_t root[ID_BYTES]; /* of the last fold */
@@ -293,7 +294,7 @@ struct snapshot_info {
 	uint32_t policy; /* that took it; 0: a person did */
 	bool retained;	 /* its date is to come, by the store's age */
 	bool attached;
-	uint64_t size_bytes, vseq, created_wall_ns, retain_until_wall_ns;
+	uint64_t size_bytes, epoch, vseq, created_wall_ns, retain_until_wall_ns;
 	bool sealed, in_trash;
 	uint64_t deleted_wall_ns, purge_wall_ns;
 	uint8_t root[ID_BYTES];
@@ -344,7 +345,8 @@ struct store_counters {
 	uint64_t segment_syncs, throttled, checksum_errors, io_errors;
 	uint64_t segments_sealed, segments_dropped;
 	uint64_t scrubbed_records, scrub_damaged; /* by the scrub that goes on by itself */
-	uint64_t collections, moved_bytes;	  /* records that collections copied */
+	uint64_t healed, heals_failed;	   /* records asked for elsewhere: stored anew, or not */
+	uint64_t collections, moved_bytes; /* records that collections copied */
 	uint64_t collections_failed, scrubs_failed;
 	uint64_t repacked_in_bytes, repacked_out_bytes; /* records that were compressed anew */
 };
@@ -368,6 +370,40 @@ int store_volumes(const struct store *store, bool in_trash, struct volume_info *
 int store_snapshots(const struct store *store, bool in_trash, struct snapshot_info **ret,
 		    size_t *ret_count);
 
+/* ---- followers: hosts that are to have a copy of a volume that is never older than this ---- */
+
+#define FOLLOWERS_MAX 256u
+struct follower_rules {
+	uint64_t lag_ns;     /* from 1 s to a day */
+	uint64_t lag_bytes;  /* written since; 0: any */
+	uint64_t rate_bytes; /* a second; 0: no limit */
+};
+struct follower_info {
+	char volume[NAME_ROOM], host[NAME_ROOM];
+	uint32_t volume_number;
+	struct follower_rules rules;
+};
+/* A new one, or other rules. The host is a peer. The store only keeps it: who sends is above. */
+void store_follower_set(struct store *store, struct admin_op *op, const char *volume,
+			const char *host, const struct follower_rules *rules);
+void store_follower_delete(struct store *store, struct admin_op *op, const char *volume,
+			   const char *host);
+/* An array for the caller to free; -ENOMEM. */
+int store_followers(const struct store *store, struct follower_info **ret, size_t *ret_count);
+
+/* Snapshots with this policy (store_policy_snap) are cuts: taken to be sent to a follower, which
+ * keeps the newest. No rule removes them, store_cut_drop does, at once; one that is gone is no
+ * error. -EBUSY while it is attached or held. */
+#define POLICY_CUT UINT32_MAX
+void store_cut_drop(struct store *store, struct admin_op *op, const char *name);
+
+/* The copy HOST/VOL, as its newest snapshot has it, becomes the volume `new_name`, to be written
+ * here: the same volume (UUID) in a higher epoch, which takes nothing of the old primary any more.
+ * What that wrote later is not here; so unless `accept_loss`, this only says what is lost
+ * (-VS_ERETAINED). */
+void store_replica_promote(struct store *store, struct admin_op *op, const char *name,
+			   const char *new_name, bool accept_loss);
+
 /* ---- long work ---- */
 
 /* Goes on in steps; progress in [0, total]. cancel may be set any time. */
@@ -379,6 +415,7 @@ struct store_work {
 	uint64_t progress, total; /* bytes or objects */
 	uint64_t freed_bytes;	  /* gc */
 	uint64_t chunks, damaged; /* check, verify: records read and found bad; gc: counted, bad */
+	uint64_t mended; /* check: bad ones of whose id there is a whole record, if by healing */
 	uint64_t differing_bytes; /* diff */
 	/* gc, check, verify, diff: one line a finding: what is wrong and what it affects. The
 	 * callback may be NULL. */
@@ -408,6 +445,7 @@ struct store_offer {
 	uint64_t size_bytes, created_wall_ns, epoch, vseq, mapped_chunks;
 	uint32_t frame_bytes;
 	int level;
+	bool cut; /* of a follower: it takes the place of the cut before it */
 	uint8_t top[ID_BYTES], root[ID_BYTES];
 	char volume[NAME_ROOM], snapshot[NAME_ROOM];
 };
@@ -455,5 +493,25 @@ void store_receive_record(struct store_receive *receive, const uint8_t id[ID_BYT
 			  const void *record, uint32_t record_bytes, int code);
 /* `cancel` was set: ends soon, with -VS_ECANCELLED. */
 void store_receive_kick(struct store_receive *receive);
+
+/* ---- healing: what is damaged or missing here, somebody else may have ---- */
+
+/* A question of the store: a record that a name of its own asks for, and that it cannot read. */
+struct store_wanted {
+	uint64_t number; /* of the question; never used twice */
+	uint8_t id[ID_BYTES];
+	uint8_t type;	  /* 1 a chunk, 2 a map node */
+	uint32_t attempt; /* so many answers were not the id's: ask somebody else */
+};
+/* `want` is called with each question from now on, and answers it, once, never inside that call,
+ * with store_heal_answer; it may be as slow as it likes, the store waits for a bounded time. A
+ * reader of the record waits meanwhile, and then reads what was stored anew. NULL: nobody can be
+ * asked any more; questions that are open end. */
+void store_set_healer(struct store *store,
+		      void (*want)(void *owner, const struct store_wanted *wanted), void *owner);
+/* A record as store_record_read gives it, copied and verified against the id; or bytes 0 and why
+ * not. A question that is no longer open is ignored. */
+void store_heal_answer(struct store *store, uint64_t number, const void *record,
+		       uint32_t record_bytes, int code);
 
 #endif

@@ -167,6 +167,7 @@ struct fetch {
 	uint64_t location; /* 0, or the one record to read, whatever else there is */
 	bool whole;	   /* a chunk's record as it is stored, nothing decoded, see fetch_record */
 	bool background, no_cache;
+	bool no_heal; /* for a peer, who would ask us in turn */
 
 	/* fetch.c's own */
 	struct store *store;
@@ -178,7 +179,7 @@ struct fetch {
 	struct frame_entry frames[FRAMES_PER_CHUNK_MAX];
 	uint32_t frame_bytes, frame_from, frame_to, stored_skip, raw_bytes, offset64;
 	int res;
-	bool have_record;
+	bool have_record, heal_asked;
 	struct fetch *next;
 };
 int fetch_init(struct store *store);
@@ -270,6 +271,8 @@ enum log_op {
 	LOG_DEL_PEER = 15,
 	LOG_PUT_POLICY = 16,
 	LOG_DEL_POLICY = 17,
+	LOG_PUT_FOLLOWER = 18,
+	LOG_DEL_FOLLOWER = 19,
 };
 #define LOG_RECORD_BYTES_MAX 1024u
 enum object_state { OBJECT_LIVE = 0, OBJECT_TRASH = 1 };
@@ -318,6 +321,7 @@ struct volume {
 	uint64_t admitted_vseq;
 	struct epoch_raise epoch_raise;
 	uint64_t changed_ns;	/* when it was last written to */
+	uint64_t written_bytes; /* since the opening */
 	uint32_t zeros_pending; /* LOG_ZERO records on their way */
 	bool fold_wanted;
 	bool busy; /* a change that no view and no fold may meet is on its way */
@@ -330,8 +334,9 @@ struct snapshot {
 	uint8_t state; /* of its own; a volume in the trash takes its snapshots along */
 	bool sealed;
 	uint64_t layer; /* pending: it is the volume's top and the layers up to this one */
-	uint64_t size_bytes, vseq, created_wall_ns, deleted_wall_ns, retain_until_wall_ns;
-	uint64_t age_ns; /* of the store: when it was deleted, or, retained, when that ends */
+	uint64_t size_bytes, created_wall_ns, deleted_wall_ns, retain_until_wall_ns;
+	uint64_t epoch, vseq; /* the position of what it holds */
+	uint64_t age_ns;      /* of the store: when it was deleted, or, retained, when that ends */
 	struct id top;
 	uint64_t mapped_chunks;
 	uint32_t hold_count;
@@ -381,6 +386,17 @@ struct peer {
 };
 uint32_t peer_encode(enum log_op op, const struct peer *peer, void *out);
 int peer_apply(struct store *store, enum log_op op, struct cursor *c);
+
+/* ---- follower.c ---- */
+
+struct follower {
+	uint32_t volume;
+	char host[NAME_ROOM];
+	struct follower_rules rules;
+};
+uint32_t follower_encode(enum log_op op, const struct follower *follower, void *out);
+int follower_apply(struct store *store, enum log_op op, uint32_t volume, struct cursor *c);
+void followers_forget(struct store *store, uint32_t volume); /* it goes for good */
 
 void catalog_free(struct store *store);
 struct volume *volume_by_number(const struct store *store, uint32_t number);
@@ -565,6 +581,7 @@ struct store {
 
 	struct segment_set *segment_set;
 	struct fetches *fetches;
+	struct heals *heals;
 	struct puts *puts;
 	struct writes *writes;
 	struct reads *reads;
@@ -601,6 +618,8 @@ struct store {
 	uint32_t peer_count;
 	struct policy policies[POLICIES_MAX];
 	uint32_t policy_count;
+	struct follower followers[FOLLOWERS_MAX];
+	uint32_t follower_count;
 	uint32_t next_number; /* of volumes and snapshots, never used twice */
 	uint64_t next_segment_id;
 	struct layer *zombies;	   /* dropped, but being read */

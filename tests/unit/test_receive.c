@@ -362,6 +362,146 @@ static void another_snapshot_of_that_name_is_kept(void **state)
 	assert_int_equal(send_snapshot(pair, "a@3"), -EEXIST);
 }
 
+/* ---- following ---- */
+
+static int cut(struct fixture *f, const char *name)
+{
+	const char *names[] = {name};
+	return DO(f, store_policy_snap, names, 1, POLICY_CUT);
+}
+
+static unsigned snapshots_of(struct fixture *f)
+{
+	struct snapshot_info *infos;
+	size_t count;
+	assert_int_equal(store_snapshots(f->store, false, &infos, &count), 0);
+	free(infos);
+	return (unsigned)count;
+}
+
+static void a_cut_takes_the_place_of_the_one_before(void **state)
+{
+	struct pair *pair = *state;
+	prepare(pair);
+	assert_int_equal(send_snapshot(pair, "a@1"), 0);
+	for (unsigned i = 0; i < 3; i++) {
+		char name[32];
+		snprintf(name, sizeof name, "a@cut-%u", i);
+		write_random(pair->from, "a", i * MIB, MIB);
+		assert_int_equal(cut(pair->from, name), 0);
+		assert_int_equal(send_snapshot(pair, name), 0);
+		snprintf(name, sizeof name, "h1/a@cut-%u", i);
+		read_both(pair, name + 3, name);
+		assert_int_equal(snapshots_of(pair->to), 2); /* and what a person sent */
+		if (i == 1)
+			assert_int_equal(DO(pair->to, store_snap_hold, name, "mine"), 0);
+		if (i == 1)
+			assert_int_equal(DO(pair->to, store_snap_release, name, "mine"), 0);
+		assert_int_equal(DO(pair->from, store_cut_drop, name + 3), 0);
+		assert_int_equal(DO(pair->from, store_cut_drop, name + 3), 0); /* it is gone */
+	}
+	assert_int_equal(DO(pair->from, store_cut_drop, "a@1"), 0); /* it is no cut */
+	assert_int_equal(snapshots_of(pair->from), 1);
+	fixture_close(pair->to);
+	fixture_open(pair->to);
+	assert_int_equal(snapshots_of(pair->to), 2);
+}
+
+static void a_promoted_copy_is_the_volume(void **state)
+{
+	struct pair *pair = *state;
+	struct volume_info *infos;
+	size_t count;
+	uint64_t old_epoch = 0;
+	prepare(pair);
+	assert_int_equal(cut(pair->from, "a@cut-1"), 0);
+	assert_int_equal(send_snapshot(pair, "a@cut-1"), 0);
+	assert_int_equal(DO(pair->to, store_replica_promote, "h1/a", "a", false), -VS_ERETAINED);
+	assert_int_equal(DO(pair->to, store_replica_promote, "h1/a", "a", true), 0);
+	assert_int_equal(DO(pair->to, store_replica_promote, "a", "b", true), -EINVAL);
+	read_both(pair, "a", "a");
+	assert_int_equal(store_volumes(pair->from->store, false, &infos, &count), 0);
+	old_epoch = infos[0].epoch;
+	free(infos);
+	assert_int_equal(store_volumes(pair->to->store, false, &infos, &count), 0);
+	assert_int_equal(count, 2);
+	assert_false(infos[1].replica);
+	assert_true(infos[1].epoch > old_epoch);
+	assert_memory_equal(infos[0].uuid, infos[1].uuid, 16);
+	free(infos);
+	/* It can be written, and nothing of the old primary is taken any more. */
+	write_random(pair->to, "a", 0, MIB);
+	write_random(pair->from, "a", MIB, MIB);
+	assert_int_equal(cut(pair->from, "a@cut-2"), 0);
+	assert_int_equal(send_snapshot(pair, "a@cut-2"), -VS_EFENCED);
+	assert_non_null(strstr(pair->receive.sentence, "serves that volume itself"));
+	fixture_close(pair->to);
+	fixture_open(pair->to);
+	assert_int_equal(send_snapshot(pair, "a@cut-2"), -VS_EFENCED);
+	assert_int_equal(DO(pair->to, store_volume_delete, "a"), 0);
+	assert_int_equal(send_snapshot(pair, "a@cut-2"), 0);
+}
+
+static void an_older_epoch_is_refused(void **state)
+{
+	struct pair *pair = *state;
+	prepare(pair);
+	assert_int_equal(cut(pair->from, "a@cut-1"), 0);
+	fixture_close(pair->from);
+	fixture_open(pair->from);
+	write_random(pair->from, "a", 0, MIB); /* in a higher epoch */
+	assert_int_equal(cut(pair->from, "a@cut-2"), 0);
+	assert_int_equal(send_snapshot(pair, "a@cut-2"), 0);
+	assert_int_equal(send_snapshot(pair, "a@cut-1"), -VS_EFENCED);
+	read_both(pair, "a@cut-2", "h1/a@cut-2");
+	assert_int_equal(send_snapshot(pair, "a@1"), 0); /* a person may send what is old */
+}
+
+static void followers_are_kept(void **state)
+{
+	struct pair *pair = *state;
+	struct fixture *f = pair->from;
+	struct follower_rules rules = {.lag_ns = NSEC_PER_SEC, .lag_bytes = 7, .rate_bytes = 8};
+	struct follower_info *infos;
+	size_t count;
+	assert_int_equal(make_volume(f, "a", VOLUME_BYTES), 0);
+	assert_int_equal(make_volume(f, "b", VOLUME_BYTES), 0);
+	assert_int_equal(DO(f, store_follower_set, "a", "h2", &rules), -ENOENT);
+	assert_int_equal(DO(f, store_peer_add, "h2", "10.0.0.1:1"), 0);
+	assert_int_equal(DO(f, store_follower_set, "x", "h2", &rules), -ENOENT);
+	assert_int_equal(DO(f, store_follower_set, "a", "h2", &rules), 0);
+	assert_int_equal(DO(f, store_follower_set, "b", "h2", &rules), 0);
+	rules.lag_ns = 0;
+	assert_int_equal(DO(f, store_follower_set, "a", "h2", &rules), -EINVAL);
+	for (unsigned i = 0; i < 2; i++) { /* from the log, and from a checkpoint */
+		fixture_close(f);
+		fixture_open(f);
+		assert_int_equal(store_followers(f->store, &infos, &count), 0);
+		assert_int_equal(count, 2);
+		assert_string_equal(infos[0].volume, "a");
+		assert_string_equal(infos[0].host, "h2");
+		assert_int_equal(infos[0].rules.lag_ns, NSEC_PER_SEC);
+		assert_int_equal(infos[0].rules.lag_bytes, 7);
+		assert_int_equal(infos[0].rules.rate_bytes, 8);
+		free(infos);
+	}
+	assert_int_equal(DO(f, store_follower_delete, "a", "h2"), 0);
+	assert_int_equal(DO(f, store_follower_delete, "a", "h2"), -ENOENT);
+	struct volume_info *volumes;
+	assert_int_equal(DO(f, store_volume_delete, "b"), 0);
+	assert_int_equal(store_followers(f->store, &infos, &count), 0);
+	assert_int_equal(count, 0);
+	free(infos);
+	assert_int_equal(store_volumes(f->store, true, &volumes, &count), 0);
+	assert_int_equal(DO(f, store_trash_purge, volumes[0].number), 0);
+	free(volumes);
+	fixture_close(f);
+	fixture_open(f);
+	assert_int_equal(store_followers(f->store, &infos, &count), 0);
+	assert_int_equal(count, 0);
+	free(infos);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, pair_setup, pair_teardown)
 int main(void)
 {
@@ -375,6 +515,10 @@ int main(void)
 		TEST(a_copy_is_changed_by_nobody_else),
 		TEST(who_was_not_given_the_domain_refuses),
 		TEST(another_snapshot_of_that_name_is_kept),
+		TEST(a_cut_takes_the_place_of_the_one_before),
+		TEST(a_promoted_copy_is_the_volume),
+		TEST(an_older_epoch_is_refused),
+		TEST(followers_are_kept),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

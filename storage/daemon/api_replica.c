@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The API of replicas: hosts that follow a volume, and copies that become volumes. */
+#include "storage/daemon/call.h"
+
+#include "storage/daemon/follow.h"
+
+#include "proto/text.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LAG_SECONDS_DEFAULT 30u
+
+static json_t *state_json(const struct follow_state *state)
+{
+	char taken[TIME_TEXT_BYTES] = "", root[2 * ID_BYTES + 1] = "";
+	if (state->verified) {
+		text_time(state->taken_wall_ns, taken);
+		text_hex(state->root, ID_BYTES, root);
+	}
+	/* What it is, in a word: that all is there, that some is not, more than it may be, or that
+	 * nothing is known. */
+	const char *word = !state->verified ? "unknown"
+			   : state->late    ? "late"
+			   : state->behind  ? "behind"
+					    : "same";
+	return json_pack(
+		"{s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:b, s:I, s:I, s:I, s:I, s:I, s:s}",
+		"volume", state->info.volume, "host", state->info.host, "state", word, "verified",
+		taken, "verified_root", root, "verified_epoch", (json_int_t)state->epoch,
+		"verified_vseq", (json_int_t)state->vseq, "lag_seconds",
+		(json_int_t)(state->lag_ns / NSEC_PER_SEC), "lag_bytes",
+		(json_int_t)state->lag_bytes, "sending", state->sending, "cuts",
+		(json_int_t)state->cuts, "sent_bytes", (json_int_t)state->sent_bytes,
+		"max_lag_seconds", (json_int_t)(state->info.rules.lag_ns / NSEC_PER_SEC),
+		"max_lag_bytes", (json_int_t)state->info.rules.lag_bytes, "rate_bytes",
+		(json_int_t)state->info.rules.rate_bytes, "error", state->sentence);
+}
+
+void replica_list(struct call *call)
+{
+	struct follow_state *states;
+	size_t count;
+	json_t *array = json_array();
+	if (follows_states(replicas_follows(call->daemon), &states, &count) == 0) {
+		for (size_t i = 0; i < count; i++)
+			json_array_append_new(array, state_json(&states[i]));
+		free(states);
+	}
+	call_reply(call, 200, json_pack("{s:i, s:o}", "schema", 1, "replicas", array));
+}
+
+void replica_set(struct call *call)
+{
+	uint64_t seconds = body_number(call, "lag_seconds");
+	struct follower_rules rules = {.lag_bytes = body_number(call, "lag_bytes"),
+				       .rate_bytes = body_number(call, "rate_bytes")};
+	if (!call->daemon->replicas) {
+		call_refuse(call, -ENOTCONN,
+			    "This vstored has no certificate: start it with --tls DIR, made by "
+			    "'vstorectl pki issue'.");
+		return;
+	}
+	seconds = seconds ? min_u64(seconds, 365ull * 24 * 3600) : LAG_SECONDS_DEFAULT;
+	rules.lag_ns = seconds * NSEC_PER_SEC;
+	store_follower_set(call->daemon->store, change_begin(call, call->args[0]), call->args[0],
+			   call->args[1], &rules);
+}
+
+void replica_remove(struct call *call)
+{
+	store_follower_delete(call->daemon->store, change_begin(call, call->args[0]), call->args[0],
+			      call->args[1]);
+}
+
+void replica_promote(struct call *call)
+{
+	const char *name = body_text(call, "name");
+	const char *slash = strchr(call->args[0], '/');
+	bool accept_loss = json_is_true(json_object_get(call->body, "accept_loss"));
+	if (!name[0])
+		name = slash ? slash + 1 : call->args[0];
+	call->status = 201;
+	store_replica_promote(call->daemon->store, change_begin(call, name), call->args[0], name,
+			      accept_loss);
+}

@@ -1,0 +1,416 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Followers, see follow.h.
+ *
+ *     IDLE -> CUT -> SEAL -> SEND -> DROP -> IDLE
+ *
+ * Each tick looks at each follower that is idle: if its volume has changed since the cut that the
+ * follower has, for half of the time or by half of the bytes that it may lag behind, a new cut is
+ * taken and sent; the other half is for the sending. A cut that did not get there is dropped, and
+ * the next one has all that it had, so nothing piles up here and nothing pins the log. After a
+ * start nothing is known, so a cut is sent at once; of what the follower has, nothing goes over.
+ *
+ * Keeps true: "verified" is said of a root that the follower has published, and of nothing else.
+ */
+#include "storage/daemon/follow.h"
+
+#include "storage/rt/log_event.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TICK_NS (NSEC_PER_SEC / 2)
+#define ACTIVE_MAX 4u /* cuts on their way at once */
+#define RETRY_NS_MIN (2 * NSEC_PER_SEC)
+#define RETRY_NS_MAX (60 * NSEC_PER_SEC)
+
+enum chase_phase { CHASE_IDLE, CHASE_CUT, CHASE_SEAL, CHASE_SEND, CHASE_DROP };
+
+/* A follower, and how it is kept near. */
+struct chase {
+	struct follows *follows;
+	struct chase *next;
+	struct follower_info info;
+	bool listed; /* the store still has it */
+	enum chase_phase phase;
+	struct admin_op op;
+	struct repl_send send;
+	char cut[SNAP_NAME_ROOM];
+	struct store_offer offer;     /* of the cut */
+	uint64_t cut_written, cut_ns; /* the volume's written_bytes when it was taken, and when */
+	int res;
+	/* Of the newest cut that is there. */
+	bool verified;
+	struct store_offer there;
+	uint64_t there_written, there_ns;
+	uint64_t retry_ns, pause_ns;
+	uint64_t sent_bytes, cuts;
+	char sentence[SENTENCE_BYTES];
+};
+
+struct follows {
+	struct env *env;
+	struct store *store;
+	struct repl *repl;
+	struct env_timer timer;
+	struct chase *chases;
+	unsigned active;
+	bool stopping;
+	/* Cuts that an earlier life left: dropped one by one at the start. */
+	bool sweeping, swept;
+	struct admin_op sweep;
+};
+
+#define chase_of(at, member) ((struct chase *)((char *)(at)-offsetof(struct chase, member)))
+
+/* ---- one cut's way ---- */
+
+static void chase_idle(struct chase *chase)
+{
+	chase->phase = CHASE_IDLE;
+	chase->follows->active--;
+}
+
+/* The first failure of a row is told, and one that says something else. */
+static void chase_failed(struct chase *chase, int res, const char *sentence)
+{
+	uint64_t now = env_now_ns(chase->follows->env);
+	chase->res = res;
+	chase->pause_ns = min_u64(max_u64(2 * chase->pause_ns, RETRY_NS_MIN), RETRY_NS_MAX);
+	chase->retry_ns = now + chase->pause_ns;
+	if (strcmp(chase->sentence, sentence) != 0 && !chase->follows->stopping)
+		log_event(LOG_LEVEL_WARNING, "replica.behind", "volume=%s host=%s error=\"%s\"",
+			  chase->info.volume, chase->info.host, sentence);
+	snprintf(chase->sentence, sizeof chase->sentence, "%s", sentence);
+}
+
+static void chase_dropped(struct io_op *op)
+{
+	struct chase *chase = chase_of(op, op.op);
+	if (op->res < 0)
+		chase->follows->swept = false; /* found again */
+	chase_idle(chase);
+}
+
+static void chase_drop(struct chase *chase)
+{
+	chase->phase = CHASE_DROP;
+	chase->op = (struct admin_op){.op.done = chase_dropped};
+	store_cut_drop(chase->follows->store, &chase->op, chase->cut);
+}
+
+static void chase_sent(struct io_op *op)
+{
+	struct chase *chase = chase_of(op, send.op);
+	chase->sent_bytes += chase->send.sent_bytes;
+	if (op->res < 0) {
+		chase_failed(chase, (int)op->res, chase->send.sentence);
+	} else {
+		if (chase->sentence[0] || !chase->verified)
+			log_event(LOG_LEVEL_INFO, "replica.near",
+				  "volume=%s host=%s epoch=%llu "
+				  "vseq=%llu",
+				  chase->info.volume, chase->info.host,
+				  (unsigned long long)chase->offer.epoch,
+				  (unsigned long long)chase->offer.vseq);
+		chase->verified = true;
+		chase->there = chase->offer;
+		chase->there_written = chase->cut_written;
+		chase->there_ns = chase->cut_ns;
+		chase->cuts++;
+		chase->pause_ns = chase->retry_ns = 0;
+		chase->sentence[0] = 0;
+	}
+	chase_drop(chase);
+}
+
+static void chase_sealed(struct io_op *op)
+{
+	struct chase *chase = chase_of(op, op.op);
+	struct follows *follows = chase->follows;
+	int res = (int)op->res;
+	if (res == 0)
+		res = store_offer(follows->store, chase->cut, &chase->offer);
+	if (res < 0 || follows->stopping || !chase->listed) {
+		chase_failed(chase, res, chase->op.sentence);
+		chase_drop(chase);
+		return;
+	}
+	chase->phase = CHASE_SEND;
+	chase->send = (struct repl_send){.op.done = chase_sent,
+					 .snapshot = chase->cut,
+					 .host = chase->info.host,
+					 .rate_bytes = chase->info.rules.rate_bytes};
+	repl_send(follows->repl, &chase->send);
+}
+
+static void chase_cut(struct io_op *op)
+{
+	struct chase *chase = chase_of(op, op.op);
+	if (op->res < 0) {
+		chase_failed(chase, (int)op->res, chase->op.sentence);
+		chase_idle(chase);
+		return;
+	}
+	chase->phase = CHASE_SEAL;
+	chase->op = (struct admin_op){.op.done = chase_sealed};
+	store_snap_seal(chase->follows->store, &chase->op, chase->cut);
+}
+
+static void chase_start(struct chase *chase, const struct volume_info *volume)
+{
+	struct follows *follows = chase->follows;
+	const char *names[1] = {chase->cut};
+	uint32_t tail;
+	env_random(follows->env, &tail, sizeof tail);
+	snprintf(chase->cut, sizeof chase->cut, "%s@cut-%llu-%llu-%08x", volume->name,
+		 (unsigned long long)volume->epoch, (unsigned long long)volume->vseq, tail);
+	chase->phase = CHASE_CUT;
+	chase->cut_written = volume->written_bytes;
+	chase->cut_ns = env_now_ns(follows->env);
+	follows->active++;
+	chase->op = (struct admin_op){.op.done = chase_cut};
+	store_policy_snap(follows->store, &chase->op, names, 1, POLICY_CUT);
+}
+
+/* ---- which one is due ---- */
+
+static bool chase_behind(const struct chase *chase, const struct volume_info *volume)
+{
+	/* The root differs where a snapshot was restored; and may where a fold is to come, which a
+	 * cut brings about. */
+	return !chase->verified || volume->vseq != chase->there.vseq ||
+	       volume->size_bytes != chase->there.size_bytes ||
+	       memcmp(volume->root, chase->there.root, ID_BYTES) != 0;
+}
+
+static bool chase_due(const struct chase *chase, const struct volume_info *volume)
+{
+	const struct follower_rules *rules = &chase->info.rules;
+	uint64_t now = env_now_ns(chase->follows->env);
+	if (now < chase->retry_ns || !chase_behind(chase, volume))
+		return false;
+	if (!chase->verified || now - chase->there_ns >= rules->lag_ns / 2)
+		return true;
+	return rules->lag_bytes &&
+	       volume->written_bytes - chase->there_written >= rules->lag_bytes / 2;
+}
+
+static const struct volume_info *volume_of(const struct volume_info *volumes, size_t count,
+					   uint32_t number)
+{
+	for (size_t i = 0; i < count; i++)
+		if (volumes[i].number == number)
+			return &volumes[i];
+	return NULL;
+}
+
+/* ---- those that the store has ---- */
+
+static void chase_list(struct follows *follows, const struct follower_info *info)
+{
+	struct chase *chase = follows->chases;
+	while (chase && (chase->info.volume_number != info->volume_number ||
+			 strcmp(chase->info.host, info->host) != 0))
+		chase = chase->next;
+	if (!chase) {
+		chase = calloc(1, sizeof(*chase));
+		if (!chase)
+			return; /* the next tick tries again */
+		chase->follows = follows;
+		chase->next = follows->chases;
+		follows->chases = chase;
+	}
+	chase->listed = true;
+	if (chase->phase == CHASE_IDLE) /* what is on its way looks at its name and host */
+		chase->info = *info;
+}
+
+static void chases_list(struct follows *follows)
+{
+	struct follower_info *infos;
+	size_t count;
+	if (store_followers(follows->store, &infos, &count) < 0)
+		return;
+	for (struct chase *chase = follows->chases; chase; chase = chase->next)
+		chase->listed = false;
+	for (size_t i = 0; i < count; i++)
+		chase_list(follows, &infos[i]);
+	free(infos);
+	for (struct chase **at = &follows->chases; *at;) {
+		struct chase *chase = *at;
+		if (chase->listed || chase->phase != CHASE_IDLE) {
+			if (!chase->listed && chase->phase == CHASE_SEND && !chase->send.cancel) {
+				chase->send.cancel = true;
+				repl_send_cancel(&chase->send);
+			}
+			at = &chase->next;
+			continue;
+		}
+		*at = chase->next;
+		free(chase);
+	}
+}
+
+/* ---- what an earlier life left ---- */
+
+static void swept(struct io_op *op)
+{
+	struct follows *follows =
+		(struct follows *)((char *)op - offsetof(struct follows, sweep.op));
+	follows->sweeping = false;
+}
+
+static void sweep_look(struct follows *follows)
+{
+	struct snapshot_info *snapshots;
+	struct volume_info *volumes;
+	size_t count, volume_count;
+	char name[SNAP_NAME_ROOM] = "";
+	if (follows->swept || follows->sweeping || follows->active ||
+	    store_snapshots(follows->store, false, &snapshots, &count) < 0)
+		return;
+	if (store_volumes(follows->store, false, &volumes, &volume_count) == 0) {
+		for (size_t i = 0; i < count && !name[0]; i++) {
+			const struct volume_info *volume =
+				volume_of(volumes, volume_count, snapshots[i].volume_number);
+			if (snapshots[i].policy == POLICY_CUT && volume && !volume->replica &&
+			    !snapshots[i].hold_count && !snapshots[i].attached)
+				snprintf(name, sizeof name, "%.63s@%.63s", snapshots[i].volume,
+					 snapshots[i].name);
+		}
+		free(volumes);
+		follows->swept = !name[0];
+	}
+	free(snapshots);
+	if (!name[0])
+		return;
+	follows->sweeping = true;
+	follows->sweep = (struct admin_op){.op.done = swept};
+	store_cut_drop(follows->store, &follows->sweep, name);
+}
+
+static void tick(struct env_timer *timer)
+{
+	struct follows *follows =
+		(struct follows *)((char *)timer - offsetof(struct follows, timer));
+	struct volume_info *volumes;
+	size_t count;
+	if (follows->stopping)
+		return;
+	env_timer_start(follows->env, timer, TICK_NS);
+	sweep_look(follows);
+	chases_list(follows);
+	if (!follows->chases || store_volumes(follows->store, false, &volumes, &count) < 0)
+		return;
+	for (struct chase *chase = follows->chases; chase; chase = chase->next) {
+		const struct volume_info *volume =
+			volume_of(volumes, count, chase->info.volume_number);
+		if (volume && chase->phase == CHASE_IDLE && follows->active < ACTIVE_MAX &&
+		    chase_due(chase, volume))
+			chase_start(chase, volume);
+	}
+	free(volumes);
+}
+
+/* ---- the whole ---- */
+
+int follows_new(struct env *env, struct store *store, struct repl *repl, struct follows **ret)
+{
+	struct follows *follows = calloc(1, sizeof(*follows));
+	if (!follows)
+		return -ENOMEM;
+	follows->env = env;
+	follows->store = store;
+	follows->repl = repl;
+	follows->timer.fire = tick;
+	env_timer_start(env, &follows->timer, TICK_NS);
+	*ret = follows;
+	return 0;
+}
+
+void follows_stop(struct follows *follows)
+{
+	if (!follows)
+		return;
+	follows->stopping = true;
+	env_timer_stop(follows->env, &follows->timer);
+	for (struct chase *chase = follows->chases; chase; chase = chase->next)
+		if (chase->phase == CHASE_SEND) {
+			chase->send.cancel = true;
+			repl_send_cancel(&chase->send);
+		}
+}
+
+bool follows_idle(const struct follows *follows)
+{
+	return !follows || (!follows->active && !follows->sweeping);
+}
+
+void follows_free(struct follows *follows)
+{
+	while (follows && follows->chases) {
+		struct chase *chase = follows->chases;
+		follows->chases = chase->next;
+		free(chase);
+	}
+	free(follows);
+}
+
+static void state_fill(const struct chase *chase, const struct volume_info *volume,
+		       struct follow_state *state)
+{
+	*state = (struct follow_state){.info = chase->info,
+				       .verified = chase->verified,
+				       .behind = !volume || chase_behind(chase, volume),
+				       .sending = chase->phase == CHASE_SEND,
+				       .sent_bytes = chase->sent_bytes,
+				       .cuts = chase->cuts};
+	memcpy(state->sentence, chase->sentence, SENTENCE_BYTES);
+	if (state->sending)
+		state->sent_bytes += chase->send.sent_bytes;
+	if (!chase->verified)
+		return;
+	state->epoch = chase->there.epoch;
+	state->vseq = chase->there.vseq;
+	state->taken_wall_ns = chase->there.created_wall_ns;
+	memcpy(state->root, chase->there.root, ID_BYTES);
+	if (!state->behind || !volume)
+		return;
+	state->lag_ns = env_now_ns(chase->follows->env) - chase->there_ns;
+	state->lag_bytes = volume->written_bytes - chase->there_written;
+	state->late =
+		state->lag_ns > chase->info.rules.lag_ns ||
+		(chase->info.rules.lag_bytes && state->lag_bytes > chase->info.rules.lag_bytes);
+}
+
+int follows_states(const struct follows *follows, struct follow_state **ret, size_t *ret_count)
+{
+	struct volume_info *volumes;
+	size_t count = 0, volume_count;
+	for (const struct chase *chase = follows ? follows->chases : NULL; chase;
+	     chase = chase->next)
+		count++;
+	struct follow_state *states = calloc(count + 1, sizeof(*states));
+	if (!states)
+		return -ENOMEM;
+	int res = count ? store_volumes(follows->store, false, &volumes, &volume_count) : 0;
+	if (res < 0) {
+		free(states);
+		return res;
+	}
+	count = 0;
+	for (const struct chase *chase = follows ? follows->chases : NULL; chase;
+	     chase = chase->next)
+		if (chase->listed)
+			state_fill(chase,
+				   volume_of(volumes, volume_count, chase->info.volume_number),
+				   &states[count++]);
+	if (follows && follows->chases)
+		free(volumes);
+	*ret = states;
+	*ret_count = count;
+	return 0;
+}

@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# For tests with two hosts, a and b, each a vstored in a network namespace, with a veth between them. Source it behind lib.sh.
+: "${work:?}" # lib.sh's
+requires ip python3 qemu-img qemu-io
+[ "$(id -u)" = 0 ] || { echo "network namespaces need root"; exit 77; }
+declare -A pids=()
+
+net=vst$$
+ip netns add "$net-a" 2>words || { echo "no network namespaces here: $(cat words)"; exit 77; }
+at_end+=("ip netns del $net-a")
+ip netns add "$net-b"
+at_end+=("ip netns del $net-b")
+ip -n "$net-a" link add veth0 type veth peer name veth0 netns "$net-b"
+for side in a b; do
+	ip -n "$net-$side" link set lo up
+	ip -n "$net-$side" link set veth0 up
+done
+ip -n "$net-a" addr add 10.77.0.1/24 dev veth0
+ip -n "$net-b" addr add 10.77.0.2/24 dev veth0
+
+# host A|B: vstorectl there
+host() { local at=$1; shift; "$VSTORECTL" --host "unix:$work/$at/run/storage.sock" "$@" </dev/null; }
+# serve SIDE ADDRESS [TLS-FOLDER]
+serve() {
+	local side=$1 tls=${3:-$work/$1/tls}
+	ip netns exec "$net-$side" "$VSTORED" --store "$side/store" --run "$side/run" --any-file-system --tls "$tls" \
+		--listen "$2:7410" 2>>log &
+	pids[$side]=$!
+	for _ in $(seq 1200); do
+		host "$side" status >/dev/null 2>&1 && return
+		kill -0 "${pids[$side]}" 2>/dev/null || fail "vstored of $side does not start"
+		sleep 0.05
+	done
+	fail "vstored of $side does not answer"
+}
+stop() {
+	kill "$2" "${pids[$1]}"
+	wait "${pids[$1]}" 2>/dev/null || true
+	pids[$1]=
+}
+finish_all() {
+	local rc=$? p
+	for p in "${pids[@]}"; do
+		[ -z "$p" ] || { kill "$p" 2>/dev/null; wait "$p" 2>/dev/null; }
+	done
+	(exit $rc)
+	finish
+}
+trap finish_all EXIT
+qio() { qemu-io -f raw -c "$3" "nbd+unix:///$2?socket=$work/$1/run/nbd/$2.sock" >/dev/null; }
+# export_of SIDE NAME: the sha256 of its data
+export_of() {
+	host "$1" volume export "$2" out.img --yes >words 2>&1 || fail "export of $2: $(cat words)"
+	sha256sum <out.img
+	rm out.img
+}
+same() {
+	local a b
+	a=$(export_of a "$1") b=$(export_of b "a/$1")
+	[ "$a" = "$b" ] || fail "$1 is not the same on both hosts"
+}
+send() { host a -o json replica send "$@" >job 2>words; }
+
+# Certificates of one CA, empty stores, both vstored up.
+two_hosts() {
+	local side
+	"$VSTORECTL" pki init ca --cluster site 2>/dev/null
+	for side in a b; do
+		mkdir -p "$side/store"
+		"$VSTORECTL" pki issue ca "$side" "$side/tls" 2>/dev/null
+		"$VSTORED" --init --store "$side/store" --any-file-system --log-size 32M >/dev/null
+	done
+	serve a 10.77.0.1
+	serve b 10.77.0.2
+}
