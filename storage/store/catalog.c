@@ -11,6 +11,8 @@
  * and whole, so the map reaches that very state once, and then the snapshot is sealed with it.
  */
 #include "storage/store/catalog.h"
+#include "storage/store/replica.h"
+#include "storage/store/tap.h"
 
 #include <stdlib.h>
 
@@ -270,6 +272,7 @@ static int apply_fold(struct store *store, struct volume *volume, const struct v
 static int apply_reset(struct store *store, struct volume *volume, const struct volume *to)
 {
 	uint64_t number = volume_active(volume)->number + 1;
+	tap_broken(store, volume);
 	for (uint32_t i = 0; i < volume->layer_count; i++)
 		layer_drop(store, volume->layers[i]);
 	volume->layer_count = 0;
@@ -309,6 +312,8 @@ static int apply_put_volume(struct store *store, unsigned flags, const struct vo
 		return apply_reset(store, volume, from);
 	if (flags != PUT_ADMIN)
 		return -VS_EFORMAT;
+	if (volume->size_bytes != from->size_bytes || volume->state != from->state)
+		tap_broken(store, volume);
 	memcpy(volume->name, from->name, NAME_ROOM);
 	volume->state = from->state;
 	volume->size_bytes = from->size_bytes;
@@ -485,6 +490,8 @@ int catalog_apply(struct store *store, const void *record, uint32_t bytes,
 	case LOG_PUT_PEER:
 	case LOG_DEL_PEER:
 		return peer_apply(store, op, &c);
+	case LOG_FOLLOW:
+		return volume ? follow_apply(volume, &c) : -VS_EFORMAT;
 	case LOG_PUT_FOLLOWER:
 	case LOG_DEL_FOLLOWER:
 		return follower_apply(store, op, number, &c);

@@ -15,12 +15,13 @@ static struct cursor record_begin(void *out, enum log_op op, unsigned flags, uin
 	return c;
 }
 
-/* What every record of data begins with: the next vseq of the volume, in its epoch. */
+/* What every record of data begins with: the next vseq of the volume, in its epoch. A copy stays at
+ * its position until all of a batch is there (copy.c). */
 static struct cursor record_begin_data(struct volume *volume, enum log_op op, uint32_t bytes,
 				       void *out)
 {
 	struct cursor c = record_begin(out, op, 0, bytes, volume->number);
-	put_u64(&c, ++volume->admitted_vseq);
+	put_u64(&c, volume->replica ? volume->vseq : ++volume->admitted_vseq);
 	put_u64(&c, volume->epoch);
 	return c;
 }
@@ -87,7 +88,7 @@ uint32_t volume_encode_flags(const struct volume *volume, enum put_flags flags, 
 	put_u8(&c, volume->state);
 	put_u8(&c, (uint8_t)(int8_t)volume->level);
 	put_u8(&c, volume->domain);
-	put_u8(&c, volume->replica);
+	put_u8(&c, volume->replica ? 1 + volume->whole : 0);
 	put_u32(&c, volume->frame_bytes);
 	put_u64(&c, volume->size_bytes);
 	put_u64(&c, volume->quota_bytes);
@@ -155,8 +156,9 @@ int volume_decode(struct cursor *c, uint32_t number, struct volume *ret)
 	get_bytes(c, v.incarnation, 16);
 	v.deleted_age_ns = get_u64(c);
 	v.policy = cursor_left(c) ? get_u32(c) : 0; /* stores older than policies */
-	v.replica = replica;
-	if (c->failed || number == 0 || v.state > OBJECT_TRASH || replica > 1 ||
+	v.replica = replica > 0;
+	v.whole = replica == 2;
+	if (c->failed || number == 0 || v.state > OBJECT_TRASH || replica > 2 ||
 	    !(replica ? replica_name_good(v.name) : name_good(v.name, NAME_ROOM)) ||
 	    !memchr(v.origin, 0, SNAP_NAME_ROOM) || !frame_bytes_good(v.frame_bytes) ||
 	    v.size_bytes == 0 || v.size_bytes % BLOCK_BYTES || v.size_bytes > VOLUME_BYTES_MAX ||

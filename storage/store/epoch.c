@@ -38,6 +38,8 @@ bool epoch_ready(struct store *store, struct volume *volume)
 {
 	struct epoch_raise *raise = &volume->epoch_raise;
 	uint8_t incarnation[16];
+	if (volume->replica)
+		return true; /* its original's */
 	if (raise->state == EPOCH_RAISED || store->failed)
 		return true; /* who writes to a failed store is told elsewhere */
 	if (raise->state == EPOCH_RAISING || !log_room(store->log, EPOCH_RECORD_BYTES, 0, true))

@@ -7,13 +7,14 @@
  * when it was. It is no snapshot of a person's, and nobody's to keep: it leaves without the trash.
  */
 #include "storage/store/admin.h"
+#include "storage/store/tap.h"
 
 #include "proto/text.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
-#define FOLLOWER_RECORD_BYTES 96u
+#define FOLLOWER_RECORD_BYTES 104u
 
 static struct follower *follower_of(struct store *store, uint32_t volume, const char *host)
 {
@@ -35,8 +36,22 @@ uint32_t follower_encode(enum log_op op, const struct follower *follower, void *
 	put_u64(&c, follower->rules.lag_ns);
 	put_u64(&c, follower->rules.lag_bytes);
 	put_u64(&c, follower->rules.rate_bytes);
+	put_u64(&c, follower->rules.in_step);
 	assert(!c.failed && cursor_left(&c) == 0);
 	return FOLLOWER_RECORD_BYTES;
+}
+
+/* What flushes of a volume look at, after its followers changed. */
+static void in_step_count(struct store *store, uint32_t number)
+{
+	struct volume *volume = volume_by_number(store, number);
+	if (!volume)
+		return;
+	volume->in_step = false;
+	for (uint32_t i = 0; i < store->follower_count; i++)
+		volume->in_step |=
+			store->followers[i].volume == number && store->followers[i].rules.in_step;
+	gate_look(store);
 }
 
 int follower_apply(struct store *store, enum log_op op, uint32_t volume, struct cursor *c)
@@ -46,7 +61,9 @@ int follower_apply(struct store *store, enum log_op op, uint32_t volume, struct 
 	from.rules.lag_ns = get_u64(c);
 	from.rules.lag_bytes = get_u64(c);
 	from.rules.rate_bytes = get_u64(c);
-	if (c->failed || !memchr(from.host, 0, NAME_ROOM) ||
+	uint64_t in_step = get_u64(c);
+	from.rules.in_step = in_step;
+	if (c->failed || in_step > 1 || !memchr(from.host, 0, NAME_ROOM) ||
 	    !text_name_ok(from.host, strlen(from.host)))
 		return -VS_EFORMAT;
 	struct follower *at = follower_of(store, volume, from.host);
@@ -54,13 +71,17 @@ int follower_apply(struct store *store, enum log_op op, uint32_t volume, struct 
 		if (!at)
 			return -VS_EFORMAT;
 		*at = store->followers[--store->follower_count];
+		in_step_count(store, volume);
 		return 0;
 	}
 	if (!volume_by_number(store, volume) || (!at && store->follower_count == FOLLOWERS_MAX))
 		return -VS_EFORMAT;
 	if (!at)
 		at = &store->followers[store->follower_count++];
+	else
+		from.acked_vseq = at->acked_vseq;
 	*at = from;
+	in_step_count(store, volume);
 	return 0;
 }
 

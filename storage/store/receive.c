@@ -457,9 +457,16 @@ static int make_step(struct receiving *receiving)
 		return WAITING;
 	if (receiving->error)
 		return receiving->error;
+	if (volume_by_name(store, receiving->name)->taken)
+		return work_refuse(&receiving->work, -EBUSY,
+				   "'%s' is being received already; try again later.",
+				   receiving->name);
 	res = store_view_open(store, receiving->name, &receiving->view);
+	if (res < 0)
+		return res;
+	receiving->view->volume->taken = true;
 	receiving->phase = RECEIVE_FOLD;
-	return res < 0 ? res : WALK_MORE;
+	return WALK_MORE;
 }
 
 static int end_step(struct receiving *receiving)
@@ -540,7 +547,8 @@ static void receive_done(struct work *work)
 	struct receiving *receiving = container_of(work, struct receiving, work);
 	for (unsigned i = 0; i < ENTRY_COUNT; i++)
 		free(receiving->entries[i].record);
-	store_view_close(receiving->view);
+	if (receiving->view)
+		store_copy_close(receiving->view);
 	receiving->view = NULL;
 	receiving->public->state = NULL;
 }

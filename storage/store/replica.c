@@ -81,16 +81,12 @@ static int check_offer(struct command *command, const struct store_offer *offer)
 static int check_fence(struct command *command, const struct store_offer *offer)
 {
 	const struct store *store = command->store;
-	for (uint32_t i = 0; i < store->volume_count; i++) {
-		const struct volume *volume = store->volumes[i];
-		if (!volume->replica && volume->state == OBJECT_LIVE &&
-		    memcmp(volume->uuid, offer->volume_uuid, 16) == 0)
-			return command_refuse(command, -VS_EFENCED,
-					      "This host serves that volume itself, as '%s': it "
-					      "takes no copy of it. Stop using it there, or delete "
-					      "'%s' here.",
-					      volume->name, volume->name);
-	}
+	const struct volume *served = served_here(store, offer->volume_uuid);
+	if (served)
+		return command_refuse(command, -VS_EFENCED,
+				      "This host serves that volume itself, as '%s': it takes no "
+				      "copy of it. Stop using it there, or delete '%s' here.",
+				      served->name, served->name);
 	const struct volume *copy = volume_by_name(store, command->name);
 	for (uint32_t i = 0; copy && i < store->snapshot_count; i++) {
 		const struct snapshot *snapshot = store->snapshots[i];
@@ -105,6 +101,41 @@ static int check_fence(struct command *command, const struct store_offer *offer)
 	return 0;
 }
 
+/* What a copy held is kept as a cut, for the new one is not there before all of it is: so a sender
+ * that dies in the middle takes nothing away. */
+static int keep_whole(struct command *command, struct volume *volume)
+{
+	struct store *store = command->store;
+	struct store_position position = {.epoch = volume->epoch, .vseq = volume->vseq};
+	struct snapshot cut = {.volume = volume->number,
+			       .policy = POLICY_CUT,
+			       .created_wall_ns = env_wall_ns(store->env)};
+	bool kept = !volume->whole;
+	memcpy(position.incarnation, volume->incarnation, 16);
+	for (uint32_t i = 0; i < store->snapshot_count; i++)
+		kept |= store->snapshots[i]->volume == volume->number &&
+			store->snapshots[i]->state == OBJECT_LIVE &&
+			store->snapshots[i]->epoch == volume->epoch &&
+			store->snapshots[i]->vseq == volume->vseq;
+	snprintf(cut.name, sizeof cut.name, "cut-%llu-%llu-kept", (unsigned long long)volume->epoch,
+		 (unsigned long long)volume->vseq);
+	if (!kept && !snapshot_of(store, volume->number, cut.name)) {
+		if (volume->layer_count + 2 >= LAYERS_MAX) {
+			volume->fold_wanted = true;
+			fold_kick(store);
+			return WAITING;
+		}
+		cut.number = store->next_number++;
+		command_add(command,
+			    record_number(LOG_FREEZE, volume->number, command_record(command)));
+		command_add(command, snapshot_encode_flags(&cut, PUT_NEW, command_record(command)));
+	}
+	if (volume->whole)
+		command_add(command,
+			    follow_encode(volume, &position, false, command_record(command)));
+	return 0;
+}
+
 /* The volume, made or of the offered size. */
 static int prepare_make(struct command *command)
 {
@@ -116,8 +147,12 @@ static int prepare_make(struct command *command)
 		res = check_fence(command, offer);
 	if (res < 0)
 		return res;
-	const struct volume *there = volume_by_name(store, command->name);
+	struct volume *there = volume_by_name(store, command->name);
 	const struct domain *domain = domain_by_uuid(store, offer->domain);
+	if (there && there->taken)
+		return command_refuse(command, -EBUSY,
+				      "'%s' is being received already; try again later.",
+				      command->name);
 	if (there) {
 		if (memcmp(there->uuid, offer->volume_uuid, 16) != 0 ||
 		    there->domain != domain->number)
@@ -125,8 +160,8 @@ static int prepare_make(struct command *command)
 					      "'%s' is the copy of another volume of that name: "
 					      "delete or rename one of them.",
 					      command->name);
-		if (there->size_bytes == offer->size_bytes)
-			return 0;
+		if ((res = keep_whole(command, there)) || there->size_bytes == offer->size_bytes)
+			return res;
 		volume = *there;
 		volume.size_bytes = offer->size_bytes;
 		command_add(command,
@@ -139,7 +174,7 @@ static int prepare_make(struct command *command)
 				      VOLUMES_MAX);
 	volume.number = store->next_number++;
 	volume.created_wall_ns = env_wall_ns(store->env);
-	volume.epoch = 1;
+	volume.epoch = offer->epoch;
 	volume.domain = domain->number;
 	volume.level = offer->level;
 	volume.frame_bytes = offer->frame_bytes;
@@ -206,6 +241,8 @@ static int prepare_publish(struct command *command)
 				    .top = volume->top};
 	memcpy(snapshot.name, offer->snapshot, NAME_ROOM);
 	command_add(command, snapshot_encode_flags(&snapshot, PUT_FULL, command_record(command)));
+	struct store_position position = {.epoch = offer->epoch, .vseq = offer->vseq};
+	command_add(command, follow_encode(volume, &position, true, command_record(command)));
 	if (offer->cut)
 		drop_cuts(command, volume);
 	return 0;
@@ -219,12 +256,12 @@ void replica_publish(struct store *store, struct admin_op *op, const char *name,
 
 /* ---- a copy becomes the volume ---- */
 
-static const struct snapshot *newest_of(const struct store *store, const struct volume *copy)
+static struct snapshot *newest_of(const struct store *store, const struct volume *copy)
 {
-	const struct snapshot *best = NULL;
+	struct snapshot *best = NULL;
 	for (uint32_t i = 0; i < store->snapshot_count; i++) {
-		const struct snapshot *at = store->snapshots[i];
-		if (at->volume != copy->number || at->state != OBJECT_LIVE || !at->sealed)
+		struct snapshot *at = store->snapshots[i];
+		if (at->volume != copy->number || at->state != OBJECT_LIVE)
 			continue;
 		if (!best || at->epoch > best->epoch ||
 		    (at->epoch == best->epoch && at->vseq >= best->vseq))
@@ -233,36 +270,65 @@ static const struct snapshot *newest_of(const struct store *store, const struct 
 	return best;
 }
 
+/* A copy that can be promoted; NULL: *ret_res says why not. */
+static struct volume *promotable(struct command *command, int *ret_res)
+{
+	struct volume *copy = command_volume(command, command->name, ret_res);
+	if (!copy)
+		return NULL;
+	if (!copy->replica || (!copy->whole && !newest_of(command->store, copy)))
+		*ret_res = command_refuse(command, -EINVAL,
+					  "'%s' is no copy of another host's volume that was "
+					  "received in whole.",
+					  command->name);
+	else if ((*ret_res = command_new_name(command, command->other)) == 0)
+		return copy;
+	return NULL;
+}
+
+/* First what it holds becomes a snapshot, when it followed write by write. */
+static int prepare_stand(struct command *command)
+{
+	int res = 0;
+	struct volume *copy = promotable(command, &res);
+	if (!copy)
+		return res;
+	if (!command->number) {
+		char when[TIME_TEXT_BYTES] = "what is here";
+		const struct snapshot *newest = newest_of(command->store, copy);
+		uint64_t epoch = copy->whole ? copy->epoch : newest->epoch;
+		uint64_t vseq = copy->whole ? copy->vseq : newest->vseq;
+		if (newest)
+			text_time(newest->created_wall_ns, when);
+		return command_refuse(
+			command, -VS_ERETAINED,
+			"What %.*s wrote to it after %s%s (epoch %llu, write %llu) is not "
+			"here. Make sure that it is stopped there, then say "
+			"--accept-loss.",
+			(int)strcspn(copy->name, "/"), copy->name, when,
+			copy->whole ? ", or later still," : "", (unsigned long long)epoch,
+			(unsigned long long)vseq);
+	}
+	return keep_whole(command, copy);
+}
+
+/* The volume begins as the newest snapshot. */
 static int prepare_promote(struct command *command)
 {
 	struct store *store = command->store;
 	int res = 0;
-	const struct volume *copy = command_volume(command, command->name, &res);
+	const struct volume *copy = promotable(command, &res);
 	if (!copy)
 		return res;
-	const struct snapshot *newest = newest_of(store, copy);
-	if (!copy->replica || !newest)
-		return command_refuse(command, -EINVAL,
-				      "'%s' is no copy of another host's volume that was received "
-				      "in whole.",
-				      command->name);
-	if ((res = command_new_name(command, command->other)) < 0)
-		return res;
+	struct snapshot *newest = newest_of(store, copy);
+	if (!newest)
+		return command_refuse(command, -EINVAL, "'%s' has no snapshot.", command->name);
 	if (store->volume_count >= VOLUMES_MAX)
 		return command_refuse(command, -ENOSPC,
 				      "The store has %u volumes, which is the most; purge some.",
 				      VOLUMES_MAX);
-	if (!command->number) {
-		char when[TIME_TEXT_BYTES];
-		text_time(newest->created_wall_ns, when);
-		return command_refuse(
-			command, -VS_ERETAINED,
-			"What %.*s wrote to it after %s (epoch %llu, write %llu) is not "
-			"here. Make sure that it is stopped there, then say "
-			"--accept-loss.",
-			(int)strcspn(copy->name, "/"), copy->name, when,
-			(unsigned long long)newest->epoch, (unsigned long long)newest->vseq);
-	}
+	if ((res = command_seal(command, newest)))
+		return res;
 	struct volume volume = {.number = store->next_number++,
 				.created_wall_ns = env_wall_ns(store->env),
 				.domain = copy->domain,
@@ -280,15 +346,61 @@ static int prepare_promote(struct command *command)
 	return 0;
 }
 
+/* Two commits: what the copy holds is kept, and sealed; then the volume is there. */
+struct promotion {
+	struct store *store;
+	struct admin_op *op, own;
+	char name[SNAP_NAME_ROOM], new_name[SNAP_NAME_ROOM];
+};
+
+static void promoted(struct io_op *op)
+{
+	struct promotion *promotion = container_of(op, struct promotion, own.op);
+	struct admin_op *outer = promotion->op;
+	memcpy(outer->sentence, promotion->own.sentence, SENTENCE_BYTES);
+	memcpy(outer->holder, promotion->own.holder, sizeof outer->holder);
+	struct env *env = promotion->store->env;
+	int64_t res = op->res;
+	free(promotion);
+	env_complete(env, &outer->op, res);
+}
+
+static void promote_step(struct promotion *promotion, uint64_t accept_loss,
+			 int (*prepare)(struct command *command), void (*done)(struct io_op *op))
+{
+	promotion->own = (struct admin_op){.op.done = done};
+	struct command *command =
+		command_new(promotion->store, &promotion->own, promotion->name, prepare);
+	if (!command)
+		return; /* done follows */
+	memcpy(command->other, promotion->new_name, sizeof command->other);
+	command->number = accept_loss;
+	command_start(command);
+}
+
+static void promotion_kept(struct io_op *op)
+{
+	struct promotion *promotion = container_of(op, struct promotion, own.op);
+	if (op->res < 0)
+		promoted(op);
+	else
+		promote_step(promotion, 1, prepare_promote, promoted);
+}
+
 void store_replica_promote(struct store *store, struct admin_op *op, const char *name,
 			   const char *new_name, bool accept_loss)
 {
-	struct command *command = command_new(store, op, name, prepare_promote);
-	if (!command)
+	struct promotion *promotion = calloc(1, sizeof(*promotion));
+	if (!promotion) {
+		snprintf(op->sentence, SENTENCE_BYTES, "There is no memory for this now.");
+		env_complete(store->env, &op->op, -ENOMEM);
 		return;
-	snprintf(command->other, sizeof command->other, "%s", new_name);
-	command->number = accept_loss;
-	command_start(command);
+	}
+	promotion->store = store;
+	promotion->op = op;
+	snprintf(promotion->name, sizeof promotion->name, "%s", name);
+	snprintf(promotion->new_name, sizeof promotion->new_name, "%s", new_name);
+	promote_step(promotion, accept_loss, prepare_stand, promotion_kept);
 }
 
 int copy_decode(struct copy *copy, uint8_t type, const void *record, uint32_t record_bytes_given)

@@ -22,6 +22,13 @@ int copy_decode(struct copy *copy, uint8_t type, const void *record, uint32_t re
  * (-VS_ECHECKSUM), then stored as it is. put->type and domain are set. */
 void put_start_copy(struct put *put, const struct copy *copy);
 
+/* A copy's position as a record; `whole`: it holds what its original was there. */
+uint32_t follow_encode(const struct volume *volume, const struct store_position *position,
+		       bool whole, void *out);
+int follow_apply(struct volume *volume, struct cursor *c);
+/* The volume itself, of which copies are refused then; NULL: it is not here. */
+const struct volume *served_here(const struct store *store, const uint8_t uuid[16]);
+
 /* The commands of a receive. `offer` is the caller's until the op is done. */
 void replica_make(struct store *store, struct admin_op *op, const char *name,
 		  const struct store_offer *offer);

@@ -12,6 +12,7 @@
 #include "storage/store/index_file.h"
 #include "storage/store/pace.h"
 #include "storage/store/prefetch.h"
+#include "storage/store/tap.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -94,6 +95,7 @@ static void owner_committed(struct log_owner *owner)
 {
 	struct store *store = container_of(owner, struct store, log_owner);
 	store->counters.commits++;
+	tap_committed(store);
 	checkpoint_committed(store);
 	segments_kick(store);
 	write_kick(store);
@@ -265,6 +267,7 @@ static void store_free(struct store *store)
 	map_exit(store);
 	fetch_exit(store);
 	heal_exit(store);
+	tap_exit(store);
 	put_exit(store);
 	catalog_free(store);
 	index_load_exit(store);
@@ -375,9 +378,10 @@ static int open_memory(struct store *store)
 	memcpy(options.uuid, store->sb.uuid, 16);
 	memcpy(options.secret, store->sb.secret, 16);
 	int (*const inits[])(struct store * store) = {
-		domain_init,   segments_init,	 fetch_init, put_init,	 read_init,	  heal_init,
-		prefetch_init, write_init,	 pace_init,  fold_init,	 checkpoint_init, work_init,
-		admin_init,    index_write_init, gc_init,    scrub_init, usage_init};
+		domain_init, segments_init,   fetch_init,    put_init,	 read_init,
+		heal_init,   tap_init,	      prefetch_init, write_init, pace_init,
+		fold_init,   checkpoint_init, work_init,     admin_init, index_write_init,
+		gc_init,     scrub_init,      usage_init};
 	int res = map_init(store, o->node_cache_bytes);
 	for (unsigned i = 0; i < sizeof inits / sizeof *inits && res == 0; i++)
 		res = inits[i](store);
@@ -474,6 +478,7 @@ int store_close(struct store *store)
 	int res = 0;
 	store->closing = true;
 	env_timer_stop(store->env, &store->tick);
+	store_followers_stop(store);
 	pace_wake(store);
 	fold_kick(store);
 	work_kick(store);

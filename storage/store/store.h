@@ -377,6 +377,9 @@ struct follower_rules {
 	uint64_t lag_ns;     /* from 1 s to a day */
 	uint64_t lag_bytes;  /* written since; 0: any */
 	uint64_t rate_bytes; /* a second; 0: no limit */
+	/* It gets each commit as it is made, and flushes of the volume end when it has all before
+	 * them, however long that takes. */
+	bool in_step;
 };
 struct follower_info {
 	char volume[NAME_ROOM], host[NAME_ROOM];
@@ -390,6 +393,59 @@ void store_follower_delete(struct store *store, struct admin_op *op, const char 
 			   const char *host);
 /* An array for the caller to free; -ENOMEM. */
 int store_followers(const struct store *store, struct follower_info **ret, size_t *ret_count);
+
+/* A place in a volume's life: nothing else was ever written under the same three. */
+struct store_position {
+	uint64_t epoch, vseq;
+	uint8_t incarnation[16]; /* of the epoch; zeros: not known */
+};
+/* A record of data that took effect. */
+struct store_tap_record {
+	uint32_t volume;
+	struct store_position position; /* after it */
+	uint64_t offset_bytes, length_bytes;
+	const void *data; /* valid during the call; NULL: zeros */
+};
+struct store_tap_ops {
+	void (*record)(void *owner, const struct store_tap_record *record);
+	/* The commit ends that the records since the last call were of. */
+	void (*committed)(void *owner);
+	/* The volume changed otherwise (grown, restored, deleted): it is tapped no more. */
+	void (*broken)(void *owner, uint32_t volume);
+};
+/* Who gets the records of tapped volumes, in the order of the log; none of its calls may call the
+ * store, but for reading. NULL: nobody, and no volume is tapped any more. */
+void store_set_tap(struct store *store, const struct store_tap_ops *ops, void *owner);
+/* On: with what takes effect from now on. -ENOENT. */
+int store_tap(struct store *store, uint32_t volume, bool on);
+/* The follower has all up to this vseq, for good. */
+void store_follower_acked(struct store *store, uint32_t volume, const char *host, uint64_t vseq);
+/* Nothing will be acknowledged any more: flushes that wait for it end with -ESHUTDOWN. */
+void store_followers_stop(struct store *store);
+
+/* The other side: a copy HOST/VOL takes what its original writes. Its position and a view of it:
+ * -ENOENT: there is none of that UUID; -EAGAIN: what it holds is half of a transfer, so send a
+ * snapshot first; -EBUSY: somebody else writes to it; -VS_EFENCED: the volume itself is here. */
+int store_copy_open(struct store *store, const char *name, const uint8_t uuid[16],
+		    struct view **ret_view, struct store_position *ret_position);
+/* Its batches must be done. */
+void store_copy_close(struct view *view);
+/* What one commit of the original had. The caller's until op.done: 0 when all of it is in the log
+ * (a flush on the view makes it durable), and the copy stands at `to`. -EAGAIN: it does not stand
+ * at from_vseq. One at a time. */
+struct store_copy_part {
+	uint64_t offset_bytes, length_bytes; /* whole blocks */
+	const void *data;		     /* aligned to 4 KiB is faster; NULL: zeros */
+};
+struct store_copy_batch {
+	struct io_op op;
+	struct view *view;
+	struct store_copy_part *parts;
+	uint32_t part_count;
+	uint64_t from_vseq;
+	struct store_position to;
+};
+void store_copy_apply(struct store_copy_batch *batch);
 
 /* Snapshots with this policy (store_policy_snap) are cuts: taken to be sent to a follower, which
  * keeps the newest. No rule removes them, store_cut_drop does, at once; one that is gone is no

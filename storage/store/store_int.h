@@ -273,6 +273,7 @@ enum log_op {
 	LOG_DEL_POLICY = 17,
 	LOG_PUT_FOLLOWER = 18,
 	LOG_DEL_FOLLOWER = 19,
+	LOG_FOLLOW = 20,
 };
 #define LOG_RECORD_BYTES_MAX 1024u
 enum object_state { OBJECT_LIVE = 0, OBJECT_TRASH = 1 };
@@ -306,6 +307,7 @@ struct volume {
 	uint32_t frame_bytes;
 	uint8_t domain; /* its number */
 	bool replica;	/* of a volume on another host: only what arrives from there changes it */
+	bool whole;	/* a replica that holds what its original was at {epoch, vseq} */
 	uint64_t epoch, vseq;
 	uint8_t incarnation[16]; /* of the epoch */
 	struct id top;		 /* of the map */
@@ -324,7 +326,10 @@ struct volume {
 	uint64_t written_bytes; /* since the opening */
 	uint32_t zeros_pending; /* LOG_ZERO records on their way */
 	bool fold_wanted;
-	bool busy; /* a change that no view and no fold may meet is on its way */
+	bool busy;    /* a change that no view and no fold may meet is on its way */
+	bool taken;   /* a replica that somebody is writing to */
+	bool tapped;  /* its records leave for followers */
+	bool in_step; /* has a follower that flushes wait for */
 	struct freed freed_all, freed_own; /* with its snapshots, and without */
 };
 struct snapshot {
@@ -393,6 +398,7 @@ struct follower {
 	uint32_t volume;
 	char host[NAME_ROOM];
 	struct follower_rules rules;
+	uint64_t acked_vseq; /* it has all up to there; 0 after an opening */
 };
 uint32_t follower_encode(enum log_op op, const struct follower *follower, void *out);
 int follower_apply(struct store *store, enum log_op op, uint32_t volume, struct cursor *c);
@@ -582,6 +588,7 @@ struct store {
 	struct segment_set *segment_set;
 	struct fetches *fetches;
 	struct heals *heals;
+	struct tap *tap;
 	struct puts *puts;
 	struct writes *writes;
 	struct reads *reads;

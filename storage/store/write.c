@@ -18,6 +18,7 @@
 #include "storage/store/replica.h"
 #include "storage/store/epoch.h"
 #include "storage/store/pace.h"
+#include "storage/store/tap.h"
 
 #include <stdlib.h>
 
@@ -177,7 +178,8 @@ static void flush_done(struct io_op *op)
 			writes->flush_tail = &writes->flush_head;
 		flush_start(next);
 	}
-	request_end(request, (int)op->res);
+	if (op->res < 0 || !gate_hold(request))
+		request_end(request, (int)op->res);
 }
 
 static void flush_start(struct store_request *request)
@@ -192,6 +194,7 @@ static void flush_start(struct store_request *request)
 		return;
 	}
 	writes->free_flush = flush->next;
+	request->vseq = request->view->volume->vseq;
 	flush->request = request;
 	flush->began_ns = env_now_ns(store->env);
 	flush->op = (struct log_flush_op){.op.done = flush_done};
@@ -238,6 +241,9 @@ static void piece_logged(struct log_entry *entry, int res)
 		res = catalog_apply(store, piece->record, piece->record_bytes, &entry->payload);
 		if (res < 0)
 			store_fail(store, res, "a logged write could not be applied");
+		else if (piece->request->view->volume->tapped)
+			tap_data(store, piece->request->view->volume, piece->record,
+				 piece->record_bytes, piece->payload);
 		res = res < 0 ? res : 0;
 	}
 	piece_end(piece, res);
@@ -598,11 +604,11 @@ void write_mark(struct store *store, void (*mark)(struct store *store, const str
 }
 
 /* What can go straight into segments: it waits for workers and for its share of the disk, and small
- * writes do not wait behind it. */
+ * writes do not wait behind it. A copy's writes stay in their order. */
 static bool request_is_bulk(const struct store_request *request)
 {
 	return request->kind == REQUEST_WRITE && !(request->flags & REQUEST_FUA) &&
-	       request->length_bytes >= CHUNK_BYTES;
+	       request->length_bytes >= CHUNK_BYTES && !request->view->volume->replica;
 }
 
 void write_submit(struct store_request *request)

@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A copy that takes its original's writes as they are made there.
+ *
+ * It stands at a position {epoch, vseq, incarnation} of its original: all up to there is in it. A
+ * batch is what one commit there had; its parts are written as a guest's would be, in their order,
+ * and when all are in the log, a record says the new position. So after a crash the copy is where a
+ * crash there could have left it.
+ *
+ * Keeps true: a copy takes a batch only when it is whole (no transfer is half done), the batch
+ * begins where the copy stands, in no lower epoch, and the volume itself is not served here; one
+ * receiver at a time.
+ */
+#include "storage/store/replica.h"
+
+#include <stdlib.h>
+
+#define FOLLOW_RECORD_BYTES 48u
+
+uint32_t follow_encode(const struct volume *volume, const struct store_position *position,
+		       bool whole, void *out)
+{
+	struct cursor c = cursor_over(out, FOLLOW_RECORD_BYTES);
+	put_u8(&c, LOG_FOLLOW);
+	put_u8(&c, 0);
+	put_u16(&c, FOLLOW_RECORD_BYTES);
+	put_u32(&c, volume->number);
+	put_u64(&c, position->epoch);
+	put_u64(&c, position->vseq);
+	put_bytes(&c, position->incarnation, 16);
+	put_u8(&c, whole);
+	put_zeros(&c, 7);
+	assert(!c.failed && cursor_left(&c) == 0);
+	return FOLLOW_RECORD_BYTES;
+}
+
+int follow_apply(struct volume *volume, struct cursor *c)
+{
+	struct store_position position = {.epoch = get_u64(c)};
+	position.vseq = get_u64(c);
+	get_bytes(c, position.incarnation, 16);
+	uint8_t whole = get_u8(c);
+	if (c->failed || !volume->replica || whole > 1)
+		return -VS_EFORMAT;
+	volume->epoch = position.epoch;
+	volume->vseq = volume->admitted_vseq = position.vseq;
+	memcpy(volume->incarnation, position.incarnation, 16);
+	volume->whole = whole;
+	return 0;
+}
+
+const struct volume *served_here(const struct store *store, const uint8_t uuid[16])
+{
+	for (uint32_t i = 0; i < store->volume_count; i++) {
+		const struct volume *volume = store->volumes[i];
+		if (!volume->replica && volume->state == OBJECT_LIVE &&
+		    memcmp(volume->uuid, uuid, 16) == 0)
+			return volume;
+	}
+	return NULL;
+}
+
+/* ---- opening ---- */
+
+int store_copy_open(struct store *store, const char *name, const uint8_t uuid[16],
+		    struct view **ret_view, struct store_position *ret_position)
+{
+	struct volume *volume = volume_by_name(store, name);
+	struct view *view;
+	if (served_here(store, uuid))
+		return -VS_EFENCED;
+	if (!volume || !volume->replica || memcmp(volume->uuid, uuid, 16) != 0)
+		return -ENOENT;
+	if (!volume->whole)
+		return -EAGAIN;
+	if (volume->taken)
+		return -EBUSY;
+	int res = store_view_open(store, name, &view);
+	if (res < 0)
+		return res;
+	volume->taken = true;
+	ret_position->epoch = volume->epoch;
+	ret_position->vseq = volume->vseq;
+	memcpy(ret_position->incarnation, volume->incarnation, 16);
+	*ret_view = view;
+	return 0;
+}
+
+void store_copy_close(struct view *view)
+{
+	view->volume->taken = false;
+	store_view_close(view);
+}
+
+/* ---- a batch ---- */
+
+struct part_write {
+	struct store_request request;
+	struct applying *applying;
+};
+struct applying {
+	struct store_copy_batch *batch;
+	struct store *store;
+	uint32_t pending;
+	int res;
+	struct io_op room_op;
+	struct env_timer room_timer;
+	struct log_entry entry;
+	uint8_t record[FOLLOW_RECORD_BYTES];
+	struct part_write writes[];
+};
+
+static void batch_end(struct applying *applying, int res)
+{
+	struct store *store = applying->store;
+	struct store_copy_batch *batch = applying->batch;
+	store->requests--;
+	free(applying);
+	env_complete(store->env, &batch->op, res);
+}
+
+static void position_logged(struct log_entry *entry, int res)
+{
+	struct applying *applying = container_of(entry, struct applying, entry);
+	if (res == 0) {
+		res = catalog_apply(applying->store, applying->record, FOLLOW_RECORD_BYTES, NULL);
+		if (res < 0)
+			store_fail(applying->store, res, "a copy's position could not be applied");
+	}
+	batch_end(applying, res);
+}
+
+static void position_again(struct env_timer *timer);
+
+static void position_log(struct applying *applying)
+{
+	struct store *store = applying->store;
+	const struct store_copy_batch *batch = applying->batch;
+	if (applying->res < 0 || store->failed) {
+		batch_end(applying, applying->res < 0 ? applying->res : -VS_EFAILSTOP);
+		return;
+	}
+	if (!log_room(store->log, FOLLOW_RECORD_BYTES, 0, true)) {
+		applying->room_timer.fire = position_again;
+		env_timer_start(store->env, &applying->room_timer, NSEC_PER_MSEC);
+		return;
+	}
+	follow_encode(batch->view->volume, &batch->to, true, applying->record);
+	applying->entry.done = position_logged;
+	log_append(store->log, &applying->entry, applying->record, FOLLOW_RECORD_BYTES, NULL, 0,
+		   false);
+}
+
+static void position_again(struct env_timer *timer)
+{
+	position_log(container_of(timer, struct applying, room_timer));
+}
+
+static void part_done(struct io_op *op)
+{
+	struct applying *applying = container_of(op, struct part_write, request.op)->applying;
+	if (op->res < 0 && applying->res == 0)
+		applying->res = (int)op->res;
+	if (--applying->pending == 0)
+		position_log(applying);
+}
+
+static void nothing_done(struct io_op *op)
+{
+	position_log(container_of(op, struct applying, room_op));
+}
+
+static int batch_check(const struct store_copy_batch *batch)
+{
+	const struct volume *volume = batch->view->volume;
+	if (served_here(batch->view->store, volume->uuid))
+		return -VS_EFENCED;
+	if (!volume->whole || volume->state != OBJECT_LIVE)
+		return -EAGAIN;
+	if (batch->to.epoch < volume->epoch)
+		return -VS_EFENCED;
+	if (batch->from_vseq != volume->vseq || batch->to.vseq < volume->vseq)
+		return -EAGAIN;
+	for (uint32_t i = 0; i < batch->part_count; i++) {
+		const struct store_copy_part *part = &batch->parts[i];
+		if (part->offset_bytes % BLOCK_BYTES || part->length_bytes % BLOCK_BYTES ||
+		    part->length_bytes == 0 || part->offset_bytes > volume->size_bytes ||
+		    part->length_bytes > volume->size_bytes - part->offset_bytes)
+			return -VS_EFORMAT;
+	}
+	return 0;
+}
+
+void store_copy_apply(struct store_copy_batch *batch)
+{
+	struct store *store = batch->view->store;
+	int res = batch_check(batch);
+	struct applying *applying =
+		res < 0 ? NULL
+			: calloc(1,
+				 sizeof(*applying) + batch->part_count * sizeof(struct part_write));
+	if (!applying) {
+		env_complete(store->env, &batch->op, res < 0 ? res : -ENOMEM);
+		return;
+	}
+	applying->batch = batch;
+	applying->store = store;
+	applying->pending = batch->part_count;
+	store->requests++;
+	if (!batch->part_count) {
+		applying->room_op.done = nothing_done;
+		env_complete(store->env, &applying->room_op, 0);
+	}
+	for (uint32_t i = 0; i < batch->part_count; i++) {
+		const struct store_copy_part *part = &batch->parts[i];
+		applying->writes[i].applying = applying;
+		applying->writes[i].request =
+			(struct store_request){.op.done = part_done,
+					       .view = batch->view,
+					       .kind = part->data ? REQUEST_WRITE : REQUEST_ZERO,
+					       .offset_bytes = part->offset_bytes,
+					       .length_bytes = part->length_bytes,
+					       .data = (void *)part->data};
+		store->requests++;
+		write_submit(&applying->writes[i].request);
+	}
+}

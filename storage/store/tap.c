@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What leaves for followers as it is written, and flushes that wait until they have it.
+ *
+ * A volume that is tapped hands each record of its data out when it takes effect, in the order of
+ * the log, with the bytes that were written; and says where commits end. Writes of one commit were
+ * under way together, so nobody may rely on an order among them; who repeats commit after commit is
+ * at every moment where a crash could have left the volume.
+ *
+ * A flush of a volume with followers that are in step (rules.in_step) ends when it is durable here
+ * and each of them has acknowledged the position that the volume had when the flush began. There is
+ * no time limit: that is what was asked for. Who stops for good says so (store_followers_stop).
+ */
+#include "storage/store/tap.h"
+
+#include <stdlib.h>
+
+int tap_init(struct store *store)
+{
+	store->tap = calloc(1, sizeof(*store->tap));
+	if (!store->tap)
+		return -ENOMEM;
+	store->tap->tail = &store->tap->held;
+	return 0;
+}
+
+void tap_exit(struct store *store)
+{
+	free(store->tap);
+	store->tap = NULL;
+}
+
+void store_set_tap(struct store *store, const struct store_tap_ops *ops, void *owner)
+{
+	store->tap->ops = ops;
+	store->tap->owner = owner;
+	for (uint32_t i = 0; !ops && i < store->volume_count; i++)
+		store->volumes[i]->tapped = false;
+}
+
+int store_tap(struct store *store, uint32_t number, bool on)
+{
+	struct volume *volume = volume_by_number(store, number);
+	if (!volume || (on && (!store->tap->ops || volume->replica)))
+		return -ENOENT;
+	volume->tapped = on;
+	return 0;
+}
+
+/* ---- records ---- */
+
+void tap_data(struct store *store, const struct volume *volume, const void *record, uint32_t bytes,
+	      const void *data)
+{
+	struct cursor c = cursor_reading(record, bytes);
+	struct store_tap_record out = {.volume = volume->number, .data = data};
+	unsigned op = get_u8(&c);
+	cursor_take(&c, 7);
+	out.position.vseq = get_u64(&c);
+	out.position.epoch = get_u64(&c);
+	uint64_t first = get_u64(&c);
+	out.offset_bytes = first * BLOCK_BYTES;
+	if (op == LOG_WRITE) {
+		out.length_bytes = get_u32(&c) * (uint64_t)BLOCK_BYTES;
+	} else if (op == LOG_ZERO) {
+		out.length_bytes = get_u64(&c) * BLOCK_BYTES;
+		out.data = NULL;
+	} else {
+		out.offset_bytes = first * CHUNK_BYTES;
+		out.length_bytes = CHUNK_BYTES;
+	}
+	memcpy(out.position.incarnation, volume->incarnation, 16);
+	store->tap->any = true;
+	store->tap->ops->record(store->tap->owner, &out);
+}
+
+void tap_committed(struct store *store)
+{
+	struct tap *tap = store->tap;
+	if (!tap->any || !tap->ops)
+		return;
+	tap->any = false;
+	tap->ops->committed(tap->owner);
+}
+
+void tap_broken(struct store *store, struct volume *volume)
+{
+	if (!volume->tapped)
+		return;
+	volume->tapped = false;
+	store->tap->ops->broken(store->tap->owner, volume->number);
+}
+
+/* ---- flushes ---- */
+
+static bool gate_open(const struct store *store, const struct store_request *request)
+{
+	const struct volume *volume = request->view->volume;
+	for (uint32_t i = 0; volume->in_step && i < store->follower_count; i++) {
+		const struct follower *follower = &store->followers[i];
+		if (follower->volume == volume->number && follower->rules.in_step &&
+		    follower->acked_vseq < request->vseq)
+			return false;
+	}
+	return true;
+}
+
+bool gate_hold(struct store_request *request)
+{
+	struct store *store = request->view->store;
+	struct tap *tap = store->tap;
+	if (tap->shut || gate_open(store, request))
+		return false;
+	request->next = NULL;
+	*tap->tail = request;
+	tap->tail = &request->next;
+	return true;
+}
+
+void gate_look(struct store *store)
+{
+	struct tap *tap = store->tap;
+	struct store_request **at = &tap->held;
+	while (*at) {
+		struct store_request *request = *at;
+		bool open = gate_open(store, request);
+		if (!open && !tap->shut && !store->failed) {
+			at = &request->next;
+			continue;
+		}
+		*at = request->next;
+		request_end(request, open ? 0 : store->failed ? -VS_EFAILSTOP : -ESHUTDOWN);
+	}
+	tap->tail = at;
+}
+
+void store_follower_acked(struct store *store, uint32_t volume, const char *host, uint64_t vseq)
+{
+	for (uint32_t i = 0; i < store->follower_count; i++)
+		if (store->followers[i].volume == volume &&
+		    strcmp(store->followers[i].host, host) == 0)
+			store->followers[i].acked_vseq =
+				max_u64(store->followers[i].acked_vseq, vseq);
+	gate_look(store);
+}
+
+void store_followers_stop(struct store *store)
+{
+	store->tap->shut = true;
+	gate_look(store);
+}

@@ -1,0 +1,391 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A copy that takes its original's writes commit by commit, and flushes that wait for it. */
+#include "tests/unit/store_pair.h"
+
+#define BATCHES_MAX 4096u
+
+struct live {
+	struct pair *pair;
+	struct store_copy_part parts[4096];
+	uint32_t part_count;
+	struct batch {
+		struct store_copy_part *parts;
+		uint32_t part_count;
+		struct store_position to;
+	} batches[BATCHES_MAX];
+	unsigned batch_count, applied;
+	struct store_position last;
+	unsigned broken;
+	struct view *copy;
+	struct store_position at;
+};
+
+static void tap_record(void *owner, const struct store_tap_record *record)
+{
+	struct live *live = owner;
+	struct store_copy_part *part = &live->parts[live->part_count++];
+	assert_true(live->part_count < 4096);
+	*part = (struct store_copy_part){.offset_bytes = record->offset_bytes,
+					 .length_bytes = record->length_bytes};
+	if (record->data) {
+		part->data = aligned_alloc(BLOCK_BYTES, record->length_bytes);
+		memcpy((void *)part->data, record->data, record->length_bytes);
+	}
+	assert_int_equal(record->position.vseq, live->last.vseq + 1); /* none is left out */
+	live->last = record->position;
+}
+
+static void tap_committed(void *owner)
+{
+	struct live *live = owner;
+	struct batch *batch = &live->batches[live->batch_count++];
+	assert_true(live->batch_count < BATCHES_MAX);
+	batch->parts = malloc(live->part_count * sizeof(live->parts[0]));
+	memcpy(batch->parts, live->parts, live->part_count * sizeof(live->parts[0]));
+	batch->part_count = live->part_count;
+	batch->to = live->last;
+	live->part_count = 0;
+}
+
+static void tap_broken(void *owner, uint32_t volume)
+{
+	struct live *live = owner;
+	live->broken++;
+}
+
+static const struct store_tap_ops tap_ops = {tap_record, tap_committed, tap_broken};
+
+static struct volume_info info_of(struct fixture *f, const char *name)
+{
+	struct volume_info *infos, info = {0};
+	size_t count;
+	assert_int_equal(store_volumes(f->store, false, &infos, &count), 0);
+	for (size_t i = 0; i < count; i++)
+		if (strcmp(infos[i].name, name) == 0)
+			info = infos[i];
+	free(infos);
+	return info;
+}
+
+/* Tapped, cut, sent: what comes from now on can follow. */
+static void live_begin(struct live *live)
+{
+	struct pair *pair = live->pair;
+	struct volume_info info = info_of(pair->from, "a");
+	live->last = (struct store_position){.epoch = info.epoch, .vseq = info.vseq};
+	store_set_tap(pair->from->store, &tap_ops, live);
+	assert_int_equal(store_tap(pair->from->store, info.number, true), 0);
+	assert_int_equal(cut(pair->from, "a@cut-1"), 0);
+	assert_int_equal(send_snapshot(pair, "a@cut-1"), 0);
+	assert_int_equal(
+		store_copy_open(pair->to->store, "h1/a", info.uuid, &live->copy, &live->at), 0);
+	assert_int_equal(live->at.vseq, info.vseq);
+}
+
+static int apply(struct live *live, struct batch *from)
+{
+	struct store_copy_batch batch = {.view = live->copy,
+					 .parts = from->parts,
+					 .part_count = from->part_count,
+					 .from_vseq = live->at.vseq,
+					 .to = from->to};
+	env_wait_prepare(&batch.op);
+	store_copy_apply(&batch);
+	int res = (int)env_wait(live->pair->to->env, &batch.op);
+	if (res == 0)
+		live->at = from->to;
+	return res;
+}
+
+static void batch_free(struct batch *batch)
+{
+	for (uint32_t i = 0; i < batch->part_count; i++)
+		free((void *)batch->parts[i].data);
+	free(batch->parts);
+}
+
+static void apply_all(struct live *live)
+{
+	for (; live->applied < live->batch_count; live->applied++) {
+		assert_int_equal(apply(live, &live->batches[live->applied]), 0);
+		batch_free(&live->batches[live->applied]);
+	}
+}
+
+static void live_end(struct live *live)
+{
+	store_copy_close(live->copy);
+	store_set_tap(live->pair->from->store, NULL, NULL);
+	for (; live->applied < live->batch_count; live->applied++)
+		batch_free(&live->batches[live->applied]);
+	free(live);
+}
+
+static struct live *live_new(struct pair *pair)
+{
+	struct live *live = calloc(1, sizeof(*live));
+	live->pair = pair;
+	return live;
+}
+
+/* Of all kinds, many at once. */
+static void write_wildly(struct pair *pair, unsigned count)
+{
+	enum { AT_ONCE = 8 };
+	struct fixture *f = pair->from;
+	struct view *view = open_view(f, "a");
+	uint8_t *data = aligned_alloc(BLOCK_BYTES, AT_ONCE * 8 * CHUNK_BYTES);
+	test_random_fill(&f->seed, data, AT_ONCE * 8 * CHUNK_BYTES);
+	for (unsigned i = 0; i < count; i += AT_ONCE) {
+		struct store_request requests[AT_ONCE];
+		for (unsigned k = 0; k < AT_ONCE; k++) {
+			uint64_t kind = test_random(&f->seed) % 5;
+			uint64_t unit = kind == 0 ? 512 : kind == 1 ? CHUNK_BYTES : BLOCK_BYTES;
+			/* Near each other, so that they meet. */
+			uint64_t at = test_random(&f->seed) % (MIB / unit) * unit;
+			uint64_t bytes = (1 + test_random(&f->seed) % 4) * unit;
+			requests[k] = (struct store_request){
+				.view = view,
+				.kind = kind == 4 ? REQUEST_ZERO : REQUEST_WRITE,
+				.flags = kind == 3 ? REQUEST_FUA : 0,
+				.offset_bytes = at,
+				.length_bytes = bytes,
+				.data = data + (size_t)k * 8 * CHUNK_BYTES};
+			test_random_fill(&f->seed, requests[k].data, 64);
+			env_wait_prepare(&requests[k].op);
+			store_submit(&requests[k]);
+		}
+		for (unsigned k = 0; k < AT_ONCE; k++)
+			assert_int_equal(env_wait(f->env, &requests[k].op), 0);
+	}
+	store_view_close(view);
+	free(data);
+}
+
+static void a_copy_follows_write_by_write(void **state)
+{
+	struct pair *pair = *state;
+	struct live *live = live_new(pair);
+	struct store_work work;
+	prepare(pair);
+	live_begin(live);
+	for (unsigned round = 0; round < 10; round++) {
+		write_wildly(pair, 64);
+		if (round % 3 == 1)
+			assert_int_equal(WORK(pair->from, &work, store_fold, NULL), 0);
+		apply_all(live);
+		if (round % 3 == 2)
+			assert_int_equal(WORK(pair->to, &work, store_fold, NULL), 0);
+		read_both(pair, "a", "h1/a");
+	}
+	struct volume_info here = info_of(pair->from, "a");
+	store_copy_close(live->copy);
+	fixture_close(pair->to);
+	fixture_open(pair->to);
+	/* The position is the original's, and it goes on there. */
+	assert_int_equal(
+		store_copy_open(pair->to->store, "h1/a", here.uuid, &live->copy, &live->at), 0);
+	assert_int_equal(live->at.epoch, here.epoch);
+	assert_int_equal(live->at.vseq, here.vseq);
+	write_wildly(pair, 64);
+	apply_all(live);
+	read_both(pair, "a", "h1/a");
+	assert_int_equal(WORK(pair->from, &work, store_fold, NULL), 0);
+	assert_int_equal(WORK(pair->to, &work, store_fold, NULL), 0);
+	struct volume_info from = info_of(pair->from, "a"), to = info_of(pair->to, "h1/a");
+	assert_memory_equal(from.root, to.root, ID_BYTES);
+	live_end(live);
+}
+
+static void what_does_not_continue_is_refused(void **state)
+{
+	struct pair *pair = *state;
+	struct live *live = live_new(pair);
+	prepare(pair);
+	live_begin(live);
+	write_random(pair->from, "a", 0, BLOCK_BYTES);
+	write_random(pair->from, "a", BLOCK_BYTES, BLOCK_BYTES);
+	assert_true(live->batch_count >= 2);
+	struct batch *first = &live->batches[0], *second = &live->batches[1];
+	struct store_position at = live->at;
+	live->at.vseq++; /* as if the first had come */
+	assert_int_equal(apply(live, second), -EAGAIN);
+	live->at = at;
+	first->to.epoch--;
+	assert_int_equal(apply(live, first), -VS_EFENCED);
+	first->to.epoch++;
+	first->parts[0].offset_bytes = VOLUME_BYTES;
+	assert_int_equal(apply(live, first), -VS_EFORMAT);
+	first->parts[0].offset_bytes = 1;
+	assert_int_equal(apply(live, first), -VS_EFORMAT);
+	first->parts[0].offset_bytes = 0;
+	assert_int_equal(apply(live, first), 0);
+	struct view *view;
+	uint8_t uuid[16] = {1};
+	struct volume_info info = info_of(pair->from, "a");
+	assert_int_equal(store_copy_open(pair->to->store, "h1/a", info.uuid, &view, &at), -EBUSY);
+	assert_int_equal(store_copy_open(pair->to->store, "h1/a", uuid, &view, &at), -ENOENT);
+	/* A snapshot that is sent meanwhile is refused, and nothing is half done. */
+	assert_int_equal(send_snapshot(pair, "a@1"), -EBUSY);
+	assert_int_equal(apply(live, second), 0);
+	live_end(live);
+}
+
+static void a_transfer_takes_nothing_of_what_followed_away(void **state)
+{
+	struct pair *pair = *state;
+	struct live *live = live_new(pair);
+	prepare(pair);
+	live_begin(live);
+	write_random(pair->from, "a", 0, MIB);
+	apply_all(live);
+	uint64_t promised = live->at.vseq;
+	struct volume_info here = info_of(pair->from, "a");
+	assert_int_equal(snap(pair->from, "a@promised"), 0);
+	live_end(live);
+	/* A new cut is cut in the middle: neither state, so the copy takes no commits ... */
+	write_random(pair->from, "a", 0, 40 * CHUNK_BYTES);
+	assert_int_equal(cut(pair->from, "a@cut-2"), 0);
+	pair->cut_after = 10;
+	assert_int_equal(send_snapshot(pair, "a@cut-2"), -VS_ECANCELLED);
+	pair->cut_after = 0;
+	struct view *view;
+	struct store_position at;
+	assert_int_equal(store_copy_open(pair->to->store, "h1/a", here.uuid, &view, &at), -EAGAIN);
+	/* ... but what was there is kept, and is what a promotion begins with. */
+	assert_int_equal(DO(pair->to, store_replica_promote, "h1/a", "a", true), 0);
+	assert_int_equal(info_of(pair->to, "a").vseq, promised);
+	read_both(pair, "a@promised", "a");
+}
+
+static void a_promoted_copy_has_all_that_came(void **state)
+{
+	struct pair *pair = *state;
+	struct live *live = live_new(pair);
+	prepare(pair);
+	live_begin(live);
+	write_wildly(pair, 64);
+	apply_all(live);
+	assert_int_equal(DO(pair->to, store_replica_promote, "h1/a", "a", false), -VS_ERETAINED);
+	assert_int_equal(DO(pair->to, store_replica_promote, "h1/a", "a", true), 0);
+	read_both(pair, "a", "a");
+	write_wildly(pair, 8); /* the old primary goes on, and nothing of it is taken */
+	assert_int_equal(apply(live, &live->batches[live->applied]), -VS_EFENCED);
+	live_end(live);
+}
+
+/* ---- flushes ---- */
+
+static void flush_done(struct io_op *op)
+{
+}
+
+static void flush_start(struct store_request *request, struct view *view, enum request_kind kind,
+			void *data)
+{
+	*request = (struct store_request){.op.done = flush_done,
+					  .view = view,
+					  .kind = kind,
+					  .flags = kind == REQUEST_WRITE ? REQUEST_FUA : 0,
+					  .length_bytes = kind == REQUEST_WRITE ? BLOCK_BYTES : 0,
+					  .data = data};
+	request->op.res = 1;
+	store_submit(request);
+}
+
+static void a_flush_waits_for_who_is_in_step(void **state)
+{
+	struct pair *pair = *state;
+	struct fixture *f = pair->from;
+	struct follower_rules rules = {.lag_ns = NSEC_PER_SEC, .in_step = true};
+	struct store_request requests[3];
+	uint8_t *block = aligned_alloc(BLOCK_BYTES, BLOCK_BYTES);
+	memset(block, 3, BLOCK_BYTES);
+	assert_int_equal(make_volume(f, "a", VOLUME_BYTES), 0);
+	struct view *view = open_view(f, "a");
+	assert_int_equal(do_request(f, view, REQUEST_FLUSH, 0, 0, NULL, 0), 0);
+	assert_int_equal(DO(f, store_peer_add, "h2", "10.0.0.1:1"), 0);
+	assert_int_equal(DO(f, store_peer_add, "h3", "10.0.0.1:2"), 0);
+	assert_int_equal(DO(f, store_follower_set, "a", "h2", &rules), 0);
+	rules.in_step = false;
+	assert_int_equal(DO(f, store_follower_set, "a", "h3", &rules), 0);
+	/* A write is answered; the flushes behind it, and a write with FUA, are not. */
+	assert_int_equal(do_request(f, view, REQUEST_WRITE, 0, BLOCK_BYTES, block, 0), 0);
+	uint64_t vseq = info_of(f, "a").vseq;
+	uint32_t number = info_of(f, "a").number;
+	flush_start(&requests[0], view, REQUEST_FLUSH, NULL);
+	flush_start(&requests[1], view, REQUEST_FLUSH, NULL);
+	flush_start(&requests[2], view, REQUEST_WRITE, block);
+	for (unsigned i = 0; i < 50; i++) /* more than enough for a disk */
+		assert_int_equal(do_request(f, view, REQUEST_WRITE, 0, BLOCK_BYTES, block, 0), 0);
+	store_follower_acked(f->store, number, "h3", vseq + 99);
+	store_follower_acked(f->store, number, "h2", vseq - 1);
+	for (unsigned i = 0; i < 3; i++)
+		assert_int_equal(requests[i].op.res, 1);
+	store_follower_acked(f->store, number, "h2", vseq);
+	while (requests[0].op.res == 1 || requests[1].op.res == 1)
+		env_step(f->env, true);
+	assert_int_equal(requests[0].op.res, 0);
+	assert_int_equal(requests[1].op.res, 0);
+	assert_int_equal(requests[2].op.res, 1);
+	/* Who is removed is waited for no more. */
+	assert_int_equal(DO(f, store_follower_delete, "a", "h2"), 0);
+	while (requests[2].op.res == 1)
+		env_step(f->env, true);
+	assert_int_equal(requests[2].op.res, 0);
+	/* Closing does not wait for ever. */
+	rules.in_step = true;
+	assert_int_equal(DO(f, store_follower_set, "a", "h3", &rules), 0);
+	assert_int_equal(do_request(f, view, REQUEST_WRITE, 0, BLOCK_BYTES, block, 0), 0);
+	store_follower_acked(f->store, number, "h3", 1);
+	uint64_t now = info_of(f, "a").vseq;
+	assert_true(now > 1);
+	fixture_close(pair->to);
+	fixture_open(pair->to);
+	/* acked by "h3" above: vseq + 99 */
+	while (info_of(f, "a").vseq <= vseq + 99)
+		assert_int_equal(do_request(f, view, REQUEST_WRITE, 0, BLOCK_BYTES, block, 0), 0);
+	flush_start(&requests[0], view, REQUEST_FLUSH, NULL);
+	for (unsigned i = 0; i < 50; i++)
+		assert_int_equal(do_request(f, view, REQUEST_WRITE, 0, BLOCK_BYTES, block, 0), 0);
+	assert_int_equal(requests[0].op.res, 1);
+	store_followers_stop(f->store);
+	while (requests[0].op.res == 1)
+		env_step(f->env, true);
+	assert_int_equal(requests[0].op.res, -ESHUTDOWN);
+	store_view_close(view);
+	free(block);
+}
+
+static void other_changes_end_the_tap(void **state)
+{
+	struct pair *pair = *state;
+	struct live *live = live_new(pair);
+	prepare(pair);
+	live_begin(live);
+	assert_int_equal(DO(pair->from, store_volume_rename, "a", "b"), 0);
+	assert_int_equal(DO(pair->from, store_volume_rename, "b", "a"), 0);
+	assert_int_equal(live->broken, 0);
+	assert_int_equal(DO(pair->from, store_volume_grow, "a", VOLUME_BYTES + MIB), 0);
+	assert_int_equal(live->broken, 1);
+	write_random(pair->from, "a", 0, BLOCK_BYTES);
+	assert_int_equal(live->batch_count, 0);
+	assert_int_equal(store_tap(pair->from->store, info_of(pair->from, "a").number, true), 0);
+	assert_int_equal(DO(pair->from, store_snap_restore, "a@1"), 0);
+	assert_int_equal(live->broken, 2);
+	live_end(live);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, pair_setup, pair_teardown)
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(a_copy_follows_write_by_write),
+		TEST(what_does_not_continue_is_refused),
+		TEST(a_transfer_takes_nothing_of_what_followed_away),
+		TEST(a_promoted_copy_has_all_that_came),
+		TEST(a_flush_waits_for_who_is_in_step),
+		TEST(other_changes_end_the_tap),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
