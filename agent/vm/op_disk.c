@@ -217,32 +217,26 @@ static int grow_volume(struct op *op)
 	return res;
 }
 
-/* 0: QEMU has connected again. */
-static int grow_probe(struct op *op)
-{
-	char alias[ALIAS_ROOM];
-	struct virt_args args = {.uuid = op_vm(op), .text = alias};
-	struct timespec pause = {.tv_nsec = PROBE_PAUSE_NS};
-	int res = -EIO;
-	domxml_alias(spec_text(op_disk(op), "target"), alias, sizeof alias);
-	for (unsigned i = 0; i < PROBES && res == -EIO; i++) {
-		if (i)
-			nanosleep(&pause, NULL);
-		res = virt_do(op->agent->virt, VIRT_PROBE, &args, NULL, &op->problem);
-	}
-	return res;
-}
-
+/* Until QEMU has connected again it refuses the new size. */
 static int grow_show(struct op *op)
 {
-	struct virt_args args = {.uuid = op_vm(op),
-				 .text = spec_text(op_disk(op), "target"),
-				 .number = (uint64_t)spec_number(op->data, "size_bytes")};
+	char alias[ALIAS_ROOM];
+	struct virt_args probe = {.uuid = op_vm(op), .text = alias};
+	struct virt_args resize = {.uuid = op_vm(op),
+				   .text = spec_text(op_disk(op), "target"),
+				   .number = (uint64_t)spec_number(op->data, "size_bytes")};
+	const struct timespec pause = {.tv_nsec = PROBE_PAUSE_NS};
+	domxml_alias(resize.text, alias, sizeof alias);
 	int res = storage_reconnect(&op->agent->storage, op_volume(op), op_vm(op), &op->problem);
-	if (res == 0)
-		res = grow_probe(op);
-	if (res == 0)
-		res = virt_do(op->agent->virt, VIRT_RESIZE, &args, NULL, &op->problem);
+	for (unsigned i = 0; i < PROBES && res == 0; i++) {
+		res = virt_do(op->agent->virt, VIRT_PROBE, &probe, NULL, &op->problem);
+		if (res == 0)
+			res = virt_do(op->agent->virt, VIRT_RESIZE, &resize, NULL, &op->problem);
+		if (res != -EIO || i + 1 == PROBES)
+			break;
+		nanosleep(&pause, NULL);
+		res = 0;
+	}
 	return res;
 }
 

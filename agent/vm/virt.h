@@ -34,7 +34,7 @@ enum virt_verb {
 	VIRT_DETACH,
 	VIRT_UPDATE,
 	VIRT_RESIZE, /* text: target, number: bytes */
-	VIRT_PROBE,  /* text: a disk's alias; QEMU reads a block of it, past the guest */
+	VIRT_PROBE,  /* text: a disk's alias; QEMU tries to read a block, past the guest */
 	VIRT_FREEZE, /* number: file systems */
 	VIRT_THAW,
 	VIRT_PING_AGENT,
