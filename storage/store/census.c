@@ -260,9 +260,11 @@ static void touch_layer(struct store *store, const struct layer *layer)
 
 static void touch_all(struct store *store)
 {
-	put_mark(store);
+	if (!MUTANT(51))
+		put_mark(store);
 	works_mark(store);
-	write_mark(store, touch_id);
+	if (!MUTANT(58))
+		write_mark(store, touch_id);
 	for (uint32_t i = 0; i < store->volume_count && !MUTANT(13); i++)
 		for (uint32_t k = 0; k < store->volumes[i]->layer_count; k++)
 			touch_layer(store, store->volumes[i]->layers[k]);

@@ -128,7 +128,7 @@ static int gc_count(struct gc *gc)
 static int gc_drain(struct gc *gc)
 {
 	struct store *store = gc->work.store;
-	if (store->readers[!store->read_turn])
+	if (store->readers[!store->read_turn] && !MUTANT(55))
 		return WAITING; /* the last of them kicks */
 	gc->phase = GC_CHOOSE;
 	return WALK_MORE;
@@ -241,7 +241,7 @@ static void gc_logged(struct log_entry *entry, int res)
 	struct gc *gc = container_of(entry, struct gc, entry);
 	if (res == 0)
 		res = catalog_apply(gc->work.store, gc->record, sizeof gc->record, NULL);
-	gc_end_wait(gc, res < 0 ? GC_NEXT : GC_FLUSHING, res);
+	gc_end_wait(gc, res < 0 ? GC_NEXT : MUTANT(52) ? GC_REMOVING : GC_FLUSHING, res);
 }
 
 static int gc_compact(struct gc *gc)
@@ -257,7 +257,8 @@ static int gc_compact(struct gc *gc)
 		compact_end(&gc->compact);
 		gc->entry.done = gc_logged;
 		gc->phase = GC_LOGGING;
-		log_append(store->log, &gc->entry, gc->record, sizeof gc->record, NULL, 0, true);
+		log_append(store->log, &gc->entry, gc->record, sizeof gc->record, NULL, 0,
+			   !MUTANT(52));
 		return work_waits(&gc->work);
 	}
 	gc->work.public->progress += gc->file_bytes;

@@ -67,6 +67,7 @@ struct operation {
 	unsigned volume;
 	uint32_t block, count;
 	uint64_t number;
+	uint8_t **want; /* of a read: by block */
 };
 
 static void operation_done(struct io_op *op)
@@ -79,6 +80,14 @@ static void operation_done(struct io_op *op)
 		if (!bed->may_fail)
 			bed_fail("a request failed: %s", vs_strerror((int)op->res));
 		bed->failed_requests++;
+		return;
+	}
+	if (operation->request.kind == REQUEST_READ) {
+		for (uint32_t i = 0; i < operation->count; i++)
+			if (!data_equal(operation->want[i], (uint8_t *)operation->request.data +
+								    i * (size_t)BLOCK_BYTES))
+				bed_fail("a read saw what is not the last answered write");
+		free(operation->want);
 		return;
 	}
 	bool durable = operation->request.flags & REQUEST_FUA;
@@ -163,6 +172,16 @@ void bed_zero(struct bed *bed, unsigned volume, uint32_t block, uint32_t count)
 	struct operation *operation = operation_new(bed, REQUEST_ZERO, volume, block, count);
 	for (uint32_t i = 0; i < count; i++)
 		model_submit(&bed->model, &bed->model.blocks[volume][block + i], NULL);
+	store_submit(&operation->request);
+}
+
+void bed_read(struct bed *bed, unsigned volume, uint32_t block, uint32_t count)
+{
+	struct operation *operation = operation_new(bed, REQUEST_READ, volume, block, count);
+	operation->request.data = aligned_alloc(BLOCK_BYTES, count * (size_t)BLOCK_BYTES);
+	operation->want = calloc(count, sizeof(*operation->want));
+	for (uint32_t i = 0; i < count; i++)
+		operation->want[i] = bed->model.blocks[volume][block + i].newest->data;
 	store_submit(&operation->request);
 }
 
@@ -448,4 +467,23 @@ void bed_gc(struct bed *bed)
 void bed_check(struct bed *bed)
 {
 	bed_work(bed, check_start);
+}
+
+static void gc_done(struct io_op *op)
+{
+	((struct bed *)((char *)op - offsetof(struct bed, gc.op)))->gc_waits = 0;
+}
+
+void bed_gc_begin(struct bed *bed)
+{
+	bed->gc = (struct store_work){.op.done = gc_done};
+	bed->gc_waits = 1;
+	store_gc(bed->store, &bed->gc);
+}
+
+void bed_gc_end(struct bed *bed)
+{
+	wait_for(bed, &bed->gc_waits);
+	if (bed->gc.op.res < 0)
+		bed_fail("a collection failed: %s", bed->gc.sentence);
 }

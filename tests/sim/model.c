@@ -109,11 +109,14 @@ void model_answered(struct model *model, struct block *block, uint64_t number, b
 
 uint8_t *model_image(const struct model *model, unsigned volume)
 {
-	uint8_t *image = calloc(model->block_counts[volume], BLOCK_BYTES);
-	for (uint32_t b = 0; b < model->block_counts[volume]; b++)
-		if (model->blocks[volume][b].newest->data)
-			memcpy(image + (size_t)b * BLOCK_BYTES,
-			       model->blocks[volume][b].newest->data, BLOCK_BYTES);
+	uint8_t *image = malloc(model->block_counts[volume] * (size_t)BLOCK_BYTES);
+	for (uint32_t b = 0; b < model->block_counts[volume]; b++) {
+		const uint8_t *data = model->blocks[volume][b].newest->data;
+		if (data)
+			memcpy(image + (size_t)b * BLOCK_BYTES, data, BLOCK_BYTES);
+		else
+			memset(image + (size_t)b * BLOCK_BYTES, 0, BLOCK_BYTES);
+	}
 	return image;
 }
 

@@ -10,6 +10,9 @@
  * lives on a little. At each point one recovery is cut short by another power cut; at the last
  * point of a script, every change of the recovery is.
  *
+ * A race is a script of two things side by side: the second one begins after no step of the first,
+ * after one, and so on, each in a child that goes on to the end and is compared.
+ *
  * Usage: points [SCRIPT | --mutant N [SCRIPT] | SCRIPT POINT CRASH]. One line a script, or the
  * crash that failed.
  */
@@ -30,12 +33,14 @@
 
 int vstore_mutant;
 
-#define DOUBTS_MAX 64u	 /* more are left out, and counted */
+#define DOUBTS_MAX 64u /* more are left out, and counted */
+#define RACES_MAX 2000u
 #define CHILD_SECONDS 60 /* the processor's own: only a loop without an end takes that long */
 
 /* What parents and children share. */
 static struct shared {
 	uint32_t doubts, recovery_changes;
+	bool over; /* a race was tried in all its orders */
 	char failure[512];
 } * shared;
 
@@ -174,6 +179,15 @@ static void bed_verify(bool power_cut)
 		free(image);
 	}
 	bed_check(&bed);
+	struct store_counters counters;
+	struct store_info info;
+	store_counters(bed.store, &counters);
+	store_info(bed.store, &info);
+	if (counters.checksum_errors || counters.io_errors || info.lost_segments)
+		bed_fail("%llu bad checksums, %llu errors of the disk, %u lost segments, though "
+			 "nothing was damaged",
+			 (unsigned long long)counters.checksum_errors,
+			 (unsigned long long)counters.io_errors, info.lost_segments);
 }
 
 /* What was saved can be used: writes, folds, and a clean end that the next opening agrees with. */
@@ -312,6 +326,44 @@ static void script_point(void *arg)
 		point_crash(arg != NULL);
 }
 
+/* ---- races ---- */
+
+/* One order of things, in a child: compared while the store is open, and after a kill. */
+static void race_one(void)
+{
+	const struct sim_crash_plan plan = {.fate = SIM_KEPT, .one = UINT32_MAX};
+	snprintf(where, sizeof where, "script %s, after %u steps", script->name, point);
+	shared->over = !script->race(&bed, point);
+	bed_wait(&bed);
+	bed_verify(false);
+	sim_crash_planned(bed.sim, &plan);
+	recovery_cut_at = 0;
+	crashed_open(false, true);
+}
+
+static void races(void)
+{
+	for (shared->over = false; !shared->over && point < RACES_MAX; point++) {
+		int status;
+		fflush(stdout);
+		pid_t child = fork();
+		if (child == 0)
+			race_one();
+		waitpid(child, &status, 0);
+		if (status == 0)
+			continue;
+		if (!shared->failure[0])
+			snprintf(shared->failure, sizeof shared->failure,
+				 "script %s, after %u steps: the process died (status %x)",
+				 script->name, point, (unsigned)status);
+		_exit(1);
+	}
+	printf("script %s: %u orders%s\n", script->name, point,
+	       shared->over ? "" : "; SOME LEFT OUT");
+	fflush(stdout);
+	_exit(!shared->over);
+}
+
 /* ---- scripts ---- */
 
 /* In a child of its own. */
@@ -325,6 +377,8 @@ static void script_run(void)
 	}
 	if (script->prepare)
 		script->prepare(&bed);
+	if (script->race)
+		races();
 	sim_before_change(bed.sim, script_point, NULL);
 	script->run(&bed);
 	script_point(&bed);
@@ -362,7 +416,7 @@ int main(int argc, char **argv)
 		wanted_point = (unsigned)atoi(argv[2]);
 		wanted_crash = (unsigned)atoi(argv[3]);
 	}
-	mallopt(M_MMAP_THRESHOLD, 4 << 20);
+	mallopt(M_MMAP_THRESHOLD, 32 << 20);
 	mallopt(M_TRIM_THRESHOLD, 256 << 20);
 	log_level_set(0); /* what is injected here is no news */
 	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,

@@ -42,6 +42,8 @@ struct bed {
 	bool making;   /* there may be no store yet */
 	bool may_fail; /* the disk is full: requests and changes may end with an error */
 	unsigned failed_requests;
+	struct store_work gc; /* between bed_gc_begin and bed_gc_end */
+	unsigned gc_waits;
 };
 
 struct script {
@@ -49,6 +51,10 @@ struct script {
 	void (*prepare)(struct bed *bed); /* not crashed; NULL: nothing */
 	void (*run)(struct bed *bed);
 	bool no_store; /* it makes the store itself */
+	/* Instead of run: two things side by side, the second begun after so many steps of the
+	 * first. False: the first has ended before; there is nothing left to try. Not crashed
+	 * inside, but compared, killed and compared again for each count of steps. */
+	bool (*race)(struct bed *bed, unsigned steps);
 };
 extern const struct script scripts[];
 extern const unsigned script_count;
@@ -83,6 +89,10 @@ void bed_work(struct bed *bed, void (*start)(struct bed *bed, struct store_work 
 void bed_fold(struct bed *bed);
 void bed_gc(struct bed *bed);
 void bed_check(struct bed *bed); /* finds no damage */
+void bed_gc_begin(struct bed *bed);
+void bed_gc_end(struct bed *bed);
+/* Reads blocks, and fails when they are not the newest versions, which are answered. */
+void bed_read(struct bed *bed, unsigned volume, uint32_t block, uint32_t count);
 /* The script has a fault, or the store: said with the point, and the process ends. */
 __attribute__((format(printf, 1, 2), noreturn)) void bed_fail(const char *format, ...);
 

@@ -299,23 +299,116 @@ static void full(struct bed *bed)
 	bed_fold(bed);
 }
 
+/* ---- races ---- */
+
+/* Two volumes in the same segments, and what the second one had is garbage that nobody collected:
+ * its chunks' values are RANDOM + 1000000 + 1000 * block. Nothing of it is in memory. */
+static void fill_garbage(struct bed *bed)
+{
+	fill_mixed(bed);
+	bed_zero(bed, 1, 0, 320);
+	bed_flush(bed);
+	bed_fold(bed);
+	bed_close(bed);
+	bed_open(bed);
+}
+
+static void write_again(struct bed *bed, unsigned first, unsigned count)
+{
+	for (unsigned c = first; c < first + count; c++)
+		bed_write(bed, 0, 320 + 16 * c, 16, RANDOM + 1000000 + 16000 * c, 0);
+}
+
+/* What is garbage is written once more, and found; then a collection begins. */
+static bool found(struct bed *bed, unsigned steps)
+{
+	write_again(bed, 0, 4);
+	while (steps && bed->under_way) {
+		bed_steps(bed, 1);
+		steps--;
+	}
+	bed_gc_begin(bed);
+	bed_gc_end(bed);
+	return steps == 0;
+}
+
+/* The other way round: a collection runs when it is written. */
+static bool collected(struct bed *bed, unsigned steps)
+{
+	bed_gc_begin(bed);
+	while (steps && bed->gc_waits) {
+		bed_steps(bed, 1);
+		steps--;
+	}
+	write_again(bed, 0, 2);
+	bed_gc_end(bed);
+	return steps == 0;
+}
+
+/* What is alive is read, and stored by another volume, while it is moved. */
+static bool moved(struct bed *bed, unsigned steps)
+{
+	bed_gc_begin(bed);
+	while (steps && bed->gc_waits) {
+		bed_steps(bed, 1);
+		steps--;
+	}
+	for (uint32_t b = 0; b < 128; b += 16) {
+		bed_read(bed, 0, b, 16);
+		bed_write(bed, 1, 400 + b, 16, RANDOM + 1000 * b, 0);
+	}
+	bed_gc_end(bed);
+	return steps == 0;
+}
+
+#define SLOW_TRIES 8u
+
+static void one_large(struct bed *bed)
+{
+	bed_volume(bed, 0, "a", LARGE);
+}
+
+/* A block is read from the log, slowly; the layer that had it is folded, and the log goes round
+ * once: what is read may not be written over before it is read. */
+static bool slow(struct bed *bed, unsigned steps)
+{
+	for (unsigned i = 0; i < steps; i++)
+		(void)sim_random(bed->sim, 2); /* another delay each time */
+	bed_write(bed, 0, 0, 1, RANDOM, 0);
+	bed_flush(bed);
+	sim_faults_set(bed->sim, &(struct sim_faults){.slow = 10000});
+	bed_read(bed, 0, 0, 1);
+	sim_faults_set(bed->sim, &(struct sim_faults){0});
+	for (unsigned round = 0; round < 14; round++) {
+		for (uint32_t b = 1; b + 14 < LARGE; b += 64)
+			bed_write(bed, 0, b, 14, 100000 * round + b, 0);
+		bed_pause(bed, 4 * NSEC_PER_SEC / 1000);
+	}
+	bed_flush(bed);
+	return steps + 1 < SLOW_TRIES;
+}
+
 const struct script scripts[] = {
-	{"make", NULL, make, true},
-	{"write", one_volume, write, false},
-	{"unsynced", one_volume, unsynced, false},
-	{"direct", two_volumes, direct, false},
-	{"twice", two_volumes, twice, false},
-	{"parts", one_volume, parts, false},
-	{"fold", one_volume, fold, false},
-	{"checkpoint", one_volume, checkpoint, false},
-	{"snapshot", two_volumes, snapshot, false},
-	{"clone", one_volume, clone, false},
-	{"restore", one_volume, restore, false},
-	{"grow", one_volume, grow, false},
-	{"collect", fill_large, collect, false},
-	{"compact", fill_mixed, compact, false},
-	{"seal", fill_segment, seal, false},
-	{"wrap", fill_log, wrap, false},
-	{"full", fill_disk, full, false},
+	{"make", NULL, make, true, NULL},
+	{"write", one_volume, write, false, NULL},
+	{"unsynced", one_volume, unsynced, false, NULL},
+	{"direct", two_volumes, direct, false, NULL},
+	{"twice", two_volumes, twice, false, NULL},
+	{"parts", one_volume, parts, false, NULL},
+	{"fold", one_volume, fold, false, NULL},
+	{"checkpoint", one_volume, checkpoint, false, NULL},
+	{"snapshot", two_volumes, snapshot, false, NULL},
+	{"clone", one_volume, clone, false, NULL},
+	{"restore", one_volume, restore, false, NULL},
+	{"grow", one_volume, grow, false, NULL},
+	{"collect", fill_large, collect, false, NULL},
+	{"compact", fill_mixed, compact, false, NULL},
+	{"seal", fill_segment, seal, false, NULL},
+	{"wrap", fill_log, wrap, false, NULL},
+	{"full", fill_disk, full, false, NULL},
+	{"found", fill_garbage, NULL, false, found},
+	{"collected", fill_garbage, NULL, false, collected},
+	{"moved", fill_garbage, NULL, false, moved},
+	{"slow", one_large, NULL, false, slow},
 };
 const unsigned script_count = sizeof scripts / sizeof *scripts;

@@ -15,6 +15,7 @@ struct sim;
 struct sim_faults {
 	unsigned read_error, write_error, sync_error;
 	unsigned misread, miswritten; /* data comes from, or goes to, another place of the file */
+	unsigned slow;		      /* takes up to half a second */
 };
 
 /* How often each kind was seen. */
@@ -24,7 +25,7 @@ struct sim_counts {
 	uint64_t read_errors, write_errors, sync_errors;
 	uint64_t no_space, files_back, rotten, misread, miswritten;
 	uint64_t overtaken; /* completions that came before an earlier start's */
-	uint64_t kills, power_cuts;
+	uint64_t kills, power_cuts, slow;
 };
 
 struct sim *sim_new(uint64_t seed);

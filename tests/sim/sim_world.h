@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The world of sim_store: a store in the simulated env, its model, and what is under way in it.
+ * sim_life.c lives in it, sim_world.c opens, verifies and ends it, sim_store.c decides what kind of
+ * days it has.
+ */
+#ifndef TESTS_SIM_SIM_WORLD_H
+#define TESTS_SIM_SIM_WORLD_H
+
+#include "proto/err.h"
+#include "storage/store/store.h"
+#include "tests/sim/model.h"
+#include "tests/sim/simenv.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define VOLUMES 2u
+#define BLOCKS 1024u /* of a volume */
+#define VOLUME_BYTES (BLOCKS * (uint64_t)BLOCK_BYTES)
+#define SNAPSHOTS_MAX 5u
+#define STEPS_MAX 4000000u
+
+struct world;
+struct operation {
+	struct store_request request; /* first: found back by its address */
+	struct world *world;
+	unsigned volume;
+	uint32_t block, count;
+	uint64_t number;
+	uint8_t *data;
+	void *memory; /* that data lies in */
+};
+
+struct model_snapshot {
+	bool used, answered, pending_delete;
+	unsigned volume;
+	char name[32];
+	uint8_t *data; /* the whole volume */
+};
+
+struct world {
+	struct sim *sim;
+	struct store *store;
+	struct view *views[VOLUMES];
+	struct model model;
+	struct model_snapshot snapshots[SNAPSHOTS_MAX];
+	uint64_t snapshot_number;
+	unsigned under_way, writes_under_way;
+	bool faults, rot, full;
+	bool index_rot; /* the index's files changed or went: nothing may be lost by that */
+	bool wild;	/* rot: damage of any kind; what was promised may be gone */
+	bool lazy;	/* nobody asks for durability */
+	bool slow;	/* some I/O takes very long */
+	struct admin_op admin;
+	bool admin_busy;
+	struct model_snapshot *admin_snapshot;
+	struct store_work work;
+	bool work_busy;
+	const char *wrong;
+};
+
+struct totals {
+	uint64_t seeds, operations, writes, reads, flushes, snapshots, folds, works, opened,
+		refused;
+	uint64_t folds_after_rot, fold_at_crash, checkpoints, dropped_segments, moved_bytes,
+		censuses, dedup;
+	uint64_t index_written, index_pages, index_mended, index_at_crash;
+	struct sim_counts faults;
+};
+extern struct totals totals;
+
+/* Functions that return a sentence return NULL when all is well. */
+extern char sim_failure[500];
+#define FAIL(...)                                                                                  \
+	do {                                                                                       \
+		snprintf(sim_failure, sizeof sim_failure, __VA_ARGS__);                            \
+		return sim_failure;                                                                \
+	} while (0)
+
+/* ---- sim_life.c ---- */
+
+/* So many requests, changes and works, and whatever they set in motion; most of it is still under
+ * way at the end. */
+const char *life(struct world *world, unsigned ops);
+void work_done(struct io_op *op); /* of world->work */
+
+/* ---- sim_world.c ---- */
+
+const char *world_make(struct world *world);
+const char *world_open(struct world *world);
+/* Each block and snapshot is something that it may be, and what is there is sound. */
+const char *world_verify(struct world *world, bool power_cut);
+/* What is damaged must not keep the rest in the log. */
+const char *fold_all(struct world *world);
+const char *close_and_open(struct world *world);
+void world_crash(struct world *world, bool power_cut);
+void world_free(struct world *world);
+
+#endif
