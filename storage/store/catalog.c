@@ -135,8 +135,7 @@ uint64_t catalog_tail(const struct store *store, uint64_t most)
 			if (layer->log_blocks || layer->users)
 				most = min_u64(most, layer->start_pos);
 		}
-	for (const struct layer *layer = store->zombies; layer && !MUTANT(48);
-	     layer = layer->next)
+	for (const struct layer *layer = store->zombies; layer && !MUTANT(48); layer = layer->next)
 		most = min_u64(most, layer->start_pos);
 	return most;
 }

@@ -34,7 +34,7 @@
 #define NODE_SLOTS 256u
 #define MAP_LEVELS 4u	 /* 256^4 chunks of 64 KiB: 256 TiB */
 #define PUT_COUNT 256u	 /* chunks and nodes on their way into segments */
-#ifndef FETCH_COUNT	/* tests/sim has fewer, and waits for them more often */
+#ifndef FETCH_COUNT	 /* tests/sim has fewer, and waits for them more often */
 #define FETCH_COUNT 128u /* reads of records under way */
 #endif
 #define PIECE_COUNT 2048u
