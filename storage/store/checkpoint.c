@@ -14,6 +14,7 @@
 #include "proto/crc32c.h"
 #include "storage/rt/log_event.h"
 #include "storage/store/pace.h"
+#include "storage/store/recovery.h"
 #include "storage/store/segments.h"
 
 #include <stdio.h>
@@ -444,7 +445,9 @@ static int file_read(struct store *store, uint64_t number, struct header *ret_he
 		return res;
 	int64_t bytes = env_file_bytes(file);
 	uint8_t *buf = NULL;
-	if (bytes < HEADER_BYTES || bytes > (int64_t)(BODY_BYTES_MAX + HEADER_BYTES))
+	if (bytes == 0)
+		res = -ENOENT;
+	else if (bytes < HEADER_BYTES || bytes > (int64_t)(BODY_BYTES_MAX + HEADER_BYTES))
 		res = -VS_EFORMAT;
 	else if (!(buf = env_memory(store->env, round_up((uint64_t)bytes, BLOCK_BYTES))))
 		res = -ENOMEM;
@@ -459,6 +462,8 @@ static int file_read(struct store *store, uint64_t number, struct header *ret_he
 	env_file_close(file);
 	if (res == 0)
 		res = header_decode(store->sb.uuid, buf, ret_header);
+	if (res == 0 && ret_header->generation % 2 != number)
+		res = -VS_EFORMAT; /* the next one would be written over this one */
 	if (res == 0 &&
 	    (ret_header->body_bytes > (uint64_t)bytes - HEADER_BYTES ||
 	     crc32c(0, buf + HEADER_BYTES, ret_header->body_bytes) != ret_header->body_crc))
@@ -473,33 +478,46 @@ static int file_read(struct store *store, uint64_t number, struct header *ret_he
 	return 0;
 }
 
+/* Applies the chosen one. */
+static int body_load(struct store *store, const struct header *header, const uint8_t *buf,
+		     struct log_place *ret_place)
+{
+	struct cursor c = cursor_reading(buf + HEADER_BYTES, header->body_bytes);
+	*ret_place = header->place;
+	store->checkpoint->generation = header->generation;
+	store->checkpoint->pos = header->place.pos;
+	store->age_base_ns = header->life.age_ns;
+	scrub_life_set(store, &header->life);
+	return body_decode(store, &c);
+}
+
 int checkpoint_load(struct store *store, struct log_place *ret_place, char *sentence)
 {
-	struct header headers[2];
+	struct header headers[2] = {0};
 	uint8_t *bufs[2] = {NULL, NULL};
+	enum copy_fact facts[2];
 	size_t bytes[2];
-	int res[2], best = -1;
+	int out = -ENOENT;
 	for (unsigned i = 0; i < 2; i++) {
-		res[i] = file_read(store, i, &headers[i], &bufs[i], &bytes[i]);
-		if (res[i] == 0 && (best < 0 || headers[i].generation > headers[best].generation))
-			best = (int)i;
+		int res = file_read(store, i, &headers[i], &bufs[i], &bytes[i]);
+		facts[i] = recovery_copy_fact(res);
+		out = res < 0 && out != -ENOMEM && res != -ENOENT ? res : out;
 	}
-	int out = best >= 0 ? 0 : res[0] == -ENOENT ? res[1] : res[0];
-	if (best >= 0) {
-		struct cursor c =
-			cursor_reading(bufs[best] + HEADER_BYTES, headers[best].body_bytes);
-		out = body_decode(store, &c);
-		*ret_place = headers[best].place;
-		store->checkpoint->generation = headers[best].generation;
-		store->checkpoint->pos = ret_place->pos;
-		store->age_base_ns = headers[best].life.age_ns;
-		scrub_life_set(store, &headers[best].life);
-		store->history = headers[best].history;
+	enum pair_verdict verdict =
+		recovery_pair(&recovery_checkpoint, facts,
+			      (uint64_t[]){headers[0].generation, headers[1].generation});
+	if (verdict == PAIR_FIRST || verdict == PAIR_SECOND) {
+		unsigned best = verdict == PAIR_SECOND;
+		out = body_load(store, &headers[best], bufs[best], ret_place);
 	}
 	for (unsigned i = 0; i < 2; i++)
 		if (bufs[i])
 			env_memory_free(store->env, bufs[i], bytes[i]);
-	if (out < 0)
+	if (out == -ENOMEM)
+		snprintf(sentence, SENTENCE_BYTES,
+			 "There is no memory for the store's checkpoint: free some, then start "
+			 "again; nothing was changed.");
+	else if (out < 0)
 		snprintf(sentence, SENTENCE_BYTES,
 			 "Neither checkpoint of the store can be read (%s): nothing was changed; "
 			 "restore checkpoint.0 and checkpoint.1 from a copy, or ask for help.",

@@ -16,6 +16,7 @@
 #include "storage/store/index_file.h"
 
 #include "storage/rt/log_event.h"
+#include "storage/store/recovery.h"
 
 #include <stdlib.h>
 
@@ -93,6 +94,9 @@ static int head_read(struct store *store, unsigned number, struct index_head *re
 			env_memory_free(store->env, buf, room);
 	}
 	env_file_close(file);
+	if (res == 0 && ret->header.generation % 2 != number)
+		res = -VS_EFORMAT; /* another file under this name: its pages would be looked for
+				      there */
 	if (res < 0)
 		index_head_free(ret);
 	return res;
@@ -159,15 +163,18 @@ static int pages_note(struct index_load *load)
 int index_load_open(struct store *store)
 {
 	struct index_head heads[2];
-	int res[2], best = -1;
+	enum copy_fact facts[2];
+	int res[2];
 	for (unsigned i = 0; i < 2; i++) {
 		res[i] = head_read(store, i, &heads[i]);
-		if (res[i] == 0 &&
-		    (best < 0 || heads[i].header.generation > heads[best].header.generation))
-			best = (int)i;
+		facts[i] = recovery_copy_fact(res[i]);
 	}
+	enum pair_verdict verdict =
+		recovery_pair(&recovery_index, facts,
+			      (uint64_t[]){heads[0].header.generation, heads[1].header.generation});
+	int best = verdict == PAIR_FIRST ? 0 : verdict == PAIR_SECOND ? 1 : -1;
 	for (unsigned i = 0; i < 2; i++) {
-		if (res[i] < 0 && res[i] != -ENOENT)
+		if (facts[i] == COPY_DAMAGED)
 			log_event(LOG_LEVEL_WARNING, "index.file_unusable",
 				  "file=%s error=\"%s\" effect=\"%s\"", index_file_name(i),
 				  vs_strerror(res[i]),
@@ -177,7 +184,7 @@ int index_load_open(struct store *store)
 			index_head_free(&heads[i]);
 	}
 	if (best < 0)
-		return res[0] == -ENOMEM || res[1] == -ENOMEM ? -ENOMEM : 0;
+		return verdict == PAIR_STOP ? -ENOMEM : 0;
 	store->index_generation = heads[best].header.generation;
 	struct index_load *load = store->index_load = calloc(1, sizeof(*load));
 	if (!load) {

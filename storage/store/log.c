@@ -21,6 +21,7 @@
 #include "proto/err.h"
 #include "storage/store/codec.h"
 #include "storage/store/mutant.h"
+#include "storage/store/recovery.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -663,8 +664,8 @@ static int commit_next(const struct log *log, const uint8_t *header, uint64_t bl
 	return payload_good(log, h, header) ? 0 : -VS_ECHECKSUM;
 }
 
-/* Applies commits until one is not the next. 0: the chain's end; negative: the disk or the owner
- * said no. */
+/* Applies commits while there is a next one. 0: there is none; negative: the disk or the owner said
+ * no. */
 static int chain_walk(struct log *log, uint8_t *window, uint32_t window_blocks)
 {
 	uint64_t start = 0, end = 0; /* positions that the window holds */
@@ -695,6 +696,23 @@ static int chain_walk(struct log *log, uint8_t *window, uint32_t window_blocks)
 	}
 }
 
+/* Where the chain ended: a torn tail, or the place of a commit that was durable and has rotted? */
+static int chain_end(struct log *log, uint8_t *window, uint32_t window_blocks)
+{
+	int found = log_find_claim(log, window, window_blocks);
+	uint8_t facts[] = {COMMIT_OTHER, found < 0   ? CLAIM_UNREADABLE
+					 : found > 0 ? CLAIM_FOUND
+						     : CLAIM_NONE};
+	switch (recovery_decide(&recovery_chain, facts)) {
+	case CHAIN_CUT:
+		return 0;
+	case CHAIN_LOST:
+		return -VS_ELOST;
+	default:
+		return found;
+	}
+}
+
 int log_replay(struct log *log, const struct log_place *from, uint64_t tail_pos)
 {
 	uint32_t window_blocks = 4 * (COMMIT_HEADER_BLOCKS + COMMIT_PAYLOAD_BLOCKS);
@@ -707,9 +725,7 @@ int log_replay(struct log *log, const struct log_place *from, uint64_t tail_pos)
 	log->done_seq = from->seq - 1;
 	int res = chain_walk(log, window, window_blocks);
 	if (res == 0)
-		res = log_find_claim(log, window, window_blocks);
-	if (res > 0)
-		res = -VS_ELOST;
+		res = chain_end(log, window, window_blocks);
 	env_memory_free(log->env, window, window_blocks * (size_t)BLOCK_BYTES);
 	if (res == 0) /* what was replayed may lie in the device's cache only */
 		res = env_file_sync_wait(log->file);

@@ -69,9 +69,12 @@ uint64_t segment_durable_end(const struct segment_writer *writer);
 int segment_load(struct env *env, struct env_file *file, const struct segment_name *name,
 		 struct directory **ret_directory);
 /* Straight-line, of one that was open at a crash: its records from the start on that are whole,
- * frames included. *ret_end: where the last one ends, rounded up to a block. */
+ * frames included. *ret_end: where the last one ends, rounded up to a block. salvage: it was
+ * sealed, and what follows a damaged record is looked for as well. */
 int segment_scan(struct env *env, struct env_file *file, const struct segment_name *name,
-		 struct directory **ret_directory, uint64_t *ret_end);
+		 bool salvage, struct directory **ret_directory, uint64_t *ret_end);
+/* Straight-line: 0, or -VS_EFORMAT: its header is another one's, or damaged. */
+int segment_header_look(struct env *env, struct env_file *file, const struct segment_name *name);
 /* Straight-line: seals what segment_scan found. */
 int segment_seal_scanned(struct env *env, struct env_file *file, const struct segment_name *name,
 			 const struct directory *directory, uint64_t end);

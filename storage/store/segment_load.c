@@ -3,7 +3,8 @@
  * Finding a segment's records again, straight-line, at start: from the directory of a sealed one,
  * or record by record in one that was open at a crash. A record counts only when its header and all
  * frames are whole; after the first that is not, only the next block may start another (a forced
- * write pads to it), else it is the end.
+ * write pads to it), else it is the end. In one that was sealed, and whose directory is damaged,
+ * what lies behind a damaged record is found as well.
  */
 #include "storage/store/segment.h"
 
@@ -29,7 +30,7 @@ static int read_whole(struct env *env, struct env_file *file, uint64_t offset, u
 	return got < 0 ? (int)got : -VS_EFORMAT;
 }
 
-static int header_check(struct env *env, struct env_file *file, const struct segment_name *name)
+int segment_header_look(struct env *env, struct env_file *file, const struct segment_name *name)
 {
 	uint8_t *header;
 	int res = read_whole(env, file, 0, SEGMENT_HEADER_BYTES, &header);
@@ -50,7 +51,7 @@ int segment_load(struct env *env, struct env_file *file, const struct segment_na
 		return (int)bytes;
 	if (bytes < SEGMENT_HEADER_BYTES + BLOCK_BYTES || bytes % BLOCK_BYTES)
 		return -VS_EFORMAT;
-	int res = header_check(env, file, name);
+	int res = segment_header_look(env, file, name);
 	if (res < 0 ||
 	    (res = read_whole(env, file, (uint64_t)bytes - BLOCK_BYTES, BLOCK_BYTES, &buf)) < 0)
 		return res;
@@ -87,7 +88,8 @@ static bool frames_whole(const struct dir_entry *entry, const struct frame_entry
 }
 
 /* The records in `bytes` of a segment, all in memory. Returns where the last one ends. */
-static int64_t scan_bytes(const uint8_t *buf, uint64_t bytes, struct directory *directory)
+static int64_t scan_bytes(const uint8_t *buf, uint64_t bytes, bool salvage,
+			  struct directory *directory)
 {
 	uint64_t at = SEGMENT_HEADER_BYTES, end = at;
 	while (at + RECORD_HEADER_BYTES <= bytes) {
@@ -101,6 +103,11 @@ static int64_t scan_bytes(const uint8_t *buf, uint64_t bytes, struct directory *
 				frames_whole(&entry, frames,
 					     buf + at + record_header_bytes(entry.frame_count) +
 						     record_prefix_bytes(entry.type));
+		}
+		if (!whole &&
+		    salvage) { /* payload that looks like a record has no id of anybody's: */
+			at += RECORD_ALIGN; /* ids are keyed, and no guest sees one */
+			continue;
 		}
 		if (!whole && at % BLOCK_BYTES == 0)
 			break;
@@ -122,21 +129,21 @@ static int64_t scan_bytes(const uint8_t *buf, uint64_t bytes, struct directory *
 #define SCAN_BYTES (4 * MIB)
 
 int segment_scan(struct env *env, struct env_file *file, const struct segment_name *name,
-		 struct directory **ret_directory, uint64_t *ret_end)
+		 bool salvage, struct directory **ret_directory, uint64_t *ret_end)
 {
 	int64_t bytes = env_file_bytes(file);
 	if (bytes < 0)
 		return (int)bytes;
 	uint64_t all = min_u64(round_down((uint64_t)bytes, BLOCK_BYTES), SEGMENT_BYTES);
-	int res = header_check(env, file, name);
-	for (uint64_t window = min_u64(SCAN_BYTES, all); res == 0;
+	int res = segment_header_look(env, file, name);
+	for (uint64_t window = salvage ? all : min_u64(SCAN_BYTES, all); res == 0;
 	     window = min_u64(4 * window, all)) {
 		uint8_t *buf;
 		res = read_whole(env, file, 0, window, &buf);
 		if (res < 0)
 			break;
 		struct directory *directory = calloc(1, sizeof(*directory));
-		int64_t end = directory ? scan_bytes(buf, window, directory) : -ENOMEM;
+		int64_t end = directory ? scan_bytes(buf, window, salvage, directory) : -ENOMEM;
 		env_memory_free(env, buf, window);
 		bool more = window < all && (uint64_t)end + RECORD_ROOM > window;
 		if (end >= 0 && !more) {

@@ -168,7 +168,8 @@ static uint32_t free_slot(const struct segment_set *set)
 int segments_add(struct store *store, uint64_t id, uint32_t slot)
 {
 	struct segment_set *set = store->segment_set;
-	if (slot == 0 || slot > INDEX_SLOT_MAX || id == 0 || segment_of(store, slot))
+	if (slot == 0 || slot > INDEX_SLOT_MAX || id == 0 || id == UINT64_MAX ||
+	    segment_of(store, slot))
 		return -VS_EFORMAT;
 	if (slot >= set->slot_room) {
 		uint32_t room = (uint32_t)max_u64(64, 2ull * slot);

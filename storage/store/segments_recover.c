@@ -9,6 +9,7 @@
  * of the store serves on.
  */
 #include "storage/rt/log_event.h"
+#include "storage/store/recovery.h"
 #include "storage/store/segments.h"
 
 #include <stdio.h>
@@ -26,17 +27,31 @@ static int segment_index(struct segment *segment, const struct directory *direct
 	return 0;
 }
 
-/* Sealed: its directory. Not sealed: what a scan finds, and a seal, unless nothing may be written.
- */
-static int segment_read_directory(struct segment *segment, struct directory **ret_directory)
+static enum seal_fact seal_fact(const struct segment *segment, int res)
+{
+	struct store *store = segment->store;
+	struct segment_name name = segment_name_of(segment);
+	if (res == 0)
+		return SEAL_WHOLE;
+	if (res == -VS_EFORMAT ||
+	    res == -VS_ECHECKSUM) /* what is wrong: the header, or the rest? */
+		res = segment_header_look(store->env, segment->file, &name);
+	if (res == 0) /* sealing cuts the file */
+		return env_file_bytes(segment->file) == SEGMENT_FILE_BYTES ? SEAL_NONE
+									   : SEAL_DAMAGED;
+	if (res == -ENOMEM || res == -EMFILE || res == -ENFILE)
+		return SEAL_UNKNOWN;
+	return res == -VS_EFORMAT ? SEAL_ALIEN : SEAL_FAILED;
+}
+
+/* What a scan finds, and a seal when something may be written. */
+static int segment_scan_directory(struct segment *segment, bool salvage,
+				  struct directory **ret_directory)
 {
 	struct store *store = segment->store;
 	struct segment_name name = segment_name_of(segment);
 	uint64_t end;
-	int res = segment_load(store->env, segment->file, &name, ret_directory);
-	if (res != -VS_EFORMAT && res != -VS_ECHECKSUM)
-		return res;
-	res = segment_scan(store->env, segment->file, &name, ret_directory, &end);
+	int res = segment_scan(store->env, segment->file, &name, salvage, ret_directory, &end);
 	if (res < 0 || store->options.read_only)
 		return res;
 	res = segment_seal_scanned(store->env, segment->file, &name, *ret_directory, end);
@@ -62,26 +77,62 @@ static void segment_lost(struct segment *segment, int res)
 		  (unsigned long long)segment->id, vs_strerror(res));
 }
 
-static int segment_recover(struct segment *segment)
+static int segment_take(struct segment *segment, struct directory *directory)
 {
 	struct store *store = segment->store;
-	struct directory *directory = NULL;
-	int res = segment_open_file(segment);
-	if (res == 0)
-		res = segment_read_directory(segment, &directory);
-	if (res == -ENOMEM || res == -ENOSPC || res == -EMFILE)
-		return res;
-	if (res < 0) {
-		segment_lost(segment, res);
-		return 0;
-	}
 	segment->state = SEGMENT_SEALED;
 	int64_t bytes = env_file_bytes(segment->file);
 	store->segment_bytes += (uint64_t)bytes - segment->bytes;
 	segment->bytes = (uint64_t)bytes;
-	res = segment_index(segment, directory);
+	int res = segment_index(segment, directory);
 	segments_keep_directory(segment, directory);
 	return res;
+}
+
+/* One that the catalog knows. */
+static int segment_recover(struct segment *segment, bool file)
+{
+	struct store *store = segment->store;
+	struct segment_name name = segment_name_of(segment);
+	struct directory *directory = NULL;
+	uint8_t facts[] = {SEGMENT_KNOWN, file ? SEGMENT_FILE : SEGMENT_NO_FILE,
+			   segment->indexed ? SEGMENT_LISTED : SEGMENT_NOT_LISTED, SEAL_UNKNOWN,
+			   store->options.read_only ? OPEN_READ_ONLY : OPEN_WRITABLE};
+	int res = file ? 0 : -ENOENT;
+	if (file && !segment->indexed) {
+		res = segment_open_file(segment);
+		if (res == 0)
+			res = segment_load(store->env, segment->file, &name, &directory);
+		facts[3] = (uint8_t)seal_fact(segment, res);
+	}
+	unsigned verdict = recovery_decide(&recovery_segment, facts);
+	switch (verdict) {
+	case SEGMENT_TRUST:
+		segment->state = SEGMENT_SEALED;
+		return 0;
+	case SEGMENT_SCAN:
+	case SEGMENT_SCAN_SEAL:
+		res = segment_scan_directory(segment, false, &directory);
+		break;
+	case SEGMENT_SALVAGE:
+	case SEGMENT_SALVAGE_SEAL:
+		log_event(
+			LOG_LEVEL_WARNING, "segment.salvaged",
+			"segment=%016llx error=\"%s\" effect=\"its records are found one by one\"",
+			(unsigned long long)segment->id, vs_strerror(res));
+		res = segment_scan_directory(segment, true, &directory);
+		break;
+	default:
+		break;
+	}
+	/* A scan may find that the disk fails, or has no room for the seal. */
+	if (verdict == SEGMENT_STOP || res == -ENOMEM || res == -ENOSPC)
+		return res;
+	if (verdict == SEGMENT_IS_LOST || res < 0) {
+		segment_lost(segment, res);
+		return 0;
+	}
+	return segment_take(segment, directory);
 }
 
 /* Segment ids, sorted. */
@@ -116,7 +167,7 @@ static int lists_make(struct store *store, struct id_list *ret_files, struct id_
 	for (size_t i = 0; i < count && res == 0; i++) {
 		char *end;
 		uint64_t id = strtoull(entries[i].name, &end, 16);
-		if (!*end && end - entries[i].name == 16) /* else: not a name of ours */
+		if (!*end && end - entries[i].name == 16 && id != UINT64_MAX) /* else: not ours */
 			ret_files->ids[ret_files->count++] = id;
 	}
 	for (uint32_t slot = 1; slot < set->slot_count && res == 0; slot++)
@@ -130,14 +181,19 @@ static int lists_make(struct store *store, struct id_list *ret_files, struct id_
 	return res;
 }
 
+/* Files that the catalog does not name. */
 static int orphans_remove(struct store *store, const struct id_list *files,
 			  const struct id_list *known)
 {
 	int res = 0;
 	for (size_t i = 0; i < files->count && res == 0; i++) {
+		uint8_t facts[] = {id_listed(known, files->ids[i]) ? SEGMENT_KNOWN
+								   : SEGMENT_UNKNOWN,
+				   SEGMENT_FILE, SEGMENT_LISTED, SEAL_UNKNOWN,
+				   store->options.read_only ? OPEN_READ_ONLY : OPEN_WRITABLE};
 		char name[32];
 		store->next_segment_id = max_u64(store->next_segment_id, files->ids[i] + 1);
-		if (store->options.read_only || id_listed(known, files->ids[i]))
+		if (recovery_decide(&recovery_segment, facts) != SEGMENT_REMOVE)
 			continue;
 		segment_file_name(files->ids[i], name);
 		res = env_file_remove_wait(store->seg_dir, name);
@@ -152,12 +208,8 @@ int segments_recover(struct store *store, char *sentence)
 	int res = lists_make(store, &files, &known);
 	for (uint32_t slot = 1; slot < set->slot_count && res == 0; slot++) {
 		struct segment *segment = set->slots[slot];
-		if (segment && segment->indexed && id_listed(&files, segment->id))
-			segment->state = SEGMENT_SEALED;
-		else if (segment && segment->indexed)
-			segment_lost(segment, -ENOENT);
-		else if (segment)
-			res = segment_recover(segment);
+		if (segment)
+			res = segment_recover(segment, id_listed(&files, segment->id));
 	}
 	if (res == 0)
 		res = orphans_remove(store, &files, &known);

@@ -9,6 +9,7 @@
 #include "proto/crc32c.h"
 #include "proto/cursor.h"
 #include "proto/err.h"
+#include "storage/store/recovery.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -103,33 +104,38 @@ int superblock_read(struct env_dir *dir, struct superblock *ret_sb, char *senten
 					  "the store's directory.");
 		return res;
 	}
+	struct superblock copies[2] = {0};
+	enum copy_fact facts[2];
 	int worst = -VS_EFORMAT;
-	bool found = false;
 	for (unsigned copy = 0; copy < 2; copy++) {
 		uint8_t block[SUPERBLOCK_BYTES];
-		struct superblock sb;
 		int64_t got =
 			env_file_read_wait(file, block, SUPERBLOCK_BYTES, copy * SB_COPY_OFFSET);
 		res = got < 0		       ? (int)got
-		      : got < SUPERBLOCK_BYTES ? -VS_EFORMAT
-					       : superblock_decode(block, &sb);
-		if (res == 0 && (!found || sb.generation > ret_sb->generation)) {
-			*ret_sb = sb;
-			found = true;
-		}
-		if (res == -VS_ENEWER || (res < 0 && worst != -VS_ENEWER))
-			worst = res;
+		      : got < SUPERBLOCK_BYTES ? -ENOENT
+					       : superblock_decode(block, &copies[copy]);
+		facts[copy] = recovery_copy_fact(res);
+		worst = res < 0 && res != -ENOENT ? res : worst;
 	}
 	env_file_close(file);
-	if (found)
+	switch (recovery_pair(&recovery_superblock, facts,
+			      (uint64_t[]){copies[0].generation, copies[1].generation})) {
+	case PAIR_FIRST:
+		*ret_sb = copies[0];
 		return 0;
-	snprintf(sentence, SENTENCE_BYTES,
-		 worst == -VS_ENEWER
-			 ? "The store was written by another version of vstored: run "
-			   "that version, or a newer one that reads its format; nothing "
-			   "was changed."
-			 : "Both copies of the superblock are unreadable (%s): restore "
-			   "the file from a copy of the store.",
-		 vs_strerror(worst));
-	return worst;
+	case PAIR_SECOND:
+		*ret_sb = copies[1];
+		return 0;
+	case PAIR_NEWER:
+		snprintf(sentence, SENTENCE_BYTES,
+			 "The store was written by another version of vstored: run that version, "
+			 "or a newer one that reads its format; nothing was changed.");
+		return -VS_ENEWER;
+	default:
+		snprintf(sentence, SENTENCE_BYTES,
+			 "Both copies of the superblock are unreadable (%s): restore the file from "
+			 "a copy of the store.",
+			 vs_strerror(worst));
+		return worst;
+	}
 }

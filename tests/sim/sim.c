@@ -359,7 +359,7 @@ static const char *segment_run(struct sim *sim)
 	uint64_t end;
 	env_dir_open(env, "", &dir);
 	env_file_open(dir, "segment", 0, &file);
-	int res = segment_scan(env, file, &name, &directory, &end);
+	int res = segment_scan(env, file, &name, false, &directory, &end);
 	totals.segments++;
 	if (res < 0)
 		FAIL("the segment cannot be scanned: %s", vs_strerror(res));

@@ -210,7 +210,7 @@ static void an_unsealed_segment_is_scanned_and_sealed(void **state)
 		append_many(f, 1 + batch % 4);
 		assert_int_equal(durable(f, f->ends[f->count - 1]), 0);
 	}
-	assert_int_equal(segment_scan(f->env, f->file, &f->name, &directory, &end), 0);
+	assert_int_equal(segment_scan(f->env, f->file, &f->name, false, &directory, &end), 0);
 	assert_int_equal(directory->entry_count, f->count);
 	for (uint32_t i = 0; i < f->count; i++)
 		compare(f, directory, i);
@@ -235,7 +235,7 @@ static void a_torn_record_ends_the_scan_before_it(void **state)
 	block[0] ^= 1;
 	assert_true(env_file_write_wait(f->file, block, BLOCK_BYTES, at) == BLOCK_BYTES);
 	env_memory_free(f->env, block, BLOCK_BYTES);
-	assert_int_equal(segment_scan(f->env, f->file, &f->name, &directory, &end), 0);
+	assert_int_equal(segment_scan(f->env, f->file, &f->name, false, &directory, &end), 0);
 	assert_int_equal(directory->entry_count, 19);
 	assert_true(end == round_up(f->ends[18], BLOCK_BYTES));
 	directory_free(directory);
