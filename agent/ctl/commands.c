@@ -30,10 +30,12 @@ const struct command commands[] = {
 	 "vstorectl store forecast", 0},
 
 	{"volume", "create", verb_volume_create, "n",
-	 "size= level= quota=", "NAME --size S [--level N] [--quota S]",
+	 "size= level= quota= frame=", "NAME --size S [--level N] [--quota S] [--frame S]",
 	 "Makes an empty volume. It takes space only for what is written. The size is rounded up "
 	 "to "
-	 "4 KiB; --level is zstd's (1 is fast); --quota bounds what it may take.",
+	 "4 KiB; --level is zstd's (1 is fast); --quota bounds what it may take; --frame is the "
+	 "unit of compression: 4K, 8K, 16K (else) or 64K. Archives are smallest with 64K and "
+	 "level 3.",
 	 "vstorectl volume create web1-disk0 --size 20G", CHANGE},
 	{"volume", "list", verb_volume_list, "", "", "", "All volumes.",
 	 "vstorectl volume list --sort -used", 0},
@@ -53,8 +55,8 @@ const struct command commands[] = {
 	{"volume", "delete", verb_volume_delete, "v", "", "NAME",
 	 "Moves a volume and its snapshots to the trash. The name is free at once.",
 	 "vstorectl volume delete web1-disk0 --yes", ASKS},
-	{"volume", "import", verb_volume_import, "fn", "format= level= quota= allow-backing",
-	 "FILE NAME [--format F] [--level N] [--quota S] [--allow-backing]",
+	{"volume", "import", verb_volume_import, "fn", "format= level= quota= frame= allow-backing",
+	 "FILE NAME [--format F] [--level N] [--quota S] [--frame S] [--allow-backing]",
 	 "Makes a volume from an image file. Raw images are read directly, holes and zeros are "
 	 "left "
 	 "out; qcow2, vmdk, vdi, vhdx and others go through qemu-img. An image that refers to "

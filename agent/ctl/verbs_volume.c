@@ -11,10 +11,11 @@
 #include <stdio.h>
 #include <string.h>
 
-/* --level and --quota, which create and import share. */
+/* --level, --quota and --frame, which create and import share. */
 int volume_options(const struct ctl *ctl, struct value *body)
 {
 	const char *level = ctl_option(ctl, "level"), *quota = ctl_option(ctl, "quota");
+	const char *frame = ctl_option(ctl, "frame");
 	int64_t number;
 	uint64_t bytes;
 	int res = level ? level_parse(ctl, level, &number) : 0;
@@ -27,6 +28,11 @@ int volume_options(const struct ctl *ctl, struct value *body)
 		return res;
 	if (quota)
 		value_set_integer(body, "quota_bytes", (int64_t)bytes);
+	res = frame ? size_parse(ctl, frame, &bytes) : 0;
+	if (res)
+		return res;
+	if (frame)
+		value_set_integer(body, "frame_bytes", (int64_t)bytes);
 	return 0;
 }
 

@@ -34,8 +34,9 @@ refused 2 'unix:PATH' "$VSTORECTL" --host tcp://x status
 
 # Volumes
 is "$(ctl -q -o name volume create a --size 16M)" a 'the name of what was made'
-ctl -o json volume create b --size 20K --level 3 --quota 1M 2>/dev/null >made
-is "$(json 'd["schema"], d["changed"], d["object"]["size_bytes"], d["object"]["level"]' <made)" "1 True 20480 3" create
+ctl -o json volume create b --size 20K --level 3 --quota 1M --frame 64K 2>/dev/null >made
+is "$(json 'd["schema"], d["changed"], d["object"]["size_bytes"], d["object"]["level"], d["object"]["frame_bytes"]' <made)" "1 True 20480 3 65536" create
+refused 2 '4K, 8K, 16K or 64K' ctl volume create f --size 1M --frame 5K
 refused 4 'There is already|exists' ctl volume create a --size 1M
 refused 2 'no name' ctl volume create --size 1M -- -a
 refused 2 'How large' ctl volume create c
