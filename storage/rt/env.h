@@ -417,6 +417,7 @@ struct env_real_info {
 	unsigned setup_flags;
 	uint64_t
 		fixed_bytes; /* of env_memory's, registered; 0 under a low limit of locked memory */
+	unsigned working;    /* file operations and jobs under way */
 };
 void env_real_info(const struct env *env, struct env_real_info *ret_info);
 /* -ENOSYS, -EPERM: io_uring is missing or disabled; *ret_sentence says so and what to do. */

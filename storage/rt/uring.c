@@ -8,6 +8,7 @@
  * (`asleep`). Not here: what needs no ring (files.c), threads (workers.c).
  */
 #include "storage/rt/real.h"
+#include "storage/rt/spin.h"
 #include "storage/rt/timers.h"
 #include "storage/rt/workers.h"
 
@@ -38,13 +39,13 @@ enum op_kind {
 	OP_WRITE,
 	OP_SYNC,
 	OP_ALLOCATE,
-	OP_REMOVE,
-	OP_RENAME,
 	OP_ACCEPT,
 	OP_CONNECT,
 	OP_RECV,
 	OP_SEND,
 	OP_EVENT,
+	OP_JOB,
+	OP_POST,
 };
 
 struct region {
@@ -65,7 +66,9 @@ struct real_env {
 	int event_fd;
 	uint64_t event_value;
 	struct io_op event_op;
-	bool skipped; /* the last pass made no system call */
+	struct spin spin;
+	uint64_t waited_from_ns; /* 0: this pass did not wait for others only */
+	unsigned working;	 /* file operations and jobs under way */
 	_Atomic bool asleep;
 };
 
@@ -74,12 +77,25 @@ static struct real_env *real_of(struct env *env)
 	return (struct real_env *)env;
 }
 
+/* An operation that has the disk or a worker at work begins; it ends with work_ready. */
+static void work_begin(struct real_env *real, struct io_op *op, enum op_kind kind)
+{
+	op->env.kind = (uint8_t)kind;
+	real->working++;
+}
+
 static void ready_add(struct real_env *real, struct io_op *op, int64_t res)
 {
 	op->res = res;
 	op->link = NULL;
 	*real->ready_tail = op;
 	real->ready_tail = &op->link;
+}
+
+static void work_ready(struct real_env *real, struct io_op *op, int64_t res)
+{
+	real->working--;
+	ready_add(real, op, res);
 }
 
 static struct io_uring_sqe *sqe_get(struct real_env *real)
@@ -230,8 +246,8 @@ static void file_move(struct real_env *real, struct io_op *op)
 static void file_start(struct env_file *file, struct io_op *op, enum op_kind kind, void *buf,
 		       uint32_t bytes, uint64_t offset, unsigned flags)
 {
+	work_begin(real_of(file->env), op, kind);
 	op->env.target = file;
-	op->env.kind = (uint8_t)kind;
 	op->env.buf = buf;
 	op->env.bytes = bytes;
 	op->env.moved = 0;
@@ -278,7 +294,7 @@ static bool file_moved(struct real_env *real, struct io_op *op, int64_t *res)
 static void real_file_sync(struct env_file *file, struct io_op *op)
 {
 	struct io_uring_sqe *sqe = sqe_get(real_of(file->env));
-	op->env.kind = OP_SYNC;
+	work_begin(real_of(file->env), op, OP_SYNC);
 	io_uring_prep_fsync(sqe, file->fd, IORING_FSYNC_DATASYNC);
 	io_uring_sqe_set_data(sqe, op);
 }
@@ -286,7 +302,7 @@ static void real_file_sync(struct env_file *file, struct io_op *op)
 static void real_file_allocate(struct env_file *file, struct io_op *op, uint64_t bytes)
 {
 	struct io_uring_sqe *sqe = sqe_get(real_of(file->env));
-	op->env.kind = OP_ALLOCATE;
+	work_begin(real_of(file->env), op, OP_ALLOCATE);
 	io_uring_prep_fallocate(sqe, file->fd, 0, 0, (off_t)bytes);
 	io_uring_sqe_set_data(sqe, op);
 }
@@ -300,7 +316,7 @@ static void real_file_truncate(struct env_file *file, struct io_op *op, uint64_t
 static void real_dir_sync(struct env_dir *dir, struct io_op *op)
 {
 	struct io_uring_sqe *sqe = sqe_get(real_of(dir->env));
-	op->env.kind = OP_SYNC;
+	work_begin(real_of(dir->env), op, OP_SYNC);
 	io_uring_prep_fsync(sqe, dir->fd, 0);
 	io_uring_sqe_set_data(sqe, op);
 }
@@ -479,6 +495,7 @@ static void real_sock_close(struct env_sock *sock)
 
 static void real_job(struct env *env, struct env_job *job)
 {
+	work_begin(real_of(env), &job->op, OP_JOB);
 	workers_add(real_of(env)->workers, job);
 }
 
@@ -510,6 +527,7 @@ static void take_finished(struct real_env *real)
 	struct io_op *op = workers_take_done(real->workers);
 	while (op) {
 		struct io_op *next = op->link;
+		real->working -= op->env.kind == OP_JOB;
 		ready_add(real, op, op->res);
 		op = next;
 	}
@@ -517,6 +535,7 @@ static void take_finished(struct real_env *real)
 
 static void real_post(struct env *env, struct io_op *op)
 {
+	op->env.kind = OP_POST;
 	workers_post(real_of(env)->workers, op);
 }
 
@@ -535,7 +554,7 @@ static void cqe_harvest(struct real_env *real, struct io_op *op, int64_t res)
 	case OP_READ:
 	case OP_WRITE:
 		if (file_moved(real, op, &res))
-			ready_add(real, op, res);
+			work_ready(real, op, res);
 		break;
 	case OP_ACCEPT:
 		accept_done(real, op, (int)res);
@@ -552,26 +571,57 @@ static void cqe_harvest(struct real_env *real, struct io_op *op, int64_t res)
 	case OP_EVENT:
 		event_arm(real);
 		break;
-	case OP_CONNECT:
 	case OP_SYNC:
 	case OP_ALLOCATE:
-	case OP_REMOVE:
-	case OP_RENAME:
+		work_ready(real, op, res);
+		break;
+	case OP_CONNECT:
 		ready_add(real, op, res);
+		break;
+	case OP_JOB: /* these come by the list of finished ops */
+	case OP_POST:
 		break;
 	}
 }
 
-/* Submits, and sleeps if told to, until a completion, a post or the next timer. */
-static void ring_enter(struct real_env *real, bool wait)
+/* Completions, or work of ours that leads to some, can be had without waiting. */
+static bool ring_has(const struct real_env *real)
 {
-	if (wait) {
-		atomic_store(&real->asleep, true);
-		take_finished(real); /* what came before `asleep` was set wakes nobody */
-		wait = !real->ready;
+	return io_uring_cq_ready(&real->ring) > 0 ||
+	       IO_URING_READ_ONCE(*real->ring.sq.kflags) & IORING_SQ_TASKRUN;
+}
+
+/* Looks for what comes in the next moments, see spin.h. Where the kernel does not say that there
+ * is something (IORING_SETUP_TASKRUN_FLAG) it finds nothing, and soon is not asked any more. */
+static void ring_spin(struct real_env *real, uint64_t now, uint64_t end)
+{
+	if (io_uring_sq_ready(&real->ring))
+		io_uring_submit_and_get_events(&real->ring);
+	while (!ring_has(real) && now < end) {
+		for (unsigned i = 0; i < 16; i++)
+			__builtin_ia32_pause();
+		now = clock_ns(CLOCK_MONOTONIC);
 	}
-	if (wait) {
-		uint64_t next = timers_next_ns(&real->timers), now = clock_ns(CLOCK_MONOTONIC);
+	if (IO_URING_READ_ONCE(*real->ring.sq.kflags) & IORING_SQ_TASKRUN)
+		io_uring_get_events(&real->ring);
+}
+
+/* Submits, and waits for a completion, a post or the next timer. */
+static void ring_wait(struct real_env *real)
+{
+	uint64_t next = timers_next_ns(&real->timers), now = clock_ns(CLOCK_MONOTONIC);
+	bool quiet = real->working == 0, submits = io_uring_sq_ready(&real->ring) > 0;
+	real->waited_from_ns = quiet && (!submits || spin_pays(&real->spin)) ? now : 0;
+	if (quiet && spin_pays(&real->spin)) {
+		ring_spin(real, now, min_u64(now + SPIN_NS, next));
+		if (io_uring_cq_ready(&real->ring))
+			return;
+	}
+	atomic_store(&real->asleep, true);
+	take_finished(real); /* what came before `asleep` was set wakes nobody */
+	if (real->ready) {
+		io_uring_submit_and_get_events(&real->ring);
+	} else {
 		struct __kernel_timespec timeout;
 		struct io_uring_cqe *cqe;
 		uint64_t delay = next <= now ? 0 : next - now;
@@ -579,8 +629,6 @@ static void ring_enter(struct real_env *real, bool wait)
 		timeout.tv_nsec = (long long)(delay % NSEC_PER_SEC);
 		io_uring_submit_and_wait_timeout(&real->ring, &cqe, 1,
 						 next == UINT64_MAX ? NULL : &timeout, NULL);
-	} else {
-		io_uring_submit_and_get_events(&real->ring);
 	}
 	atomic_store(&real->asleep, false);
 }
@@ -594,15 +642,12 @@ static bool real_step(struct env *env, bool wait)
 		struct env_job *job = workers_take_foreground(real->workers);
 		if (!job)
 			break;
-		ready_add(real, &job->op, job->run(job, 0));
+		work_ready(real, &job->op, job->run(job, 0));
 	}
-	if (real->ready)
-		wait = false;
-	/* What is ready already may lead to more that is to be submitted: every second time it goes
-	 * first, which saves a system call where one thing leads to the next. */
-	real->skipped = real->ready && !real->skipped;
-	if (!real->skipped)
-		ring_enter(real, wait);
+	if (wait && !real->ready)
+		ring_wait(real);
+	else
+		io_uring_submit_and_get_events(&real->ring);
 	struct io_uring_cqe *cqes[CQE_BATCH];
 	unsigned count;
 	while ((count = io_uring_peek_batch_cqe(&real->ring, cqes, CQE_BATCH)) > 0) {
@@ -614,6 +659,9 @@ static bool real_step(struct env *env, bool wait)
 	}
 	take_finished(real);
 	real->now_ns = clock_ns(CLOCK_MONOTONIC);
+	if (real->waited_from_ns)
+		spin_note(&real->spin, real->now_ns - real->waited_from_ns);
+	real->waited_from_ns = 0;
 	unsigned dispatched = timers_fire(&real->timers, real->now_ns);
 	struct io_op *op = real->ready; /* what these start ends in a later pass */
 	real->ready = NULL;
@@ -676,7 +724,8 @@ static const struct env_ops real_ops = {
 static int ring_open(struct io_uring *ring, unsigned entries, unsigned skip_rungs)
 {
 	static const unsigned ladder[] = {
-		IORING_SETUP_SINGLE_ISSUER | (1u << 13) /* DEFER_TASKRUN, Linux 6.1 */,
+		IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_TASKRUN_FLAG |
+			(1u << 13) /* DEFER_TASKRUN, Linux 6.1 */,
 		IORING_SETUP_COOP_TASKRUN | IORING_SETUP_SINGLE_ISSUER,
 		IORING_SETUP_COOP_TASKRUN,
 		0,
@@ -737,7 +786,8 @@ int env_real_new(const struct env_real_options *options, struct env **ret_env,
 void env_real_info(const struct env *env, struct env_real_info *ret_info)
 {
 	const struct real_env *real = (const struct real_env *)env;
-	*ret_info = (struct env_real_info){.setup_flags = real->ring.flags};
+	*ret_info =
+		(struct env_real_info){.setup_flags = real->ring.flags, .working = real->working};
 	for (unsigned i = 0; i < REGIONS_MAX; i++)
 		ret_info->fixed_bytes += real->regions[i].at ? real->regions[i].bytes : 0;
 }

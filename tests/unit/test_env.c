@@ -5,6 +5,7 @@
 #include "proto/err.h"
 #include "proto/units.h"
 #include "storage/rt/env.h"
+#include "storage/rt/spin.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -36,11 +37,19 @@ static int setup(void **state)
 	return 0;
 }
 
+static unsigned working(struct world *world)
+{
+	struct env_real_info info;
+	env_real_info(world->env, &info);
+	return info.working;
+}
+
 static int teardown(void **state)
 {
 	struct world *world = *state;
 	struct env_dir_entry *entries;
 	size_t count;
+	assert_int_equal(working(world), 0); /* each that began has ended */
 	assert_int_equal(env_dir_list(world->dir, &entries, &count), 0);
 	for (size_t i = 0; i < count; i++)
 		env_file_remove_wait(world->dir, entries[i].name);
@@ -48,6 +57,29 @@ static int teardown(void **state)
 	env_dir_close(world->dir);
 	env_real_free(world->env);
 	return rmdir(world->path);
+}
+
+static void only_short_waits_are_looked_through(void **state)
+{
+	struct spin spin = {0};
+	(void)state;
+	assert_false(spin_pays(&spin));
+	for (unsigned i = 0; i < SPIN_SCORE_PAYS; i++)
+		spin_note(&spin, SPIN_NS / 2);
+	assert_true(spin_pays(&spin));
+	for (unsigned i = 0; i < SPIN_SCORE_MAX; i++)
+		spin_note(&spin, SPIN_NS);
+	for (unsigned i = 0; i < 1000; i++) /* one long one among five is borne */
+		spin_note(&spin, i % 5 ? 1000 : NSEC_PER_SEC);
+	assert_true(spin_pays(&spin));
+	for (unsigned i = 0; i < SPIN_SCORE_MAX; i++) /* but not every third */
+		spin_note(&spin, i % 3 ? 1000 : SPIN_NS + 1);
+	assert_false(spin_pays(&spin));
+	for (unsigned i = 0; i < 1000; i++) /* a long idle time is not held against it for long */
+		spin_note(&spin, NSEC_PER_SEC);
+	for (unsigned i = 0; i < SPIN_SCORE_PAYS; i++)
+		spin_note(&spin, 0);
+	assert_true(spin_pays(&spin));
 }
 
 static void what_is_written_is_read(void **state)
@@ -126,6 +158,7 @@ static void jobs_run_and_answer_on_the_reactor(void **state)
 		jobs[i].job.background = i % 2;
 		jobs[i].job.op.done = counting_done;
 		env_job(world->env, &jobs[i].job);
+		assert_true(working(world) > 0);
 		jobs[i].inside = false;
 	}
 	while (jobs_done < 500)
@@ -359,6 +392,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_low_limit_of_locked_memory_costs_fixed_buffers_only),
+		cmocka_unit_test(only_short_waits_are_looked_through),
 		cmocka_unit_test_setup_teardown(what_is_written_is_read, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_locked_file_is_refused_to_others, setup,
 						teardown),
