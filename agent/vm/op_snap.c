@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Snapshots of a VM: all its disks in one atomic step of the store. When the guest agent answers,
- * its file systems are frozen for that; the operation is persisted before, so that an agent that
- * dies in between thaws them at its next start. The members are held: none can be deleted alone.
+ * its file systems are frozen for that. A guest is never left frozen: that it may be is persisted
+ * before it is asked to freeze; a watchdog thaws it when the store takes its time; one that froze
+ * later than we waited, or that does not answer to thawing, is thawed again and again. The members
+ * are held: none can be deleted alone.
  *
- * data: {vm: uuid, name, members: [VOLUME@NAME], consistency, frozen_ms, spec}
+ * data: {vm: uuid, name, members: [VOLUME@NAME], agent: it answered, consistency, frozen_ms, spec}
  */
 #include "agent/vm/op.h"
 
@@ -34,25 +36,55 @@ static int64_t now_ms(void)
 
 /* ---- create ---- */
 
+static bool agent_answers(struct op *op)
+{
+	enum virt_state state = VIRT_UNKNOWN;
+	enum virt_reason reason;
+	struct problem problem = {0};
+	struct virt_result result = {0};
+	struct virt_args args = {.uuid = op_vm(op), .timeout_ms = FREEZE_MS};
+	if (vm_state(op->agent, op_vm(op), &state, &reason, &problem) < 0 || state != VIRT_RUNNING)
+		return false;
+	bool answers = virt_do(op->agent->virt, VIRT_PING_AGENT, &args, &result, &problem) == 0;
+	free(result.text);
+	return answers;
+}
+
 static int create_check(struct op *op)
 {
 	json_t *row =
 		db_row(op->agent->db, "SELECT name FROM vm_snapshot WHERE vm = ? AND name = ?",
 		       "ss", op_vm(op), spec_text(op->data, "name"));
-	int res = 0;
-	if (row)
-		res = problem_set(&op->problem, -EEXIST,
-				  "This VM has a snapshot %.63s already; choose another name.",
-				  spec_text(op->data, "name"));
 	json_decref(row);
-	return res;
+	if (row)
+		return problem_set(&op->problem, -EEXIST,
+				   "This VM has a snapshot %.63s already; choose another name.",
+				   spec_text(op->data, "name"));
+	json_object_set_new(op->data, "agent", json_boolean(agent_answers(op)));
+	return 0;
 }
 
 static int thaw(struct op *op)
 {
-	struct problem problem = {0};
 	struct virt_args args = {.uuid = op_vm(op), .timeout_ms = FREEZE_MS};
+	struct problem problem = {0};
 	return virt_do(op->agent->virt, VIRT_THAW, &args, NULL, &problem);
+}
+
+/* 0: it is not frozen by us. One that was never asked to, or has ended, is not. */
+static int thaw_surely(struct op *op)
+{
+	enum virt_state state = VIRT_UNKNOWN;
+	enum virt_reason reason;
+	if (!json_is_true(json_object_get(op->data, "agent")))
+		return 0;
+	int res = vm_state(op->agent, op_vm(op), &state, &reason, &op->problem);
+	if (res == 0 && state == VIRT_RUNNING && (res = thaw(op)) < 0)
+		problem_set(
+			&op->problem, res,
+			"The guest was asked to freeze its file systems, and its agent does not "
+			"answer to thawing them.");
+	return res;
 }
 
 /* True: every file system is frozen. */
@@ -61,11 +93,56 @@ static bool freeze(struct op *op)
 	struct problem problem = {0};
 	struct virt_result result = {0};
 	struct virt_args args = {.uuid = op_vm(op), .timeout_ms = FREEZE_MS};
-	return virt_do(op->agent->virt, VIRT_FREEZE, &args, &result, &problem) == 0 &&
+	return json_is_true(json_object_get(op->data, "agent")) &&
+	       virt_do(op->agent->virt, VIRT_FREEZE, &args, &result, &problem) == 0 &&
 	       result.number > 0;
 }
 
-static const char *consistency_of(enum virt_state state, bool frozen, int64_t frozen_ms)
+/* Thaws after FROZEN_MS_MAX, unless it is ended before. */
+struct watchdog {
+	struct op *op;
+	pthread_t thread;
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	bool ended, thawed;
+};
+
+static void *watchdog_run(void *state)
+{
+	struct watchdog *dog = state;
+	struct timespec until;
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += FROZEN_MS_MAX / 1000;
+	pthread_mutex_lock(&dog->lock);
+	while (!dog->ended &&
+	       pthread_cond_timedwait(&dog->changed, &dog->lock, &until) != ETIMEDOUT)
+		;
+	dog->thawed = !dog->ended;
+	pthread_mutex_unlock(&dog->lock);
+	if (dog->thawed)
+		thaw(dog->op);
+	return NULL;
+}
+
+static int watchdog_start(struct watchdog *dog, struct op *op)
+{
+	*dog = (struct watchdog){
+		.op = op, .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+	return -pthread_create(&dog->thread, NULL, watchdog_run, dog);
+}
+
+/* True: it had to thaw. */
+static bool watchdog_end(struct watchdog *dog)
+{
+	pthread_mutex_lock(&dog->lock);
+	dog->ended = true;
+	pthread_cond_signal(&dog->changed);
+	pthread_mutex_unlock(&dog->lock);
+	pthread_join(dog->thread, NULL);
+	return dog->thawed;
+}
+
+static const char *consistency_of(enum virt_state state, bool frozen, bool late)
 {
 	if (state == VIRT_STOPPED || state == VIRT_CRASHED)
 		return "stopped";
@@ -73,28 +150,35 @@ static const char *consistency_of(enum virt_state state, bool frozen, int64_t fr
 		return "paused";
 	if (!frozen)
 		return "crash";
-	return frozen_ms > FROZEN_MS_MAX ? "freeze-timeout" : "app";
+	return late ? "freeze-timeout" : "app";
+}
+
+static int members_take(struct op *op)
+{
+	return storage_call(&op->agent->storage, "POST", "/v1/snapshots",
+			    json_pack("{s:O}", "names", json_object_get(op->data, "members")), NULL,
+			    &op->problem);
 }
 
 static int create_take(struct op *op)
 {
 	enum virt_state state;
 	enum virt_reason reason;
+	struct watchdog dog;
+	bool late = false;
 	int res = vm_state(op->agent, op_vm(op), &state, &reason, &op->problem);
 	if (res < 0)
 		return res;
-	bool frozen = state == VIRT_RUNNING && freeze(op);
+	bool frozen = state == VIRT_RUNNING && freeze(op) && watchdog_start(&dog, op) == 0;
 	int64_t since_ms = now_ms();
-	res = storage_call(&op->agent->storage, "POST", "/v1/snapshots",
-			   json_pack("{s:O}", "names", json_object_get(op->data, "members")), NULL,
-			   &op->problem);
-	/* What the guest lost patience with is thawed already, and then this fails. */
-	bool held = frozen && thaw(op) == 0;
-	int64_t frozen_ms = frozen ? now_ms() - since_ms : 0;
-	const char *consistency =
-		consistency_of(state, frozen, frozen && !held ? FROZEN_MS_MAX + 1 : frozen_ms);
-	json_object_set_new(op->data, "consistency", json_string(consistency));
-	json_object_set_new(op->data, "frozen_ms", json_integer(frozen_ms));
+	res = members_take(op);
+	if (frozen) {
+		late = watchdog_end(&dog);
+		late |= thaw(op) < 0; /* whatever thawed it instead: not known when */
+	}
+	json_object_set_new(op->data, "consistency",
+			    json_string(consistency_of(state, frozen, late)));
+	json_object_set_new(op->data, "frozen_ms", json_integer(frozen ? now_ms() - since_ms : 0));
 	return res;
 }
 
@@ -120,8 +204,8 @@ static int member_change(struct op *op, const char *method, const char *tail, in
 
 static int take_undo(struct op *op)
 {
-	thaw(op); /* fails when nothing is frozen, which is fine */
-	return member_change(op, "DELETE", "", -ENOENT);
+	int res = member_change(op, "DELETE", "", -ENOENT);
+	return res < 0 ? res : thaw_surely(op);
 }
 
 static int hold(struct op *op)
@@ -154,10 +238,9 @@ static int create_publish(struct op *op)
 }
 
 static const struct op_step create_steps[] = {
-	{"check", create_check, NULL},
-	{"take", create_take, take_undo},
-	{"hold", hold, release},
-	{"publish", create_publish, NULL},
+	{"check", create_check, NULL}, {"take", create_take, take_undo},
+	{"hold", hold, release},       {"publish", create_publish, NULL},
+	{"thaw", thaw_surely, NULL},
 };
 const struct op_kind op_snap_create = {"vm.snap.create", create_steps,
 				       sizeof create_steps / sizeof *create_steps, 3};

@@ -13,6 +13,7 @@ fi
 . "$(dirname "$0")/lib.sh"
 in_guest() { python3 "$here/exec.py" "$1" "$2"; }
 since() { echo "   [$SECONDS s]"; } # what a step costs, for people
+is_thawed() { virsh qemu-agent-command web1 '{"execute":"guest-fsfreeze-status"}' | grep -q thawed; }
 start_host
 ctl image import "$VSTORE_DEBIAN" debian --format raw
 before=$(inventory)
@@ -41,8 +42,26 @@ in_guest web1 'echo kept >/root/before; sync'
 ctl -o json vm snap create web1 one >answer
 [ "$(json 'd["job"]["result"]["consistency"]' <answer)" = app ] || fail "the snapshot: $(cat answer)"
 echo "   frozen for $(json 'd["job"]["result"]["frozen_ms"]' <answer) ms"
-virsh qemu-agent-command web1 '{"execute":"guest-fsfreeze-status"}' | grep -q thawed || fail "it was not thawed"
+is_thawed || fail "it was not thawed"
 in_guest web1 'echo lost >/root/after; sync'
+since
+
+# The store takes its time: a proxy before it holds snapshots back for 7 s. Meanwhile the guest is thawed, and the snapshot says so.
+start proxy python3 "$here/slow.py" /run/vstore/slow.sock /run/vstore/storage.sock 'POST /v1/snapshots ' 7
+until_true 20 test -S /run/vstore/slow.sock
+stop agent; start_agent --storage /run/vstore/slow.sock
+ctl -o json vm snap create web1 slow >answer
+[ "$(json 'd["job"]["result"]["consistency"]' <answer)" = freeze-timeout ] || fail "the slow snapshot: $(cat answer)"
+stop proxy || true
+# The agent dies while the guest is frozen: its next start thaws it
+stop agent; start_agent --crash-after vm.snap.create:1
+ctl vm snap create web1 dead >/dev/null 2>&1 && fail "the agent lived"
+unset 'pids[agent]'
+virsh -q domfsfreeze web1 >/dev/null
+start_agent
+until_true 30 is_thawed || fail "it stays frozen"
+[ "$(ctl -o name vm snap list web1 | tr '\n' ' ')" = "one slow " ] || fail "snapshots: $(ctl vm snap list web1)"
+ctl vm snap delete web1 slow
 since
 
 echo "-- grown while it runs"

@@ -1,0 +1,38 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""A proxy before a unix socket that holds back what begins with WORDS. Usage: slow.py SOCKET TO WORDS SECONDS"""
+import socket
+import sys
+import threading
+import time
+
+path, to, words, seconds = sys.argv[1:5]
+
+
+def copy(source, sink, hold):
+    while data := source.recv(65536):
+        if hold and data.startswith(words.encode()):
+            time.sleep(float(seconds))
+        sink.sendall(data)
+    sink.shutdown(socket.SHUT_WR)
+
+
+def serve(client):
+    server = socket.socket(socket.AF_UNIX)
+    server.connect(to)
+    back = threading.Thread(target=copy, args=(server, client, False), daemon=True)
+    back.start()
+    try:
+        copy(client, server, True)
+        back.join()
+    except OSError:
+        pass
+    client.close()
+    server.close()
+
+
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(path)
+listener.listen()
+while True:
+    threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
