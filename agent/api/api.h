@@ -71,6 +71,7 @@ void disk_grow(struct call *call);
 void nic_list(struct call *call);
 void nic_attach(struct call *call);
 void nic_detach(struct call *call);
+void disk_qos(struct call *call);
 void cdrom_insert(struct call *call);
 void cdrom_eject(struct call *call);
 void vm_console(struct call *call);

@@ -36,6 +36,7 @@ static const struct api_route routes[] = {
 	{"GET", "/v1/vms/{}/disks", disk_list, ""},
 	{"POST", "/v1/vms/{}/disks", disk_attach, " size_bytes# volume "},
 	{"PATCH", "/v1/vms/{}/disks/{}", disk_grow, " size_bytes# "},
+	{"PUT", "/v1/vms/{}/disks/{}/qos", disk_qos, " iops# bandwidth_bytes# burst_seconds# "},
 	{"DELETE", "/v1/vms/{}/disks/{}", disk_detach, ""},
 	{"GET", "/v1/vms/{}/nics", nic_list, ""},
 	{"POST", "/v1/vms/{}/nics", nic_attach, " bridge network vlan# mac "},

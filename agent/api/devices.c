@@ -111,6 +111,22 @@ void disk_grow(struct call *call)
 	vm_free(&vm);
 }
 
+/* The limits are the volume's, in the store: nothing of the VM changes. */
+void disk_qos(struct call *call)
+{
+	struct vm vm;
+	json_t *disk;
+	if (!call_disk(call, &vm, &disk))
+		return;
+	int res = storage_limit(&call->agent->storage, spec_text(disk, "volume"), call->body,
+				&call->problem);
+	if (res < 0)
+		call_fail(call, res);
+	else
+		call_changed(call, 200, json_pack("{s:s}", "name", spec_text(disk, "volume")));
+	vm_free(&vm);
+}
+
 /* ---- NICs ---- */
 
 void nic_list(struct call *call)

@@ -28,12 +28,16 @@
 
 #define ADMIN_GROUP "vstore-admin"
 #define QEMU_GROUP "kvm"
+#define UIDS_DEFAULT "70000-79999" /* Debian and systemd use none of these */
+#define UID_LEAST 1000
 #define EXIT_USAGE 2
 #define EXIT_BUSY 5
 #define EXIT_DAMAGE 11
 
 struct options {
-	char run_path[96], state_path[256], uri[200], storage[120], group[64], crash_after[64];
+	char run_path[96], state_path[256], uri[200], storage[120], group[64], crash_after[64],
+		uids[40];
+	uint32_t uid_first, uid_last;
 	bool recover, verify;
 };
 
@@ -47,14 +51,16 @@ static const char help[] =
 	"  --libvirt URI       (qemu:///system)\n"
 	"  --storage SOCKET    vstored's (RUN/storage.sock)\n"
 	"  --state DIR         catalog and console logs (RUN/agent)\n"
-	"  --group NAME        whose members, QEMU's user, may use a VM's sockets (kvm)\n"
+	"  --uids FIRST-LAST   users that nobody else has: each VM's QEMU runs as one "
+	"(70000-79999)\n"
+	"  --group NAME        of all of them, which may use /dev/kvm (kvm)\n"
 	"  --config FILE       the same as an INI file: [agent] run, libvirt, storage, state, "
-	"group\n"
+	"group, uids\n"
 	"  --help, --version\n"
 	"\n"
 	"Example: vstore-agent --run /run/vstore --state /var/lib/vstore-agent\n";
 
-#define KEYS 6u
+#define KEYS 7u
 enum flag { FLAG_HELP = 256, FLAG_VERSION, FLAG_CONFIG, FLAG_RECOVER, FLAG_VERIFY, FLAG_KEY };
 
 static const struct option flags[] = {
@@ -68,6 +74,7 @@ static const struct option flags[] = {
 	{"storage", required_argument, NULL, FLAG_KEY + 2},
 	{"state", required_argument, NULL, FLAG_KEY + 3},
 	{"group", required_argument, NULL, FLAG_KEY + 4},
+	{"uids", required_argument, NULL, FLAG_KEY + 6},
 	{"crash-after", required_argument, NULL, FLAG_KEY + 5}, /* tests: see vm/op.h */
 	{0},
 };
@@ -87,6 +94,7 @@ static void keys_fill(struct options *o, struct conf_key keys[KEYS])
 		{"agent", "state", CONF_TEXT, o->state_path, sizeof o->state_path},
 		{"agent", "group", CONF_TEXT, o->group, sizeof o->group},
 		{"agent", "crash_after", CONF_TEXT, o->crash_after, sizeof o->crash_after},
+		{"agent", "uids", CONF_TEXT, o->uids, sizeof o->uids},
 	};
 	memcpy(keys, table, sizeof table);
 }
@@ -119,6 +127,18 @@ static int flag_read(int flag, const char *value, struct options *o, const struc
 	return -EINVAL;
 }
 
+/* Not those of the system and of people. */
+static bool uids_parse(const char *text, struct options *o)
+{
+	char *end;
+	unsigned long first = strtoul(text, &end, 10), last = 0;
+	if (*end == '-')
+		last = strtoul(end + 1, &end, 10);
+	o->uid_first = (uint32_t)first;
+	o->uid_last = (uint32_t)last;
+	return *end == 0 && first >= UID_LEAST && last >= first && last < UINT32_MAX;
+}
+
 /* 0; 1: all is said; negative: the sentence. */
 static int options_read(int argc, char **argv, struct options *o, char *sentence)
 {
@@ -145,6 +165,11 @@ static int options_read(int argc, char **argv, struct options *o, char *sentence
 		snprintf(o->storage, sizeof o->storage, "%s/storage.sock", o->run_path);
 	if (!o->state_path[0])
 		snprintf(o->state_path, sizeof o->state_path, "%s/agent", o->run_path);
+	if (!uids_parse(o->uids[0] ? o->uids : UIDS_DEFAULT, o)) {
+		snprintf(sentence, SENTENCE_BYTES,
+			 "'%.40s' is no range of users; write it like " UIDS_DEFAULT ".", o->uids);
+		return -EINVAL;
+	}
 	if (!o->group[0] && getgrnam(QEMU_GROUP))
 		snprintf(o->group, sizeof o->group, "%s", QEMU_GROUP);
 	return 0;
@@ -200,6 +225,10 @@ static void agent_init(struct agent *agent, const struct options *o)
 	if (slash)
 		*slash = 0;
 	snprintf(agent->group, sizeof agent->group, "%s", o->group);
+	if (geteuid() == 0) { /* nobody else can make libvirt run QEMU as another */
+		agent->uid_first = o->uid_first;
+		agent->uid_last = o->uid_last;
+	}
 	snprintf(agent->crash_after, sizeof agent->crash_after, "%s", o->crash_after);
 	pthread_mutex_init(&agent->lock, NULL);
 	pthread_condattr_init(&attr);

@@ -50,7 +50,11 @@ const struct command commands[] = {
 	{"volume", "set", verb_volume_set, "vw", "", "NAME KEY=VALUE",
 	 "Changes level (of zstd), quota (a size, 0 for none) or frame (4K, 8K, 16K, 64K: the unit "
 	 "of "
-	 "compression). Level and frame hold for what is written from now on.",
+	 "compression). Level and frame hold for what is written from now on. Also what its "
+	 "clients "
+	 "may do, at once: iops, bandwidth (bytes a second), 0 for no limit, and burst (for how "
+	 "long "
+	 "what they did not use is saved up).",
 	 "vstorectl volume set web1-disk0 quota=30G", CHANGE},
 	{"volume", "delete", verb_volume_delete, "v", "", "NAME",
 	 "Moves a volume and its snapshots to the trash. The name is free at once.",
@@ -80,6 +84,13 @@ const struct command commands[] = {
 	{"volume", "attachments", verb_volume_attachments, "v?", "", "[NAME]",
 	 "Who has a volume: its holder, and how many connections there are.",
 	 "vstorectl volume attachments web1-disk0", 0},
+
+	{"volume", "fence", verb_volume_fence, "v", "", "NAME",
+	 "Breaks the lease of whoever has a volume: its connections are cut, and when this ends no "
+	 "write of it can land any more. For a holder that is lost or hangs; a guest that runs "
+	 "sees "
+	 "its disk fail.",
+	 "vstorectl volume fence web1-disk0 --yes", COMMAND_DANGEROUS | COMMAND_DRY_RUN},
 
 	{"vm", "create", verb_vm_create, "n",
 	 "image= cpu= memory= disk=+ net=+ user-data= ssh-key=+ firmware= accel= cdrom= tpm "
@@ -172,6 +183,12 @@ const struct command commands[] = {
 	 "vstorectl vm nic detach web1 52:54:00:12:34:56", CHANGE},
 	{"vm nic", "list", verb_vm_nic_list, "w", "", "VM", "The NICs of a VM.",
 	 "vstorectl vm nic list web1", 0},
+	{"vm disk", "set-qos", verb_vm_disk_set_qos, "ww",
+	 "iops= bandwidth= burst=", "VM DISK [--iops N] [--bandwidth S] [--burst DUR]",
+	 "Limits what a guest may do with a disk, at once: requests and bytes a second (0: no "
+	 "limit), "
+	 "and for how long what it did not use is saved up.",
+	 "vstorectl vm disk set-qos web1 vda --iops 500 --bandwidth 50M --burst 10s", 0},
 	{"vm snap", "create", verb_vm_snap_create, "wn", "", "VM SNAP",
 	 "A snapshot of all disks at one moment; with the guest's file systems frozen when its "
 	 "agent "

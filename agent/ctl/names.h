@@ -16,6 +16,8 @@ int name_check_snapshot(const struct ctl *ctl, const char *name);
 int name_check_either(const struct ctl *ctl, const char *name);
 
 int size_parse(const struct ctl *ctl, const char *text, uint64_t *ret_bytes);
+int seconds_parse(const struct ctl *ctl, const char *text, int64_t *ret_seconds);
+int count_parse(const struct ctl *ctl, const char *text, int64_t *ret_count);
 int level_parse(const struct ctl *ctl, const char *text, int64_t *ret_level);
 
 #endif

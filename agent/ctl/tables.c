@@ -20,6 +20,10 @@ static const struct column volume_columns[] = {
 	{"FREED", "freed_bytes", CELL_SIZE, true},	  /* if it is deleted with its snapshots */
 	{"FREEDOWN", "freed_own_bytes", CELL_SIZE, true}, /* what only the volume itself has */
 	{"COUNTED", "freed_counted", CELL_TIME, true},
+	{"HOLDER", "holder", CELL_TEXT, true},
+	{"IOPS", "iops", CELL_NUMBER, true},
+	{"BANDWIDTH", "bandwidth_bytes", CELL_SIZE, true},
+	{"BURST", "burst_seconds", CELL_NUMBER, true},
 	{"NUMBER", "number", CELL_NUMBER, true},
 	{"EPOCH", "epoch", CELL_NUMBER, true},
 	{"VSEQ", "vseq", CELL_NUMBER, true},

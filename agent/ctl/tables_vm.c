@@ -98,6 +98,8 @@ static const struct column attachments_columns[] = {
 	{"VOLUME", "volume", CELL_TEXT, false},
 	{"HOLDER", "holder_name", CELL_TEXT, false},
 	{"CONNECTIONS", "connections", CELL_NUMBER, false},
+	{"GENERATION", "generation", CELL_NUMBER, true},
+	{"UID", "uid", CELL_NUMBER, true},
 	{"UUID", "holder", CELL_TEXT, true},
 	{"SOCKET", "socket", CELL_TEXT, true},
 	{NULL, NULL, CELL_TEXT, false},

@@ -124,6 +124,7 @@ int verb_vm_disk_grow(struct ctl *ctl);
 int verb_vm_nic_attach(struct ctl *ctl);
 int verb_vm_nic_detach(struct ctl *ctl);
 int verb_vm_nic_list(struct ctl *ctl);
+int verb_vm_disk_set_qos(struct ctl *ctl);
 int verb_vm_cdrom_insert(struct ctl *ctl);
 int verb_vm_cdrom_eject(struct ctl *ctl);
 int verb_vm_snap_create(struct ctl *ctl);
@@ -143,6 +144,7 @@ int verb_audit_list(struct ctl *ctl);
 int verb_audit_verify(struct ctl *ctl);
 int verb_doctor(struct ctl *ctl);
 int verb_volume_attachments(struct ctl *ctl);
+int verb_volume_fence(struct ctl *ctl);
 
 /* bundle.c */
 int verb_support_bundle(struct ctl *ctl);

@@ -86,3 +86,31 @@ int verb_volume_attachments(struct ctl *ctl)
 	ctl->filter = NULL;
 	return res;
 }
+
+int verb_volume_fence(struct ctl *ctl)
+{
+	const char *name = ctl->args[0], *holder = "its holder";
+	char path[CLIENT_PATH_ROOM], words[320];
+	VALUE_AUTO document = NULL;
+	int res = call_get(ctl, client_path(path, "/v1/volumes/", name, ""), &document);
+	if (res)
+		return res;
+	const struct value *volume = call_object(document, "volume");
+	if (*value_get_text(volume, "holder"))
+		holder = value_get_text(volume, "holder");
+	snprintf(words, sizeof words,
+		 "The lease of %.100s on volume %.63s is broken: a guest that runs sees this disk "
+		 "fail.",
+		 holder, name);
+	if (!ctl->yes || ctl->dry_run)
+		if (!ctl_confirm(ctl, name, words, &res))
+			return res;
+	snprintf(words, sizeof words,
+		 "The lease of %.100s on volume %.63s is broken; no write of it can land any more.",
+		 holder, name);
+	const struct call_change change = {
+		.method = "POST",
+		.path = client_path(path, "/v1/volumes/", name, "/fence"),
+		.done = words};
+	return call_change(ctl, &change, NULL);
+}

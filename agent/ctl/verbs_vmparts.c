@@ -138,6 +138,33 @@ int verb_vm_nic_detach(struct ctl *ctl)
 	return res ? res : change(ctl, "DELETE", path, NULL, words);
 }
 
+int verb_vm_disk_set_qos(struct ctl *ctl)
+{
+	const char *iops = ctl_option(ctl, "iops"), *bandwidth = ctl_option(ctl, "bandwidth");
+	const char *burst = ctl_option(ctl, "burst");
+	char path[CLIENT_PATH_ROOM], words[WORDS];
+	int64_t number = 0;
+	uint64_t bytes = 0;
+	VALUE_AUTO body = value_object();
+	int res = vm_path(ctl, path, "disks", ctl->args[1]);
+	if (res == 0 && !iops && !bandwidth && !burst)
+		res = ctl_fail(ctl, CTL_USAGE, "Give --iops N, --bandwidth S or --burst DUR.");
+	if (res == 0 && iops && (res = count_parse(ctl, iops, &number)) == 0)
+		value_set_integer(body, "iops", number);
+	if (res == 0 && bandwidth && (res = size_parse(ctl, bandwidth, &bytes)) == 0)
+		value_set_integer(body, "bandwidth_bytes", (int64_t)bytes);
+	if (res == 0 && burst && (res = seconds_parse(ctl, burst, &number)) == 0)
+		value_set_integer(body, "burst_seconds", number);
+	if (res)
+		return res;
+	strcat(path, "/qos"); /* CLIENT_PATH_ROOM is more than the two names can take */
+	snprintf(words, sizeof words, "Disk %.63s of %.63s has new limits.", ctl->args[1],
+		 ctl->args[0]);
+	const struct call_change call = {
+		.method = "PUT", .path = path, .body = body, .done = words};
+	return call_change(ctl, &call, NULL);
+}
+
 /* ---- the CD drive ---- */
 
 static int cdrom(struct ctl *ctl, const char *method, const struct value *body, const char *words)

@@ -126,7 +126,7 @@ int verb_volume_set(struct ctl *ctl)
 {
 	const char *pair = ctl->args[1], *equals = strchr(pair, '=');
 	size_t bytes = equals ? (size_t)(equals - pair) : 0;
-	int64_t level = 0;
+	int64_t level = 0, number = 0;
 	uint64_t size = 0;
 	char words[200];
 	int res;
@@ -140,11 +140,20 @@ int verb_volume_set(struct ctl *ctl)
 	} else if (bytes == 5 && strncmp(pair, "frame", bytes) == 0) {
 		res = size_parse(ctl, equals + 1, &size);
 		value_set_integer(body, "frame_bytes", (int64_t)size);
+	} else if (bytes == 4 && strncmp(pair, "iops", bytes) == 0) {
+		res = count_parse(ctl, equals + 1, &number);
+		value_set_integer(body, "iops", number);
+	} else if (bytes == 9 && strncmp(pair, "bandwidth", bytes) == 0) {
+		res = size_parse(ctl, equals + 1, &size);
+		value_set_integer(body, "bandwidth_bytes", (int64_t)size);
+	} else if (bytes == 5 && strncmp(pair, "burst", bytes) == 0) {
+		res = seconds_parse(ctl, equals + 1, &number);
+		value_set_integer(body, "burst_seconds", number);
 	} else {
-		res = ctl_fail(
-			ctl, CTL_USAGE,
-			"\"%.80s\" cannot be set; it takes level=N, quota=SIZE or frame=SIZE.",
-			pair);
+		res = ctl_fail(ctl, CTL_USAGE,
+			       "\"%.80s\" cannot be set; it takes level=N, quota=SIZE, frame=SIZE, "
+			       "iops=N, bandwidth=SIZE or burst=DURATION.",
+			       pair);
 	}
 	if (res)
 		return res;

@@ -17,7 +17,9 @@ struct agent {
 	struct virt *virt;
 	struct storage storage;
 	char state_path[256];		/* catalog, console logs, seeds under way */
-	char group[NAME_BYTES_MAX + 1]; /* of QEMU, for sockets; "": nobody but root */
+	char group[NAME_BYTES_MAX + 1]; /* of QEMU, for /dev/kvm; "": the VM's own user's */
+	/* Each VM's QEMU runs as a user of its own, of these. 0: all run as who runs the agent. */
+	uint32_t uid_first, uid_last;
 	char crash_after[64]; /* KIND:STEP: for tests, SIGKILL once that step is persisted */
 	bool stopping;
 
@@ -50,6 +52,8 @@ int vm_detach(struct agent *agent, const json_t *spec, struct problem *problem);
 int vm_state(struct agent *agent, const char *uuid, enum virt_state *ret_state,
 	     enum virt_reason *ret_reason, struct problem *problem);
 int vm_power(struct agent *agent, const char *uuid, enum virt_verb verb, struct problem *problem);
+/* A definition that has no user yet gets one that no other VM has. */
+int vm_user(struct agent *agent, json_t *spec, struct problem *problem);
 /* The VM that has this volume, or NULL; the caller frees. */
 char *vm_of_volume(struct agent *agent, const char *volume);
 /* ---- op_adopt.c ---- */

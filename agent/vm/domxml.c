@@ -130,8 +130,14 @@ static void cdrom_fill(xmlNodePtr disk, const char *path)
 	driver = child(disk, "driver");
 	prop(driver, "name", "qemu");
 	prop(driver, "type", "raw");
-	if (path && *path)
-		prop(child(disk, "source"), "file", path);
+	if (path && *path) {
+		xmlNodePtr source = child(disk, "source"), label;
+		prop(source, "file", path);
+		/* Several VMs may read one ISO: it must not become the user's of one of them. */
+		label = child(source, "seclabel");
+		prop(label, "model", "dac");
+		prop(label, "relabel", "no");
+	}
 	target = child(disk, "target");
 	prop(target, "dev", "sdb");
 	prop(target, "bus", "sata");
@@ -271,6 +277,21 @@ static void devices_fixed(xmlNodePtr devices, const json_t *spec, const struct d
 	}
 }
 
+/* A user of its own: what one QEMU may open, another may not. */
+static void domain_user(xmlNodePtr domain, const json_t *spec, const struct domxml_host *host)
+{
+	char text[48];
+	int64_t uid = spec_number(spec, "uid");
+	if (!uid)
+		return;
+	xmlNodePtr label = child(domain, "seclabel");
+	prop(label, "type", "static");
+	prop(label, "model", "dac");
+	prop(label, "relabel", "yes");
+	snprintf(text, sizeof text, "+%" PRId64 ":+%" PRIu32, uid, host->gid);
+	child_text(label, "label", text);
+}
+
 char *domxml_domain(const json_t *spec, const struct domxml_host *host)
 {
 	xmlNodePtr domain = xmlNewNode(NULL, BAD_CAST "domain"), devices;
@@ -288,6 +309,7 @@ char *domxml_domain(const json_t *spec, const struct domxml_host *host)
 	cdrom_fill(child(devices, "disk"), spec_text(spec, "cdrom"));
 	json_array_foreach(nics, i, one) nic_fill(child(devices, "interface"), one);
 	devices_fixed(devices, spec, host);
+	domain_user(domain, spec, host);
 	return node_text(domain);
 }
 

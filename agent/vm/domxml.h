@@ -8,11 +8,13 @@
 
 #include <jansson.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 /* What is this host's, not the VM's. */
 struct domxml_host {
 	bool kvm;
 	const char *console_log; /* a file; NULL: none */
+	uint32_t gid;		 /* of its QEMU, whose user is the definition's "uid" */
 };
 
 /* Every disk and the seed must have their "socket". */

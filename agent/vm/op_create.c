@@ -56,6 +56,8 @@ static int row_add(struct op *op)
 		return problem_set(&op->problem, res, "The catalog does not answer.");
 	json_array_foreach(json_object_get(spec, "nics"), i, nic) if (res == 0) res = nic_mac_free(
 		op->agent, spec_text(nic, "mac"), spec_text(spec, "uuid"), &op->problem);
+	if (res == 0)
+		res = vm_user(op->agent, spec, &op->problem);
 	if (res == 0) {
 		res = db_run(op->agent->db,
 			     "INSERT INTO vm (uuid, name, state, generation, spec, created) VALUES "

@@ -100,8 +100,8 @@ static int socket_make(struct op *op)
 	int res = vm_get(op->agent, op_vm(op), &vm, &op->problem);
 	if (res < 0)
 		return res;
-	res = storage_attach(&op->agent->storage, op_volume(op), vm.uuid, vm.name, op->agent->group,
-			     socket, &op->problem);
+	res = storage_attach(&op->agent->storage, op_volume(op), vm.uuid, vm.name,
+			     (uint32_t)spec_number(vm.spec, "uid"), socket, &op->problem);
 	if (res == 0)
 		json_object_set_new(op_disk(op), "socket", json_string(socket));
 	vm_free(&vm);

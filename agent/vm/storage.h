@@ -11,6 +11,7 @@
 
 #include <jansson.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 #define HOLDER_ROOM (2u * NAME_BYTES_MAX + 2u)
 
@@ -52,8 +53,10 @@ int storage_volume_rename(const struct storage *storage, const char *name, const
  * connections that are just ending. */
 int storage_volume_delete(const struct storage *storage, const char *name, bool purge,
 			  struct problem *problem);
+/* The volume's lease and a socket that, besides root, this user alone may open. -EBUSY: another has
+ * it, named as problem->holder. Waits a little for connections that are just ending. */
 int storage_attach(const struct storage *storage, const char *volume, const char *holder,
-		   const char *holder_name, const char *group, char ret_socket[128],
+		   const char *holder_name, uint32_t uid, char ret_socket[128],
 		   struct problem *problem);
 /* Not attached is fine. */
 int storage_detach(const struct storage *storage, const char *volume, const char *holder,
@@ -62,6 +65,12 @@ int storage_detach(const struct storage *storage, const char *volume, const char
 /* Its client connects again, and learns the volume's size. Not attached is fine. */
 int storage_reconnect(const struct storage *storage, const char *volume, const char *holder,
 		      struct problem *problem);
+/* What a disk's guest may do with it: {iops, bandwidth_bytes, burst_seconds}, any of them. */
+int storage_limit(const struct storage *storage, const char *volume, const json_t *limits,
+		  struct problem *problem);
+/* 0: the VM has the leases of all these disks, by the sockets that they name; else -VS_EFENCED. */
+int storage_leases(const struct storage *storage, const char *holder, const json_t *disks,
+		   struct problem *problem);
 
 /* ---- volumeio.c: small volumes whole, through NBD ---- */
 

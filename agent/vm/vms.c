@@ -7,9 +7,11 @@
 #include "storage/rt/log_event.h"
 
 #include <errno.h>
+#include <grp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <time.h>
 
 #define STATE_MS 5000
@@ -63,12 +65,57 @@ void vm_console_log(const struct agent *agent, const char *uuid, char *out, size
 	snprintf(out, room, "%s/console/%s.log", agent->state_path, uuid);
 }
 
+/* What all other VMs have; {} keys are numbers as text. */
+static json_t *users_taken(struct agent *agent)
+{
+	json_t *rows = db_rows(agent->db, "SELECT spec FROM vm", ""), *row, *taken = json_object();
+	size_t i;
+	char key[16];
+	json_array_foreach(rows, i, row)
+	{
+		json_t *spec = db_json(row, "spec");
+		snprintf(key, sizeof key, "%u", (unsigned)spec_number(spec, "uid"));
+		json_object_set_new(taken, key, json_true());
+		json_decref(spec);
+	}
+	json_decref(rows);
+	return taken;
+}
+
+/* From a random place on, so that the user of a VM that went is not the next one's. */
+int vm_user(struct agent *agent, json_t *spec, struct problem *problem)
+{
+	uint32_t count = agent->uid_last - agent->uid_first + 1, from;
+	char key[16];
+	int res = -ENOSPC;
+	if (spec_number(spec, "uid") || !agent->uid_first)
+		return 0;
+	json_t *taken = users_taken(agent);
+	if (getrandom(&from, sizeof from, 0) != (ssize_t)sizeof from)
+		from = 0;
+	for (uint32_t i = 0; i < count && res; i++) {
+		uint32_t uid = agent->uid_first + (uint32_t)(((uint64_t)from + i) % count);
+		snprintf(key, sizeof key, "%u", uid);
+		if (json_object_get(taken, key))
+			continue;
+		json_object_set_new(spec, "uid", json_integer(uid));
+		res = 0;
+	}
+	json_decref(taken);
+	if (res)
+		problem_set(problem, res,
+			    "Each VM has a user of its own, and %u to %u are all taken: give the "
+			    "agent more with --uids.",
+			    agent->uid_first, agent->uid_last);
+	return res;
+}
+
 static int volume_attach(struct agent *agent, json_t *spec, json_t *disk, struct problem *problem)
 {
 	char socket[128];
-	int res =
-		storage_attach(&agent->storage, spec_text(disk, "volume"), spec_text(spec, "uuid"),
-			       spec_text(spec, "name"), agent->group, socket, problem);
+	int res = storage_attach(&agent->storage, spec_text(disk, "volume"),
+				 spec_text(spec, "uuid"), spec_text(spec, "name"),
+				 (uint32_t)spec_number(spec, "uid"), socket, problem);
 	if (res == 0)
 		json_object_set_new(disk, "socket", json_string(socket));
 	return res;
@@ -78,7 +125,9 @@ int vm_attach(struct agent *agent, json_t *spec, struct problem *problem)
 {
 	json_t *disk, *seed = json_object_get(spec, "seed");
 	size_t i;
-	int res = json_is_object(seed) ? volume_attach(agent, spec, seed, problem) : 0;
+	int res = vm_user(agent, spec, problem);
+	if (res == 0 && json_is_object(seed))
+		res = volume_attach(agent, spec, seed, problem);
 	json_array_foreach(json_object_get(spec, "disks"), i, disk) if (res == 0) res =
 		volume_attach(agent, spec, disk, problem);
 	return res;
@@ -103,7 +152,11 @@ int vm_define(struct agent *agent, json_t *spec, struct problem *problem)
 	const char *accel = spec_text(spec, "accel");
 	bool kvm = strcmp(accel, "kvm") == 0 || (strcmp(accel, "tcg") != 0 && agent_kvm(agent));
 	vm_console_log(agent, spec_text(spec, "uuid"), console, sizeof console);
-	struct domxml_host host = {.kvm = kvm, .console_log = console};
+	const struct group *group = agent->group[0] ? getgrnam(agent->group) : NULL;
+	struct domxml_host host = {.kvm = kvm,
+				   .console_log = console,
+				   .gid = group ? group->gr_gid
+						: (uint32_t)spec_number(spec, "uid")};
 	char *xml = domxml_domain(spec, &host);
 	if (!xml)
 		return problem_set(problem, -ENOMEM, "There is not enough memory.");

@@ -63,6 +63,17 @@ static void freed_add(const struct daemon *daemon, json_t *out, const struct fre
 			    time_json(env_wall_ns(daemon->env) - freed->age_ns));
 }
 
+/* Who alone may write to it, and what its clients may do. */
+static void lease_add(json_t *out, const struct volume_info *v)
+{
+	json_object_set_new(out, "holder", json_string(v->lease.holder_name));
+	json_object_set_new(out, "generation", json_integer((json_int_t)v->lease.generation));
+	json_object_set_new(out, "iops", json_integer((json_int_t)v->limits.iops));
+	json_object_set_new(out, "bandwidth_bytes",
+			    json_integer((json_int_t)v->limits.bytes_per_s));
+	json_object_set_new(out, "burst_seconds", json_integer((json_int_t)v->limits.burst_s));
+}
+
 static json_t *volume_json(const struct daemon *daemon, const struct volume_info *v)
 {
 	char uuid[UUID_TEXT_BYTES], domain[UUID_TEXT_BYTES], root[2 * ID_BYTES + 1];
@@ -81,6 +92,7 @@ static json_t *volume_json(const struct daemon *daemon, const struct volume_info
 		"attachments", (json_int_t)v->attachments, "snapshot_count",
 		(json_int_t)v->snapshot_count, "root", root, "origin", v->origin, "domain", domain,
 		"replica", v->replica);
+	lease_add(out, v);
 	freed_add(daemon, out, &v->freed);
 	if (v->freed_own.known)
 		json_object_set_new(out, "freed_own_bytes",
@@ -207,6 +219,16 @@ static void volume_create(struct call *call)
 	store_volume_create(call->daemon->store, change_begin(call, name), name, &options);
 }
 
+/* "quota_bytes" is the store's "quota". */
+static const char *set_key(const char *key)
+{
+	static const char *const keys[] = {"level", "quota", "frame", "iops", "bandwidth", "burst"};
+	for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+		if (strncmp(key, keys[i], strlen(keys[i])) == 0)
+			return keys[i];
+	return key;
+}
+
 static void volume_change(struct call *call)
 {
 	struct store *store = call->daemon->store;
@@ -215,8 +237,8 @@ static void volume_change(struct call *call)
 	json_t *value = NULL;
 	if (json_object_size(call->body) != 1) {
 		call_refuse(call, -EINVAL,
-			    "Give exactly one of name, size_bytes, level, "
-			    "quota_bytes and frame_bytes.");
+			    "Give exactly one of name, size_bytes, level, quota_bytes, "
+			    "frame_bytes, iops, bandwidth_bytes and burst_seconds.");
 		return;
 	}
 	json_object_foreach(call->body, key, value) break;
@@ -227,11 +249,7 @@ static void volume_change(struct call *call)
 	else if (strcmp(key, "size_bytes") == 0)
 		store_volume_grow(store, change_begin(call, name), name, body_number(call, key));
 	else
-		store_volume_set(store, change_begin(call, name), name,
-				 key[0] == 'l'	 ? "level"
-				 : key[0] == 'q' ? "quota"
-						 : "frame",
-				 number);
+		store_volume_set(store, change_begin(call, name), name, set_key(key), number);
 }
 
 /* What is deleted is found in the trash by its number. */
@@ -244,15 +262,6 @@ static void note_number(struct call *call)
 
 static void volume_delete(struct call *call)
 {
-	const char *holder = attachment_holder(call->daemon, call->args[0]);
-	char sentence[SENTENCE_BYTES];
-	if (holder) {
-		snprintf(sentence, sizeof sentence,
-			 "Volume %s is attached to %s; detach it there first.", call->args[0],
-			 holder);
-		call_reply(call, api_status(-EBUSY), api_error(-EBUSY, sentence, holder));
-		return;
-	}
 	note_number(call);
 	store_volume_delete(call->daemon->store, change_begin(call, ""), call->args[0]);
 }
@@ -622,57 +631,6 @@ static void trash_list(struct call *call)
 	call_reply(call, 200, json_pack("{s:i, s:o}", "schema", 1, "trash", array));
 }
 
-/* ---- attachments: nothing in the store changes ---- */
-
-static void attachment_list(struct call *call)
-{
-	call_reply(call, 200,
-		   json_pack("{s:i, s:o}", "schema", 1, "attachments",
-			     attachments_json(call->daemon)));
-}
-
-static void attachment_make(struct call *call)
-{
-	char sentence[SENTENCE_BYTES];
-	const char *holder = "";
-	json_t *object = NULL;
-	int res = attachment_put(call->daemon, call->args[0], body_text(call, "holder"),
-				 body_text(call, "holder_name"), body_text(call, "group"), &object,
-				 sentence, &holder);
-	log_event(LOG_LEVEL_INFO, "volume.attach", "volume=%s holder=%.36s result=%d",
-		  call->args[0], body_text(call, "holder"), res);
-	if (res < 0)
-		call_reply(call, api_status(res), api_error(res, sentence, holder));
-	else
-		call_reply(
-			call, 200,
-			json_pack("{s:i, s:b, s:o}", "schema", 1, "changed", 1, "object", object));
-}
-
-static void attachment_changed(struct call *call, const char *event,
-			       int (*change)(struct daemon *daemon, const char *volume,
-					     const char *holder, char sentence[SENTENCE_BYTES]))
-{
-	char sentence[SENTENCE_BYTES];
-	int res = change(call->daemon, call->args[0], body_text(call, "holder"), sentence);
-	log_event(LOG_LEVEL_INFO, event, "volume=%s holder=%.36s result=%d", call->args[0],
-		  body_text(call, "holder"), res);
-	if (res < 0)
-		call_refuse(call, res, sentence);
-	else
-		call_reply(call, 200,
-			   json_pack("{s:i, s:b, s:{}}", "schema", 1, "changed", 1, "object"));
-}
-
-static void attachment_end(struct call *call)
-{
-	attachment_changed(call, "volume.detach", attachment_remove);
-}
-static void attachment_again(struct call *call)
-{
-	attachment_changed(call, "volume.reconnect", attachment_reconnect);
-}
-
 /* ---- routing ---- */
 
 static const struct api_route routes[] = {
@@ -688,12 +646,14 @@ static const struct api_route routes[] = {
 	 " name size_bytes# level# frame_bytes# quota_bytes# domain "},
 	{"GET", "/v1/volumes/{}", object_show, ""},
 	{"PATCH", "/v1/volumes/{}", volume_change,
-	 " name size_bytes# level# quota_bytes# frame_bytes# "},
+	 " name size_bytes# level# quota_bytes# frame_bytes# iops# bandwidth_bytes# "
+	 "burst_seconds# "},
 	{"DELETE", "/v1/volumes/{}", volume_delete, ""},
 	{"GET", "/v1/attachments", attachment_list, ""},
-	{"PUT", "/v1/volumes/{}/attachment", attachment_make, " holder holder_name group "},
+	{"PUT", "/v1/volumes/{}/attachment", attachment_make, " holder holder_name uid# "},
 	{"DELETE", "/v1/volumes/{}/attachment", attachment_end, " holder "},
 	{"POST", "/v1/volumes/{}/attachment/reconnect", attachment_again, " holder "},
+	{"POST", "/v1/volumes/{}/fence", volume_fence, ""},
 	{"POST", "/v1/volumes/{}/verify", verify_start, ""},
 	{"POST", "/v1/volumes/{}/fold", fold_start, ""},
 	{"GET", "/v1/snapshots", snapshot_list, ""},

@@ -1,34 +1,42 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Attachments: who has a volume, and the socket that is theirs alone: RUN/vm/HOLDER/VOLUME.sock,
- * both named by UUIDs, so that a rename changes nothing. A volume has at most one holder.
+ * The sockets of leases: RUN/vm/libvirt-HOLDER/VOLUME.GENERATION.sock, named by UUIDs, so that a
+ * rename changes nothing, and by the lease's generation, so that who held an earlier one finds no
+ * socket where it had its own. The folder is named as AppArmor's profile of that guest is, for one
+ * rule to be enough (deploy/apparmor).
  *
- * They live as long as RUN does: RUN/attachments lists them, is replaced in one step before a
- * change is answered, and is read before anything is served, so that a guest finds its socket again
- * after a restart of the daemon.
+ * Keeps true: only the user for whom it was asked, vstored's own and root pass a holder's folder;
+ * no user has the folders of two holders. So a QEMU that was taken over reaches its own disks only.
+ *
+ * The store knows who has a lease. What is here lives as long as RUN does: RUN/attachments says
+ * which leases have a socket and for whom, is replaced in one step before a change is answered, and
+ * is read before anything is served, so that a guest finds its socket again after a restart.
  */
 #include "storage/daemon/daemon.h"
 
+#include "proto/cursor.h"
 #include "proto/text.h"
 #include "storage/rt/log_event.h"
 
 #include <errno.h>
-#include <grp.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
-#define SHORT_CHARS 12 /* of a UUID: a socket's address has room for 107 characters */
-#define PATH_ROOM 160  /* before it is known to fit a socket */
-#define SOCKET_MODE 0660
-#define FOLDER_MODE 0750
+#define SHORT_CHARS 12	 /* of a volume's UUID: a socket's address has room for 107 characters */
+#define PATH_ROOM 192	 /* before it is known to fit a socket */
+#define SOCKET_MODE 0666 /* the folder is the guard */
+#define ACL_VERSION 2u
 
 struct attachment {
 	uint32_t number; /* of the volume */
-	char holder[UUID_TEXT_BYTES], holder_name[NAME_ROOM], group[NAME_ROOM];
+	uint64_t generation;
+	uint32_t uid;
+	char holder[UUID_TEXT_BYTES];
 	char path[NBD_PATH_ROOM];
 	struct attachment *next;
 };
@@ -37,8 +45,8 @@ struct attachments {
 	struct attachment *head;
 };
 
-static int volume_find(const struct daemon *daemon, const char *name, uint32_t number,
-		       struct volume_info *ret)
+int daemon_volume(const struct daemon *daemon, const char *name, uint32_t number,
+		  struct volume_info *ret)
 {
 	struct volume_info *infos;
 	size_t count;
@@ -63,89 +71,123 @@ static struct attachment **attachment_at(const struct daemon *daemon, uint32_t n
 	return at;
 }
 
-/* "0f3c2a...": the first digits of a UUID, without dashes. */
-static void uuid_short(const char *uuid, char out[SHORT_CHARS + 1])
+/* ---- the folder ---- */
+
+/* Lets one user pass, besides whose it is: an access list with its entry (acl(5); the bytes are the
+ * kernel's, linux/posix_acl_xattr.h). Needs no privilege, as giving the folder away would. */
+static int folder_admit(const char *path, uint32_t uid)
 {
-	size_t n = 0;
-	for (; *uuid && n < SHORT_CHARS; uuid++)
-		if (*uuid != '-')
-			out[n++] = *uuid;
-	out[n] = 0;
+	static const struct {
+		uint16_t tag, rights;
+	} entries[] = {{0x01, 7}, {0x02, 1}, {0x04, 0}, {0x10, 1}, {0x20, 0}};
+	uint8_t list[4 + 8 * sizeof entries / sizeof *entries];
+	struct cursor c = cursor_over(list, sizeof list);
+	put_u32(&c, ACL_VERSION);
+	for (size_t i = 0; i < sizeof entries / sizeof *entries; i++) {
+		put_u16(&c, entries[i].tag);
+		put_u16(&c, entries[i].rights);
+		put_u32(&c, entries[i].tag == 0x02 ? uid : UINT32_MAX);
+	}
+	return setxattr(path, "system.posix_acl_access", list, sizeof list, 0) < 0 ? -errno : 0;
 }
 
 static void folder_of(const struct daemon *daemon, const char *holder, char out[PATH_ROOM])
 {
-	char part[SHORT_CHARS + 1];
-	uuid_short(holder, part);
-	snprintf(out, PATH_ROOM, "%s/vm/%s", daemon->run_path, part);
+	snprintf(out, PATH_ROOM, "%s/vm/libvirt-%s", daemon->run_path, holder);
 }
 
-static int folder_make(const struct daemon *daemon, const char *holder, int64_t group)
+static int folder_make(const struct daemon *daemon, const char *holder, uint32_t uid)
 {
 	char path[PATH_ROOM];
 	snprintf(path, sizeof path, "%s/vm", daemon->run_path);
-	if ((mkdir(path, 0755) < 0 && errno != EEXIST) || chmod(path, 0755) < 0)
+	if ((mkdir(path, 0711) < 0 && errno != EEXIST) || chmod(path, 0711) < 0)
 		return -errno;
 	folder_of(daemon, holder, path);
-	if (mkdir(path, 0700) < 0 && errno != EEXIST)
+	if ((mkdir(path, 0700) < 0 && errno != EEXIST) || chmod(path, 0700) < 0)
 		return -errno;
-	if (group >= 0 && chown(path, (uid_t)-1, (gid_t)group) < 0)
-		return -errno;
-	return chmod(path, FOLDER_MODE) < 0 ? -errno : 0;
+	return uid ? folder_admit(path, uid) : 0;
 }
 
 static int attachment_listen(struct daemon *daemon, struct attachment *at,
 			     const struct volume_info *info)
 {
-	char folder[PATH_ROOM], uuid[UUID_TEXT_BYTES], part[SHORT_CHARS + 1];
-	const struct group *group = at->group[0] ? getgrnam(at->group) : NULL;
-	if (at->group[0] && !group)
-		return -EINVAL;
-	int64_t gid = group ? (int64_t)group->gr_gid : -1;
-	int res = folder_make(daemon, at->holder, gid);
+	char folder[PATH_ROOM], uuid[UUID_TEXT_BYTES], part[SHORT_CHARS + 1], path[2 * PATH_ROOM];
+	size_t n = 0;
+	int res = folder_make(daemon, at->holder, at->uid);
 	if (res < 0)
 		return res;
 	folder_of(daemon, at->holder, folder);
 	text_uuid(info->uuid, uuid);
-	uuid_short(uuid, part);
-	if (strlen(folder) + sizeof part + strlen("/.sock") > sizeof at->path)
+	for (const char *from = uuid; n < SHORT_CHARS; from++)
+		if (*from != '-')
+			part[n++] = *from;
+	part[n] = 0;
+	int bytes = snprintf(path, sizeof path, "%s/%s.%llu.sock", folder, part,
+			     (unsigned long long)at->generation);
+	if (bytes >= (int)sizeof at->path)
 		return -ENAMETOOLONG;
-	snprintf(at->path, sizeof at->path, "%.80s/%s.sock", folder, part);
-	return nbd_server_export(daemon->nbd, at->path, info->name, SOCKET_MODE, gid);
+	memcpy(at->path, path, (size_t)bytes + 1);
+	return nbd_server_export_leased(daemon->nbd, at->path, info->name, SOCKET_MODE,
+					at->generation);
 }
 
-/* ---- what stays over a restart ---- */
+/* ---- what there is ---- */
 
-static json_t *attachment_json(const struct daemon *daemon, const struct attachment *at)
+json_t *attachment_json(const struct daemon *daemon, const struct volume_info *info)
 {
-	struct volume_info info;
-	char absolute[PATH_MAX]; /* for a guest's QEMU, which runs elsewhere */
-	if (volume_find(daemon, NULL, at->number, &info) < 0)
-		return NULL;
-	return json_pack("{s:s, s:I, s:s, s:s, s:s, s:s, s:I}", "volume", info.name, "number",
-			 (json_int_t)at->number, "holder", at->holder, "holder_name",
-			 at->holder_name, "group", at->group, "socket",
-			 realpath(at->path, absolute) ? absolute : at->path, "connections",
-			 (json_int_t)info.attachments);
+	const struct attachment *at = *attachment_at(daemon, info->number);
+	char absolute[PATH_MAX], holder[UUID_TEXT_BYTES]; /* for a QEMU, which runs elsewhere */
+	const char *socket = "";
+	if (at)
+		socket = realpath(at->path, absolute) ? absolute : at->path;
+	text_uuid(info->lease.holder, holder);
+	return json_pack("{s:s, s:I, s:s, s:s, s:I, s:I, s:s, s:I}", "volume", info->name, "number",
+			 (json_int_t)info->number, "holder", holder, "holder_name",
+			 info->lease.holder_name, "generation", (json_int_t)info->lease.generation,
+			 "uid", (json_int_t)(at ? at->uid : 0), "socket", socket, "connections",
+			 (json_int_t)info->attachments);
 }
 
 json_t *attachments_json(const struct daemon *daemon)
 {
+	struct volume_info *infos;
+	size_t count;
 	json_t *array = json_array();
-	for (const struct attachment *at = daemon->attachments->head; at; at = at->next) {
-		json_t *one = attachment_json(daemon, at);
-		if (one)
-			json_array_append_new(array, one);
-	}
+	if (store_volumes(daemon->store, false, &infos, &count) < 0)
+		return array;
+	for (size_t i = 0; i < count; i++)
+		if (infos[i].lease.holder_name[0])
+			json_array_append_new(array, attachment_json(daemon, &infos[i]));
+	free(infos);
 	return array;
 }
+
+int attachment_user_free(const struct daemon *daemon, const char *holder, uint32_t uid,
+			 char ret_other[NAME_ROOM])
+{
+	struct volume_info info;
+	for (const struct attachment *at = daemon->attachments->head; uid && at; at = at->next)
+		if (at->uid == uid && strcmp(at->holder, holder) != 0 &&
+		    daemon_volume(daemon, NULL, at->number, &info) == 0) {
+			snprintf(ret_other, NAME_ROOM, "%s", info.lease.holder_name);
+			return -EEXIST;
+		}
+	return 0;
+}
+
+/* ---- what stays over a restart ---- */
 
 static int attachments_save(const struct daemon *daemon)
 {
 	char path[PATH_ROOM], part[PATH_ROOM];
 	snprintf(path, sizeof path, "%s/attachments", daemon->run_path);
 	snprintf(part, sizeof part, "%s/attachments.part", daemon->run_path);
-	json_t *all = attachments_json(daemon);
+	json_t *all = json_array();
+	for (const struct attachment *at = daemon->attachments->head; at; at = at->next)
+		json_array_append_new(all, json_pack("{s:I, s:I, s:I, s:s}", "number",
+						     (json_int_t)at->number, "generation",
+						     (json_int_t)at->generation, "uid",
+						     (json_int_t)at->uid, "holder", at->holder));
 	int res = json_dump_file(all, part, JSON_INDENT(1)) < 0 ? -EIO : 0;
 	json_decref(all);
 	if (res == 0 && rename(part, path) < 0)
@@ -153,16 +195,16 @@ static int attachments_save(const struct daemon *daemon)
 	return res;
 }
 
-static struct attachment *attachment_add(struct daemon *daemon, uint32_t number, const char *holder,
-					 const char *holder_name, const char *group)
+static struct attachment *attachment_add(struct daemon *daemon, const struct volume_info *info,
+					 uint32_t uid)
 {
 	struct attachment *at = calloc(1, sizeof(*at));
 	if (!at)
 		return NULL;
-	at->number = number;
-	snprintf(at->holder, sizeof at->holder, "%s", holder);
-	snprintf(at->holder_name, sizeof at->holder_name, "%s", holder_name);
-	snprintf(at->group, sizeof at->group, "%s", group);
+	at->number = info->number;
+	at->generation = info->lease.generation;
+	at->uid = uid;
+	text_uuid(info->lease.holder, at->holder);
 	at->next = daemon->attachments->head;
 	daemon->attachments->head = at;
 	return at;
@@ -180,19 +222,22 @@ static void attachment_drop(struct daemon *daemon, struct attachment **at)
 	free(gone);
 }
 
-/* Another store may be served in the same RUN: what it does not know is left out. */
+/* Another store may be served in the same RUN, or the lease may have ended: that is left out. */
 static void attachment_load(struct daemon *daemon, const json_t *one)
 {
 	struct volume_info info;
-	const char *holder = "", *holder_name = "", *group = "", *volume = "";
-	json_int_t number = 0;
-	if (json_unpack((json_t *)one, "{s:s, s:s, s:s, s:s, s:I}", "volume", &volume, "holder",
-			&holder, "holder_name", &holder_name, "group", &group, "number",
-			&number) < 0 ||
-	    volume_find(daemon, NULL, (uint32_t)number, &info) < 0)
+	const char *holder = "";
+	char has[UUID_TEXT_BYTES];
+	json_int_t number = 0, generation = 0, uid = 0;
+	if (json_unpack((json_t *)one, "{s:I, s:I, s:I, s:s}", "number", &number, "generation",
+			&generation, "uid", &uid, "holder", &holder) < 0 ||
+	    daemon_volume(daemon, NULL, (uint32_t)number, &info) < 0)
 		return;
-	struct attachment *at =
-		attachment_add(daemon, (uint32_t)number, holder, holder_name, group);
+	text_uuid(info.lease.holder, has);
+	if (!info.lease.holder_name[0] || info.lease.generation != (uint64_t)generation ||
+	    strcmp(has, holder) != 0)
+		return;
+	struct attachment *at = attachment_add(daemon, &info, (uint32_t)uid);
 	int res = at ? attachment_listen(daemon, at, &info) : -ENOMEM;
 	if (res < 0)
 		log_event(LOG_LEVEL_ERROR, "attachment.no_socket", "volume=%s error=\"%s\"",
@@ -227,100 +272,39 @@ void attachments_free(struct daemon *daemon)
 
 /* ---- changes ---- */
 
-const char *attachment_holder(const struct daemon *daemon, const char *volume)
+int attachment_serve(struct daemon *daemon, const struct volume_info *info, uint32_t uid)
 {
-	struct volume_info info;
-	if (volume_find(daemon, volume, 0, &info) < 0)
-		return NULL;
-	const struct attachment *at = *attachment_at(daemon, info.number);
-	return at ? at->holder_name : NULL;
+	struct attachment **found = attachment_at(daemon, info->number);
+	bool same = *found && (*found)->generation == info->lease.generation &&
+		    (*found)->uid == uid && access((*found)->path, F_OK) == 0;
+	if (same)
+		return 0;
+	if (*found) /* of an earlier lease, or its socket is gone */
+		attachment_drop(daemon, found);
+	struct attachment *at = attachment_add(daemon, info, uid);
+	int res = at ? attachment_listen(daemon, at, info) : -ENOMEM;
+	if (res < 0 && at)
+		attachment_drop(daemon, attachment_at(daemon, info->number));
+	return res < 0 ? res : attachments_save(daemon);
 }
 
-static int put_refuse(const struct attachment *at, const char *volume,
-		      char sentence[SENTENCE_BYTES], const char **ret_holder)
+void attachment_cut(struct daemon *daemon, uint32_t number, struct io_op *op)
 {
-	*ret_holder = at->holder_name;
-	snprintf(sentence, SENTENCE_BYTES,
-		 "Volume %s is attached to %s; detach it there first (vstorectl volume attachments "
-		 "%s shows it).",
-		 volume, at->holder_name, volume);
-	return -EBUSY;
-}
-
-int attachment_put(struct daemon *daemon, const char *volume, const char *holder,
-		   const char *holder_name, const char *group, json_t **ret_json,
-		   char sentence[SENTENCE_BYTES], const char **ret_holder)
-{
-	struct volume_info info;
-	uint8_t uuid[16];
-	sentence[0] = 0;
-	if (text_uuid_parse(holder, uuid) < 0 || !text_name_ok(holder_name, strlen(holder_name)) ||
-	    strlen(group) >= NAME_ROOM) {
-		snprintf(sentence, SENTENCE_BYTES,
-			 "An attachment needs 'holder', a UUID, and 'holder_name', a name.");
-		return -EINVAL;
+	struct attachment **found = attachment_at(daemon, number);
+	if (!*found) {
+		env_complete(daemon->env, op, 0);
+		return;
 	}
-	int res = volume_find(daemon, volume, 0, &info);
-	if (res < 0) {
-		snprintf(sentence, SENTENCE_BYTES,
-			 "There is no volume %.63s; vstorectl volume list shows what there is.",
-			 volume);
-		return res;
-	}
-	struct attachment **found = attachment_at(daemon, info.number);
-	if (*found && strcmp((*found)->holder, holder) != 0)
-		return put_refuse(*found, volume, sentence, ret_holder);
-	if (*found && access((*found)->path, F_OK) < 0)
-		attachment_drop(daemon, found); /* its socket is gone: make it again */
-	if (*(found = attachment_at(daemon, info.number))) {
-		snprintf((*found)->holder_name, NAME_ROOM, "%s", holder_name);
-		*ret_json = attachment_json(daemon, *found);
-		return attachments_save(daemon);
-	}
-	struct attachment *at = attachment_add(daemon, info.number, holder, holder_name, group);
-	res = at ? attachment_listen(daemon, at, &info) : -ENOMEM;
-	if (res == 0)
-		res = attachments_save(daemon);
-	if (res < 0) {
-		snprintf(sentence, SENTENCE_BYTES,
-			 "The socket for volume %.63s cannot be made: %s.", volume,
-			 vs_strerror(res));
-		if (at)
-			attachment_drop(daemon, attachment_at(daemon, info.number));
-		return res;
-	}
-	*ret_json = attachment_json(daemon, at);
-	return 0;
+	nbd_server_cut(daemon->nbd, (*found)->path, op);
+	attachment_drop(daemon, found);
+	int res = attachments_save(daemon); /* one too many there is left out at the next start */
+	if (res < 0)
+		log_event(LOG_LEVEL_WARNING, "attachment.not_saved", "error=\"%s\"",
+			  vs_strerror(res));
 }
 
-/* The holder's own attachment, or NULL with a sentence. */
-static struct attachment **attachment_of(const struct daemon *daemon, const char *volume,
-					 const char *holder, char sentence[SENTENCE_BYTES])
+int attachment_reconnect(struct daemon *daemon, uint32_t number)
 {
-	struct volume_info info;
-	struct attachment **at = NULL;
-	sentence[0] = 0;
-	if (volume_find(daemon, volume, 0, &info) == 0)
-		at = attachment_at(daemon, info.number);
-	if (at && *at && strcmp((*at)->holder, holder) == 0)
-		return at;
-	snprintf(sentence, SENTENCE_BYTES, "Volume %.63s is not attached to that holder.", volume);
-	return NULL;
-}
-
-int attachment_remove(struct daemon *daemon, const char *volume, const char *holder,
-		      char sentence[SENTENCE_BYTES])
-{
-	struct attachment **at = attachment_of(daemon, volume, holder, sentence);
-	if (!at)
-		return -ENOENT;
-	attachment_drop(daemon, at);
-	return attachments_save(daemon);
-}
-
-int attachment_reconnect(struct daemon *daemon, const char *volume, const char *holder,
-			 char sentence[SENTENCE_BYTES])
-{
-	struct attachment **at = attachment_of(daemon, volume, holder, sentence);
-	return at ? nbd_server_drop(daemon->nbd, (*at)->path) : -ENOENT;
+	const struct attachment *at = *attachment_at(daemon, number);
+	return at ? nbd_server_drop(daemon->nbd, at->path) : -ENOENT;
 }

@@ -43,5 +43,11 @@ void replica_list(struct call *call);
 void replica_set(struct call *call);
 void replica_remove(struct call *call);
 void replica_promote(struct call *call);
+/* ---- api_attach.c ---- */
+void attachment_list(struct call *call);
+void attachment_make(struct call *call);
+void attachment_end(struct call *call);
+void attachment_again(struct call *call);
+void volume_fence(struct call *call);
 
 #endif

@@ -64,22 +64,24 @@ int exports_new(struct daemon *daemon);
 void exports_free(struct daemon *daemon);
 void exports_sync(struct daemon *daemon); /* after any change of volumes */
 
-/* ---- attach.c: one holder a volume, and a socket of its own for it ---- */
+/* ---- attach.c: a socket for each lease, its holder's alone ---- */
 int attachments_new(struct daemon *daemon);
 void attachments_free(struct daemon *daemon);
 json_t *attachments_json(const struct daemon *daemon);
-/* NULL: nobody has it. */
-const char *attachment_holder(const struct daemon *daemon, const char *volume);
-/* The same holder may ask again. -EBUSY: *ret_holder is another one. `group` may use the socket; ""
- * for nobody but root. */
-int attachment_put(struct daemon *daemon, const char *volume, const char *holder,
-		   const char *holder_name, const char *group, json_t **ret_json,
-		   char sentence[SENTENCE_BYTES], const char **ret_holder);
-int attachment_remove(struct daemon *daemon, const char *volume, const char *holder,
-		      char sentence[SENTENCE_BYTES]);
-/* Drops the holder's connections, without an answer: its client connects again. */
-int attachment_reconnect(struct daemon *daemon, const char *volume, const char *holder,
-			 char sentence[SENTENCE_BYTES]);
+/* Of a leased volume; "socket" is "" while nobody asked for one. */
+json_t *attachment_json(const struct daemon *daemon, const struct volume_info *info);
+/* 0: this user may have the holder's sockets; -EEXIST: *ret_other has it. */
+int attachment_user_free(const struct daemon *daemon, const char *holder, uint32_t uid,
+			 char ret_other[NAME_ROOM]);
+/* The socket of the lease that stands, for this user (0: root alone); there already is fine. */
+int attachment_serve(struct daemon *daemon, const struct volume_info *info, uint32_t uid);
+/* Removes it and cuts who came by it; ends op with 0 when nothing of them can land any more, also
+ * when there is no socket. Never done before it returns. */
+void attachment_cut(struct daemon *daemon, uint32_t number, struct io_op *op);
+/* Drops its connections, without an answer: its client connects again. -ENOENT: it has no socket. */
+int attachment_reconnect(struct daemon *daemon, uint32_t number);
+int daemon_volume(const struct daemon *daemon, const char *name, uint32_t number,
+		  struct volume_info *ret); /* by name, or (NULL) by number; -ENOENT */
 
 /* ---- replica.c: peers and copies ---- */
 int replicas_new(struct daemon *daemon, const char *listen, const char *tls_folder, char *sentence);

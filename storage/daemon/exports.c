@@ -31,6 +31,7 @@ static void export_remove(struct daemon *daemon, struct export **at)
 {
 	struct export *export = *at;
 	nbd_server_unexport(daemon->nbd, export->path);
+	nbd_server_limit(daemon->nbd, export->name, &(struct volume_limits){0});
 	*at = export->next;
 	free(export);
 }
@@ -77,6 +78,9 @@ static void export_see(struct daemon *daemon, const struct volume_info *info)
 		export_rename(daemon, export, info->name);
 	}
 	export->seen = true;
+	if (nbd_server_limit(daemon->nbd, info->name, &info->limits) < 0)
+		log_event(LOG_LEVEL_ERROR, "nbd.no_limit", "volume=%s error=\"no memory\"",
+			  info->name);
 }
 
 void exports_sync(struct daemon *daemon)

@@ -136,6 +136,31 @@ static size_t figures_collect(const struct daemon *daemon, struct figure *out)
 	return sizeof figures / sizeof *figures;
 }
 
+/* Of volumes with limits alone. */
+static void throttled_print(const struct daemon *daemon, FILE *out)
+{
+	struct nbd_throttled *list;
+	size_t count;
+	if (nbd_server_throttled(daemon->nbd, &list, &count) < 0)
+		return;
+	if (count)
+		fputs("# HELP vstore_volume_throttled_seconds_total Time that connections waited "
+		      "for their volume's limits.\n"
+		      "# TYPE vstore_volume_throttled_seconds_total counter\n",
+		      out);
+	for (size_t i = 0; i < count; i++)
+		fprintf(out, "vstore_volume_throttled_seconds_total{volume=\"%s\"} %.6f\n",
+			list[i].volume, (double)list[i].waited_ns / (double)NSEC_PER_SEC);
+	if (count)
+		fputs("# HELP vstore_volume_throttled_requests_total Requests that had to wait for "
+		      "it.\n# TYPE vstore_volume_throttled_requests_total counter\n",
+		      out);
+	for (size_t i = 0; i < count; i++)
+		fprintf(out, "vstore_volume_throttled_requests_total{volume=\"%s\"} %llu\n",
+			list[i].volume, (unsigned long long)list[i].requests);
+	free(list);
+}
+
 char *metrics_text(const struct daemon *daemon, size_t *ret_bytes)
 {
 	struct figure figures[FIGURES_MAX];
@@ -148,6 +173,7 @@ char *metrics_text(const struct daemon *daemon, size_t *ret_bytes)
 		fprintf(out, "# HELP vstore_%s %s\n# TYPE vstore_%s %s\nvstore_%s %llu\n",
 			figures[i].name, figures[i].help, figures[i].name, figures[i].type,
 			figures[i].name, (unsigned long long)figures[i].value);
+	throttled_print(daemon, out);
 	if (fclose(out) != 0) {
 		free(text);
 		return NULL;

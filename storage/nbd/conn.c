@@ -323,6 +323,7 @@ void conn_die(struct conn *conn, bool at_fault, const char *reason)
 	env_timer_stop(conn->server->env, &conn->watch_timer);
 	env_sock_shutdown(conn->sock);
 	request_forget(conn);
+	limit_forget(conn);
 	if (conn->store_pending == 0)
 		fence_store_idle(conn);
 }

@@ -11,6 +11,7 @@
 #define STORAGE_NBD_CONN_H
 
 #include "proto/nbd.h"
+#include "storage/nbd/limit.h"
 #include "storage/nbd/nbd.h"
 #include "storage/nbd/pool.h"
 
@@ -116,6 +117,10 @@ struct conn {
 	struct request_list ready, sent;
 	bool waits_for_bytes; /* it is in server->hungry */
 	struct conn *hungry_next;
+	struct limit *limit;	 /* of its volume; NULL: none */
+	bool waits_for_limit;	 /* it is in limit->waiting ... */
+	uint64_t limit_since_ns; /* ... since then */
+	struct conn *limit_next;
 
 	/* The fence. */
 	enum suspicion suspicion;
@@ -140,6 +145,8 @@ struct export
 	unsigned conn_count; /* it stays until these have ended */
 	char path[NBD_PATH_ROOM];
 	char volume[NAME_ROOM]; /* "": all */
+	uint64_t generation;	/* of the lease that it is for; 0: of none */
+	struct io_op *cut_op;	/* ends when the last of its connections is gone */
 };
 
 struct nbd_server {
@@ -151,6 +158,7 @@ struct nbd_server {
 	struct pool pool;
 	uint64_t shared_bytes;		    /* what connections hold beyond CONN_OWN_BYTES */
 	struct conn *hungry, **hungry_tail; /* wait for shared bytes, in order */
+	struct limit *limits;
 	struct nbd_counters counters;
 	struct io_op *stop_op;
 };
@@ -195,6 +203,14 @@ bool fence_holds(const struct conn *conn);
 void fence_store_idle(struct conn *conn);
 void fence_received(struct conn *conn, uint32_t bytes);
 void fence_watch(struct conn *conn);
+
+/* limit.c: a volume's limits, shared by its connections. */
+void limit_attach(struct conn *conn); /* once it has its volume */
+bool limit_open(struct conn *conn);   /* false: it must wait, and is kicked when its turn comes */
+void limit_charge(struct conn *conn, uint32_t bytes);
+void limit_forget(struct conn *conn); /* it waits no more */
+void limits_rename(struct nbd_server *server, const char *from, const char *to);
+void limits_free(struct nbd_server *server);
 
 /* server.c */
 void server_conn_added(struct conn *conn);

@@ -107,7 +107,9 @@ static int export_open(const struct conn *conn, struct nbd_string asked,
 		       char ret_name[SNAP_NAME_ROOM], struct view **ret_view)
 {
 	int res = export_resolve(conn, asked, ret_name);
-	return res < 0 ? res : store_view_open(conn->server->store, ret_name, ret_view);
+	return res < 0 ? res
+		       : store_view_open_leased(conn->server->store, ret_name,
+						conn->export->generation, ret_view);
 }
 
 static uint16_t export_flags(const struct conn *conn, const struct view *view)
@@ -138,6 +140,7 @@ static enum step export_attach(struct conn *conn, struct view *view, const char 
 	log_event(LOG_LEVEL_INFO, "nbd.attached", "export=%s socket=%s read_only=%d", name,
 		  conn->export->path, conn->read_only);
 	fence_enter(conn);
+	limit_attach(conn);
 	return answer_then(conn, CONN_FENCE);
 }
 

@@ -61,6 +61,33 @@ int nbd_server_new(struct env *env, struct store *store, const struct nbd_server
 int nbd_server_export(struct nbd_server *server, const char *path, const char *volume,
 		      unsigned mode, int64_t group);
 
+/* As nbd_server_export, for the holder of the volume's lease alone, which has this generation: once
+ * it does not stand any more, nobody is let in here. While a volume is leased, the other sockets
+ * give it read-only. */
+int nbd_server_export_leased(struct nbd_server *server, const char *path, const char *volume,
+			     unsigned mode, uint64_t generation);
+
+/* Removes the socket, fences and drops all its connections, and ends op with 0 when none of their
+ * requests is under way: from then on no byte that came by it lands. -ENOENT: there is no such
+ * socket. Never done before it returns. */
+void nbd_server_cut(struct nbd_server *server, const char *path, struct io_op *op);
+
+/* How much the clients of a volume may do, all together, from now on. Counted are reads, writes,
+ * trims and zeroes; bytes are those of reads and writes. What exceeds it waits, and is not received
+ * meanwhile. Volumes without limits cost nothing. -ENOMEM: it stays as it was. */
+int nbd_server_limit(struct nbd_server *server, const char *volume,
+		     const struct volume_limits *limits);
+
+struct nbd_throttled {
+	char volume[NAME_ROOM];
+	uint64_t requests;  /* that had to wait */
+	uint64_t waited_ns; /* ... for so long, in sum over connections */
+	unsigned waiting;   /* connections, now */
+};
+/* Of each volume with limits. A copy for the caller to free. -ENOMEM. */
+int nbd_server_throttled(const struct nbd_server *server, struct nbd_throttled **ret,
+			 size_t *ret_count);
+
 /* Removes the socket. Attached connections go on; those in their handshake are dropped. -ENOENT. */
 int nbd_server_unexport(struct nbd_server *server, const char *path);
 

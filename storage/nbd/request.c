@@ -22,20 +22,21 @@ struct command_rule {
 	uint8_t kind;
 	uint8_t range;
 	bool writes, carries_data; /* data: at most REQUEST_BYTES_MAX */
+	bool limited;		   /* it counts for the volume's limits */
 };
 
 static const struct command_rule command_rules[] = {
-	[NBD_CMD_READ] = {"read", NBD_FLAG_DF, REQUEST_READ, RANGE_EINVAL, false, true},
-	[NBD_CMD_WRITE] = {"write", 0, REQUEST_WRITE, RANGE_ENOSPC, true, true},
-	[NBD_CMD_FLUSH] = {"flush", 0, REQUEST_FLUSH, RANGE_NONE, false, false},
-	[NBD_CMD_TRIM] = {"trim", 0, REQUEST_TRIM, RANGE_EINVAL, true, false},
-	[NBD_CMD_CACHE] = {"cache", 0, REQUEST_CACHE, RANGE_EINVAL, false, false},
+	[NBD_CMD_READ] = {"read", NBD_FLAG_DF, REQUEST_READ, RANGE_EINVAL, false, true, true},
+	[NBD_CMD_WRITE] = {"write", 0, REQUEST_WRITE, RANGE_ENOSPC, true, true, true},
+	[NBD_CMD_FLUSH] = {"flush", 0, REQUEST_FLUSH, RANGE_NONE, false, false, false},
+	[NBD_CMD_TRIM] = {"trim", 0, REQUEST_TRIM, RANGE_EINVAL, true, false, true},
+	[NBD_CMD_CACHE] = {"cache", 0, REQUEST_CACHE, RANGE_EINVAL, false, false, true},
 	/* The store keeps zeros as holes, always fast, and finds room for them when they are
 	 * overwritten: NO_HOLE has nothing to add. */
 	[NBD_CMD_WRITE_ZEROES] = {"write_zeroes", NBD_FLAG_NO_HOLE | NBD_FLAG_FAST_ZERO,
-				  REQUEST_ZERO, RANGE_ENOSPC, true, false},
+				  REQUEST_ZERO, RANGE_ENOSPC, true, false, true},
 	[NBD_CMD_BLOCK_STATUS] = {"block_status", NBD_FLAG_REQ_ONE, REQUEST_STATUS, RANGE_EINVAL,
-				  false, false},
+				  false, false, false},
 };
 #define COMMANDS (sizeof command_rules / sizeof command_rules[0])
 
@@ -477,8 +478,16 @@ static enum step request_parse(struct conn *conn)
 		if (all <= conn->in.room && lacks <= DIRECT_BYTES_MIN && !conn_has(conn, all))
 			return STEP_BLOCKED;
 	}
+	bool limited = conn->limit && command_rules[wire.type].limited;
+	if (limited && !limit_open(conn)) {
+		if (in_left(conn) < conn->in.room) /* to see it vanish meanwhile */
+			conn->in_need = in_left(conn) + 1;
+		return STEP_BLOCKED;
+	}
 	if (!bytes_take(conn, room))
 		return STEP_BLOCKED;
+	if (limited)
+		limit_charge(conn, command_rules[wire.type].carries_data ? wire.length_bytes : 0);
 	return request_take(conn, &wire, room);
 }
 

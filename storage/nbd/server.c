@@ -40,6 +40,8 @@ static void export_check_free(struct export *export)
 	while (*at != export)
 		at = &(*at)->next;
 	*at = export->next;
+	if (export->cut_op)
+		env_complete(server->env, export->cut_op, 0);
 	free(export);
 	server_check_stopped(server);
 }
@@ -109,8 +111,8 @@ static struct export *export_find(const struct nbd_server *server, const char *p
 	return export;
 }
 
-int nbd_server_export(struct nbd_server *server, const char *path, const char *volume,
-		      unsigned mode, int64_t group)
+static int export_new(struct nbd_server *server, const char *path, const char *volume,
+		      unsigned mode, int64_t group, uint64_t generation)
 {
 	assert(!server->stop_op);
 	if (strlen(path) >= NBD_PATH_ROOM)
@@ -128,6 +130,7 @@ int nbd_server_export(struct nbd_server *server, const char *path, const char *v
 		return res;
 	}
 	export->server = server;
+	export->generation = generation;
 	memcpy(export->path, path, strlen(path) + 1);
 	if (volume)
 		memcpy(export->volume, volume, strlen(volume) + 1);
@@ -135,6 +138,18 @@ int nbd_server_export(struct nbd_server *server, const char *path, const char *v
 	server->exports = export;
 	export_accept(export);
 	return 0;
+}
+
+int nbd_server_export(struct nbd_server *server, const char *path, const char *volume,
+		      unsigned mode, int64_t group)
+{
+	return export_new(server, path, volume, mode, group, 0);
+}
+
+int nbd_server_export_leased(struct nbd_server *server, const char *path, const char *volume,
+			     unsigned mode, uint64_t generation)
+{
+	return export_new(server, path, volume, mode, -1, generation);
 }
 
 static void export_close(struct export *export)
@@ -175,10 +190,31 @@ int nbd_server_drop(struct nbd_server *server, const char *path)
 	return 0;
 }
 
+void nbd_server_cut(struct nbd_server *server, const char *path, struct io_op *op)
+{
+	struct export *export = export_find(server, path);
+	if (!export) {
+		env_complete(server->env, op, -ENOENT);
+		return;
+	}
+	export->cut_op = op;
+	export_close(export);
+	for (struct conn *conn = server->conns; conn; conn = conn->next) {
+		if (conn->export != export)
+			continue;
+		if (conn->view)
+			store_view_fence(conn->view);
+		conn_die(conn, false, "its lease ended");
+		conn_kick(conn);
+	}
+	export_check_free(export);
+}
+
 void nbd_server_rename(struct nbd_server *server, const char *from, const char *to)
 {
 	size_t from_bytes = strlen(from);
 	assert(strlen(to) < NAME_ROOM);
+	limits_rename(server, from, to);
 	for (struct export *export = server->exports; export; export = export->next)
 		if (strcmp(export->volume, from) == 0)
 			memcpy(export->volume, to, strlen(to) + 1);
@@ -268,6 +304,7 @@ void nbd_server_free(struct nbd_server *server)
 	if (!server)
 		return;
 	assert(!server->conns && !server->exports);
+	limits_free(server);
 	pool_done(&server->pool);
 	free(server);
 }

@@ -54,6 +54,8 @@ __attribute__((format(printf, 3, 4))) int command_refuse(struct command *command
 struct volume *command_volume(struct command *command, const char *name, int *ret_res);
 /* -EROFS: a copy follows its original, in name and size as in data. */
 int command_own(struct command *command, const struct volume *volume);
+/* -EBUSY: somebody else than `holder` (NULL: anybody) has its lease. */
+int command_leased(struct command *command, const struct volume *volume, const uint8_t *holder);
 int command_new_name(struct command *command, const char *name);
 struct snapshot *command_snapshot(struct command *command, const char *name, int *ret_res);
 /* 0: the snapshot's root is known; WAITING: it is being folded; negative. */

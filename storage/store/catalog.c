@@ -323,6 +323,8 @@ static int apply_put_volume(struct store *store, unsigned flags, const struct vo
 	volume->level = from->level;
 	volume->frame_bytes = from->frame_bytes;
 	volume->policy = from->policy;
+	volume->limits = from->limits;
+	volume->lease = from->lease;
 	return 0; /* its epoch is raised by LOG_EPOCH only */
 }
 

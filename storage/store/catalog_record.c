@@ -78,7 +78,7 @@ uint32_t record_segment(uint64_t id, uint32_t slot, void *out)
 	return 16;
 }
 
-#define VOLUME_RECORD_BYTES 352u
+#define VOLUME_RECORD_BYTES 456u
 
 uint32_t volume_encode_flags(const struct volume *volume, enum put_flags flags, void *out)
 {
@@ -104,8 +104,13 @@ uint32_t volume_encode_flags(const struct volume *volume, enum put_flags flags, 
 	put_bytes(&c, volume->incarnation, 16);
 	put_u64(&c, volume->deleted_age_ns);
 	put_u32(&c, volume->policy);
-	put_zeros(&c, cursor_left(&c));
-	assert(!c.failed);
+	put_u32(&c, volume->limits.burst_s);
+	put_u64(&c, volume->limits.iops);
+	put_u64(&c, volume->limits.bytes_per_s);
+	put_u64(&c, volume->lease.generation);
+	put_bytes(&c, volume->lease.holder, 16);
+	put_bytes(&c, volume->lease.holder_name, NAME_ROOM);
+	assert(!c.failed && cursor_left(&c) == 0);
 	return VOLUME_RECORD_BYTES;
 }
 
@@ -133,6 +138,15 @@ bool frame_bytes_good(uint32_t frame_bytes)
 	       frame_bytes == 65536;
 }
 
+/* Somebody who has a name and a generation, or nobody. */
+static bool lease_good(const struct volume_lease *lease)
+{
+	static const uint8_t nobody[16];
+	if (lease->holder_name[0])
+		return lease->generation > 0 && name_good(lease->holder_name, NAME_ROOM);
+	return memcmp(lease->holder, nobody, sizeof nobody) == 0;
+}
+
 int volume_decode(struct cursor *c, uint32_t number, struct volume *ret)
 {
 	struct volume v = {.number = number};
@@ -156,13 +170,22 @@ int volume_decode(struct cursor *c, uint32_t number, struct volume *ret)
 	get_bytes(c, v.incarnation, 16);
 	v.deleted_age_ns = get_u64(c);
 	v.policy = cursor_left(c) ? get_u32(c) : 0; /* stores older than policies */
+	v.limits.burst_s = cursor_left(c) ? get_u32(c) : 0;
+	if (cursor_left(c)) { /* younger than leases */
+		v.limits.iops = get_u64(c);
+		v.limits.bytes_per_s = get_u64(c);
+		v.lease.generation = get_u64(c);
+		get_bytes(c, v.lease.holder, 16);
+		get_bytes(c, v.lease.holder_name, NAME_ROOM);
+	}
 	v.replica = replica > 0;
 	v.whole = replica == 2;
 	if (c->failed || number == 0 || v.state > OBJECT_TRASH || replica > 2 ||
 	    !(replica ? replica_name_good(v.name) : name_good(v.name, NAME_ROOM)) ||
 	    !memchr(v.origin, 0, SNAP_NAME_ROOM) || !frame_bytes_good(v.frame_bytes) ||
 	    v.size_bytes == 0 || v.size_bytes % BLOCK_BYTES || v.size_bytes > VOLUME_BYTES_MAX ||
-	    v.folded_layer >= UINT64_MAX / 2)
+	    v.folded_layer >= UINT64_MAX / 2 || !lease_good(&v.lease) ||
+	    v.limits.burst_s > BURST_S_MAX)
 		return -VS_EFORMAT;
 	*ret = v;
 	return 0;

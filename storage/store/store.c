@@ -506,6 +506,12 @@ int store_close(struct store *store)
 
 int store_view_open(struct store *store, const char *name, struct view **ret_view)
 {
+	return store_view_open_leased(store, name, 0, ret_view);
+}
+
+int store_view_open_leased(struct store *store, const char *name, uint64_t generation,
+			   struct view **ret_view)
+{
 	struct snapshot *snapshot = NULL;
 	struct volume *volume = volume_by_name(store, name);
 	if (!volume) {
@@ -516,11 +522,21 @@ int store_view_open(struct store *store, const char *name, struct view **ret_vie
 		return -ENOENT;
 	if (volume->busy || (snapshot && snapshot->busy) || store->closing)
 		return -EBUSY;
+	const struct volume_lease *lease = &volume->lease;
+	bool leased = lease->holder_name[0] != 0;
+	if (generation && !snapshot && (!leased || generation != lease->generation))
+		return -VS_EFENCED;
 	struct view *view = calloc(1, sizeof(*view));
 	if (!view)
 		return -ENOMEM;
-	*view = (struct view){.store = store, .volume = volume, .snapshot = snapshot};
+	*view = (struct view){.store = store,
+			      .volume = volume,
+			      .snapshot = snapshot,
+			      .generation = generation,
+			      .read_only = snapshot || volume->replica || store->read_only ||
+					   (leased && !generation)};
 	volume->views++;
+	volume->writers += !view->read_only;
 	if (snapshot)
 		snapshot->views++;
 	*ret_view = view;
@@ -532,6 +548,7 @@ void store_view_close(struct view *view)
 	if (!view)
 		return;
 	view->volume->views--;
+	view->volume->writers -= !view->read_only;
 	if (view->snapshot)
 		view->snapshot->views--;
 	free(view);
@@ -544,7 +561,7 @@ uint64_t store_view_bytes(const struct view *view)
 
 bool store_view_read_only(const struct view *view)
 {
-	return view->snapshot || view->volume->replica || view->store->read_only;
+	return view->read_only || view->volume->replica || view->store->read_only;
 }
 
 /* Never inside the call that submitted it. */

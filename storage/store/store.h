@@ -125,6 +125,14 @@ void store_submit(struct store_request *request);
 /* "NAME", or "NAME@SNAP" (read-only). -ENOENT; -EBUSY for a volume that is being purged. A volume
  * may be opened several times (NBD multi-conn); a view counts as an attachment of the volume. */
 int store_view_open(struct store *store, const char *name, struct view **ret_view);
+/* For the holder of the volume's lease, which has this generation (0: as store_view_open).
+ * -VS_EFENCED: it has another one, or there is none. While a volume is leased, the views of others
+ * are read-only. */
+int store_view_open_leased(struct store *store, const char *name, uint64_t generation,
+			   struct view **ret_view);
+/* From here on nothing more of it is admitted to the log: writes end with -VS_EFENCED. When its
+ * requests are done, no byte of it lands any more. */
+void store_view_fence(struct view *view);
 /* Its requests must be done. */
 void store_view_close(struct view *view);
 uint64_t store_view_bytes(const struct view *view);
@@ -146,6 +154,13 @@ struct admin_op {
 	char holder[SNAP_NAME_ROOM]; /* -EBUSY, -VS_ERETAINED: what stands in the way, or "" */
 };
 
+/* How much a volume's clients may do; the store keeps it, who serves them sees to it. */
+struct volume_limits {
+	uint64_t iops, bytes_per_s; /* 0: no limit */
+	uint32_t burst_s;	    /* what was not used is saved up for so long; 0: 1 s */
+};
+#define BURST_S_MAX 3600u
+
 struct volume_options {
 	uint64_t size_bytes;
 	int level;	      /* zstd level; 0: 1 */
@@ -160,7 +175,8 @@ void store_volume_grow(struct store *store, struct admin_op *op, const char *nam
 		       uint64_t size_bytes);
 void store_volume_rename(struct store *store, struct admin_op *op, const char *name,
 			 const char *new_name);
-/* Keys: "level", "quota", "frame". -EINVAL for others. */
+/* Keys: "level", "quota", "frame"; "iops", "bandwidth" (bytes a second) and "burst" (seconds) of
+ * its limits, which the store only keeps. -EINVAL for others. */
 void store_volume_set(struct store *store, struct admin_op *op, const char *name, const char *key,
 		      const char *value);
 /* Into the trash, with its snapshots. -EBUSY while attached, -VS_ERETAINED while a snapshot is
@@ -169,6 +185,21 @@ void store_volume_delete(struct store *store, struct admin_op *op, const char *n
 /* A new volume that starts as the snapshot; O(1) once that is sealed, and waits until then. */
 void store_volume_clone(struct store *store, struct admin_op *op, const char *snapshot,
 			const char *new_name);
+
+/* Leases: who alone may write to a volume. Each has a generation, which is never given twice. */
+struct volume_lease {
+	uint64_t generation; /* of the last one there was; 0: there never was one */
+	uint8_t holder[16];
+	char holder_name[NAME_ROOM]; /* "": nobody has it */
+};
+/* The same holder may ask again, also with another name, and keeps its generation. -EBUSY, and
+ * op->holder: another one has it, or somebody without a lease has the volume open for writing. */
+void store_lease_take(struct store *store, struct admin_op *op, const char *name,
+		      const uint8_t holder[16], const char *holder_name);
+/* Nobody has it then. holder: NULL for whoever has it. Its views should be fenced and closed
+ * before. -ENOENT: that holder does not have it. */
+void store_lease_end(struct store *store, struct admin_op *op, const char *name,
+		     const uint8_t *holder);
 
 /* `count` names VOL@SNAP, all in one atomic step. Done when the commit is durable. */
 void store_snap_create(struct store *store, struct admin_op *op, const char *const *names,
@@ -283,6 +314,8 @@ struct volume_info {
 	bool replica;		     /* a copy of another host's volume */
 	char origin[SNAP_NAME_ROOM]; /* cloned from, or "" */
 	uint32_t policy;	     /* number; 0: none */
+	struct volume_limits limits;
+	struct volume_lease lease;
 	bool in_trash;
 	uint64_t deleted_wall_ns, purge_wall_ns;
 	struct freed_info freed,

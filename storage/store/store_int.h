@@ -317,11 +317,13 @@ struct volume {
 	uint64_t folded_layer; /* layers up to this one are in `top` */
 	char origin[SNAP_NAME_ROOM];
 	uint32_t policy; /* number; 0: none */
+	struct volume_limits limits;
+	struct volume_lease lease;
 
 	/* Not in its record. */
 	struct layer *layers[LAYERS_MAX]; /* oldest first; the last one takes the writes */
 	uint32_t layer_count;
-	uint32_t views;
+	uint32_t views, writers; /* writers: those views of it that may write */
 	uint64_t admitted_vseq;
 	struct epoch_raise epoch_raise;
 	uint64_t changed_ns;	/* when it was last written to */
@@ -361,7 +363,14 @@ struct view {
 	struct store *store;
 	struct volume *volume;
 	struct snapshot *snapshot; /* NULL: the volume itself */
+	uint64_t generation;	   /* of the lease that it writes under; 0: of none */
+	bool read_only;
 };
+
+/* ---- lease.c ---- */
+
+/* May this view's next write be admitted? 0 or -VS_EFENCED. */
+int lease_admit(const struct view *view);
 
 /* ---- domain.c, peer.c: parts of the catalog ---- */
 

@@ -209,10 +209,19 @@ static int prepare_set(struct command *command)
 		changed.quota_bytes = number;
 	else if (strcmp(command->other, "frame") == 0)
 		changed.frame_bytes = (uint32_t)min_u64(number, GIB);
+	else if (strcmp(command->other, "iops") == 0)
+		changed.limits.iops = number;
+	else if (strcmp(command->other, "bandwidth") == 0)
+		changed.limits.bytes_per_s = number;
+	else if (strcmp(command->other, "burst") == 0)
+		changed.limits.burst_s = (uint32_t)min_u64(number, UINT32_MAX);
 	else
 		return command_refuse(command, -EINVAL,
-				      "'%.32s' is no key of a volume: level, quota and frame are.",
+				      "'%.32s' is no key of a volume: level, quota, frame, iops, "
+				      "bandwidth and burst are.",
 				      command->other);
+	if (changed.limits.burst_s > BURST_S_MAX)
+		return command_refuse(command, -EINVAL, "A burst is at most one hour (3600).");
 	res = check_options(command, changed.level, changed.frame_bytes);
 	if (res == 0)
 		put_changed(command, &changed);
@@ -247,7 +256,8 @@ static int prepare_delete(struct command *command)
 	struct store *store = command->store;
 	int res = 0;
 	struct volume *volume = command_volume(command, command->name, &res);
-	if (!volume || (res = check_attached(command, volume)) < 0)
+	if (!volume || (res = check_attached(command, volume)) < 0 ||
+	    (res = command_leased(command, volume, NULL)) < 0)
 		return res;
 	for (uint32_t i = 0; i < store->snapshot_count && res == 0; i++)
 		if (store->snapshots[i]->volume == volume->number)

@@ -509,6 +509,9 @@ static int piece_admit(struct store *store, struct store_request *request)
 	bool data = request->kind == REQUEST_WRITE || request->kind == REQUEST_COPY;
 	if (store->failed)
 		return -VS_EFAILSTOP;
+	int fenced = lease_admit(request->view);
+	if (fenced < 0)
+		return fenced;
 	if (!piece || !epoch_ready(store, request->view->volume))
 		return BLOCKED;
 	piece->request = request;

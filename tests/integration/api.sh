@@ -60,6 +60,8 @@ expect 200 PATCH /v1/volumes/renamed '{"name": "a"}'
 expect 404 DELETE /v1/volumes/a/attachment '{"holder": "21111111-2222-3333-4444-555555555555"}'
 expect 200 DELETE /v1/volumes/a/attachment '{"holder": "11111111-2222-3333-4444-555555555555"}'
 [ ! -e "$socket" ] || fail "the socket of an ended attachment"
+expect 400 PUT /v1/volumes/a/attachment '{"holder": "11111111-2222-3333-4444-555555555555", "holder_name": "web1", "uid": -1}'
+expect 404 POST /v1/volumes/a/fence
 api GET /metrics | grep -q '^vstore_writes_total 0$' || fail "the metrics"
 if "$VSTORED" --store store --run run2 --any-file-system 2>second; then fail "two daemons on one store"; fi
 grep -q 'Another vstored' second || fail "no sentence: $(cat second)"

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/unit/fake_store.h"
 
+#include "proto/err.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -33,6 +35,18 @@ void fake_store_add(struct fake_store *fake, const char *name, uint64_t bytes, b
 	volume->bytes = bytes;
 	volume->data = memory ? calloc(1, bytes) : NULL;
 	assert(!memory || volume->data);
+}
+
+/* Leases are the store's: here every generation is let in but one. */
+int store_view_open_leased(struct store *store, const char *name, uint64_t generation,
+			   struct view **ret_view)
+{
+	return generation == FAKE_FENCED ? -VS_EFENCED : store_view_open(store, name, ret_view);
+}
+
+void store_view_fence(struct view *view)
+{
+	view->fake->fences++;
 }
 
 int store_view_open(struct store *store, const char *name, struct view **ret_view)

@@ -10,6 +10,7 @@
 
 #define FAKE_VOLUMES_MAX 4096u
 #define FAKE_HELD_MAX 4096u
+#define FAKE_FENCED 13u /* a generation that is not let in */
 
 struct fake_volume {
 	char name[SNAP_NAME_ROOM]; /* VOLUME or VOLUME@SNAP */
@@ -29,7 +30,7 @@ struct fake_store {
 	int64_t fail; /* not 0: what requests end with, except FLUSH */
 
 	unsigned views, requests, reads, writes, flushes, fuas, zeros, trims, caches, statuses;
-	unsigned held_most;
+	unsigned held_most, fences;
 };
 
 void fake_store_init(struct fake_store *fake, struct env *env);
