@@ -157,7 +157,7 @@ int verb_vm_disk_set_qos(struct ctl *ctl)
 		value_set_integer(body, "burst_seconds", number);
 	if (res)
 		return res;
-	strcat(path, "/qos"); /* CLIENT_PATH_ROOM is more than the two names can take */
+	snprintf(path, sizeof path, "/v1/vms/%.63s/disks/%.63s/qos", ctl->args[0], ctl->args[1]);
 	snprintf(words, sizeof words, "Disk %.63s of %.63s has new limits.", ctl->args[1],
 		 ctl->args[0]);
 	const struct call_change call = {

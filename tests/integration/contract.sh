@@ -53,7 +53,7 @@ refused 2 "COLOUR|colour" ctl -c COLOUR volume list
 ctl -q volume grow b 1M
 refused 2 'can only grow' ctl volume grow b 4096
 ctl -q volume set b quota=8M
-refused 2 'level=N, quota=SIZE or frame=SIZE' ctl volume set b colour=red
+refused 2 'level=N, quota=SIZE, frame=SIZE' ctl volume set b colour=red
 ctl -q volume rename b c
 refused 4 "'c' exists already" ctl volume rename a c
 is "$(ctl -o json volume show c | json 'd["quota_bytes"], d["size_bytes"]')" '8388608 1048576' 'set and grow'

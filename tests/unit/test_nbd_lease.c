@@ -116,7 +116,7 @@ static void a_socket_of_an_ended_lease_lets_nobody_in(void **state)
 	assert_int_equal(type, NBD_REP_ERR_UNKNOWN);
 	close(fd);
 	cut.done = false;
-	strcat(cut.path, "-nosuch");
+	snprintf(cut.path, sizeof cut.path, "%s/nosuch", bed->folder);
 	bed_call(bed, call_cut, &cut);
 	while (!cut_ended(bed, &cut))
 		usleep(1000);
