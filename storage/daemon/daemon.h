@@ -78,7 +78,8 @@ int attachment_serve(struct daemon *daemon, const struct volume_info *info, uint
 /* Removes it and cuts who came by it; ends op with 0 when nothing of them can land any more, also
  * when there is no socket. Never done before it returns. */
 void attachment_cut(struct daemon *daemon, uint32_t number, struct io_op *op);
-/* Drops its connections, without an answer: its client connects again. -ENOENT: it has no socket. */
+/* Drops its connections, without an answer: its client connects again. -ENOENT: it has no socket.
+ */
 int attachment_reconnect(struct daemon *daemon, uint32_t number);
 int daemon_volume(const struct daemon *daemon, const char *name, uint32_t number,
 		  struct volume_info *ret); /* by name, or (NULL) by number; -ENOENT */
