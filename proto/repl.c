@@ -334,3 +334,108 @@ int repl_decode_cancel(const void *body, size_t bytes, uint8_t ret_transfer[16])
 	memcpy(ret_transfer, body, 16);
 	return 0;
 }
+
+/* ---- FOLLOW, POSITION, WRITE, COMMIT ---- */
+
+#define POSITION_BYTES 32u
+
+static void put_position(struct cursor *c, const struct repl_position *position)
+{
+	put_u64(c, position->epoch);
+	put_u64(c, position->vseq);
+	put_bytes(c, position->incarnation, 16);
+}
+
+static void get_position(struct cursor *c, struct repl_position *ret)
+{
+	ret->epoch = get_u64(c);
+	ret->vseq = get_u64(c);
+	get_bytes(c, ret->incarnation, 16);
+}
+
+uint32_t repl_encode_follow(uint64_t request, const struct repl_follow *follow, void *out)
+{
+	struct cursor c = begin(out, REPL_FOLLOW, 0, request, 16 + POSITION_BYTES + REPL_NAME_ROOM);
+	put_bytes(&c, follow->volume_uuid, 16);
+	put_position(&c, &follow->position);
+	put_name(&c, follow->volume);
+	return end(&c, out);
+}
+
+int repl_decode_follow(const void *body, size_t bytes, struct repl_follow *ret)
+{
+	struct cursor c = cursor_reading(body, bytes);
+	struct repl_follow follow = {0};
+	get_bytes(&c, follow.volume_uuid, 16);
+	get_position(&c, &follow.position);
+	bool good = name(&c, follow.volume);
+	if (whole(&c, good) < 0)
+		return -VS_EFORMAT;
+	*ret = follow;
+	return 0;
+}
+
+uint32_t repl_encode_position(uint64_t request, const struct repl_position *position, void *out)
+{
+	struct cursor c = begin(out, REPL_POSITION, REPL_REPLY, request, POSITION_BYTES);
+	put_position(&c, position);
+	return end(&c, out);
+}
+
+int repl_decode_position(const void *body, size_t bytes, struct repl_position *ret)
+{
+	struct cursor c = cursor_reading(body, bytes);
+	struct repl_position position;
+	get_position(&c, &position);
+	if (whole(&c, true) < 0)
+		return -VS_EFORMAT;
+	*ret = position;
+	return 0;
+}
+
+uint32_t repl_encode_write(uint64_t offset_bytes, uint64_t length_bytes, bool data, void *out)
+{
+	assert(!data || length_bytes <= REPL_WRITE_MAX);
+	struct cursor c = begin(out, REPL_WRITE, 0, 0, 16 + (data ? (uint32_t)length_bytes : 0));
+	put_u64(&c, offset_bytes);
+	put_u64(&c, length_bytes);
+	assert(!c.failed);
+	return REPL_HEADER_BYTES + 16;
+}
+
+int repl_decode_write(const void *body, size_t bytes, struct repl_write *ret)
+{
+	struct cursor c = cursor_reading(body, bytes);
+	struct repl_write write = {.offset_bytes = get_u64(&c)};
+	write.length_bytes = get_u64(&c);
+	size_t left = cursor_left(&c);
+	bool good = write.length_bytes > 0 && write.length_bytes % BLOCK_BYTES == 0 &&
+		    write.offset_bytes % BLOCK_BYTES == 0 &&
+		    write.offset_bytes <= VOLUME_BYTES_MAX &&
+		    write.length_bytes <= VOLUME_BYTES_MAX - write.offset_bytes &&
+		    (left == 0 || left == write.length_bytes);
+	if (c.failed || !good)
+		return -VS_EFORMAT;
+	write.data = left ? c.at : NULL;
+	*ret = write;
+	return 0;
+}
+
+uint32_t repl_encode_commit(const struct repl_commit *commit, void *out)
+{
+	struct cursor c = begin(out, REPL_COMMIT, 0, 0, 8 + POSITION_BYTES);
+	put_u64(&c, commit->from_vseq);
+	put_position(&c, &commit->to);
+	return end(&c, out);
+}
+
+int repl_decode_commit(const void *body, size_t bytes, struct repl_commit *ret)
+{
+	struct cursor c = cursor_reading(body, bytes);
+	struct repl_commit commit = {.from_vseq = get_u64(&c)};
+	get_position(&c, &commit.to);
+	if (whole(&c, commit.to.vseq >= commit.from_vseq) < 0)
+		return -VS_EFORMAT;
+	*ret = commit;
+	return 0;
+}

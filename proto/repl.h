@@ -13,8 +13,9 @@
 #define REPL_MAGIC 0x52505356u
 #define REPL_HEADER_BYTES 16u
 #define REPL_BODY_MAX (132u * 1024)
-#define REPL_GET_MAX 64u	 /* ids of one GET */
-#define REPL_UNANSWERED_MAX 256u /* requests of one side */
+#define REPL_GET_MAX 64u	     /* ids of one GET */
+#define REPL_WRITE_MAX (128u * 1024) /* bytes of one WRITE's data */
+#define REPL_UNANSWERED_MAX 256u     /* requests of one side */
 #define REPL_NAME_ROOM (NAME_BYTES_MAX + 1)
 
 enum repl_type {
@@ -28,6 +29,10 @@ enum repl_type {
 	REPL_RECORD = 8,
 	REPL_MISSING = 9,
 	REPL_CANCEL = 10,
+	REPL_FOLLOW = 16,
+	REPL_POSITION = 17,
+	REPL_WRITE = 18,
+	REPL_COMMIT = 19,
 	REPL_TYPE_IGNORED = 128, /* from here on, unknown ones are */
 };
 enum repl_flags { REPL_REPLY = 1 };
@@ -84,6 +89,24 @@ struct repl_record {
 	uint32_t record_bytes;
 };
 
+struct repl_position {
+	uint64_t epoch, vseq;
+	uint8_t incarnation[16];
+};
+struct repl_follow {
+	uint8_t volume_uuid[16];
+	struct repl_position position;
+	char volume[REPL_NAME_ROOM];
+};
+struct repl_write {
+	uint64_t offset_bytes, length_bytes; /* whole blocks */
+	const uint8_t *data;		     /* within the decoded bytes; NULL: zeros */
+};
+struct repl_commit {
+	uint64_t from_vseq;
+	struct repl_position to;
+};
+
 /* Encoders: a whole message into `out`, which has room for REPL_HEADER_BYTES + REPL_BODY_MAX;
  * returns its bytes. */
 uint32_t repl_encode_hello(const struct repl_hello *hello, void *out);
@@ -100,6 +123,12 @@ uint32_t repl_encode_record(uint64_t request, const uint8_t id[ID_BYTES], uint32
 uint32_t repl_encode_missing(uint64_t request, const uint8_t id[ID_BYTES], int code, void *out);
 uint32_t repl_encode_cancel(uint64_t request, const uint8_t transfer[16], void *out);
 
+uint32_t repl_encode_follow(uint64_t request, const struct repl_follow *follow, void *out);
+uint32_t repl_encode_position(uint64_t request, const struct repl_position *position, void *out);
+/* Header and range of a WRITE; with data, the bytes follow, sent by the caller. */
+uint32_t repl_encode_write(uint64_t offset_bytes, uint64_t length_bytes, bool data, void *out);
+uint32_t repl_encode_commit(const struct repl_commit *commit, void *out);
+
 /* -VS_EFORMAT: the connection cannot go on. */
 int repl_decode_header(const void *bytes, struct repl_header *ret);
 int repl_decode_hello(const void *body, size_t bytes, struct repl_hello *ret);
@@ -110,6 +139,10 @@ int repl_decode_state(const void *body, size_t bytes, struct repl_state *ret);
 int repl_decode_get(const void *body, size_t bytes, struct repl_get *ret);
 int repl_decode_record(const void *body, size_t bytes, struct repl_record *ret);
 int repl_decode_missing(const void *body, size_t bytes, uint8_t ret_id[ID_BYTES], int *ret_code);
+int repl_decode_follow(const void *body, size_t bytes, struct repl_follow *ret);
+int repl_decode_position(const void *body, size_t bytes, struct repl_position *ret);
+int repl_decode_write(const void *body, size_t bytes, struct repl_write *ret);
+int repl_decode_commit(const void *body, size_t bytes, struct repl_commit *ret);
 int repl_decode_cancel(const void *body, size_t bytes, uint8_t ret_transfer[16]);
 
 #endif

@@ -336,11 +336,12 @@ const struct command commands[] = {
 	 "vstorectl replica send web1-disk0@monday host2", CHANGE},
 	{"replica", "list", verb_replica_list, "", "", "",
 	 "The volumes here that are copies of another host's.", "vstorectl replica list", 0},
-	{"replica", "add", verb_replica_add, "vw", "max-lag= max-lag-bytes= limit=",
-	 "VOL HOST [--max-lag TIME] [--max-lag-bytes SIZE] [--limit SIZE]",
+	{"replica", "add", verb_replica_add, "vw", "mode= max-lag= max-lag-bytes= limit=",
+	 "VOL HOST [--mode sync|async] [--max-lag TIME] [--max-lag-bytes SIZE] [--limit SIZE]",
 	 "HOST, a peer, follows the volume from now on, also while it is in use: it has it as "
-	 "THISHOST/VOL, whole, and never older than --max-lag (30s). Given again, the rules "
-	 "change.",
+	 "THISHOST/VOL, whole, and never older than --max-lag (30s). With --mode sync it gets each "
+	 "write at once, and a guest's flush ends when all before it is there, however long that "
+	 "takes. Given again, the rules change.",
 	 "vstorectl replica add web1-disk0 host2 --max-lag 10s", CHANGE},
 	{"replica", "remove", verb_replica_remove, "vw", "", "VOL HOST",
 	 "HOST follows the volume no more. The copy that it has stays there.",

@@ -152,6 +152,7 @@ const struct table table_transfers = {"transfers", transfer_columns};
 static const struct column replica_columns[] = {
 	{"VOLUME", "volume", CELL_TEXT, false},
 	{"HOST", "host", CELL_TEXT, false},
+	{"MODE", "mode", CELL_TEXT, false},
 	{"STATE", "state", CELL_TEXT, false},
 	{"VERIFIED", "verified", CELL_TIME, false},
 	{"LAG_S", "lag_seconds", CELL_NUMBER, false},

@@ -128,6 +128,8 @@ int verb_replica_add(struct ctl *ctl)
 		res = size_parse(ctl, limit, &rate_bytes);
 	if (res)
 		return res;
+	if (ctl_option(ctl, "mode"))
+		value_set_text(body, "mode", ctl_option(ctl, "mode"));
 	if (lag_ns)
 		value_set_integer(body, "lag_seconds", (int64_t)(lag_ns / NSEC_PER_SEC));
 	if (bytes)

@@ -15,27 +15,30 @@
 static json_t *state_json(const struct follow_state *state)
 {
 	char taken[TIME_TEXT_BYTES] = "", root[2 * ID_BYTES + 1] = "";
-	if (state->verified) {
+	if (state->verified)
 		text_time(state->taken_wall_ns, taken);
+	if (state->verified && !state->in_step) {
 		text_hex(state->root, ID_BYTES, root);
 	}
 	/* What it is, in a word: that all is there, that some is not, more than it may be, or that
 	 * nothing is known. */
 	const char *word = !state->verified ? "unknown"
 			   : state->late    ? "late"
+			   : state->in_step ? "in step"
 			   : state->behind  ? "behind"
 					    : "same";
-	return json_pack(
-		"{s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:b, s:I, s:I, s:I, s:I, s:I, s:s}",
-		"volume", state->info.volume, "host", state->info.host, "state", word, "verified",
-		taken, "verified_root", root, "verified_epoch", (json_int_t)state->epoch,
-		"verified_vseq", (json_int_t)state->vseq, "lag_seconds",
-		(json_int_t)(state->lag_ns / NSEC_PER_SEC), "lag_bytes",
-		(json_int_t)state->lag_bytes, "sending", state->sending, "cuts",
-		(json_int_t)state->cuts, "sent_bytes", (json_int_t)state->sent_bytes,
-		"max_lag_seconds", (json_int_t)(state->info.rules.lag_ns / NSEC_PER_SEC),
-		"max_lag_bytes", (json_int_t)state->info.rules.lag_bytes, "rate_bytes",
-		(json_int_t)state->info.rules.rate_bytes, "error", state->sentence);
+	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:b, s:I, s:I, s:I, "
+			 "s:I, s:I, s:s}",
+			 "volume", state->info.volume, "host", state->info.host, "mode",
+			 state->info.rules.in_step ? "sync" : "async", "state", word, "verified",
+			 taken, "verified_root", root, "verified_epoch", (json_int_t)state->epoch,
+			 "verified_vseq", (json_int_t)state->vseq, "lag_seconds",
+			 (json_int_t)(state->lag_ns / NSEC_PER_SEC), "lag_bytes",
+			 (json_int_t)state->lag_bytes, "sending", state->sending, "cuts",
+			 (json_int_t)state->cuts, "sent_bytes", (json_int_t)state->sent_bytes,
+			 "max_lag_seconds", (json_int_t)(state->info.rules.lag_ns / NSEC_PER_SEC),
+			 "max_lag_bytes", (json_int_t)state->info.rules.lag_bytes, "rate_bytes",
+			 (json_int_t)state->info.rules.rate_bytes, "error", state->sentence);
 }
 
 void replica_list(struct call *call)
@@ -64,6 +67,12 @@ void replica_set(struct call *call)
 	}
 	seconds = seconds ? min_u64(seconds, 365ull * 24 * 3600) : LAG_SECONDS_DEFAULT;
 	rules.lag_ns = seconds * NSEC_PER_SEC;
+	const char *mode = body_text(call, "mode");
+	rules.in_step = strcmp(mode, "sync") == 0;
+	if (mode[0] && !rules.in_step && strcmp(mode, "async") != 0) {
+		call_refuse(call, -EINVAL, "'mode' must be sync or async.");
+		return;
+	}
 	store_follower_set(call->daemon->store, change_begin(call, call->args[0]), call->args[0],
 			   call->args[1], &rules);
 }

@@ -10,7 +10,12 @@
  * the next one has all that it had, so nothing piles up here and nothing pins the log. After a
  * start nothing is known, so a cut is sent at once; of what the follower has, nothing goes over.
  *
- * Keeps true: "verified" is said of a root that the follower has published, and of nothing else.
+ * A follower in step gets what is written as it is written (repl_stream). It is asked first whether
+ * it stands where the volume is; if not, the stream queues what is written while a cut is sent, and
+ * goes on behind that. A stream that broke is made anew.
+ *
+ * Keeps true: "verified" is said of a root that the follower has published, or of writes
+ * that it said to be durable, and of nothing else.
  */
 #include "storage/daemon/follow.h"
 
@@ -41,6 +46,8 @@ struct chase {
 	struct store_offer offer;     /* of the cut */
 	uint64_t cut_written, cut_ns; /* the volume's written_bytes when it was taken, and when */
 	int res;
+	struct repl_stream *stream; /* in step */
+	bool cut_first;		    /* it said that it stands somewhere else */
 	/* Of the newest cut that is there. */
 	bool verified;
 	struct store_offer there;
@@ -86,6 +93,13 @@ static void chase_failed(struct chase *chase, int res, const char *sentence)
 	snprintf(chase->sentence, sizeof chase->sentence, "%s", sentence);
 }
 
+/* What it queued is not needed when no cut leads there. */
+static void stream_drop(struct chase *chase)
+{
+	repl_stream_free(chase->stream);
+	chase->stream = NULL;
+}
+
 static void chase_dropped(struct io_op *op)
 {
 	struct chase *chase = chase_of(op, op.op);
@@ -107,6 +121,7 @@ static void chase_sent(struct io_op *op)
 	chase->sent_bytes += chase->send.sent_bytes;
 	if (op->res < 0) {
 		chase_failed(chase, (int)op->res, chase->send.sentence);
+		stream_drop(chase);
 	} else {
 		if (chase->sentence[0] || !chase->verified)
 			log_event(LOG_LEVEL_INFO, "replica.near",
@@ -122,6 +137,12 @@ static void chase_sent(struct io_op *op)
 		chase->cuts++;
 		chase->pause_ns = chase->retry_ns = 0;
 		chase->sentence[0] = 0;
+		chase->cut_first = false;
+		if (chase->stream) {
+			const struct store_position at = {.epoch = chase->offer.epoch,
+							  .vseq = chase->offer.vseq};
+			repl_stream_from(chase->stream, &at);
+		}
 	}
 	chase_drop(chase);
 }
@@ -135,6 +156,7 @@ static void chase_sealed(struct io_op *op)
 		res = store_offer(follows->store, chase->cut, &chase->offer);
 	if (res < 0 || follows->stopping || !chase->listed) {
 		chase_failed(chase, res, chase->op.sentence);
+		stream_drop(chase);
 		chase_drop(chase);
 		return;
 	}
@@ -151,6 +173,7 @@ static void chase_cut(struct io_op *op)
 	struct chase *chase = chase_of(op, op.op);
 	if (op->res < 0) {
 		chase_failed(chase, (int)op->res, chase->op.sentence);
+		stream_drop(chase);
 		chase_idle(chase);
 		return;
 	}
@@ -173,6 +196,41 @@ static void chase_start(struct chase *chase, const struct volume_info *volume)
 	follows->active++;
 	chase->op = (struct admin_op){.op.done = chase_cut};
 	store_policy_snap(follows->store, &chase->op, names, 1, POLICY_CUT);
+}
+
+/* ---- in step ---- */
+
+static void stream_look(struct chase *chase, const struct volume_info *volume)
+{
+	struct repl_stream_state state;
+	struct follows *follows = chase->follows;
+	uint64_t now = env_now_ns(follows->env);
+	if (chase->stream) {
+		repl_stream_state(chase->stream, &state);
+		if (state.phase == STREAM_LIVE && chase->sentence[0]) {
+			chase->sentence[0] = 0;
+			chase->pause_ns = 0;
+		}
+		if (state.phase != STREAM_BROKEN)
+			return;
+		chase->sent_bytes += state.sent_bytes;
+		repl_stream_free(chase->stream);
+		chase->stream = NULL;
+		chase->cut_first |= state.res == -EAGAIN || state.res == -ENOENT;
+		if (state.res != -EAGAIN && state.res != -ENOENT)
+			chase_failed(chase, state.res, state.sentence);
+	}
+	if (now < chase->retry_ns || follows->active >= ACTIVE_MAX)
+		return;
+	chase->stream = repl_stream_new(follows->repl, volume, chase->info.host);
+	if (!chase->stream)
+		return;
+	if (chase->cut_first) {
+		chase_start(chase, volume);
+		return;
+	}
+	const struct store_position at = {.epoch = volume->epoch, .vseq = volume->vseq};
+	repl_stream_from(chase->stream, &at);
 }
 
 /* ---- which one is due ---- */
@@ -224,8 +282,14 @@ static void chase_list(struct follows *follows, const struct follower_info *info
 		follows->chases = chase;
 	}
 	chase->listed = true;
-	if (chase->phase == CHASE_IDLE) /* what is on its way looks at its name and host */
-		chase->info = *info;
+	if (chase->phase != CHASE_IDLE)
+		return; /* what is on its way looks at its name and host */
+	if (chase->stream &&
+	    (!info->rules.in_step || strcmp(chase->info.volume, info->volume) != 0)) {
+		repl_stream_free(chase->stream); /* the copy is named after the volume */
+		chase->stream = NULL;
+	}
+	chase->info = *info;
 }
 
 static void chases_list(struct follows *follows)
@@ -250,6 +314,7 @@ static void chases_list(struct follows *follows)
 			continue;
 		}
 		*at = chase->next;
+		repl_stream_free(chase->stream);
 		free(chase);
 	}
 }
@@ -308,8 +373,11 @@ static void tick(struct env_timer *timer)
 	for (struct chase *chase = follows->chases; chase; chase = chase->next) {
 		const struct volume_info *volume =
 			volume_of(volumes, count, chase->info.volume_number);
-		if (volume && chase->phase == CHASE_IDLE && follows->active < ACTIVE_MAX &&
-		    chase_due(chase, volume))
+		if (!volume || chase->phase != CHASE_IDLE || !chase->listed)
+			continue;
+		if (chase->info.rules.in_step)
+			stream_look(chase, volume);
+		else if (follows->active < ACTIVE_MAX && chase_due(chase, volume))
 			chase_start(chase, volume);
 	}
 	free(volumes);
@@ -354,9 +422,31 @@ void follows_free(struct follows *follows)
 	while (follows && follows->chases) {
 		struct chase *chase = follows->chases;
 		follows->chases = chase->next;
+		repl_stream_free(chase->stream);
 		free(chase);
 	}
 	free(follows);
+}
+
+/* False: it is not in step now. */
+static bool stream_fill(const struct chase *chase, const struct volume_info *volume,
+			struct follow_state *state)
+{
+	struct repl_stream_state stream = {.phase = STREAM_BROKEN};
+	if (chase->stream)
+		repl_stream_state(chase->stream, &stream);
+	if (stream.phase != STREAM_LIVE)
+		return false;
+	state->in_step = state->verified = true;
+	state->epoch = stream.acked.epoch;
+	state->vseq = stream.acked.vseq;
+	state->taken_wall_ns = env_wall_ns(chase->follows->env) - stream.lag_ns;
+	state->behind = volume && volume->vseq != stream.acked.vseq;
+	state->lag_ns = stream.lag_ns;
+	state->lag_bytes = stream.lag_bytes;
+	state->late = stream.lag_ns > chase->info.rules.lag_ns;
+	state->sent_bytes += stream.sent_bytes;
+	return true;
 }
 
 static void state_fill(const struct chase *chase, const struct volume_info *volume,
@@ -369,6 +459,8 @@ static void state_fill(const struct chase *chase, const struct volume_info *volu
 				       .sent_bytes = chase->sent_bytes,
 				       .cuts = chase->cuts};
 	memcpy(state->sentence, chase->sentence, SENTENCE_BYTES);
+	if (chase->info.rules.in_step && stream_fill(chase, volume, state))
+		return;
 	if (state->sending)
 		state->sent_bytes += chase->send.sent_bytes;
 	if (!chase->verified)

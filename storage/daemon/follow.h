@@ -24,6 +24,7 @@ struct follow_state {
 	uint8_t root[ID_BYTES];
 	bool behind; /* ... and was written to since, or nothing is known */
 	uint64_t lag_ns, lag_bytes;
+	bool in_step;	    /* gets each write now; the root is not known then */
 	bool late, sending; /* late: by more than its rules say */
 	uint64_t sent_bytes, cuts;
 	char sentence[SENTENCE_BYTES]; /* why the last cut did not get there, or "" */

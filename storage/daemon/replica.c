@@ -24,6 +24,7 @@ struct replicas {
 	char tls_folder[512];
 	struct timespec seen[2]; /* of host.crt and ca.crl */
 	struct env_timer timer;
+	uint64_t receives; /* when sockets were made for copies */
 };
 
 /* A send as a job: first the snapshot's root must be known. */
@@ -61,7 +62,13 @@ static void look(struct env_timer *timer)
 	struct replicas *replicas = container_of(timer, struct replicas, timer);
 	char sentence[SENTENCE_BYTES];
 	struct tls_context *tls;
+	struct repl_counters counters;
 	env_timer_start(replicas->daemon->env, timer, LOOK_NS);
+	repl_counters(replicas->repl, &counters);
+	if (counters.receives != replicas->receives) {
+		replicas->receives = counters.receives;
+		exports_sync(replicas->daemon);
+	}
 	if (!files_changed(replicas))
 		return;
 	if (tls_context_new(replicas->tls_folder, &tls, sentence) < 0) {

@@ -117,7 +117,7 @@ static int export_new(struct nbd_server *server, const char *path, const char *v
 	assert(!server->stop_op);
 	if (strlen(path) >= NBD_PATH_ROOM)
 		return -ENAMETOOLONG;
-	if (volume && !text_name_ok(volume, strlen(volume)))
+	if (volume && !text_volume_ok(volume, strlen(volume)))
 		return -EINVAL;
 	if (export_find(server, path))
 		return -EEXIST;

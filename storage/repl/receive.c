@@ -18,7 +18,7 @@
 
 bool receive_idle(const struct session *session)
 {
-	return !session->domain_busy && !session->receive_busy;
+	return !session->domain_busy && !session->receive_busy && copy_idle(session);
 }
 
 void receive_cancel(struct session *session)
@@ -29,7 +29,7 @@ void receive_cancel(struct session *session)
 	store_receive_kick(&session->receive);
 }
 
-static void answer_error(struct session *session, uint64_t request, int code, const char *sentence)
+void answer_error(struct session *session, uint64_t request, int code, const char *sentence)
 {
 	uint8_t message[REPL_HEADER_BYTES + 6 + SENTENCE_BYTES];
 	if (!session->ended)
@@ -161,6 +161,9 @@ static int take_offer(struct session *session, const struct repl_header *header,
 	memcpy(to->snapshot, offer.snapshot, sizeof to->snapshot);
 	memcpy(receive->host, session->host, sizeof receive->host);
 	snprintf(session->object, sizeof session->object, "%s@%s", offer.volume, offer.snapshot);
+	char copy[2 * NAME_ROOM];
+	snprintf(copy, sizeof copy, "%s/%s", session->host, offer.volume);
+	copy_take_over(session, copy); /* it is refused now, and not the next time */
 	session->offer_request = header->request;
 	session->receive_busy = true;
 	session->timer.fire = progress;
@@ -196,6 +199,10 @@ int receive_message(struct session *session, const struct repl_header *header, c
 	case REPL_RECORD:
 	case REPL_MISSING:
 		return take_record(session, header, body);
+	case REPL_FOLLOW:
+	case REPL_WRITE:
+	case REPL_COMMIT:
+		return copy_message(session, header, body);
 	case REPL_GET:
 		return serve_get(session, header, body);
 	case REPL_CANCEL:

@@ -63,6 +63,8 @@ void session_look(struct session *session)
 	env_timer_stop(repl->env, &session->timer);
 	send_ended(session);
 	heal_ended(session);
+	stream_ended(session);
+	copy_ended(session);
 	if (session->prev)
 		session->prev->next = session->next;
 	else
@@ -106,7 +108,9 @@ static void opened(void *owner)
 		  session->incoming ? "in" : "out");
 	if (session->heals)
 		heal_opened(session);
-	else if (!session->incoming)
+	else if (session->stream)
+		stream_opened(session);
+	else if (session->send)
 		send_opened(session);
 }
 
@@ -115,13 +119,19 @@ static int message(void *owner, const struct repl_header *header, const uint8_t 
 	struct session *session = owner;
 	if (session->incoming)
 		return receive_message(session, header, body);
-	return session->heals ? heal_message(session, header, body)
-			      : send_message(session, header, body);
+	if (session->heals)
+		return heal_message(session, header, body);
+	if (session->stream)
+		return stream_message(session, header, body);
+	return session->send ? send_message(session, header, body) : 0; /* nobody's any more */
 }
 
 static void room(void *owner)
 {
-	serve_kick(owner);
+	struct session *session = owner;
+	serve_kick(session);
+	if (session->stream)
+		stream_room(session);
 }
 
 static void closed(void *owner, int res, const char *sentence)
@@ -346,6 +356,7 @@ int repl_new(struct env *env, struct store *store, const struct repl_options *op
 		repl->env = env;
 		repl->store = store;
 		res = heal_start(repl);
+		stream_start(repl);
 	}
 	if (res < 0) {
 		snprintf(ret_sentence, SENTENCE_BYTES,
@@ -379,6 +390,7 @@ void repl_stop(struct repl *repl, struct io_op *op)
 	repl->stopping = true;
 	repl->stop_op = op;
 	heal_stop(repl);
+	stream_stop(repl);
 	env_timer_stop(repl->env, &repl->accept_timer);
 	env_listener_close(repl->listener);
 	repl->listener = NULL;

@@ -44,6 +44,31 @@ void repl_send(struct repl *repl, struct repl_send *send);
 /* `cancel` was set: looks at it now. */
 void repl_send_cancel(struct repl_send *send);
 
+/* ---- followers in step: the records of a volume, as they take effect ---- */
+
+/* A volume on its way to a follower. Life: repl_stream_new, which queues what is written from then
+ * on; repl_stream_from, when the follower is known, or thought, to stand somewhere: what lies
+ * behind that is sent, and acknowledged to the store (store_follower_acked); broken at any time,
+ * for good: then repl_stream_free and a new one. Never waits, holds at most REPL_STREAM_BYTES_MAX.
+ */
+struct repl_stream;
+#define REPL_STREAM_BYTES_MAX (64 * MIB)
+enum repl_stream_phase { STREAM_QUEUING, STREAM_ASKING, STREAM_LIVE, STREAM_BROKEN };
+struct repl_stream_state {
+	enum repl_stream_phase phase;
+	int res;		       /* broken: -EAGAIN, -ENOENT: send a cut first; others */
+	char sentence[SENTENCE_BYTES]; /* broken: why */
+	struct store_position acked;   /* live: durable there */
+	uint64_t lag_bytes, lag_ns;    /* written and not acknowledged; since when */
+	uint64_t sent_bytes;
+};
+/* NULL: no memory, or the volume is gone. */
+struct repl_stream *repl_stream_new(struct repl *repl, const struct volume_info *volume,
+				    const char *host);
+void repl_stream_from(struct repl_stream *stream, const struct store_position *position);
+void repl_stream_state(const struct repl_stream *stream, struct repl_stream_state *ret);
+void repl_stream_free(struct repl_stream *stream);
+
 struct repl_session_info {
 	char host[NAME_ROOM];
 	bool incoming;

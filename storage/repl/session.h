@@ -15,7 +15,7 @@ static_assert(STORE_WANTS_MAX <= REPL_UNANSWERED_MAX, "each may be asked for alo
 
 /* What an outgoing session waits for an answer to; an incoming one stays NEW. One that asks for
  * records (heal.c) is HEAL from the time when it is open. */
-enum session_state { SESSION_NEW, SESSION_DOMAIN, SESSION_OFFER, SESSION_HEAL };
+enum session_state { SESSION_NEW, SESSION_DOMAIN, SESSION_OFFER, SESSION_HEAL, SESSION_FOLLOW };
 
 /* A GET that is being answered. */
 struct serve_get {
@@ -62,6 +62,12 @@ struct session {
 	unsigned quiet_ticks; /* so long nobody asked, or nothing was answered */
 	bool answered;	      /* since the last tick */
 
+	/* stream.c */
+	struct repl_stream *stream;
+
+	/* copy.c */
+	struct copying *copying;
+
 	/* send.c */
 	struct repl_send *send;
 	struct view *view; /* keeps the snapshot */
@@ -89,6 +95,7 @@ struct repl {
 	struct io_op *stop_op;
 	struct session *sessions;
 	unsigned session_count;
+	struct repl_stream *streams;
 	struct question *questions; /* heal.c's */
 	struct heal_down *downs;
 	unsigned question_count;
@@ -129,7 +136,23 @@ void heal_opened(struct session *session);
 int heal_message(struct session *session, const struct repl_header *header, const uint8_t *body);
 void heal_ended(struct session *session); /* its questions go to the next peer */
 
+/* stream.c: the outgoing side of what follows in step. */
+void stream_start(struct repl *repl);
+void stream_stop(struct repl *repl);
+void stream_opened(struct session *session);
+int stream_message(struct session *session, const struct repl_header *header, const uint8_t *body);
+void stream_room(struct session *session);
+void stream_ended(struct session *session);
+
+/* copy.c: its incoming side. */
+int copy_message(struct session *session, const struct repl_header *header, const uint8_t *body);
+/* Sessions that have this copy end: a newer one of the same host wants it. */
+void copy_take_over(struct session *session, const char *name);
+bool copy_idle(const struct session *session); /* nothing of it is the store's */
+void copy_ended(struct session *session);      /* the session goes: frees it */
+
 /* receive.c: the incoming side. */
+void answer_error(struct session *session, uint64_t request, int code, const char *sentence);
 int receive_message(struct session *session, const struct repl_header *header, const uint8_t *body);
 bool receive_idle(const struct session *session);
 void receive_cancel(struct session *session);

@@ -447,7 +447,7 @@ struct store_tap_ops {
 	void (*broken)(void *owner, uint32_t volume);
 };
 /* Who gets the records of tapped volumes, in the order of the log; none of its calls may call the
- * store, but for reading. NULL: nobody, and no volume is tapped any more. */
+ * store, but for reading and for store_tap. NULL: nobody, and no volume is tapped any more. */
 void store_set_tap(struct store *store, const struct store_tap_ops *ops, void *owner);
 /* On: with what takes effect from now on. -ENOENT. */
 int store_tap(struct store *store, uint32_t volume, bool on);

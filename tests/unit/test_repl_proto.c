@@ -168,6 +168,62 @@ static void the_rest_comes_back_as_it_was(void **state)
 	assert_memory_equal(uuid, got_uuid, 16);
 }
 
+static void what_is_in_step_comes_back_as_it_was(void **state)
+{
+	struct repl_follow follow = {.position = {3, 9, {1}}, .volume = "web1"}, follow_got;
+	struct repl_position position = {4, 10, {2}}, position_got;
+	struct repl_commit commit = {.from_vseq = 9, .to = {4, 12, {2}}}, commit_got;
+	struct repl_write write;
+	uint32_t count;
+	const uint8_t *body = body_of(repl_encode_follow(5, &follow, bytes), &count, REPL_FOLLOW);
+	assert_int_equal(repl_decode_follow(body, count, &follow_got), 0);
+	assert_memory_equal(&follow, &follow_got, sizeof follow);
+	for (uint32_t cut = 0; cut < count; cut++)
+		assert_int_equal(repl_decode_follow(body, cut, &follow_got), -VS_EFORMAT);
+	body = body_of(repl_encode_position(5, &position, bytes), &count, REPL_POSITION);
+	assert_int_equal(repl_decode_position(body, count, &position_got), 0);
+	assert_memory_equal(&position, &position_got, sizeof position);
+	assert_int_equal(repl_decode_position(body, count - 1, &position_got), -VS_EFORMAT);
+	body = body_of(repl_encode_commit(&commit, bytes), &count, REPL_COMMIT);
+	assert_int_equal(repl_decode_commit(body, count, &commit_got), 0);
+	assert_memory_equal(&commit, &commit_got, sizeof commit);
+	assert_int_equal(repl_decode_commit(body, count + 1, &commit_got), -VS_EFORMAT);
+	body = body_of(repl_encode_write(8192, GIB, false, bytes), &count, REPL_WRITE);
+	assert_int_equal(repl_decode_write(body, count, &write), 0);
+	assert_int_equal(write.offset_bytes, 8192);
+	assert_int_equal(write.length_bytes, GIB);
+	assert_null(write.data);
+	uint32_t head = repl_encode_write(4096, REPL_WRITE_MAX, true, bytes);
+	body = body_of(head + REPL_WRITE_MAX, &count, REPL_WRITE);
+	assert_int_equal(repl_decode_write(body, count, &write), 0);
+	assert_ptr_equal(write.data, body + 16);
+	assert_int_equal(write.length_bytes, REPL_WRITE_MAX);
+}
+
+static void writes_of_no_blocks_and_commits_backwards_are_refused(void **state)
+{
+	static const uint64_t ranges[][2] = {{0, 0},
+					     {1, 4096},
+					     {0, 4095},
+					     {VOLUME_BYTES_MAX, 4096},
+					     {4096, UINT64_MAX - 4095},
+					     {UINT64_MAX - 4095, 4096}};
+	struct repl_commit commit = {.from_vseq = 9, .to = {1, 8, {0}}};
+	struct repl_write write;
+	uint32_t count;
+	const uint8_t *body;
+	for (unsigned i = 0; i < sizeof ranges / sizeof ranges[0]; i++) {
+		body = body_of(repl_encode_write(ranges[i][0], ranges[i][1], false, bytes), &count,
+			       REPL_WRITE);
+		assert_int_equal(repl_decode_write(body, count, &write), -VS_EFORMAT);
+	}
+	uint32_t head = repl_encode_write(0, 8192, true, bytes);
+	body = body_of(head + 8192, &count, REPL_WRITE);
+	assert_int_equal(repl_decode_write(body, count - 4096, &write), -VS_EFORMAT);
+	body = body_of(repl_encode_commit(&commit, bytes), &count, REPL_COMMIT);
+	assert_int_equal(repl_decode_commit(body, count, &commit), -VS_EFORMAT);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -177,6 +233,8 @@ int main(void)
 		cmocka_unit_test(an_errors_sentence_cannot_move_the_terminal),
 		cmocka_unit_test(headers_with_unknown_bits_or_lengths_are_refused),
 		cmocka_unit_test(the_rest_comes_back_as_it_was),
+		cmocka_unit_test(what_is_in_step_comes_back_as_it_was),
+		cmocka_unit_test(writes_of_no_blocks_and_commits_backwards_are_refused),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

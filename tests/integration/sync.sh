@@ -1,0 +1,109 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# A replica in step: what was flushed is on the other host, at every moment; a flush waits while that host is stopped, dead or cut off, and
+# ends when it is back or given up; the other host goes on with all that was flushed when the first is lost. About 40 s.
+# Usage: sync.sh VSTORED VSTORECTL
+VSTORED=$1 VSTORECTL=$(realpath "$2") here=$(dirname "$(realpath "$0")")
+# shellcheck source=tests/integration/lib.sh
+. "$here/lib.sh"
+# shellcheck source=tests/integration/hosts.sh
+. "$here/hosts.sh"
+
+field() { host a -o json replica status | python3 -c "import json,sys; print((json.load(sys.stdin)['replicas'] or [{}])[0].get('$1'))"; }
+in_step() { [ "$(field state)" = "in step" ]; }
+# put PATTERN OFFSET LENGTH: written and flushed
+put() { qemu-io -f raw -t writeback -c "write -P $1 $2 $3" -c flush "nbd+unix:///v?socket=$work/a/run/nbd/v.sock" >io 2>&1 || fail "a write and a flush: $(cat io)"; }
+# there PATTERN OFFSET LENGTH: on b, now
+there() { qemu-io -r -f raw -c "read -P $1 $2 $3" "nbd+unix:///a%2Fv?socket=$work/b/run/nbd/a:v.sock" 2>&1 | grep -q 'read .* bytes' &&
+	! qemu-io -r -f raw -c "read -P $1 $2 $3" "nbd+unix:///a%2Fv?socket=$work/b/run/nbd/a:v.sock" 2>&1 | grep -q 'Pattern verification failed'; }
+# held PATTERN OFFSET: a write whose flush must not end yet; its pid is in `waiting`
+held() {
+	put "$1" "$2" 64k &
+	waiting=$!
+	sleep 1.5
+	kill -0 $waiting 2>/dev/null || fail "a flush ended although b $3"
+}
+
+two_hosts
+host a -q volume create v --size 64M
+put 1 0 8M
+host a -q peer add b 10.77.0.2:7410
+refused 2 "sync or async" host a replica add v b --mode always
+host a -q replica add v b --mode sync --max-lag 5s
+soon in_step || fail "b does not get in step: $(host a -o json replica status)"
+soon [ -S b/run/nbd/a:v.sock ] || fail "b has no socket for its copy"
+
+# What was flushed is there when the flush ends: blocks, chunks, zeros.
+for round in $(seq 12); do
+	at=$((round * 3 * 65536 + round * 4096))
+	put $((round + 1)) $at $((round * 12288))
+	there $((round + 1)) $at $((round * 12288)) || fail "round $round: flushed here, and not on b"
+done
+qemu-io -f raw -c 'discard 0 1M' "nbd+unix:///v?socket=$work/a/run/nbd/v.sock" >/dev/null
+there 0 0 1M || fail "zeros did not get to b"
+cuts=$(field cuts)
+
+# b is stopped, dead, cut off: the flush waits, and ends when b is back.
+kill -STOP "${pids[b]}"
+held 61 20M 'is stopped'
+kill -CONT "${pids[b]}"
+wait $waiting || fail "the flush that had waited failed"
+there 61 20M 64k || fail "what had waited is not on b"
+[ "$(field cuts)" = "$cuts" ] || fail "a cut was sent although b was only slow"
+stop b -9
+held 62 21M 'is dead'
+[ -n "$(field error)" ] || fail "nobody is told why: $(host a -o json replica status)"
+serve b 10.77.0.2
+wait $waiting || fail "the flush that had waited for a new b failed"
+there 62 21M 64k || fail "what had waited for a new b is not there"
+soon in_step || fail "b does not get in step again"
+ip -n "$net-b" link set veth0 down
+held 63 22M 'is cut off'
+ip -n "$net-b" link set veth0 up
+wait $waiting || fail "the flush that had waited for the link failed"
+there 63 22M 64k || fail "what had waited for the link is not there"
+soon in_step || fail "b does not get in step after the cut"
+
+# A volume that grows goes on being in step.
+host a -q volume grow v 80M
+put 64 70M 1M
+there 64 70M 1M || fail "what was written behind the old end is not on b"
+
+# Given up: nothing waits any more. In step again, from where it is.
+stop b -9
+held 65 23M 'is dead again'
+host a -q replica add v b --mode async --max-lag 2s
+wait $waiting || fail "a flush that waits for nobody any more failed"
+serve b 10.77.0.2
+host a -q replica add v b --mode sync
+soon in_step || fail "b does not get in step from async"
+
+# a dies under writes, and comes back: b is in step with what a has.
+for round in 1 2 3; do
+	put $((70 + round)) 30M 2M
+	stop a -9
+	serve a 10.77.0.1
+	soon in_step || fail "b does not get in step with a restarted a"
+	there $((70 + round)) 30M 2M || fail "what was flushed before a died is not on b"
+done
+
+# a is lost: b has all that was flushed.
+put 80 40M 3M
+good=$(export_of a v)
+stop a -9
+refused 6 'accept-loss' host b replica promote a/v
+host b -q replica promote a/v --accept-loss
+[ "$(export_of b v)" = "$good" ] || fail "what was flushed is not what b goes on with"
+# It returns, and waits for an acknowledgement that never comes: nothing that is flushed there is flushed alone.
+serve a 10.77.0.1
+held 81 50M 'has the volume itself'
+fenced() { host a -o json replica status | grep -q 'serves that volume itself'; }
+soon fenced || fail "a is not told why: $(host a -o json replica status)"
+[ "$(export_of b v)" = "$good" ] || fail "a changed what b serves"
+host a -q replica remove v b
+wait $waiting || fail "the flush was not given free"
+stop a -TERM
+stop b -TERM
+for side in a b; do
+	"$VSTORED" --check --store "$side/store" --any-file-system >check || fail "$side: $(cat check)"
+done
