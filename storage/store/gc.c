@@ -11,6 +11,9 @@
  *    removal waits until those have ended;
  *  - one that ends, in whichever way, and has freed nothing is not begun again for who waits for
  *    space: that would be waiting for ever;
+ *  - a removal (a commit, a flush, and the file system's work for a file that may be large) is
+ *    followed by a pause of REST_FACTOR times what it took, so that guests have the disk for most
+ * of the time; none when space is low, and REST_MOST_NS at most, as a close waits for it;
  *  - what cannot be proved to be garbage stays; what goes wrong ends the collection, and the store
  *    is as good as before.
  *
@@ -25,8 +28,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define LOW_SHARE 16u	    /* less room than this part of all: space is low */
-#define LOW_SEGMENTS 4u	    /* ... or than so many segments */
+#define LOW_SHARE 16u	/* less room than this part of all: space is low */
+#define LOW_SEGMENTS 4u /* ... or than so many segments */
+#define REST_FACTOR 3u
+#define REST_MOST_NS (NSEC_PER_SEC / 2)
 #define GARBAGE_PERCENT 25u /* worth copying the rest for */
 #define GARBAGE_PERCENT_LOW 3u
 #define PACK_SEGMENTS_MAX 8u /* without garbage, that one collection compresses anew */
@@ -61,11 +66,12 @@ struct gc {
 	size_t victim_count, victim_at;
 	uint64_t pack_before; /* segments with smaller ids are compressed anew */
 	struct compact compact;
-	uint64_t file_id, file_bytes;
+	uint64_t file_id, file_bytes, drop_begun_ns;
 	uint8_t record[8];
 	struct log_entry entry;
 	struct log_flush_op flush;
 	struct io_op op;
+	struct env_timer rest;
 };
 
 /* What begins collections by itself. */
@@ -253,6 +259,7 @@ static int gc_compact(struct gc *gc)
 	if (gc->compact.phase == COMPACT_EMPTY) {
 		if (!log_room(store->log, sizeof gc->record, 0, true))
 			return WAITING;
+		gc->drop_begun_ns = env_now_ns(store->env);
 		record_number(LOG_DEL_SEGMENT, gc->compact.segment->slot, gc->record);
 		compact_end(&gc->compact);
 		gc->entry.done = gc_logged;
@@ -268,6 +275,11 @@ static int gc_compact(struct gc *gc)
 	return WALK_MORE;
 }
 
+static void gc_rested(struct env_timer *timer)
+{
+	gc_end_wait(container_of(timer, struct gc, rest), GC_NEXT, 0);
+}
+
 static void gc_removed(struct io_op *op)
 {
 	struct gc *gc = container_of(op, struct gc, op);
@@ -279,7 +291,14 @@ static void gc_removed(struct io_op *op)
 	store->gc_need->fruitless = false;
 	store_poll_space(store);
 	segments_retry_space(store);
-	gc_end_wait(gc, GC_NEXT, 0);
+	if (store->closing || gc->work.public->cancel || space_low(store)) {
+		gc_end_wait(gc, GC_NEXT, 0);
+		return;
+	}
+	gc->rest.fire = gc_rested;
+	env_timer_start(
+		store->env, &gc->rest,
+		min_u64(REST_MOST_NS, REST_FACTOR * (env_now_ns(store->env) - gc->drop_begun_ns)));
 }
 
 static void gc_flushed(struct io_op *op)
