@@ -330,6 +330,7 @@ uint32_t segment_append(struct segment_writer *writer, const struct dir_entry *e
 	uint8_t *at = writer->buffers[writer->active] + writer->fill;
 	uint32_t bytes = room_bytes(entry->frame_count, stored_bytes);
 	struct dir_entry placed = *entry;
+	placed.bad = false; /* a copy was checked, whatever was thought of what it was made from */
 	assert(writer->fill + bytes <= BUFFER_BYTES && !writer->failed && !writer->seal);
 	placed.offset64 = (uint32_t)((writer->base + writer->fill) / RECORD_ALIGN);
 	uint32_t header = record_encode_header(at, entry, frames);

@@ -381,16 +381,16 @@ int segments_locate(struct store *store, const struct id *id, bool for_dedup, st
 			continue;
 		if (entry->bad && for_dedup)
 			continue;
-		if (entry->bad && count > 1) { /* a good copy, which came later, mends it */
-			bad_segment = segment;
-			bad_entry = entry;
-			continue;
-		}
 		/* A copy that a collection is making cannot be read yet; what it was made from can.
 		 */
 		if (segment->writer && !MUTANT(57) &&
 		    segment_record_end(segment, entry) > segment_written_end(segment->writer))
 			continue;
+		if (entry->bad && count > 1) { /* a good copy, which came later, mends it */
+			bad_segment = segment;
+			bad_entry = entry;
+			continue;
+		}
 		*ret_segment = segment;
 		*ret_entry = entry;
 		return 0;

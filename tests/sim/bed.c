@@ -34,6 +34,7 @@ void bed_open(struct bed *bed)
 	bed->under_way = 0;
 	memset(bed->views, 0, sizeof bed->views);
 	bed->store = NULL;
+	bed->disk_failed = false;
 	int res = store_open(sim_env(bed->sim), "store", &options, &bed->store, sentence);
 	if (bed->making && res < 0)
 		return; /* the superblock comes last */

@@ -20,7 +20,6 @@
 
 #include "storage/rt/log_event.h"
 
-#include <malloc.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -183,7 +182,8 @@ static void bed_verify(bool power_cut)
 	struct store_info info;
 	store_counters(bed.store, &counters);
 	store_info(bed.store, &info);
-	if (counters.checksum_errors || counters.io_errors || info.lost_segments)
+	if (!bed.disk_failed &&
+	    (counters.checksum_errors || counters.io_errors || info.lost_segments))
 		bed_fail("%llu bad checksums, %llu errors of the disk, %u lost segments, though "
 			 "nothing was damaged",
 			 (unsigned long long)counters.checksum_errors,
@@ -416,8 +416,6 @@ int main(int argc, char **argv)
 		wanted_point = (unsigned)atoi(argv[2]);
 		wanted_crash = (unsigned)atoi(argv[3]);
 	}
-	mallopt(M_MMAP_THRESHOLD, 32 << 20);
-	mallopt(M_TRIM_THRESHOLD, 256 << 20);
 	log_level_set(0); /* what is injected here is no news */
 	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
 		      0);

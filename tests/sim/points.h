@@ -42,6 +42,7 @@ struct bed {
 	bool making;   /* there may be no store yet */
 	bool may_fail; /* the disk is full: requests and changes may end with an error */
 	unsigned failed_requests;
+	bool disk_failed;     /* by intent: errors are counted since it was opened */
 	struct store_work gc; /* between bed_gc_begin and bed_gc_end */
 	unsigned gc_waits;
 };

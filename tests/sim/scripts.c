@@ -361,6 +361,31 @@ static bool moved(struct bed *bed, unsigned steps)
 	return steps == 0;
 }
 
+/* A read of what is alive fails once; then it is moved, and read by a fold meanwhile. Seeds 3050
+ * and 5260: the copy was taken for bad as well, was read before it was written, and so was lost. */
+static bool failed_once(struct bed *bed, unsigned steps)
+{
+	bed_check(bed); /* then the index and the directories are in memory */
+	bed->may_fail = bed->disk_failed = true;
+	sim_faults_set(bed->sim, &(struct sim_faults){.read_error = 10000});
+	for (uint32_t b = 0; b < 256; b += 16)
+		bed_read(bed, 0, b, 16);
+	bed_wait(bed);
+	sim_faults_set(bed->sim, &(struct sim_faults){0});
+	bed->may_fail = false;
+	for (uint32_t b = 0; b < 256; b += 16)
+		bed_write(bed, 0, b + 3, 1, b, 0);
+	bed_wait(bed);
+	bed_gc_begin(bed);
+	while (steps && bed->gc_waits) {
+		bed_steps(bed, 1);
+		steps--;
+	}
+	bed_fold(bed);
+	bed_gc_end(bed);
+	return steps == 0;
+}
+
 #define SLOW_TRIES 8u
 
 static void one_large(struct bed *bed)
@@ -409,6 +434,7 @@ const struct script scripts[] = {
 	{"found", fill_garbage, NULL, false, found},
 	{"collected", fill_garbage, NULL, false, collected},
 	{"moved", fill_garbage, NULL, false, moved},
+	{"failed_once", fill_garbage, NULL, false, failed_once},
 	{"slow", one_large, NULL, false, slow},
 };
 const unsigned script_count = sizeof scripts / sizeof *scripts;
