@@ -72,16 +72,10 @@ static void node_done(struct put *put, int res)
 	under_way--;
 }
 
-static void woken(struct wait *wait)
-{
-	(void)wait;
-}
-
 static void node_store(const struct id *slots, struct id *to)
 {
-	struct wait wait = {.wake = woken};
 	struct put *put;
-	while (under_way == PUT_COUNT / 2 || !(put = put_new(store, false, &wait)))
+	while (under_way == PUT_COUNT / 2 || !(put = put_new(store, false, NULL)))
 		env_step(env, true);
 	unsigned i = 0;
 	while (stored[i].to)
