@@ -12,12 +12,13 @@
 #include <zstd.h>
 
 #define RUN_MAX 255u
-#define RUN_BYTES 9u /* a count of words and the word */
+#define RUN_MAX_FAST 60u /* at low levels, so that a higher one finds something */
+#define RUN_BYTES 9u	 /* a count of words and the word */
 #define TOO_SMALL ((size_t)-70)
 #define CORRUPT ((size_t)-20)
 
 struct ZSTD_CCtx_s {
-	int unused;
+	int level;
 };
 struct ZSTD_DCtx_s {
 	int unused;
@@ -43,6 +44,8 @@ size_t ZSTD_freeDCtx(ZSTD_DCtx *context)
 }
 size_t ZSTD_CCtx_setParameter(ZSTD_CCtx *context, ZSTD_cParameter parameter, int value)
 {
+	if (parameter == ZSTD_c_compressionLevel)
+		context->level = value;
 	return 0;
 }
 unsigned ZSTD_isError(size_t result)
@@ -55,11 +58,12 @@ size_t ZSTD_compress2(ZSTD_CCtx *context, void *to, size_t room, const void *fro
 {
 	const uint8_t *at = from, *end = at + bytes;
 	uint8_t *out = to;
+	unsigned run_max = context->level < 9 ? RUN_MAX_FAST : RUN_MAX;
 	while (at < end) {
 		uint64_t word, next;
 		unsigned count = 1;
 		memcpy(&word, at, 8);
-		for (at += 8; at < end && count < RUN_MAX; at += 8, count++) {
+		for (at += 8; at < end && count < run_max; at += 8, count++) {
 			memcpy(&next, at, 8);
 			if (next != word)
 				break;

@@ -200,6 +200,7 @@ static int totals_tell(uint64_t seeds)
 		      {COUNT(checkpoints)},
 		      {COUNT(dropped_segments)},
 		      {COUNT(moved_bytes)},
+		      {COUNT(repacked_bytes)},
 		      {COUNT(censuses)},
 		      {COUNT(dedup)},
 		      {COUNT(index_written)},

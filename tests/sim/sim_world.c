@@ -14,6 +14,8 @@ const char *world_open(struct world *world)
 					.node_cache_bytes = MIB,
 					.directory_cache_bytes = MIB,
 					.idle_fold_ns = NSEC_PER_SEC / 50,
+					.recompress_level = 9,
+					.recompress_after_ns = 1,
 					.index_lag_segments =
 						1 + (uint32_t)sim_random(world->sim, 4)};
 	int res = store_open(sim_env(world->sim), "store", &options, &world->store, sentence);
@@ -243,6 +245,7 @@ void world_crash(struct world *world, bool power_cut)
 	totals.checkpoints += counters.checkpoints;
 	totals.dropped_segments += counters.segments_dropped;
 	totals.moved_bytes += counters.moved_bytes;
+	totals.repacked_bytes += counters.repacked_in_bytes - counters.repacked_out_bytes;
 	totals.dedup += counters.chunks_deduplicated;
 	totals.index_written += counters.index_checkpoints;
 	sim_crash(world->sim, power_cut);

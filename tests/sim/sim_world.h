@@ -66,7 +66,7 @@ struct totals {
 	uint64_t seeds, operations, writes, reads, flushes, snapshots, folds, works, opened,
 		refused;
 	uint64_t folds_after_rot, fold_at_crash, checkpoints, dropped_segments, moved_bytes,
-		censuses, dedup;
+		repacked_bytes, censuses, dedup;
 	uint64_t index_written, index_pages, index_mended, index_at_crash;
 	struct sim_counts faults;
 };
