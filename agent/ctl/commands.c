@@ -25,6 +25,10 @@ const struct command commands[] = {
 	 "vstorectl store scrub --async", CHANGE},
 	{"store", "gc", verb_store_gc, "", "", "",
 	 "Frees the space that nothing refers to any more.", "vstorectl store gc", CHANGE},
+	{"store", "upgrade", verb_store_upgrade, "", "", "",
+	 "Adds to the store's format what it lacks, being older: the one way in which a format "
+	 "changes. Versions of vstored that do not know it cannot open the store afterwards.",
+	 "vstorectl store upgrade --dry-run", COMMAND_DRY_RUN},
 	{"store", "forecast", verb_store_forecast, "", "", "",
 	 "In how many days the store is full, by its own history, and how sure that is.",
 	 "vstorectl store forecast", 0},

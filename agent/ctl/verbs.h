@@ -12,6 +12,7 @@ int verb_status(struct ctl *ctl);
 int verb_store_status(struct ctl *ctl);
 int verb_store_check(struct ctl *ctl);
 int verb_store_gc(struct ctl *ctl);
+int verb_store_upgrade(struct ctl *ctl);
 int verb_store_forecast(struct ctl *ctl);
 int verb_store_scrub(struct ctl *ctl);
 int verb_version(struct ctl *ctl);

@@ -140,6 +140,40 @@ int verb_store_forecast(struct ctl *ctl)
 	return CTL_OK;
 }
 
+/* "policies, recompression" */
+static void names_join(const struct value *names, char *out, size_t room)
+{
+	size_t n = 0;
+	out[0] = 0;
+	for (size_t i = 0; i < value_count(names) && n < room; i++)
+		n += (size_t)snprintf(out + n, room - n, "%s%s", i ? ", " : "",
+				      value_text(value_at(names, i)));
+}
+
+int verb_store_upgrade(struct ctl *ctl)
+{
+	VALUE_AUTO document = NULL;
+	char missing[CTL_WORDS_BYTES / 2], done[CTL_WORDS_BYTES];
+	int res = call_get(ctl, "/v1/store", &document);
+	if (res)
+		return res;
+	names_join(value_get(value_get(document, "format"), "missing"), missing, sizeof missing);
+	snprintf(done, sizeof done,
+		 "The store's format has now: %s. Versions of vstored without it cannot open the "
+		 "store any more.",
+		 missing);
+	if (ctl->dry_run) {
+		if (missing[0])
+			ctl_say(ctl, "The store's format would get: %s.", missing);
+		else
+			ctl_say(ctl, "The store's format is current: there is nothing to do.");
+		return CTL_OK;
+	}
+	const struct call_change change = {
+		.method = "POST", .path = "/v1/store/upgrade", .done = done};
+	return call_change(ctl, &change, NULL);
+}
+
 int verb_store_check(struct ctl *ctl)
 {
 	const struct call_change change = {

@@ -531,6 +531,30 @@ static void store_show(struct call *call)
 	call_reply(call, 200, store_json(call->daemon));
 }
 
+static void upgrade_done(struct io_op *op)
+{
+	struct call *call = container_of(op, struct call, op.op);
+	int res = (int)op->res;
+	if (res < 0)
+		call_reply(call, api_status(res),
+			   api_error(res, call->op.sentence, call->op.holder));
+	else
+		call_reply(call, 200,
+			   json_pack("{s:i, s:b, s:{s:o}}", "schema", 1, "changed", call->changed,
+				     "object", "format", format_json(call->daemon)));
+}
+
+static void upgrade_start(struct call *call)
+{
+	struct store_info info;
+	store_info(call->daemon->store, &info);
+	call->changed = info.features_missing != 0;
+	call->op = (struct admin_op){.op.done = upgrade_done};
+	log_event(LOG_LEVEL_INFO, "api.change", "method=POST path=/v1/store/upgrade uid=%u",
+		  call->request->uid);
+	store_upgrade(call->daemon->store, &call->op);
+}
+
 static void forecast_show(struct call *call)
 {
 	call_reply(call, 200, forecast_json(call->daemon));
@@ -638,6 +662,7 @@ static const struct api_route routes[] = {
 	{"GET", "/v1/store", store_show, ""},
 	{"GET", "/v1/store/forecast", forecast_show, ""},
 	{"POST", "/v1/store/check", check_start, ""},
+	{"POST", "/v1/store/upgrade", upgrade_start, ""},
 	{"POST", "/v1/store/gc", gc_start, ""},
 	{"POST", "/v1/store/scrub", scrub_start, ""},
 	{"POST", "/v1/store/fold", fold_all_start, ""},

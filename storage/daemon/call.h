@@ -16,6 +16,7 @@ struct call {
 	struct admin_op op;
 	char shown[SNAP_NAME_ROOM]; /* the object to show when it is done */
 	int status;		    /* when it is done */
+	bool changed;		    /* an upgrade: there is something to do */
 	uint32_t trash_id;	    /* of what is deleted */
 };
 

@@ -101,6 +101,7 @@ bool replicas_idle(const struct daemon *daemon);
 char *metrics_text(const struct daemon *daemon, size_t *ret_bytes); /* NULL: no memory */
 json_t *status_json(const struct daemon *daemon);
 json_t *store_json(const struct daemon *daemon);
+json_t *format_json(const struct daemon *daemon);
 json_t *forecast_json(const struct daemon *daemon);
 unsigned daemon_full_percent(const struct daemon *daemon); /* of what the store may use */
 

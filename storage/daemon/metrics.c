@@ -181,6 +181,25 @@ char *metrics_text(const struct daemon *daemon, size_t *ret_bytes)
 	return text;
 }
 
+static json_t *features_json(uint64_t features)
+{
+	json_t *array = json_array();
+	for (unsigned bit = 0; store_feature_name(bit); bit++)
+		if (features >> bit & 1)
+			json_array_append_new(array, json_string(store_feature_name(bit)));
+	return array;
+}
+
+/* What the store may hold, and what an upgrade would add. */
+json_t *format_json(const struct daemon *daemon)
+{
+	struct store_info info;
+	store_info(daemon->store, &info);
+	return json_pack("{s:i, s:o, s:o}", "version", (int)info.format_version, "features",
+			 features_json(info.features), "missing",
+			 features_json(info.features_missing));
+}
+
 json_t *store_json(const struct daemon *daemon)
 {
 	struct figure figures[FIGURES_MAX];
@@ -195,6 +214,7 @@ json_t *store_json(const struct daemon *daemon)
 			  uuid, "created", created, "path", daemon->store_path, "read_only",
 			  info.read_only, "reason", info.reason, "collection_error", info.gc_failed,
 			  "scrub_error", info.scrub_failed, "scrub_finding", info.scrub_found);
+	json_object_set_new(out, "format", format_json(daemon));
 	if (info.trash.known)
 		json_object_set_new(out, "trash_counted",
 				    time_json(env_wall_ns(daemon->env) - info.trash.age_ns));

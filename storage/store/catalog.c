@@ -476,7 +476,8 @@ int catalog_apply(struct store *store, const void *record, uint32_t bytes,
 		return 0;
 	case LOG_PUT_SEGMENT: {
 		uint64_t id = get_u64(&c);
-		return c.failed ? -VS_EFORMAT : segments_add(store, id, number);
+		uint32_t device = cursor_left(&c) ? get_u32(&c) : 0; /* once it had none */
+		return c.failed || device ? -VS_EFORMAT : segments_add(store, id, number);
 	}
 	case LOG_DEL_SEGMENT:
 		if (!segment_of(store, number))

@@ -70,12 +70,16 @@ uint32_t record_number(enum log_op op, uint32_t number, void *out)
 	return 8;
 }
 
+#define SEGMENT_PUT_BYTES 24u
+
 uint32_t record_segment(uint64_t id, uint32_t slot, void *out)
 {
-	struct cursor c = record_begin(out, LOG_PUT_SEGMENT, 0, 16, slot);
+	struct cursor c = record_begin(out, LOG_PUT_SEGMENT, 0, SEGMENT_PUT_BYTES, slot);
 	put_u64(&c, id);
+	put_u32(&c, 0); /* device */
+	put_u32(&c, 0);
 	assert(!c.failed && cursor_left(&c) == 0);
-	return 16;
+	return SEGMENT_PUT_BYTES;
 }
 
 #define VOLUME_RECORD_BYTES 456u

@@ -113,7 +113,7 @@ static size_t body_encoded_bytes(const struct store *store)
 {
 	size_t bytes = 32 + store->volume_count * (LOG_RECORD_BYTES_MAX + 8ull) +
 		       store->snapshot_count * (size_t)LOG_RECORD_BYTES_MAX +
-		       segments_slot_count(store) * 16ull +
+		       segments_slot_count(store) * 24ull +
 		       (store->domain_count + store->peer_count + store->policy_count +
 			store->follower_count + 1ull) *
 			       LOG_RECORD_BYTES_MAX;

@@ -103,6 +103,8 @@ static int prepare_set(struct command *command)
 	bool known = false;
 	if (!volume || (res = command_own(command, volume)) < 0)
 		return res;
+	if (!store_has(store, FEATURE_FOLLOWERS))
+		return command_refuse(command, -EOPNOTSUPP, FEATURE_MISSING, "replicas in step");
 	for (uint32_t i = 0; i < store->peer_count; i++)
 		known |= strcmp(store->peers[i].host, command->other) == 0;
 	if (!known)

@@ -79,22 +79,25 @@ static void space_fill(const struct store *store, struct store_info *info)
 
 void store_info(const struct store *store, struct store_info *ret_info)
 {
-	struct store_info info = {.created_wall_ns = store->sb.created_wall_ns,
-				  .read_only = store->read_only || store->failed,
-				  .disk_free_bytes = store->disk_free_bytes,
-				  .disk_total_bytes = store->disk_total_bytes,
-				  .capacity_bytes = store->options.capacity_bytes,
-				  .segment_bytes = store->segment_bytes,
-				  .chunk_count =
-					  index_count(store->index) + index_load_pending(store),
-				  .log_bytes = store->sb.log_bytes,
-				  .log_used_bytes = log_used_blocks(store->log) * BLOCK_BYTES,
-				  .index_bytes = index_bytes(store->index),
-				  .lost_segments = store->lost_segments,
-				  .full = segments_full(store),
-				  .room_bytes = store_room_bytes(store),
-				  .fold_active = fold_running(store),
-				  .index_phase = index_write_phase(store)};
+	struct store_info info = {
+		.format_version = FORMAT_VERSION,
+		.features = store->sb.feature_incompatible,
+		.features_missing = FEATURES_ALL & ~store->sb.feature_incompatible,
+		.created_wall_ns = store->sb.created_wall_ns,
+		.read_only = store->read_only || store->failed,
+		.disk_free_bytes = store->disk_free_bytes,
+		.disk_total_bytes = store->disk_total_bytes,
+		.capacity_bytes = store->options.capacity_bytes,
+		.segment_bytes = store->segment_bytes,
+		.chunk_count = index_count(store->index) + index_load_pending(store),
+		.log_bytes = store->sb.log_bytes,
+		.log_used_bytes = log_used_blocks(store->log) * BLOCK_BYTES,
+		.index_bytes = index_bytes(store->index),
+		.lost_segments = store->lost_segments,
+		.full = segments_full(store),
+		.room_bytes = store_room_bytes(store),
+		.fold_active = fold_running(store),
+		.index_phase = index_write_phase(store)};
 	space_fill(store, &info);
 	memcpy(info.uuid, store->sb.uuid, 16);
 	memcpy(info.reason, store->reason, sizeof info.reason);

@@ -93,6 +93,8 @@ static int prepare_set(struct command *command)
 				      "'%s' cannot be a policy's name: use letters, digits, dots, "
 				      "dashes and underscores, at most 40.",
 				      command->name);
+	if (!store_has(store, FEATURE_POLICIES))
+		return command_refuse(command, -EOPNOTSUPP, FEATURE_MISSING, "policies");
 	if (!old && store->policy_count == POLICIES_MAX)
 		return command_refuse(command, -ENOSPC,
 				      "The store has %u policies, which is the most; delete some.",

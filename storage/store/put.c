@@ -377,6 +377,10 @@ void put_start_copy(struct put *put, const struct copy *copy)
 		put->frame_bytes = copy->frame_bytes;
 		memcpy(put->stored, copy->stored, copy->stored_bytes);
 		memcpy(put->frames, copy->frames, sizeof put->frames);
+		for (unsigned i = 0; i < FRAMES_PER_CHUNK_MAX; i++)
+			if (put->frames[i].codec == FRAME_PACKED &&
+			    !store_has(put->store, FEATURE_PACKED))
+				put->frames[i].codec = FRAME_ZSTD; /* the same bytes */
 	}
 	put->coming = true;
 	segments_coming(put->store, 1);

@@ -69,12 +69,12 @@ int record_decode_header(const void *from, size_t bytes, struct dir_entry *ret_e
 	entry.raw_bytes = entry.type == RECORD_CHUNK ? CHUNK_BYTES : NODE_BYTES;
 	get_bytes(&c, entry.id.bytes, ID_BYTES);
 	uint32_t domain = get_u32(&c);
-	get_u32(&c); /* key generation */
+	uint32_t key_generation = get_u32(&c);
 	entry.domain = (uint8_t)domain;
 	uint32_t crc = get_u32(&c), stored = 0;
 	if (c.failed || entry.frame_count == 0 || entry.frame_count > FRAMES_PER_CHUNK_MAX ||
 	    record_header_bytes(entry.frame_count) > bytes || entry.raw_bytes % entry.frame_count ||
-	    domain == 0 || domain > UINT8_MAX ||
+	    domain == 0 || domain > UINT8_MAX || key_generation != 0 ||
 	    !(entry.type == RECORD_CHUNK || (entry.type == RECORD_NODE && entry.frame_count == 1)))
 		return -VS_EFORMAT;
 	memcpy(copy, from, record_header_bytes(entry.frame_count));

@@ -242,7 +242,9 @@ static int prepare_publish(struct command *command)
 	memcpy(snapshot.name, offer->snapshot, NAME_ROOM);
 	command_add(command, snapshot_encode_flags(&snapshot, PUT_FULL, command_record(command)));
 	struct store_position position = {.epoch = offer->epoch, .vseq = offer->vseq};
-	command_add(command, follow_encode(volume, &position, true, command_record(command)));
+	if (store_has(command->store, FEATURE_FOLLOWERS)) /* else it is never in step */
+		command_add(command,
+			    follow_encode(volume, &position, true, command_record(command)));
 	if (offer->cut)
 		drop_cuts(command, volume);
 	return 0;

@@ -173,7 +173,9 @@ static int kind_check(struct env_dir *dir, const char *path, bool any, char *sen
 static int make_in(struct env *env, struct env_dir *dir, const char *path,
 		   const struct store_make_options *options, char *sentence)
 {
-	struct superblock sb = {.generation = 1, .created_wall_ns = env_wall_ns(env)};
+	struct superblock sb = {.generation = 1,
+				.created_wall_ns = env_wall_ns(env),
+				.feature_incompatible = FEATURES_ALL};
 	struct env_dir_entry *entries;
 	struct env_dir *log_dir = NULL;
 	uint64_t free_bytes, total_bytes;
@@ -257,6 +259,7 @@ static void store_free(struct store *store)
 	usage_exit(store);
 	gc_exit(store);
 	scrub_exit(store);
+	upgrade_exit(store);
 	admin_exit(store);
 	fold_exit(store);
 	pace_exit(store);
@@ -464,7 +467,7 @@ static void close_until(struct store *store, bool (*quiet)(const struct store *s
 static bool work_quiet(const struct store *store)
 {
 	return store->requests == 0 && write_idle(store) && !fold_running(store) &&
-	       work_idle(store) && admin_idle(store) && prefetch_idle(store);
+	       work_idle(store) && admin_idle(store) && prefetch_idle(store) && upgrade_idle(store);
 }
 
 static bool disk_quiet(const struct store *store)

@@ -259,6 +259,14 @@ int store_policies(const struct store *store, struct policy_info **ret, size_t *
 void store_trash_restore(struct store *store, struct admin_op *op, uint64_t number, const char *as);
 void store_trash_purge(struct store *store, struct admin_op *op, uint64_t number);
 
+/* ---- the format ---- */
+
+/* Adds the features that the store's format lacks; durable when done, and then versions that do not
+ * know them no longer open it. Nothing to do is no error. */
+void store_upgrade(struct store *store, struct admin_op *op);
+/* Of a bit of store_info.features; NULL: there is none. */
+const char *store_feature_name(unsigned bit);
+
 /* ---- domains and peers ---- */
 
 #define PEER_ADDRESS_ROOM 128u /* "ADDRESS:PORT" */
@@ -337,6 +345,8 @@ struct snapshot_info {
 };
 struct store_info {
 	uint8_t uuid[16];
+	uint32_t format_version;
+	uint64_t features, features_missing; /* a bit each */
 	uint64_t created_wall_ns;
 	bool read_only;
 	char reason[SENTENCE_BYTES]; /* why read-only, or "" */

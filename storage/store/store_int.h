@@ -531,6 +531,17 @@ void admin_exit(struct store *store);
 void admin_kick(struct store *store);
 void admin_tick(struct store *store); /* empties the trash of what is overdue */
 bool admin_idle(const struct store *store);
+
+/* ---- upgrade.c ---- */
+
+/* May the store hold such things? */
+#define FEATURE_MISSING                                                                            \
+	"This store's format is older than %s: 'vstorectl store upgrade' adds them; versions of "  \
+	"vstored from before then cannot open the store afterwards."
+bool store_has(const struct store *store, enum feature feature);
+bool upgrade_idle(const struct store *store);
+void upgrade_exit(struct store *store);
+
 int work_init(struct store *store);
 void work_exit(struct store *store);
 void work_kick(struct store *store);
@@ -583,6 +594,7 @@ struct store {
 	struct env *env;
 	struct store_options options;
 	struct superblock sb;
+	struct upgrade *upgrade; /* one is under way */
 	char path[512];
 	struct env_dir *dir, *seg_dir, *log_dir;
 	struct env_file *lock_file, *log_file;

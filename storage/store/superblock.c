@@ -16,20 +16,14 @@
 #include <stdio.h>
 #include <string.h>
 
-#define SB_COPY_OFFSET 65536u
-#define SB_VERSION 4u /* older ones were never released */
 static const char sb_magic[8] = "VSTORE\r\n";
-
-/* Feature bits that this code knows; an unknown incompatible bit refuses the store. */
-#define FEATURES_READ_ONLY 0u
-#define FEATURES_INCOMPATIBLE 0u
 
 void superblock_encode(const struct superblock *sb, uint8_t out[SUPERBLOCK_BYTES])
 {
 	memset(out, 0, SUPERBLOCK_BYTES);
 	struct cursor c = cursor_over(out, SUPERBLOCK_BYTES - 4);
 	put_bytes(&c, sb_magic, 8);
-	put_u32(&c, SB_VERSION);
+	put_u32(&c, FORMAT_VERSION);
 	put_u32(&c, 0);
 	put_u64(&c, sb->feature_compatible);
 	put_u64(&c, sb->feature_read_only);
@@ -67,7 +61,7 @@ int superblock_decode(const uint8_t in[SUPERBLOCK_BYTES], struct superblock *ret
 	get_bytes(&c, ret->domain.key, 64);
 	get_bytes(&c, ret->log_dir, sizeof ret->log_dir);
 	ret->log_dir[sizeof ret->log_dir - 1] = 0;
-	if (version != SB_VERSION || (ret->feature_incompatible & ~(uint64_t)FEATURES_INCOMPATIBLE))
+	if (version != FORMAT_VERSION || (ret->feature_incompatible & ~(uint64_t)FEATURES_ALL))
 		return -VS_ENEWER;
 	if (ret->log_bytes < MIB || ret->log_bytes % MIB || ret->log_bytes > TIB)
 		return -VS_EFORMAT;
@@ -83,8 +77,8 @@ int superblock_write(struct env_dir *dir, const struct superblock *sb)
 	uint8_t block[SUPERBLOCK_BYTES];
 	superblock_encode(sb, block);
 	for (unsigned copy = 0; copy < 2 && res >= 0; copy++) {
-		int64_t moved =
-			env_file_write_wait(file, block, SUPERBLOCK_BYTES, copy * SB_COPY_OFFSET);
+		int64_t moved = env_file_write_wait(file, block, SUPERBLOCK_BYTES,
+						    copy * SUPERBLOCK_COPY_OFFSET);
 		res = moved < 0 ? (int)moved : env_file_sync_wait(file);
 	}
 	env_file_close(file);
@@ -109,8 +103,8 @@ int superblock_read(struct env_dir *dir, struct superblock *ret_sb, char *senten
 	int worst = -VS_EFORMAT;
 	for (unsigned copy = 0; copy < 2; copy++) {
 		uint8_t block[SUPERBLOCK_BYTES];
-		int64_t got =
-			env_file_read_wait(file, block, SUPERBLOCK_BYTES, copy * SB_COPY_OFFSET);
+		int64_t got = env_file_read_wait(file, block, SUPERBLOCK_BYTES,
+						 copy * SUPERBLOCK_COPY_OFFSET);
 		res = got < 0		       ? (int)got
 		      : got < SUPERBLOCK_BYTES ? -ENOENT
 					       : superblock_decode(block, &copies[copy]);

@@ -8,6 +8,17 @@
 #include "storage/store/codec.h"
 
 #define SUPERBLOCK_BYTES 4096u
+#define SUPERBLOCK_COPY_OFFSET 65536u /* of the second copy */
+#define FORMAT_VERSION 4u	      /* older ones were never released */
+
+/* Bits of feature_incompatible: what a store may hold. New stores may hold all; older ones what
+ * they have, until they are upgraded (upgrade.c). */
+enum feature {
+	FEATURE_POLICIES = 1,  /* records PUT_POLICY and DEL_POLICY */
+	FEATURE_PACKED = 2,    /* frames of codec 4 */
+	FEATURE_FOLLOWERS = 4, /* records PUT_FOLLOWER, DEL_FOLLOWER and FOLLOW */
+	FEATURES_ALL = 7,
+};
 
 struct superblock {
 	uint64_t feature_compatible;   /* unknown bits: ignored */

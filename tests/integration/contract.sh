@@ -180,6 +180,40 @@ ctl status >screen
 grep -q 'Nothing is wrong' screen || fail "$(cat screen)"
 is "$(ctl -o json store status | json 'd["read_only"]')" False 'store status'
 ctl version | grep -q '^vstored ' || fail version
+# The format: current, then as a store that is older than all features has it
+ctl store upgrade 2>said
+grep -q 'Nothing to do' said || fail "a new store can be upgraded: $(cat said)"
+is "$(ctl -o json -q store upgrade | json 'd["changed"], d["object"]["format"]["missing"]')" 'False []' 'upgrading a current store'
+stop_vstored
+python3 - store/superblock <<'EOF' || fail "the superblock could not be changed"
+import struct, sys
+def crc(data):
+    c = 0xffffffff
+    for byte in data:
+        c ^= byte
+        for _ in range(8):
+            c = c >> 1 ^ (0x82f63b78 if c & 1 else 0)
+    return c ^ 0xffffffff
+with open(sys.argv[1], "r+b") as file:
+    for at in (0, 65536):
+        file.seek(at)
+        copy = bytearray(file.read(4096))
+        copy[32:40] = bytes(8)
+        struct.pack_into("<I", copy, 4092, crc(copy[:4092]))
+        file.seek(at)
+        file.write(copy)
+EOF
+start_vstored
+refused 1 'older than policies' ctl policy set q --keep-last 1
+ctl store upgrade --dry-run 2>said
+grep -q 'would get: policies' said || fail "an upgrade of an old store says: $(cat said)"
+refused 1 'older than policies' ctl policy set q --keep-last 1
+is "$(ctl -o json -q store upgrade | json 'd["changed"], d["object"]["format"]["missing"]')" 'True []' 'upgrading an old store'
+ctl -q policy set q --keep-last 1
+kill_vstored
+start_vstored
+is "$(ctl -o name policy list)" q 'a policy after the upgrade'
+ctl -q policy delete q --yes
 is "$(ctl api GET /v1/volumes/a | json 'd["name"]')" a 'api'
 rc=0; ctl api GET /v1/volumes/zzz >/dev/null 2>&1 || rc=$?
 is $rc 3 "api's exit"

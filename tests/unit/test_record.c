@@ -139,7 +139,7 @@ static void a_superblock_round_trips_and_a_newer_one_is_refused(void **state)
 		assert_true(superblock_decode(bytes, &back) < 0);
 		bytes[at] ^= 0x80;
 	}
-	sb.feature_incompatible = 1;
+	sb.feature_incompatible = UINT64_C(1) << 40;
 	superblock_encode(&sb, bytes);
 	assert_int_equal(superblock_decode(bytes, &back), -VS_ENEWER);
 	sb.feature_incompatible = 0;

@@ -443,6 +443,81 @@ static void what_lies_behind_a_damaged_record_is_salvaged(void **state)
 	free(data);
 }
 
+/* ---- a format that grows only when somebody says so ---- */
+
+static void set_features(struct fixture *f, unsigned copies, uint64_t features)
+{
+	char path[100], sentence[SENTENCE_BYTES];
+	uint8_t block[SUPERBLOCK_BYTES];
+	struct env_dir *dir;
+	struct superblock sb;
+	assert_int_equal(env_dir_open(f->env, f->path, &dir), 0);
+	assert_int_equal(superblock_read(dir, &sb, sentence), 0);
+	env_dir_close(dir);
+	sb.feature_incompatible = features;
+	sb.generation++;
+	superblock_encode(&sb, block);
+	snprintf(path, sizeof path, "%s/superblock", f->path);
+	int fd = open(path, O_RDWR);
+	for (unsigned copy = 0; copy < copies; copy++)
+		assert_int_equal(pwrite(fd, block, sizeof block, copy * 65536), sizeof block);
+	close(fd);
+}
+
+static uint64_t features_of(struct fixture *f)
+{
+	struct store_info info;
+	store_info(f->store, &info);
+	assert_int_equal(info.features | info.features_missing, FEATURES_ALL);
+	return info.features;
+}
+
+static void an_older_format_stays_until_it_is_upgraded(void **state)
+{
+	struct fixture *f = *state;
+	const struct policy_rules rules = {.keep = {3}};
+	assert_int_equal(features_of(f), FEATURES_ALL); /* a new store has all */
+	fixture_close(f);
+	set_features(f, 2, 0);
+	fixture_open(f);
+	assert_int_equal(features_of(f), 0);
+	assert_int_equal(DO(f, store_policy_set, "daily", &rules), -EOPNOTSUPP);
+	struct admin_op first = {0}, second = {0};
+	env_wait_prepare(&second.op);
+	store_upgrade(f->store, &second);
+	env_wait_prepare(&first.op);
+	store_upgrade(f->store, &first);
+	assert_int_equal(admin_wait(f, &first), -EBUSY);
+	assert_int_equal(admin_wait(f, &second), 0);
+	assert_int_equal(features_of(f), FEATURES_ALL);
+	assert_int_equal(DO(f, store_policy_set, "daily", &rules), 0);
+	env_wait_prepare(&first.op);
+	store_upgrade(f->store, &first); /* nothing to do */
+	assert_int_equal(admin_wait(f, &first), 0);
+	fixture_close(f);
+	fixture_open(f);
+	assert_int_equal(features_of(f), FEATURES_ALL);
+	fixture_close(f);
+	flip(f, "superblock", 100); /* the second copy has them as well */
+	fixture_open(f);
+	assert_int_equal(features_of(f), FEATURES_ALL);
+}
+
+static void half_an_upgrade_counts_and_an_unknown_feature_is_refused(void **state)
+{
+	struct fixture *f = *state;
+	char sentence[SENTENCE_BYTES];
+	fixture_close(f);
+	set_features(f, 2, 0);
+	set_features(f, 1, FEATURES_ALL);
+	fixture_open(f);
+	assert_int_equal(features_of(f), FEATURES_ALL);
+	fixture_close(f);
+	set_features(f, 1, UINT64_C(1) << 40);
+	assert_int_equal(store_open(f->env, f->path, &f->options, &f->store, sentence), -VS_ENEWER);
+	f->store = NULL;
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
 
 int main(void)
@@ -456,6 +531,8 @@ int main(void)
 		CASE(indexes_of_every_combination_are_taken_as_the_table_says),
 		CASE(segments_of_every_combination_are_taken_as_the_table_says),
 		CASE(what_lies_behind_a_damaged_record_is_salvaged),
+		CASE(an_older_format_stays_until_it_is_upgraded),
+		CASE(half_an_upgrade_counts_and_an_unknown_feature_is_refused),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
