@@ -397,6 +397,8 @@ static void mend(struct index_load *load)
 		store_fail(store, load->failed, "the index could not be mended");
 	load->mend_read += res == 0;
 	load->mend_unreadable += res < 0;
+	if (res < 0)
+		segment_unlisted(segment);
 	load->mend_slot++;
 	load->mend_op.done = mend_again;
 	env_complete(store->env, &load->mend_op, 0);

@@ -86,9 +86,51 @@ static void directory_evict(struct segment_set *set, struct segment *segment)
 	segment->file = NULL;
 }
 
+void segment_unlisted(struct segment *segment)
+{
+	if (!segment->unlisted)
+		segment->store->segment_set->unlisted++;
+	segment->unlisted = true;
+}
+
+/* The index learns what it lacked. */
+static void segment_list(struct segment *segment, const struct directory *directory)
+{
+	struct store *store = segment->store;
+	for (uint32_t i = 0; i < directory->entry_count; i++) {
+		const struct dir_entry *entry = &directory->entries[i];
+		uint64_t location = location_of(segment->slot, entry->offset64);
+		if (!index_has(store->index, &entry->id, location) &&
+		    index_insert(store->index, &entry->id, location) < 0)
+			store_fail(store, -ENOMEM, "the index cannot grow");
+	}
+	segment->unlisted = false;
+	store->segment_set->unlisted--;
+}
+
+/* What is not found may be in a segment that could not tell what it has: it is asked again. 0:
+ * there is none such; WAITING; or why it cannot be read. */
+static int unlisted_ask(struct store *store, struct wait *wait)
+{
+	int worst = 0;
+	for (uint32_t slot = 1; store->segment_set->unlisted && slot < segments_slot_count(store);
+	     slot++) {
+		struct segment *segment = segment_of(store, slot);
+		if (!segment || !segment->unlisted)
+			continue;
+		int res = segments_directory(segment, wait);
+		if (res == WAITING)
+			return WAITING;
+		worst = res < 0 ? res : worst;
+	}
+	return worst;
+}
+
 void segments_keep_directory(struct segment *segment, struct directory *directory)
 {
 	struct segment_set *set = segment->store->segment_set;
+	if (segment->unlisted)
+		segment_list(segment, directory);
 	uint64_t bound = segment->store->options.directory_cache_bytes;
 	segment->directory = directory;
 	set->directory_bytes += directory_memory(directory);
@@ -212,6 +254,8 @@ void segments_remove(struct store *store, uint32_t slot)
 	struct segment *segment = segment_of(store, slot);
 	assert(segment && !segment->writer);
 	store->segment_bytes -= segment->bytes;
+	store->segment_set->unlisted -= segment->unlisted;
+	segment->unlisted = false;
 	segment->removed = true;
 	store->segment_set->slots[slot] = NULL;
 	segment->gone_next = store->segment_set->gone;
@@ -399,6 +443,10 @@ int segments_locate(struct store *store, const struct id *id, bool for_dedup, st
 		*ret_segment = bad_segment;
 		*ret_entry = bad_entry;
 		return 0;
+	}
+	if (worst == -ENOENT) {
+		int res = unlisted_ask(store, wait);
+		worst = res ? res : worst;
 	}
 	return worst;
 }

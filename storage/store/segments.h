@@ -41,6 +41,7 @@ struct segment_set {
 	} making;
 	uint8_t *header;
 	bool no_space;
+	uint32_t unlisted; /* segments whose records the index lacks */
 	struct wait_list room;
 	uint32_t coming; /* records that are being hashed or compressed */
 	uint64_t directory_bytes;

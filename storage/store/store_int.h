@@ -109,6 +109,7 @@ struct segment {
 	uint64_t known_live_bytes;
 	bool indexed;	/* the newest file of the index has its records */
 	bool leaving;	/* some of its records are no longer in the index: it is being emptied */
+	bool unlisted;	/* nor can it be said what it has: its directory was to mend the index */
 	int load_error; /* its directory could not be read, then: */
 	uint64_t load_failed_ns;
 	struct io_op seal_op;
@@ -121,6 +122,10 @@ void segment_file_name(uint64_t id, char out[32]); /* in the folder seg */
 int segments_add(struct store *store, uint64_t id, uint32_t slot);
 void segments_remove(struct store *store, uint32_t slot);
 struct segment *segment_of(const struct store *store, uint32_t slot); /* NULL: none */
+/* A page of the index was damaged and the segment's directory could not be read: what is not found
+ * may be in it. It is asked again by who looks for something; until then nobody says "not there".
+ */
+void segment_unlisted(struct segment *segment);
 /* Straight-line, at open: opens files, indexes records (all that the index does not know), seals
  * what was open, removes orphans. */
 int segments_recover(struct store *store, char *sentence);

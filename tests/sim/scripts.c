@@ -386,6 +386,31 @@ static bool failed_once(struct bed *bed, unsigned steps)
 	return steps == 0;
 }
 
+/* The disk gives nothing when a store has just been opened: the index, the directories that would
+ * mend it, the data. When it works again nothing may be lost, nor taken for lost by a fold. */
+static bool failed_early(struct bed *bed, unsigned steps)
+{
+	bed->may_fail = bed->disk_failed = true;
+	sim_faults_set(bed->sim, &(struct sim_faults){.read_error = 10000});
+	for (uint32_t b = 0; b < 256; b += 16)
+		bed_read(bed, 0, b, 16);
+	while (steps && bed->under_way) {
+		bed_steps(bed, 1);
+		steps--;
+	}
+	sim_faults_set(bed->sim, &(struct sim_faults){0});
+	bed_wait(bed);
+	bed_pause(bed, 3 * NSEC_PER_SEC);
+	bed->may_fail = false;
+	bed_read(bed, 0, 0, 64);
+	bed_wait(bed);
+	for (uint32_t b = 0; b < 256; b += 16)
+		bed_write(bed, 0, b + 3, 1, b, 0);
+	bed_wait(bed);
+	bed_fold(bed);
+	return steps == 0;
+}
+
 #define SLOW_TRIES 8u
 
 static void one_large(struct bed *bed)
@@ -435,6 +460,7 @@ const struct script scripts[] = {
 	{"collected", fill_garbage, NULL, false, collected},
 	{"moved", fill_garbage, NULL, false, moved},
 	{"failed_once", fill_garbage, NULL, false, failed_once},
+	{"failed_early", fill_garbage, NULL, false, failed_early},
 	{"slow", one_large, NULL, false, slow},
 };
 const unsigned script_count = sizeof scripts / sizeof *scripts;
