@@ -208,7 +208,14 @@ int vm_state(struct agent *agent, const char *uuid, enum virt_state *ret_state,
 int vm_power(struct agent *agent, const char *uuid, enum virt_verb verb, struct problem *problem)
 {
 	struct virt_args args = {.uuid = uuid, .timeout_ms = verb == VIRT_START ? START_MS : 0};
-	return virt_do(agent->virt, verb, &args, NULL, problem);
+	int res = virt_do(agent->virt, verb, &args, NULL, problem);
+	/* libvirt keeps TPMs' sockets in a folder of its own QEMU's user, which ours are not. */
+	if (res < 0 && strstr(problem->sentence, "swtpm.sock"))
+		problem_set(problem, res,
+			    "QEMU may not reach the VM's TPM: set swtpm_group = \"%.63s\" in "
+			    "/etc/libvirt/qemu.conf, restart libvirtd, then try again.",
+			    agent->group);
+	return res;
 }
 
 char *vm_of_volume(struct agent *agent, const char *volume)

@@ -52,6 +52,7 @@ security_driver = "none"
 namespaces = []
 cgroup_controllers = []
 remember_owner = 0
+swtpm_group = "kvm"
 CONF
 : >/etc/libvirt/virtlogd.conf
 cat >/etc/libvirt/libvirtd.conf <<CONF
