@@ -135,6 +135,14 @@ ctl job list | grep -q gc || fail "no gc in the list of jobs"
 refused 3 'no job' ctl job show 4711
 ctl -q job cancel "$id" || fail "cancelling what has ended is no error"
 
+# What a deletion frees is counted behind a collection; a forecast needs a day
+soon sh -c "$VSTORECTL --host unix:run/storage.sock -o json volume show a | grep -q freed_own_bytes" || fail "nothing says what a would free"
+ctl volume show a | grep -q '^ *FREED ' || fail "volume show has no FREED"
+is "$(ctl -o json snap show a@one | json 'd["freed_bytes"] >= 0 and d["freed_counted"][-1]')" Z 'what a snapshot would free, and when that was counted'
+ctl store status | grep -q 'only for the trash' || fail "the waterfall has no trash"
+ctl store forecast | grep -q 'no forecast yet.*needs 24' || fail "a forecast without a history: $(ctl store forecast)"
+is "$(ctl -o json store forecast | json 'd["schema"], d["known"], d["days"], d["points"] >= 0')" '1 False None True' 'the forecast'
+
 # The trash
 ctl -q volume delete d --yes
 ctl -q volume create d --size 4K

@@ -14,6 +14,10 @@ refused 2 'store' "$VSTORED"
 refused 2 'colour' vstored --store store --colour red
 printf '[store]\ncolour = red\n' >conf
 refused 2 'conf.*colour|colour.*conf' vstored --store store --config conf
+printf '[store]\nscrub_every = 12\n' >conf
+refused 2 'conf:2.*scrub_every.*30d, or never' vstored --store store --config conf
+printf '[store]\nscrub_every = never\ngc_every = 2h\nrecompress_level = 30\n' >conf
+refused 2 'recompress_level.*1 to 19' vstored --store store --config conf
 refused 1 'No such file|does not exist' vstored --store nowhere
 mkdir store empty
 refused 1 'superblock.*mounted.*--init' vstored --store empty
