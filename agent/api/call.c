@@ -140,11 +140,13 @@ static bool volume_guarded(struct call *call)
 {
 	static const char prefix[] = "/v1/volumes/";
 	const struct http_request *request = call->request;
-	char name[API_ARG_ROOM] = "";
+	char name[API_ARG_ROOM];
 	if (strncmp(request->path, prefix, strlen(prefix)) != 0 ||
 	    (strcmp(request->method, "DELETE") != 0 && strcmp(request->method, "PATCH") != 0))
 		return false;
-	snprintf(name, sizeof name, "%s", request->path + strlen(prefix));
+	const char *part = request->path + strlen(prefix); /* as vstored will read it */
+	if (!api_decode(part, strcspn(part, "/"), name))
+		return false;
 	char *owner = vm_of_volume(call->agent, name);
 	if (!owner)
 		return false;

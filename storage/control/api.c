@@ -46,11 +46,26 @@ int api_status(int code)
 	}
 }
 
+/* What a user sent may be in it, cut anywhere, and need not be UTF-8: there is an answer anyway. */
+static json_t *text_json(const char *text)
+{
+	char plain[SENTENCE_BYTES];
+	json_t *out = json_string(text);
+	if (out)
+		return out;
+	snprintf(plain, sizeof plain, "%s", text);
+	for (char *at = plain; *at; at++)
+		if (*at & 0x80)
+			*at = '?';
+	return json_string(plain);
+}
+
 json_t *api_error(int code, const char *sentence, const char *holder)
 {
-	return json_pack("{s:i, s:{s:s, s:s, s:s, s:s}}", "schema", 1, "error", "code",
-			 vs_errname(code), "message", sentence[0] ? sentence : vs_strerror(code),
-			 "hint", "", "holder", holder);
+	return json_pack("{s:i, s:{s:s, s:o, s:s, s:o}}", "schema", 1, "error", "code",
+			 vs_errname(code), "message",
+			 text_json(sentence[0] ? sentence : vs_strerror(code)), "hint", "",
+			 "holder", text_json(holder));
 }
 
 void api_reply(struct http_request *request, int status, json_t *body)

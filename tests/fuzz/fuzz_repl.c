@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Every message of replication, fed with anything: a header of 16 bytes, then its body, as a
+ * channel takes them apart. What a decoder accepts is encoded again and must come out the same, but
+ * for ERROR, whose text is made printable.
+ */
+#include "proto/repl.h"
+#include "tests/fuzz/replay.h"
+
+#include <assert.h>
+#include <errno.h>
+
+static uint8_t out[REPL_HEADER_BYTES + REPL_BODY_MAX];
+
+/* `same`: what was accepted has one form only. */
+static void again(const uint8_t *body, size_t bytes, uint32_t encoded, bool same)
+{
+	assert(encoded == REPL_HEADER_BYTES + bytes);
+	assert(!same || memcmp(out + REPL_HEADER_BYTES, body, bytes) == 0);
+}
+
+static void fuzz_get(uint64_t request, const uint8_t *body, size_t bytes)
+{
+	struct repl_get get;
+	if (repl_decode_get(body, bytes, &get) == 0)
+		again(body, bytes, repl_encode_get(request, &get, out), true);
+}
+
+static void fuzz_body(const struct repl_header *header, const uint8_t *body, size_t bytes)
+{
+	struct repl_hello hello;
+	struct repl_error error;
+	struct repl_domain domain;
+	struct repl_offer offer;
+	struct repl_state state;
+	struct repl_record record;
+	struct repl_follow follow;
+	struct repl_position position;
+	struct repl_write write;
+	struct repl_commit commit;
+	uint8_t id[ID_BYTES];
+	int code;
+	switch (header->type) {
+	case REPL_HELLO:
+		repl_decode_hello(body, bytes, &hello); /* a newer version's may be longer */
+		break;
+	case REPL_ERROR:
+		if (repl_decode_error(body, bytes, &error) == 0)
+			for (const char *at = error.sentence; *at; at++)
+				assert((unsigned char)*at >= ' ' && *at != 127);
+		break;
+	case REPL_DOMAIN: /* what lies behind a name's end is not kept */
+		if (repl_decode_domain(body, bytes, &domain) == 0)
+			again(body, bytes, repl_encode_domain(header->request, &domain, out),
+			      false);
+		break;
+	case REPL_OFFER:
+		if (repl_decode_offer(body, bytes, &offer) == 0)
+			again(body, bytes, repl_encode_offer(header->request, &offer, out), false);
+		break;
+	case REPL_STATE:
+		if (repl_decode_state(body, bytes, &state) == 0)
+			again(body, bytes, repl_encode_state(header->request, &state, out), true);
+		break;
+	case REPL_GET:
+		fuzz_get(header->request, body, bytes);
+		break;
+	case REPL_RECORD:
+		if (repl_decode_record(body, bytes, &record) == 0)
+			assert(record.record_bytes == bytes - ID_BYTES &&
+			       record.record == body + ID_BYTES);
+		break;
+	case REPL_MISSING:
+		if (repl_decode_missing(body, bytes, id, &code) == 0)
+			again(body, bytes, repl_encode_missing(header->request, id, code, out),
+			      true);
+		break;
+	case REPL_CANCEL:
+		if (repl_decode_cancel(body, bytes, id) == 0)
+			again(body, bytes, repl_encode_cancel(header->request, id, out), true);
+		break;
+	case REPL_FOLLOW:
+		if (repl_decode_follow(body, bytes, &follow) == 0)
+			again(body, bytes, repl_encode_follow(header->request, &follow, out),
+			      false);
+		break;
+	case REPL_POSITION:
+		if (repl_decode_position(body, bytes, &position) == 0)
+			again(body, bytes, repl_encode_position(header->request, &position, out),
+			      true);
+		break;
+	case REPL_WRITE:
+		if (repl_decode_write(body, bytes, &write) == 0 && write.data)
+			assert(write.data >= body &&
+			       write.length_bytes <= bytes - (size_t)(write.data - body));
+		break;
+	case REPL_COMMIT:
+		if (repl_decode_commit(body, bytes, &commit) == 0)
+			again(body, bytes, repl_encode_commit(&commit, out), true);
+		break;
+	default:
+		break;
+	}
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
+{
+	struct repl_header header;
+	if (bytes < REPL_HEADER_BYTES || repl_decode_header(data, &header) < 0)
+		return 0;
+	/* What a channel waits for; here the input's end is the body's. */
+	fuzz_body(&header, data + REPL_HEADER_BYTES, bytes - REPL_HEADER_BYTES);
+	return 0;
+}
+
+static void put(const char *folder, const char *name, uint32_t bytes)
+{
+	/* The target has no byte that chooses: the header's type does. */
+	corpus_put(folder, name, out[0], out + 1, bytes - 1);
+}
+
+static int corpus_write(const char *folder)
+{
+	static const uint8_t id[ID_BYTES] = {7, 8, 9}, ids[2 * ID_BYTES] = {1, 2};
+	const struct repl_hello hello = {
+		.version_min = 1, .version_max = 1, .store_uuid = {1}, .features_known = 7};
+	const struct repl_domain domain = {.uuid = {1}, .key = {2}, .name = "default"};
+	const struct repl_offer offer = {.transfer = {1},
+					 .size_bytes = GIB,
+					 .frame_bytes = 16384,
+					 .level = 1,
+					 .volume = "web1",
+					 .snapshot = "monday"};
+	const struct repl_state state = {.state = REPL_PUBLISHED, .chunks = 3};
+	const struct repl_get get = {.type = 1, .count = 2, .ids = ids};
+	put(folder, "hello", repl_encode_hello(&hello, out));
+	put(folder, "error", repl_encode_error(5, REPL_REPLY, -VS_ECHECKSUM, "No.", out));
+	put(folder, "ok", repl_encode_ok(5, out));
+	put(folder, "domain", repl_encode_domain(6, &domain, out));
+	put(folder, "offer", repl_encode_offer(7, &offer, out));
+	put(folder, "state", repl_encode_state(7, &state, out));
+	put(folder, "get", repl_encode_get(8, &get, out));
+	put(folder, "missing", repl_encode_missing(8, id, -ENOENT, out));
+	put(folder, "cancel", repl_encode_cancel(9, id, out));
+	const struct repl_position position = {.epoch = 3, .vseq = 9};
+	const struct repl_follow follow = {.volume_uuid = {4}, .position = position, .volume = "a"};
+	const struct repl_commit commit = {.from_vseq = 8, .to = position};
+	put(folder, "follow", repl_encode_follow(8, &follow, out));
+	put(folder, "position", repl_encode_position(8, &position, out));
+	put(folder, "zeros", repl_encode_write(4096, 8192, false, out));
+	put(folder, "commit", repl_encode_commit(&commit, out));
+	uint32_t bytes = repl_encode_write(4096, 4096, true, out);
+	memset(out + bytes, 5, 4096);
+	put(folder, "write", bytes + 4096);
+	bytes = repl_encode_record(8, id, 300, out);
+	memset(out + bytes, 5, 300);
+	put(folder, "record", bytes + 300);
+	return 0;
+}
