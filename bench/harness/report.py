@@ -65,11 +65,13 @@ def markdown(result):
             f"{result['rounds']} rounds, {result['seconds'] / 60:.0f} minutes.\n"
             f"{machine['processor']}, {machine['cores']} cores, {machine['memory']}, Linux {machine['kernel']}, {machine['file_system']}. "
             + "; ".join(machine["versions"].values()) + ".")
+    runs = [f"Row {r['row']} is of another run: `bench/run --{r['run']['mode']}` at commit {r['run']['commit']}"
+            f"{' with changes' if r['run']['changed'] else ''}, {r['run']['started']}, {r['run']['rounds']} rounds." for r in result["rows"] if r.get("run")]
     notes = [f"* row {r['row']}: {text}" for r in result["rows"] for text in
              [f"{m['what']}: {m['caches']}" for m in r["measures"] if m["caches"]] + r["notes"]]
     checks = [c for r in result["rows"] for c in r["checks"]]
     wrong = [f"* row {r['row']}: WRONG DATA: {c['what']} {c['words']}" for r in result["rows"] for c in r["checks"] if not c["good"]]
-    return "\n\n".join(filter(None, [head, table(result), "\n".join(notes),
+    return "\n\n".join(filter(None, [head, "\n".join(runs), table(result), "\n".join(notes),
                                      f"{sum(c['good'] for c in checks)} of {len(checks)} checks of the data passed.", "\n".join(wrong)])) + "\n"
 
 
@@ -85,16 +87,33 @@ def save(result, rows, folder):
         file.write(markdown(result))
 
 
-def adopt(folder, bench_folder):
-    """Copies a result into bench/results and its table and plots into bench/README.md, between the marks."""
+def merge(results):
+    """One result of several: a later one's rows take the place of the same rows before, and each row that did says from which run it is."""
+    merged = dict(results[0])
+    for later in results[1:]:
+        run = {key: later[key] for key in ("mode", "started", "rounds")} | {key: later["machine"][key] for key in ("commit", "changed")}
+        rows = {row["row"]: row for row in merged["rows"]} | {row["row"]: row | {"run": row.get("run", run)} for row in later["rows"]}
+        merged["rows"] = [rows[number] for number in sorted(rows)]
+    return merged
+
+
+def adopt(folders, bench_folder, draw):
+    """Takes results into bench/results, and their table and plots into bench/README.md, between the marks. Of several, see merge."""
+    results = []
+    for folder in folders:
+        with open(os.path.join(folder, "result.json"), encoding="utf-8") as file:
+            results.append(json.load(file))
     target = os.path.join(bench_folder, "results")
     shutil.rmtree(target, ignore_errors=True)
-    os.makedirs(target)
-    names = sorted(n for n in os.listdir(folder) if n.endswith((".svg", ".json", ".md", ".txt")))
-    for name in names:
-        shutil.copy(os.path.join(folder, name), target)
-    with open(os.path.join(folder, "table.md"), encoding="utf-8") as file:
-        text = file.read() + "\n" + "\n".join(f"![{n[:-4]}](results/{n})" for n in names if n.endswith(".svg"))
+    result = merge(results)
+    save(result, [], target)
+    for folder in folders:
+        for name in os.listdir(folder):
+            if name.startswith("profile-row-"):
+                shutil.copy(os.path.join(folder, name), target)
+    draw(result, target)
+    plots = sorted(n for n in os.listdir(target) if n.endswith(".svg"))
+    text = markdown(result) + "\n" + "\n".join(f"![{n[:-4]}](results/{n})" for n in plots)
     readme = os.path.join(bench_folder, "README.md")
     with open(readme, encoding="utf-8") as file:
         old = file.read()
