@@ -321,6 +321,10 @@ void vm_why(struct call *call)
 			   "The store is full: purge the trash, delete snapshots, or add space.");
 	} else if (res < 0) {
 		why_answer(call, &vm, "libvirt", call->problem.sentence);
+	} else if (state == VIRT_PAUSED && reason == VIRT_REASON_IO_ERROR &&
+		   storage_leases(&call->agent->storage, vm.uuid, json_object_get(vm.spec, "disks"),
+				  &call->problem) == -VS_EFENCED) {
+		why_answer(call, &vm, "lease", call->problem.sentence);
 	} else if (state == VIRT_PAUSED && reason == VIRT_REASON_IO_ERROR) {
 		why_answer(
 			call, &vm, "disk",

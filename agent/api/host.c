@@ -6,12 +6,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #define EVENTS_MAX 1000
 #define WAIT_S_MAX 20 /* of a thread of the pool */
 #define AUDIT_LINES 1000
+#define LIBVIRT_FOLDER "/var/lib/libvirt/qemu"
 
 void network_list(struct call *call)
 {
@@ -194,6 +196,26 @@ static void doctor_programs(json_t *array)
 			programs[i].message);
 }
 
+/* Each QEMU is a user of its own, and has to pass libvirt's folder, which Debian's package closes.
+ */
+static void doctor_users(const struct agent *agent, json_t *array)
+{
+	struct stat folder;
+	bool passes = stat(LIBVIRT_FOLDER, &folder) < 0 || folder.st_mode & S_IXOTH;
+	finding(array, "users", agent->uid_first != 0 || geteuid() != 0,
+		agent->uid_first ? "Each VM's QEMU is a user of its own, which alone may open the "
+				   "VM's disks."
+				 : "All QEMUs are one user: run the agent as root to keep them "
+				   "apart.");
+	if (agent->uid_first)
+		finding(array, "libvirt's folder", passes,
+			passes ? "QEMU may pass it."
+			       : "QEMU cannot pass " LIBVIRT_FOLDER
+				 ": dpkg-statoverride --force-all "
+				 "--update --add libvirt-qemu libvirt-qemu 0751 " LIBVIRT_FOLDER
+				 ".");
+}
+
 void doctor_show(struct call *call)
 {
 	struct agent *agent = call->agent;
@@ -218,10 +240,7 @@ void doctor_show(struct call *call)
 		finding(array, "space", !json_is_true(json_object_get(store, "full")),
 			"The store must have room: purge the trash, delete snapshots, or add "
 			"space.");
-	finding(array, "group", agent->group[0] != 0 || geteuid() != 0,
-		agent->group[0]
-			? "QEMU's group may use the sockets of its VMs."
-			: "There is no group kvm: QEMU must run as root to reach its disks.");
+	doctor_users(agent, array);
 	doctor_programs(array);
 	struct timespec now;
 	clock_gettime(CLOCK_REALTIME, &now);

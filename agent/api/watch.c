@@ -61,8 +61,13 @@ static bool resume_stalled(struct agent *agent)
 		    spec_number(one, "reason") != VIRT_REASON_IO_ERROR ||
 		    vm_get(agent, spec_text(one, "uuid"), &vm, &problem) < 0)
 			continue;
-		waits = true;
-		int res = vm_power(agent, vm.uuid, VIRT_RESUME, &problem);
+		/* A VM whose lease was broken stays as it is until a person ends it. */
+		int res = storage_leases(&agent->storage, vm.uuid,
+					 json_object_get(vm.spec, "disks"), &problem);
+		if (res != -VS_EFENCED) {
+			waits = true;
+			res = vm_power(agent, vm.uuid, VIRT_RESUME, &problem);
+		}
 		log_event(LOG_LEVEL_INFO, "vm.resume", "vm=%s res=%d", vm.name, res);
 		vm_free(&vm);
 	}

@@ -9,8 +9,10 @@
 #include "agent/vm/program.h"
 #include "storage/rt/log_event.h"
 
+#include <grp.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define CANARY_MS 15000
@@ -21,10 +23,13 @@ static const unsigned char canary[] = {0xba, 0xf4, 0x00, 0xb0, 0x10, 0xee, 0xf4,
 
 static bool canary_runs(struct agent *agent)
 {
-	char path[300], drive[400], words[200];
+	char path[300], drive[400], words[200], reuid[32], regid[32];
+	const struct group *group = agent->group[0] ? getgrnam(agent->group) : NULL;
 	unsigned char sector[512] = {0};
 	snprintf(path, sizeof path, "%s/canary.img", agent->state_path);
 	snprintf(drive, sizeof drive, "file=%s,format=raw,if=ide,snapshot=on", path);
+	snprintf(reuid, sizeof reuid, "--reuid=%u", agent->uid_first);
+	snprintf(regid, sizeof regid, "--regid=%u", group ? group->gr_gid : agent->uid_first);
 	memcpy(sector, canary, sizeof canary);
 	sector[510] = 0x55;
 	sector[511] = 0xaa;
@@ -32,8 +37,13 @@ static bool canary_runs(struct agent *agent)
 	if (!file)
 		return false;
 	bool written = fwrite(sector, 1, sizeof sector, file) == sizeof sector;
+	written &= fchmod(fileno(file), 0644) == 0; /* QEMU is another user */
 	written &= fclose(file) == 0;
-	const char *const argv[] = {"qemu-system-x86_64",
+	const char *const argv[] = {"setpriv",
+				    reuid,
+				    regid,
+				    "--clear-groups",
+				    "qemu-system-x86_64",
 				    "-accel",
 				    "kvm",
 				    "-m",
@@ -47,7 +57,10 @@ static bool canary_runs(struct agent *agent)
 				    "-drive",
 				    drive,
 				    NULL};
-	int res = written ? program_run(argv, CANARY_MS, words, sizeof words) : -1;
+	/* As its guests do: as a user of the VMs', in QEMU's group. */
+	bool other = agent->uid_first != 0;
+	int res =
+		written ? program_run(other ? argv : argv + 4, CANARY_MS, words, sizeof words) : -1;
 	unlink(path);
 	log_event(LOG_LEVEL_INFO, "kvm.canary", "works=%s result=%d",
 		  res == CANARY_STATUS ? "yes" : "no", res);
@@ -59,7 +72,7 @@ bool agent_kvm(struct agent *agent)
 	static pthread_mutex_t trying = PTHREAD_MUTEX_INITIALIZER;
 	pthread_mutex_lock(&trying);
 	if (agent->kvm < 0)
-		agent->kvm = access("/dev/kvm", R_OK | W_OK) == 0 && canary_runs(agent);
+		agent->kvm = access("/dev/kvm", F_OK) == 0 && canary_runs(agent);
 	bool works = agent->kvm;
 	pthread_mutex_unlock(&trying);
 	return works;

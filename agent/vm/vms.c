@@ -123,13 +123,19 @@ static int volume_attach(struct agent *agent, json_t *spec, json_t *disk, struct
 
 int vm_attach(struct agent *agent, json_t *spec, struct problem *problem)
 {
-	json_t *disk, *seed = json_object_get(spec, "seed");
+	json_t *disk, *seed = json_object_get(spec, "seed"), *before = json_deep_copy(spec);
 	size_t i;
 	int res = vm_user(agent, spec, problem);
 	if (res == 0 && json_is_object(seed))
 		res = volume_attach(agent, spec, seed, problem);
 	json_array_foreach(json_object_get(spec, "disks"), i, disk) if (res == 0) res =
 		volume_attach(agent, spec, disk, problem);
+	/* A lease that was taken anew has another socket; one that is named no more is noticed. */
+	if (res == 0 && !json_equal(before, spec) &&
+	    db_run(agent->db, "UPDATE vm SET spec = ? WHERE uuid = ? AND state = 'ready'", "js",
+		   spec, spec_text(spec, "uuid")) < 0)
+		res = problem_set(problem, -EIO, "The catalog cannot be written.");
+	json_decref(before);
 	return res;
 }
 

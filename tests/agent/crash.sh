@@ -100,7 +100,7 @@ for step in 4 3; do
 	dies vm.snap.create $step vm snap create base one
 	ctl vm snap list base | grep -q one || fail "snap create died after step $step: no snapshot"
 done
-qemu-io -f raw -c 'write -P 9 40M 64k' "nbd+unix:///base-disk0?socket=/run/vstore/nbd/base-disk0.sock" >/dev/null
+qemu-io -f raw -c 'write -P 9 40M 64k' "nbd+unix:///base-disk0?socket=$(ctl -o csv --no-header -c socket volume attachments base-disk0)" >/dev/null
 for step in 1 2; do
 	dies vm.snap.restore "$step" vm snap restore base one
 	qemu-io -r -f raw -c 'read -P 0 40M 64k' "nbd+unix:///base-disk0?socket=/run/vstore/nbd/base-disk0.sock" | grep -q 'failed' && fail "restore died after step $step: not restored"

@@ -144,6 +144,8 @@ inventory() {
 }
 
 console_says() { ctl vm log "$1" 2>/dev/null | tr -d '\r' | grep -q -- "$2"; }
+# booted VM TIMES: only then does it answer; what it is told before is lost, and costs two minutes
+booted() { [ "$(ctl vm log "$1" 2>/dev/null | tr -d '\r' | grep -c ' is up$')" -ge "$2" ]; }
 
 # tell VM COMMAND: runs it in the guest by its serial console; prints what it said; its status
 tell() { python3 "$here/tell.py" "$(ctl api GET "/v1/vms/$1/console" | json 'd["terminal"]')" "$2"; }

@@ -55,13 +55,26 @@ stop libvirtd; start_libvirtd; until_true 30 libvirt_seen
 until_true 30 is_state web1 running
 tell web1 'test -e /mark' || fail "the guest was restarted"
 
+echo "-- a libvirtd that hangs: the deadline is named, what needs it not goes on, and nothing happened to the guest"
+kill -STOP "${pids[libvirtd]}"
+rc=0; ctl vm pause web1 2>words || rc=$?
+{ [ $rc = 7 ] || [ $rc = 8 ]; } && grep -q 'libvirt' words || fail "a hung libvirtd exits $rc: $(cat words)"
+is_state web1 unknown || fail "web1 is $(state web1) while libvirtd hangs"
+ctl vm why web1 | grep -q libvirt || fail "why: $(ctl vm why web1)"
+ctl volume create beside --size 1M
+ctl volume delete beside
+kill -CONT "${pids[libvirtd]}"
+until_true 60 libvirt_seen
+until_true 60 is_state web1 running || { ctl vm resume web1; until_true 20 is_state web1 running; }
+tell web1 'test -e /mark' || fail "the guest was restarted"
+
 echo "-- shutdown, restore, clone, rename"
 ctl vm shutdown web1 --timeout 60s
 holds_off() { qemu-io -r -f raw -c "read -P $1 524288000 512" "nbd+unix:///web1-disk0?socket=/run/vstore/nbd/web1-disk0.sock" | grep -vq failed; }
 ctl vm snap restore web1 one
 ctl vm start web1
 until_true 120 is_state web1 running
-until_true 60 tell web1 true
+until_true 60 booted web1 2
 holds web1 first 8000 || fail "the disk is not what the snapshot was"
 ctl vm clone web1 copy --start
 until_true 120 console_says copy "copy is up"
@@ -72,7 +85,7 @@ ctl vm stop copy
 ctl vm rename copy copy2
 ctl vm disk grow copy2 vda 2G
 ctl vm start copy2
-until_true 60 tell copy2 true
+until_true 60 booted copy2 2
 tell copy2 'cat /proc/partitions' | grep -q '2097152 vda' || fail "the disk did not grow"
 ctl vm why copy2 | grep -q runs || fail "why: $(ctl vm why copy2)"
 

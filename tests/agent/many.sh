@@ -39,5 +39,25 @@ echo "$count VMs in $((SECONDS - start)) s; agent: $early_kib KiB after 12, $(rs
 # A QEMU's folder is its own: its group may come in, others may not
 ctl vm create a --no-start --image small --net none
 folder=$(find /run/vstore/vm -mindepth 1 -maxdepth 1)
+# As the QEMU of one VM, with exactly its user and groups, the socket of another cannot be opened
+ctl vm create b --image small --memory 64M --net none --accel tcg
+qemu=$(pgrep -f 'guest=b,') || fail "b has no QEMU"
+ids() { awk -v key="$1:" '$1 == key {print $2}' "/proc/$qemu/status"; }
+[ "$(ids Uid)" -ge 70000 ] || fail "QEMU runs as user $(ids Uid)"
+groups=$(awk '/^Groups:/ {$1 = ""; gsub(/^ +| +$/, ""); gsub(/ /, ","); print}' "/proc/$qemu/status")
+as=(--clear-groups)
+[ -z "$groups" ] || as=(--groups "$groups")
+opens() {
+	local rc=0
+	setpriv --reuid "$(ids Uid)" --regid "$(ids Gid)" "${as[@]}" curl -s --max-time 5 --unix-socket "$1" http://x/ >/dev/null 2>&1 || rc=$?
+	[ $rc != 7 ]
+}
+own=$(ctl -o csv --no-header -c socket volume attachments b-disk0) other=$(ctl -o csv --no-header -c socket volume attachments a-disk0)
+opens "$own" || fail "b's QEMU cannot open its own socket $own"
+if opens "$other"; then fail "b's QEMU opens $other, which is a's"; fi
+if opens /run/vstore/nbd/a-disk0.sock; then fail "b's QEMU opens a's disk by the administrators' socket"; fi
+[ "$(ctl -o csv --no-header -c uid volume attachments a-disk0)" != "$(ids Uid)" ] || fail "two VMs share a user"
+ctl vm stop b
+ctl vm delete b
 if setpriv --reuid 65534 --regid 65534 --clear-groups ls "$folder" 2>/dev/null; then fail "nobody may look into $folder"; fi
 ctl vm delete a
