@@ -274,6 +274,13 @@ static int call_error(struct virt_call *call)
 	virErrorPtr error = virGetLastError();
 	snprintf(call->sentence, sizeof call->sentence, "libvirt says: %.280s.",
 		 error && error->message ? error->message : "it failed, and does not say why");
+	if (virConnectIsAlive(call->connection) == 0) {
+		snprintf(call->sentence, sizeof call->sentence,
+			 "The connection to libvirt ended before it answered (it hangs for %d s, "
+			 "or was restarted): look at libvirtd. What was asked may still happen.",
+			 KEEPALIVE_S * KEEPALIVE_COUNT);
+		return -ETIMEDOUT;
+	}
 	switch (error ? error->code : 0) {
 	case VIR_ERR_NO_DOMAIN:
 	case VIR_ERR_NO_NETWORK:

@@ -55,19 +55,6 @@ stop libvirtd; start_libvirtd; until_true 30 libvirt_seen
 until_true 30 is_state web1 running
 tell web1 'test -e /mark' || fail "the guest was restarted"
 
-echo "-- a libvirtd that hangs: the deadline is named, what needs it not goes on, and nothing happened to the guest"
-kill -STOP "${pids[libvirtd]}"
-rc=0; ctl vm pause web1 2>words || rc=$?
-{ [ $rc = 7 ] || [ $rc = 8 ]; } && grep -q 'libvirt' words || fail "a hung libvirtd exits $rc: $(cat words)"
-is_state web1 unknown || fail "web1 is $(state web1) while libvirtd hangs"
-ctl vm why web1 | grep -q libvirt || fail "why: $(ctl vm why web1)"
-ctl volume create beside --size 1M
-ctl volume delete beside
-kill -CONT "${pids[libvirtd]}"
-until_true 60 libvirt_seen
-until_true 60 is_state web1 running || { ctl vm resume web1; until_true 20 is_state web1 running; }
-tell web1 'test -e /mark' || fail "the guest was restarted"
-
 echo "-- shutdown, restore, clone, rename"
 ctl vm shutdown web1 --timeout 60s
 holds_off() { qemu-io -r -f raw -c "read -P $1 524288000 512" "nbd+unix:///web1-disk0?socket=/run/vstore/nbd/web1-disk0.sock" | grep -vq failed; }
