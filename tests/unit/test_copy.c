@@ -276,20 +276,27 @@ static void a_promoted_copy_has_all_that_came(void **state)
 
 /* ---- flushes ---- */
 
+struct waiting {
+	struct store_request request;
+	bool done;
+};
+
 static void flush_done(struct io_op *op)
 {
+	((struct waiting *)((char *)op - offsetof(struct waiting, request.op)))->done = true;
 }
 
-static void flush_start(struct store_request *request, struct view *view, enum request_kind kind,
+static void flush_start(struct waiting *waiting, struct view *view, enum request_kind kind,
 			void *data)
 {
+	struct store_request *request = &waiting->request;
+	waiting->done = false;
 	*request = (struct store_request){.op.done = flush_done,
 					  .view = view,
 					  .kind = kind,
 					  .flags = kind == REQUEST_WRITE ? REQUEST_FUA : 0,
 					  .length_bytes = kind == REQUEST_WRITE ? BLOCK_BYTES : 0,
 					  .data = data};
-	request->op.res = 1;
 	store_submit(request);
 }
 
@@ -298,7 +305,7 @@ static void a_flush_waits_for_who_is_in_step(void **state)
 	struct pair *pair = *state;
 	struct fixture *f = pair->from;
 	struct follower_rules rules = {.lag_ns = NSEC_PER_SEC, .in_step = true};
-	struct store_request requests[3];
+	struct waiting requests[3];
 	uint8_t *block = aligned_alloc(BLOCK_BYTES, BLOCK_BYTES);
 	memset(block, 3, BLOCK_BYTES);
 	assert_int_equal(make_volume(f, "a", VOLUME_BYTES), 0);
@@ -321,18 +328,18 @@ static void a_flush_waits_for_who_is_in_step(void **state)
 	store_follower_acked(f->store, number, "h3", vseq + 99);
 	store_follower_acked(f->store, number, "h2", vseq - 1);
 	for (unsigned i = 0; i < 3; i++)
-		assert_int_equal(requests[i].op.res, 1);
+		assert_false(requests[i].done);
 	store_follower_acked(f->store, number, "h2", vseq);
-	while (requests[0].op.res == 1 || requests[1].op.res == 1)
+	while (!requests[0].done || !requests[1].done)
 		env_step(f->env, true);
-	assert_int_equal(requests[0].op.res, 0);
-	assert_int_equal(requests[1].op.res, 0);
-	assert_int_equal(requests[2].op.res, 1);
+	assert_int_equal(requests[0].request.op.res, 0);
+	assert_int_equal(requests[1].request.op.res, 0);
+	assert_false(requests[2].done);
 	/* Who is removed is waited for no more. */
 	assert_int_equal(DO(f, store_follower_delete, "a", "h2"), 0);
-	while (requests[2].op.res == 1)
+	while (!requests[2].done)
 		env_step(f->env, true);
-	assert_int_equal(requests[2].op.res, 0);
+	assert_int_equal(requests[2].request.op.res, 0);
 	/* Closing does not wait for ever. */
 	rules.in_step = true;
 	assert_int_equal(DO(f, store_follower_set, "a", "h3", &rules), 0);
@@ -348,11 +355,11 @@ static void a_flush_waits_for_who_is_in_step(void **state)
 	flush_start(&requests[0], view, REQUEST_FLUSH, NULL);
 	for (unsigned i = 0; i < 50; i++)
 		assert_int_equal(do_request(f, view, REQUEST_WRITE, 0, BLOCK_BYTES, block, 0), 0);
-	assert_int_equal(requests[0].op.res, 1);
+	assert_false(requests[0].done);
 	store_followers_stop(f->store);
-	while (requests[0].op.res == 1)
+	while (!requests[0].done)
 		env_step(f->env, true);
-	assert_int_equal(requests[0].op.res, -ESHUTDOWN);
+	assert_int_equal(requests[0].request.op.res, -ESHUTDOWN);
 	store_view_close(view);
 	free(block);
 }
