@@ -44,6 +44,7 @@ finish_all() {
 	for p in "${pids[@]}"; do
 		[ -z "$p" ] || { kill "$p" 2>/dev/null; wait "$p" 2>/dev/null; }
 	done
+	set +e # a failure's code is handed on, and is no reason to stop here
 	(exit $rc)
 	finish
 }
