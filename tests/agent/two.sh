@@ -33,7 +33,8 @@ fi
 # shellcheck source=tests/agent/lib.sh
 . "$(dirname "$0")/lib.sh"
 shared=$(mktemp -d /var/tmp/vstore-two.XXXXXX) # not in /run, which is one host's alone
-trap 'rc=$?; rm -rf "$shared"; (exit $rc); finish' EXIT
+at_exit() { rc=$?; rm -rf "$shared"; set +e; (exit $rc); finish; }
+trap at_exit EXIT
 chmod 711 "$shared"
 "$VSTORED" --init --store store --log-size 64M --any-file-system >/dev/null
 start vstored "$VSTORED" --store store --run "$shared" --any-file-system
