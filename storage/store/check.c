@@ -16,6 +16,7 @@
  * stores anew.
  */
 #include "storage/store/pace.h"
+#include "storage/store/file_check.h"
 #include "storage/store/work.h"
 
 #include "storage/store/index_file.h"
@@ -62,6 +63,7 @@ struct verify {
 	struct id_set seen;
 	struct walk walk;
 	struct index_check index;
+	struct file_check files;
 	uint32_t unread_segments;
 	uint64_t record_count, stored_before; /* to see whether the index has more than that */
 	/* verify, diff */
@@ -217,6 +219,7 @@ static int verify_start(struct verify *verify, const struct id *id, uint8_t type
 	fetch->block_count = CHUNK_BLOCKS;
 	fetch->raw = slot->raw;
 	fetch->no_cache = true;
+	fetch->proof = true;
 	pace_spend(verify->work.store, CHUNK_BYTES / 2); /* about what is read */
 	fetch_start(fetch);
 	return 0;
@@ -225,7 +228,7 @@ static int verify_start(struct verify *verify, const struct id *id, uint8_t type
 static bool verify_must_finish(const struct work *work)
 {
 	const struct verify *verify = container_of(work, struct verify, work);
-	return verify->busy > 0 || verify->index.busy;
+	return verify->busy > 0 || verify->index.busy || verify->files.busy;
 }
 
 static void verify_done(struct work *work)
@@ -235,6 +238,8 @@ static void verify_done(struct work *work)
 		env_memory_free(work->store->env, verify->memory, VERIFY_COUNT * CHUNK_BYTES);
 	if (verify->index.store)
 		index_check_done(&verify->index);
+	if (verify->files.store)
+		file_check_done(&verify->files);
 	id_set_free(&verify->seen);
 	free(verify->damaged_ids);
 	free(verify->roots);
@@ -264,7 +269,7 @@ static struct verify *verify_new(struct store *store, const char *name)
 
 /* ---- check ---- */
 
-enum { CHECK_BEGIN, CHECK_INDEX, CHECK_RECORDS, CHECK_DRAIN, CHECK_MAPS };
+enum { CHECK_BEGIN, CHECK_FILES, CHECK_INDEX, CHECK_RECORDS, CHECK_DRAIN, CHECK_MAPS };
 
 static void check_index_report(struct index_check *index, const char *what)
 {
@@ -276,6 +281,26 @@ static void check_index_report(struct index_check *index, const char *what)
 static void check_index_wake(struct index_check *index)
 {
 	work_kick(index->store);
+}
+
+static void check_files_report(struct file_check *files, const char *what)
+{
+	struct verify *verify = container_of(files, struct verify, files);
+	verify->work.public->damaged++;
+	work_report(&verify->work, "%s", what);
+}
+
+static void check_files_wake(struct file_check *files)
+{
+	work_kick(files->store);
+}
+
+static void check_files_begin(struct verify *verify)
+{
+	verify->files = (struct file_check){.store = verify->work.store,
+					    .report = check_files_report,
+					    .wake = check_files_wake,
+					    .only_slot = verify->only_slot};
 }
 
 /* The files first: they may be what the index is loaded from. */
@@ -393,6 +418,9 @@ static bool id_damaged(const struct verify *verify, const struct id *id)
 static bool check_enter(struct walk *walk, const struct id *id)
 {
 	struct verify *verify = walk->owner;
+	if (verify->damaged_count && id_damaged(verify, id)) /* memory may still know it */
+		work_report(&verify->work, "%s: a map node of it is damaged",
+			    verify->roots[verify->root_at].name);
 	if (verify->damaged_count)
 		return true; /* each root says what is wrong with it */
 	return id_set_add(&verify->seen, id) != 0;
@@ -460,6 +488,7 @@ static int check_step(struct work *work)
 {
 	struct verify *verify = container_of(work, struct verify, work);
 	struct store *store = work->store;
+	int res;
 	if (work->public->cancel || store->closing)
 		return verify_must_finish(work) ? WAITING : -VS_ECANCELLED;
 	switch (verify->phase) {
@@ -474,8 +503,16 @@ static int check_step(struct work *work)
 		verify->begun_ns = store_age_ns(store);
 		verify->index = (struct index_check){
 			.store = store, .report = check_index_report, .wake = check_index_wake};
-		verify->phase = CHECK_INDEX;
+		check_files_begin(verify);
+		verify->phase = CHECK_FILES;
 		return WALK_MORE;
+	case CHECK_FILES:
+		if (!verify->files.store)
+			check_files_begin(verify);
+		res = file_check_step(&verify->files);
+		if (res == 0)
+			verify->phase = verify->only_slot ? CHECK_RECORDS : CHECK_INDEX;
+		return res == 0 ? WALK_MORE : res;
 	case CHECK_INDEX:
 		return check_index(verify);
 	case CHECK_RECORDS:
@@ -495,7 +532,7 @@ static int check_step(struct work *work)
 	default:
 		break;
 	}
-	int res = check_maps(verify);
+	res = check_maps(verify);
 	if (res == 0 && verify->scrub)
 		scrub_pass_ended(store, verify->begun_ns);
 	return res;
@@ -525,7 +562,7 @@ void check_segment(struct store *store, struct store_work *public, uint32_t slot
 	struct verify *verify = verify_new(store, "");
 	if (verify) {
 		verify->work.step = check_step;
-		verify->phase = CHECK_RECORDS;
+		verify->phase = CHECK_FILES;
 		verify->slot = verify->only_slot = slot;
 		verify->window = 2;
 	}

@@ -48,6 +48,16 @@ static const char *file_name(uint64_t generation)
 	return generation % 2 ? "checkpoint.1" : "checkpoint.0";
 }
 
+const char *checkpoint_file_name(unsigned number)
+{
+	return file_name(number);
+}
+
+uint64_t checkpoint_generation(const struct store *store)
+{
+	return store->checkpoint->generation;
+}
+
 /* ---- bytes ---- */
 
 static void header_encode(const uint8_t uuid[16], uint64_t generation,
@@ -433,6 +443,15 @@ int checkpoint_write_first(struct env *env, struct env_dir *dir, const uint8_t u
 	if (res == 0)
 		env_file_close(file);
 	return res;
+}
+
+bool checkpoint_whole(const struct store *store, unsigned number, const uint8_t *buf,
+		      uint64_t bytes)
+{
+	struct header header;
+	return bytes >= HEADER_BYTES && header_decode(store->sb.uuid, buf, &header) == 0 &&
+	       header.generation % 2 == number && header.body_bytes <= bytes - HEADER_BYTES &&
+	       crc32c(0, buf + HEADER_BYTES, header.body_bytes) == header.body_crc;
 }
 
 /* The body of a valid file, in new memory. */

@@ -83,6 +83,7 @@ struct fetch *fetch_new(struct store *store, bool background, struct wait *wait)
 	fetch->no_heal = false;
 	fetch->location = 0;
 	fetch->whole = false;
+	fetch->proof = false;
 	fetch->segment = NULL;
 	fetch->type = RECORD_CHUNK;
 	return fetch;
@@ -190,11 +191,44 @@ static void fetch_decoded(struct io_op *op)
 	fetch_end(fetch, 0);
 }
 
+/* The record's own header, which else only a scan needs, and the hashes of its quarters. */
+static int fetch_prove(const struct fetch *fetch, const uint8_t *record)
+{
+	struct frame_entry frames[FRAMES_PER_CHUNK_MAX];
+	struct dir_entry header;
+	bool lost = false;
+	int res = record_decode_header(record, fetch->head_bytes, &header, frames);
+	if (res < 0)
+		return res;
+	if (!id_equal(&header.id, &fetch->id) || header.type != fetch->type ||
+	    header.domain != fetch->domain || header.frame_count != fetch->frame_to)
+		return -VS_EFORMAT;
+	for (uint32_t i = 0; i < fetch->frame_to; i++) {
+		const struct frame_entry *known = &fetch->frames[i];
+		if (frames[i].stored_bytes != known->stored_bytes || frames[i].crc != known->crc ||
+		    frames[i].codec != known->codec)
+			return -VS_EFORMAT;
+		lost |= known->codec == FRAME_LOST;
+	}
+	const struct domain_key *key = domain_key(fetch->store, fetch->domain);
+	if (fetch->type != RECORD_CHUNK || lost || !key)
+		return 0;
+	uint8_t quarters[QUARTER_COUNT][32];
+	struct id id;
+	memcpy(quarters, record + record_header_bytes(header.frame_count), sizeof quarters);
+	codec_id_quarters(key, (const uint8_t(*)[32])quarters, &id);
+	return id_equal(&id, &fetch->id) ? 0 : -VS_ECHECKSUM;
+}
+
 static int64_t fetch_decode(struct env_job *job, unsigned worker_no)
 {
 	struct fetch *fetch = container_of(job, struct fetch, job);
 	const uint8_t *stored = fetch->stored + fetch->stored_skip;
 	uint8_t *raw = fetch->target;
+	int proved = fetch->proof ? fetch_prove(fetch, stored) : 0;
+	if (proved < 0)
+		return proved;
+	stored += fetch->head_bytes;
 	for (uint32_t i = fetch->frame_from; i < fetch->frame_to; i++) {
 		int res = codec_decode(fetch->store->codec, worker_no, &fetch->frames[i], i,
 				       &fetch->id, stored, raw, fetch->frame_bytes);
@@ -229,7 +263,8 @@ static int64_t fetch_verify(struct env_job *job, unsigned worker_no)
 static void fetch_read_done(struct io_op *op)
 {
 	struct fetch *fetch = container_of(op, struct fetch, op);
-	uint64_t want = fetch->stored_skip + (fetch->whole ? record_prefix_bytes(fetch->type) : 0);
+	uint64_t want = fetch->stored_skip + fetch->head_bytes +
+			(fetch->whole ? record_prefix_bytes(fetch->type) : 0);
 	for (uint32_t i = fetch->frame_from; i < fetch->frame_to; i++)
 		want += fetch->frames[i].stored_bytes;
 	if (op->res < 0 || (uint64_t)op->res < want) {
@@ -278,6 +313,13 @@ static void fetch_read(struct fetch *fetch, struct segment *segment, const struc
 	if (fetch->whole) {
 		start -= record_prefix_bytes(entry->type);
 		bytes += record_prefix_bytes(entry->type);
+	}
+	fetch->head_bytes = 0;
+	if (fetch->proof) {
+		fetch->head_bytes =
+			record_header_bytes(entry->frame_count) + record_prefix_bytes(entry->type);
+		start -= fetch->head_bytes;
+		bytes += fetch->head_bytes;
 	}
 	memcpy(fetch->frames, frames, entry->frame_count * sizeof(*frames));
 	for (uint32_t i = 0; i < fetch->frame_from; i++)

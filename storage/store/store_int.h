@@ -175,6 +175,7 @@ struct fetch {
 	bool whole;	   /* a chunk's record as it is stored, nothing decoded, see fetch_record */
 	bool background, no_cache;
 	bool no_heal; /* for a peer, who would ask us in turn */
+	bool proof;   /* the record's own header and hashes are looked at, too */
 
 	/* fetch.c's own */
 	struct store *store;
@@ -185,6 +186,7 @@ struct fetch {
 	uint8_t *stored, *spill, *target; /* target: where frames are decoded to */
 	struct frame_entry frames[FRAMES_PER_CHUNK_MAX];
 	uint32_t frame_bytes, frame_from, frame_to, stored_skip, raw_bytes, offset64;
+	uint32_t head_bytes; /* of a proof: what is read before the frames */
 	int res;
 	bool have_record, heal_asked;
 	struct fetch *next;
@@ -472,6 +474,12 @@ void checkpoint_committed(struct store *store); /* in log_owner.committed: start
 void checkpoint_want(struct store *store);
 bool checkpoint_running(const struct store *store);
 bool checkpoint_wanted(const struct store *store);
+/* For who looks at the two files: the newest durable one's generation, and whether the bytes of one
+ * of them are a checkpoint. */
+const char *checkpoint_file_name(unsigned number);
+uint64_t checkpoint_generation(const struct store *store);
+bool checkpoint_whole(const struct store *store, unsigned number, const uint8_t *buf,
+		      uint64_t bytes);
 
 /* ---- read.c, write.c, status.c ---- */
 
