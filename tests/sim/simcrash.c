@@ -130,6 +130,18 @@ void sim_crash(struct sim *sim, bool power_cut)
 	}
 }
 
+const uint8_t *sim_file_look(const struct sim *sim, const char *name, uint64_t *ret_bytes)
+{
+	for (unsigned i = 0; i < FILES_MAX; i++) {
+		const struct sim_file *file = &sim->files[i];
+		if (!file->used || file->unlinked || strcmp(file->name, name) != 0)
+			continue;
+		*ret_bytes = file->bytes;
+		return file->now;
+	}
+	return NULL;
+}
+
 uint32_t sim_crash_planned(struct sim *sim, const struct sim_crash_plan *plan)
 {
 	sim->plan = plan;

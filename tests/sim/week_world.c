@@ -1,0 +1,468 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The store of a week: made, opened, used by guests, crashed. The model knows what each block is.
+ */
+#include "tests/sim/week.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define STEPS_MAX 3000000u
+
+struct operation {
+	struct store_request request; /* first: found back by its address */
+	struct world *world;
+	unsigned volume;
+	uint32_t block, count;
+	uint64_t number;
+	uint8_t *data;
+	void *memory; /* that data lies in */
+};
+
+static struct world *this_world; /* the env's clock has no other way to it */
+
+static uint64_t now_ns(struct env *env)
+{
+	return this_world->sim_ops->now_ns(env) + this_world->skip_ns;
+}
+
+static uint64_t wall_ns(struct env *env)
+{
+	int64_t ahead = (int64_t)this_world->skip_ns + this_world->jump_ns;
+	return (uint64_t)((int64_t)this_world->sim_ops->wall_ns(env) + ahead);
+}
+
+uint64_t world_open_ns(const struct world *world)
+{
+	return world->open_ns + (env_now_ns(sim_env(world->sim)) - world->opened_ns);
+}
+
+/* ---- time ---- */
+
+static bool step(struct world *world)
+{
+	return env_step(sim_env(world->sim), true);
+}
+
+const char *world_pass(struct world *world, uint64_t run_ns, uint64_t skip_ns)
+{
+	struct env *env = sim_env(world->sim);
+	uint64_t end = env_now_ns(env) + run_ns, steps = 0;
+	while (env_now_ns(env) < end)
+		if (!step(world) || ++steps > STEPS_MAX)
+			FAIL("time stands still");
+	world->skip_ns += skip_ns;
+	return NULL;
+}
+
+/* ---- guests ---- */
+
+static void operation_free(struct operation *operation)
+{
+	sim_process_memory_free(operation->memory);
+	sim_process_memory_free(operation);
+}
+
+static bool may_fail(const struct world *world)
+{
+	return world->full || world->ill;
+}
+
+static void read_done(struct operation *operation)
+{
+	struct world *world = operation->world;
+	for (uint32_t i = 0; i < operation->count && operation->request.op.res == 0; i++) {
+		struct block *block = &world->model.blocks[operation->volume][operation->block + i];
+		if (block->busy || block->newest->submitted > operation->number ||
+		    !block->newest->answered || block->newest->answered > operation->number)
+			continue; /* written meanwhile, or not known */
+		if (!data_equal(block->newest->data, operation->data + (size_t)i * BLOCK_BYTES))
+			world->wrong = "a read saw what is not the last answered write";
+	}
+}
+
+static void operation_done(struct io_op *op)
+{
+	struct operation *operation = (struct operation *)op;
+	struct world *world = operation->world;
+	const struct store_request *request = &operation->request;
+	world->under_way--;
+	world->model.events++;
+	if (op->res < 0 && !may_fail(world))
+		world->wrong = "a request failed without a reason";
+	week_totals.failed_requests += op->res < 0;
+	if (request->kind == REQUEST_READ)
+		read_done(operation);
+	if (op->res == 0 && (request->kind == REQUEST_FLUSH || request->flags & REQUEST_FUA))
+		model_flushed(&world->model, operation->number); /* the log is one chain */
+	bool write = request->kind == REQUEST_WRITE || request->kind == REQUEST_ZERO;
+	world->writes_under_way -= write;
+	for (uint32_t i = 0; i < operation->count && write; i++) {
+		struct block *block = &world->model.blocks[operation->volume][operation->block + i];
+		block->busy = false;
+		if (op->res == 0)
+			model_answered(&world->model, block, operation->number,
+				       request->flags & REQUEST_FUA);
+	}
+	operation_free(operation);
+}
+
+static struct operation *operation_new(struct world *world, enum request_kind kind, unsigned volume,
+				       uint32_t block, uint32_t count)
+{
+	struct operation *operation = sim_process_memory(world->sim, sizeof *operation);
+	uint8_t *memory = sim_process_memory(world->sim, (count + 1) * (size_t)BLOCK_BYTES);
+	*operation =
+		(struct operation){.world = world,
+				   .memory = memory,
+				   .volume = volume,
+				   .block = block,
+				   .count = count,
+				   .number = ++world->model.events,
+				   .data = (uint8_t *)round_up((uintptr_t)memory, BLOCK_BYTES)};
+	operation->request = (struct store_request){.op.done = operation_done,
+						    .view = world->views[volume],
+						    .kind = kind,
+						    .offset_bytes = block * (uint64_t)BLOCK_BYTES,
+						    .length_bytes = count * (uint64_t)BLOCK_BYTES,
+						    .data = operation->data};
+	world->under_way++;
+	return operation;
+}
+
+/* Whole chunks hold what many hold: of this hour, or of one so long ago that policies and the trash
+ * have just let go of it. */
+static uint64_t pattern(struct world *world)
+{
+	uint64_t hour = world->hour + 1000;
+	if (sim_random(world->sim, 2))
+		hour -= 5 + sim_random(world->sim, 24);
+	return (hour * 2 + sim_random(world->sim, 2)) * CHUNK_BLOCKS;
+}
+
+static void guest_write(struct world *world)
+{
+	struct sim *sim = world->sim;
+	unsigned volume = (unsigned)sim_random(sim, VOLUMES);
+	bool chunk = sim_random(sim, 3) == 0, zero = sim_random(sim, 16) == 0;
+	uint32_t count = chunk ? CHUNK_BLOCKS : 1 + (uint32_t)sim_random(sim, 3);
+	uint32_t block = (uint32_t)sim_random(sim, BLOCKS - count + 1);
+	if (chunk)
+		block = block / CHUNK_BLOCKS * CHUNK_BLOCKS;
+	for (uint32_t i = 0; i < count; i++)
+		if (world->model.blocks[volume][block + i].busy)
+			return;
+	struct operation *operation =
+		operation_new(world, zero ? REQUEST_ZERO : REQUEST_WRITE, volume, block, count);
+	uint64_t value = chunk ? pattern(world) : (UINT64_C(1) << 32) + operation->number * 4;
+	if (sim_random(sim, 12) == 0)
+		operation->request.flags = REQUEST_FUA;
+	week_totals.writes++;
+	world->writes_under_way++;
+	world->calm = false;
+	for (uint32_t i = 0; i < count; i++) {
+		struct block *at = &world->model.blocks[volume][block + i];
+		uint8_t *data = zero ? NULL : malloc(BLOCK_BYTES);
+		if (!zero) {
+			model_fill(data, value + i);
+			memcpy(operation->data + (size_t)i * BLOCK_BYTES, data, BLOCK_BYTES);
+		}
+		model_submit(&world->model, at, data);
+		at->busy = true;
+	}
+	store_submit(&operation->request);
+}
+
+static void guest_read(struct world *world)
+{
+	uint32_t count = 1 + (uint32_t)sim_random(world->sim, 17);
+	uint32_t block = (uint32_t)sim_random(world->sim, BLOCKS - count + 1);
+	struct operation *operation = operation_new(
+		world, REQUEST_READ, (unsigned)sim_random(world->sim, VOLUMES), block, count);
+	week_totals.reads++;
+	store_submit(&operation->request);
+}
+
+static void guest_flush(struct world *world)
+{
+	store_submit(&operation_new(world, REQUEST_FLUSH, 0, 0, 0)->request);
+}
+
+const char *world_guests(struct world *world, unsigned count)
+{
+	uint64_t steps = 0;
+	while (count && !world->wrong) {
+		uint64_t what = sim_random(world->sim, 100);
+		if (world->under_way >= IN_FLIGHT || what < 40) {
+			if (!step(world) || ++steps > STEPS_MAX)
+				FAIL("nothing moves, and %u requests wait", world->under_way);
+			continue;
+		}
+		count--;
+		if (what < 85)
+			guest_write(world);
+		else if (what < 96)
+			guest_read(world);
+		else
+			guest_flush(world);
+	}
+	return world->wrong;
+}
+
+const char *world_drain(struct world *world)
+{
+	for (uint64_t steps = 0; world->under_way || world->work_busy; steps++)
+		if (steps > STEPS_MAX || !step(world))
+			FAIL("%u requests and %u works never end", world->under_way,
+			     world->work_busy);
+	return world->wrong;
+}
+
+const char *world_settle(struct world *world, bool *ret_flushed)
+{
+	uint64_t number = world->model.events + 1;
+	const char *failed = world_drain(world);
+	if (failed)
+		return failed;
+	struct store_request request = {.view = world->views[0], .kind = REQUEST_FLUSH};
+	env_wait_prepare(&request.op);
+	world->model.events++;
+	store_submit(&request);
+	int res = (int)env_wait(sim_env(world->sim), &request.op);
+	world->model.events++;
+	*ret_flushed = res == 0;
+	if (res == 0)
+		model_flushed(&world->model, number);
+	else if (!may_fail(world))
+		FAIL("a flush failed without a reason: %s", vs_strerror(res));
+	return world->wrong;
+}
+
+/* ---- changes and long work ---- */
+
+struct admin_op *change(struct admin_op *op)
+{
+	*op = (struct admin_op){0};
+	env_wait_prepare(&op->op);
+	return op;
+}
+
+int change_end(struct world *world, struct admin_op *op)
+{
+	return (int)env_wait(sim_env(world->sim), &op->op);
+}
+
+static void work_done(struct io_op *op)
+{
+	struct world *world = this_world;
+	world->work_busy = false;
+	if (world->work.damaged && !world->ill) {
+		static char what[SENTENCE_BYTES + 40];
+		snprintf(what, sizeof what, "damage was found: %s", world->work.sentence);
+		world->wrong = what;
+	}
+	(void)op;
+}
+
+void work_begin(struct world *world, void (*start)(struct store *store, struct store_work *work))
+{
+	world->work = (struct store_work){.op.done = work_done};
+	world->work_busy = true;
+	start(world->store, &world->work);
+}
+
+int read_blocks(struct world *world, struct view *view, uint32_t block, uint32_t count, uint8_t *to)
+{
+	struct store_request request = {.view = view,
+					.kind = REQUEST_READ,
+					.offset_bytes = block * (uint64_t)BLOCK_BYTES,
+					.length_bytes = count * (uint64_t)BLOCK_BYTES,
+					.data = to};
+	env_wait_prepare(&request.op);
+	store_submit(&request);
+	return (int)env_wait(sim_env(world->sim), &request.op);
+}
+
+/* ---- opening, closing, crashing ---- */
+
+static const char *world_open(struct world *world)
+{
+	char sentence[SENTENCE_BYTES];
+	struct env *env = sim_env(world->sim);
+	struct store_options options = {.cache_bytes = MIB,
+					.node_cache_bytes = MIB,
+					.directory_cache_bytes = MIB,
+					.trash_delay_ns = TRASH_NS,
+					.idle_fold_ns = 30 * NSEC_PER_SEC,
+					.scrub_period_ns = DAY_NS,
+					.index_lag_segments = 2};
+	env->ops = &world->ops;
+	world->opened_ns = env_now_ns(env);
+	if (store_open(env, "store", &options, &world->store, sentence) < 0) {
+		world->store = NULL;
+		FAIL("the store was refused: %s", sentence);
+	}
+	for (unsigned v = 0; v < VOLUMES; v++)
+		if (store_view_open(world->store, v ? "b" : "a", &world->views[v]) < 0)
+			FAIL("volume %c is gone", 'a' + (int)v);
+	if (policies_new(env, world->store, &world->policies) < 0)
+		FAIL("there is no memory");
+	return NULL;
+}
+
+static void counters_take(struct world *world)
+{
+	struct store_counters counters;
+	store_counters(world->store, &counters);
+	week_totals.deduplicated += counters.chunks_deduplicated;
+	week_totals.collections += counters.collections;
+	week_totals.moved_bytes += counters.moved_bytes;
+	week_totals.dropped_segments += counters.segments_dropped;
+	week_totals.scrubbed += counters.scrubbed_records;
+	week_totals.folds += counters.folds;
+	week_totals.checkpoints += counters.checkpoints;
+}
+
+/* What a crash leaves is what each volume may be. */
+static const char *volumes_verify(struct world *world, bool power_cut)
+{
+	static uint8_t images[VOLUMES][BLOCKS * BLOCK_BYTES] __attribute__((aligned(4096)));
+	const char *failed = NULL;
+	uint64_t survivor = 0;
+	for (unsigned v = 0; v < VOLUMES && !failed; v++) {
+		int res = read_blocks(world, world->views[v], 0, BLOCKS, images[v]);
+		if (res < 0)
+			FAIL("volume %c: %s", 'a' + (int)v, vs_strerror(res));
+		failed = model_check(&world->model, v, images[v], NULL, power_cut, &survivor);
+	}
+	for (unsigned v = 0; v < VOLUMES && power_cut && !failed; v++)
+		failed = model_check_order(&world->model, v, images[v], survivor);
+	for (unsigned v = 0; v < VOLUMES && !failed; v++)
+		model_settle(&world->model, v);
+	return failed;
+}
+
+static void process_end(struct world *world)
+{
+	world->open_ns = world_open_ns(world);
+	world->policies = NULL;
+	world->store = NULL;
+	world->under_way = world->writes_under_way = 0;
+	world->work_busy = false;
+	world->calm = false;
+	world->full = world->ill = false;
+	sim_disk_room_set(world->sim, UINT64_MAX);
+	sim_faults_set(world->sim, &(struct sim_faults){0});
+}
+
+const char *world_crash(struct world *world, bool power_cut, uint64_t downtime_ns)
+{
+	counters_take(world);
+	week_totals.crashes_in_collections += world->store->gc != NULL;
+	sim_crash(world->sim, power_cut);
+	policies_free(world->policies);
+	for (unsigned v = 0; v < VOLUMES; v++)
+		store_view_close(world->views[v]);
+	store_abandon(world->store);
+	process_end(world);
+	world->skip_ns += downtime_ns;
+	const char *failed = world_open(world);
+	return failed ? failed : volumes_verify(world, power_cut);
+}
+
+const char *world_restart(struct world *world)
+{
+	const char *failed = world_drain(world);
+	policies_stop(world->policies);
+	while (!failed && !policies_idle(world->policies))
+		if (!step(world))
+			FAIL("a policy's step never ends");
+	if (failed)
+		return failed;
+	counters_take(world);
+	policies_free(world->policies);
+	for (unsigned v = 0; v < VOLUMES; v++)
+		store_view_close(world->views[v]);
+	bool ill = world->ill;
+	int res = store_close(world->store);
+	process_end(world);
+	if (res < 0 && !ill)
+		FAIL("the store could not be closed: %s", vs_strerror(res));
+	failed = world_open(world);
+	return failed ? failed : volumes_verify(world, false);
+}
+
+/* ---- making ---- */
+
+static const char *volumes_make(struct world *world)
+{
+	struct policy_rules rules = {.every_ns = HOUR_NS};
+	struct volume_options options = {.size_bytes = BLOCKS * (uint64_t)BLOCK_BYTES};
+	struct volume_info *volumes;
+	struct policy_info *policies;
+	struct admin_op op;
+	size_t count;
+	rules.keep[KEEP_HOURLY] = KEEP_HOURS;
+	rules.keep[KEEP_DAILY] = KEEP_DAYS;
+	store_policy_set(world->store, change(&op), "often", &rules);
+	if (change_end(world, &op) < 0)
+		FAIL("no policy: %s", op.sentence);
+	for (unsigned v = 0; v < VOLUMES; v++) {
+		store_volume_create(world->store, change(&op), v ? "b" : "a", &options);
+		if (change_end(world, &op) < 0)
+			FAIL("no volume: %s", op.sentence);
+		store_policy_attach(world->store, change(&op), v ? "b" : "a", "often");
+		if (change_end(world, &op) < 0)
+			FAIL("not attached: %s", op.sentence);
+		model_volume_make(&world->model, v, BLOCKS);
+	}
+	if (store_policies(world->store, &policies, &count) < 0 || count != 1)
+		FAIL("there is no list of policies");
+	world->policy = policies[0].number;
+	free(policies);
+	if (store_volumes(world->store, false, &volumes, &count) < 0 || count != VOLUMES)
+		FAIL("there is no list of volumes");
+	for (size_t i = 0; i < count; i++)
+		world->volume_numbers[volumes[i].name[0] == 'b'] = volumes[i].number;
+	free(volumes);
+	return NULL;
+}
+
+const char *world_make(struct world *world, uint64_t seed)
+{
+	struct store_make_options make = {.log_bytes = 8 * MIB};
+	struct store_options options = {.cache_bytes = MIB};
+	char sentence[SENTENCE_BYTES];
+	*world = (struct world){.seed = seed, .sim = sim_new(seed ^ 0x3ee4)};
+	this_world = world;
+	struct env *env = sim_env(world->sim);
+	world->sim_ops = env->ops;
+	world->ops = *env->ops;
+	world->ops.now_ns = now_ns;
+	world->ops.wall_ns = wall_ns;
+	env->ops = &world->ops;
+	scan_init(&world->scan, world->sim);
+	if (store_make(env, "store", &make, sentence) < 0 ||
+	    store_open(env, "store", &options, &world->store, sentence) < 0)
+		FAIL("no store was made: %s", sentence);
+	const char *failed = volumes_make(world);
+	if (failed)
+		return failed;
+	if (store_close(world->store) < 0)
+		FAIL("the new store could not be closed");
+	return world_open(world);
+}
+
+void world_free(struct world *world)
+{
+	if (world->store) {
+		counters_take(world);
+		sim_crash(world->sim, false);
+		policies_free(world->policies);
+		for (unsigned v = 0; v < VOLUMES; v++)
+			store_view_close(world->views[v]);
+		store_abandon(world->store);
+	}
+	model_free(&world->model);
+	scan_done(&world->scan);
+	sim_free(world->sim);
+}
