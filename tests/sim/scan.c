@@ -466,3 +466,22 @@ const char *scan_compare(const struct scan *scan, struct store *store, bool coun
 	CLAIM("unique bytes", info.unique_bytes, (live_records - scan->nodes_live) * CHUNK_BYTES);
 	return NULL;
 }
+
+static bool tree_names(const struct scan *scan, const struct id *at, const struct id *id,
+		       unsigned level)
+{
+	if (id_is_null(at) || id_equal(at, id))
+		return !id_is_null(at);
+	if (level == MAP_LEVELS)
+		return false;
+	const struct scan_node *node = node_place(scan, at);
+	for (uint32_t i = 0; i < node->child_count; i++)
+		if (tree_names(scan, &node->children[i], id, level + 1))
+			return true;
+	return false;
+}
+
+bool scan_names(const struct scan *scan, const struct id *top, const struct id *id)
+{
+	return tree_names(scan, top, id, 0);
+}

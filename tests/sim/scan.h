@@ -56,4 +56,7 @@ const char *scan_run(struct scan *scan, struct store *store);
  * now, so that the claims must be equal, and not only possible. */
 const char *scan_compare(const struct scan *scan, struct store *store, bool counted);
 
+/* Does the tree below `top` name it? */
+bool scan_names(const struct scan *scan, const struct id *top, const struct id *id);
+
 #endif

@@ -130,6 +130,19 @@ void sim_crash(struct sim *sim, bool power_cut)
 	}
 }
 
+void sim_flip(struct sim *sim, const char *name, uint64_t offset)
+{
+	for (unsigned i = 0; i < FILES_MAX; i++) {
+		struct sim_file *file = &sim->files[i];
+		if (!file->used || file->unlinked || strcmp(file->name, name) != 0)
+			continue;
+		uint8_t bit = (uint8_t)(1u << sim_random(sim, 8));
+		file->now[offset] ^= bit;
+		file->durable[offset] ^= bit;
+		sim->counts.rotten++;
+	}
+}
+
 const uint8_t *sim_file_look(const struct sim *sim, const char *name, uint64_t *ret_bytes)
 {
 	for (unsigned i = 0; i < FILES_MAX; i++) {

@@ -44,6 +44,8 @@ bool sim_rot(struct sim *sim, const char *prefix, uint64_t from);
 /* A file of that name as a reader sees it, in whatever folder; NULL: there is none. Costs no time
  * in the world. */
 const uint8_t *sim_file_look(const struct sim *sim, const char *name, uint64_t *ret_bytes);
+/* One byte of such a file changes. */
+void sim_flip(struct sim *sim, const char *name, uint64_t offset);
 /* The process is gone, with all that was under way; a power cut also takes what was not synced. The
  * env may be used at once by the next life; old files, ops and timers are forgotten, memory is the
  * caller's to free. */

@@ -49,9 +49,10 @@ struct world {
 	uint32_t volume_numbers[VOLUMES], policy;
 	struct model model;
 	unsigned under_way, writes_under_way;
-	bool calm; /* no write since the last look: what a snapshot holds is known */
-	bool full; /* the disk: requests and changes may fail */
-	bool ill;  /* the disk: the store may have failed */
+	bool calm;   /* no write since the last look: what a snapshot holds is known */
+	bool full;   /* the disk: requests and changes may fail */
+	bool ill;    /* the disk: the store may have failed */
+	bool rotten; /* what is read may be an error */
 	unsigned hour;
 	uint64_t opened_ns,
 		open_ns; /* open_ns: for how long the store was open, without this time */
