@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Row 13: how fast a scrub by hand goes through what is stored, against the disk's sequential read, and what guests' reads lose to it."""
+import contextlib
+import statistics
+import threading
+import time
+
+from .loads import export_sha256, fill, fio_disk, fio_read
+from .machine import MIB, shell
+from .result import DISK, OURS, interleave, row
+from .servers import Vstored
+
+
+@contextlib.contextmanager
+def scrubbing(server):
+    """A pass after the other, for as long as the context lasts."""
+    ended, passes = threading.Event(), []
+
+    def loop():
+        while not ended.is_set():
+            passes.append(server.ctl("store", "scrub"))
+
+    thread = threading.Thread(target=loop)
+    thread.start()
+    try:
+        yield passes
+    finally:
+        ended.set()
+        thread.join()
+
+
+@row(13, titles=["scrub"])
+def row13(bench, rows):
+    out, megabytes = rows[13], 512 if bench.quick else 2048
+    size, raw = f"{megabytes}M", bench.data.dense(megabytes)
+    measure = out.measure(f"scrub by hand, {megabytes} MiB of a guest's data", "MiB/s of what is stored",
+                          caches="O_DIRECT; every record is read, decoded and hashed")
+    measure.target(DISK, 0.7)
+    with Vstored(bench.fresh("ours"), size, cache="16M", node_cache="16M", idle_fold="1s") as server:
+        fill(server, raw)
+        server.settle()
+        status = server.status()
+        stored = (status["live_bytes"] + status["garbage_bytes"]) / MIB
+
+        def scrub():
+            start = time.monotonic()
+            server.ctl("store", "scrub")
+            return stored / (time.monotonic() - start)
+
+        interleave(out, measure, {OURS: scrub, DISK: lambda: fio_disk(raw, "read", size, bench.seconds, depth=8, extra=("--bs=1M",)).value},
+                   bench.rounds)
+        bench.profile(out, measure.what, scrub)
+        foreground(bench, out, server, size)
+        before = server.status()
+        server.ctl("store", "scrub")
+        after = server.status()
+        out.check("the scrub found nothing, and went through records", after.get("scrub_damaged_total", 0) == before.get("scrub_damaged_total", 0))
+        want = shell('head -c "$2" "$1" | sha256sum', raw, megabytes * MIB).split()[0]
+        out.check(f"{OURS}: what is read is what was written", export_sha256(server, megabytes * MIB) == want)
+
+
+def foreground(bench, out, server, size):
+    """The median of guests' reads with and without a scrub, a few seconds apart."""
+    medians = {"without": [], "with": []}
+    for _ in range(bench.rounds):
+        medians["without"].append(fio_read(server, size, bench.seconds, depth=1).latency_us["p50"])
+        with scrubbing(server):
+            medians["with"].append(fio_read(server, size, bench.seconds, depth=1).latency_us["p50"])
+    lost = statistics.median(a / b for a, b in zip(medians["with"], medians["without"]))
+    beside = out.measure("4 KiB random reads QD1 beside a scrub, cold", "us", "less")
+    beside.add("without a scrub", statistics.median(medians["without"]))
+    beside.add("beside a scrub", statistics.median(medians["with"]))
+    beside.bound("median, against the one without", lost, 1.10, "x")
