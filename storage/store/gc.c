@@ -134,7 +134,7 @@ static int gc_count(struct gc *gc)
 static int gc_drain(struct gc *gc)
 {
 	struct store *store = gc->work.store;
-	if (store->readers[!store->read_turn] && !MUTANT(55))
+	if (store->readers[!store->read_turn])
 		return WAITING; /* the last of them kicks */
 	gc->phase = GC_CHOOSE;
 	return WALK_MORE;

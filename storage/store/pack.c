@@ -66,7 +66,7 @@ static int64_t pack_frame(struct env_job *job, unsigned worker_no)
 	const struct directory *directory = segment_records(compact->segment);
 	const struct dir_entry *entry = &directory->entries[copy->entry];
 	const struct frame_entry *old = &directory->frames[entry->frame_first + copy->frame_no];
-	struct frame_entry *new = &copy->frames[copy->frame_no];
+	struct frame_entry *made = &copy->frames[copy->frame_no];
 	uint32_t frame_bytes = entry->raw_bytes / entry->frame_count;
 	const uint8_t *stored = copy->stored + copy->skip_bytes +
 				record_header_bytes(entry->frame_count) + copy->packed_from;
@@ -75,23 +75,21 @@ static int64_t pack_frame(struct env_job *job, unsigned worker_no)
 	bool better = false;
 	if (old->codec == FRAME_ZSTD) {
 		codec_encode_frame(codec, worker_no, (int)compact->pack_level, raw, frame_bytes,
-				   &entry->id, copy->frame_no, out, new);
-		better = new->codec ==
-				 FRAME_ZSTD &&new->stored_bytes <
-					 old->stored_bytes &&codec_decode(
-						 codec, worker_no, new, copy->frame_no, &entry->id,
-						 out, again, frame_bytes) ==
-				 0 &&
+				   &entry->id, copy->frame_no, out, made);
+		bool smaller = made->codec == FRAME_ZSTD && made->stored_bytes < old->stored_bytes;
+		better = smaller &&
+			 codec_decode(codec, worker_no, made, copy->frame_no, &entry->id, out,
+				      again, frame_bytes) == 0 &&
 			 memcmp(raw, again, frame_bytes) == 0;
 	}
 	if (!better) {
-		*new = *old;
+		*made = *old;
 		memcpy(out, stored, old->stored_bytes);
 	}
 	if (old->codec == FRAME_ZSTD)
-		new->codec = FRAME_PACKED;
+		made->codec = FRAME_PACKED;
 	copy->packed_from += old->stored_bytes;
-	copy->packed_bytes += new->stored_bytes;
+	copy->packed_bytes += made->stored_bytes;
 	return 0;
 }
 
