@@ -146,7 +146,9 @@ static const char *disk_is_ill(struct world *world)
 	world->ill = true;
 	week_totals.ill_disks++;
 	const char *failed = world_guests(world, 30);
-	return failed ? failed : world_crash(world, sim_random(world->sim, 2), 0);
+	/* What a failed sync lost, readers go on seeing until the machine starts anew, and no later
+	 * sync tells of it: only a power cut is an honest end of such a day. */
+	return failed ? failed : world_crash(world, true, 0);
 }
 
 /* At most one thing in an hour. */
