@@ -272,6 +272,7 @@ bool virt_connected(struct virt *virt)
 static int call_error(struct virt_call *call)
 {
 	virErrorPtr error = virGetLastError();
+	int code = error ? error->code : 0; /* every further call makes it a new one */
 	snprintf(call->sentence, sizeof call->sentence, "libvirt says: %.280s.",
 		 error && error->message ? error->message : "it failed, and does not say why");
 	if (virConnectIsAlive(call->connection) == 0) {
@@ -281,7 +282,7 @@ static int call_error(struct virt_call *call)
 			 KEEPALIVE_S * KEEPALIVE_COUNT);
 		return -ETIMEDOUT;
 	}
-	switch (error ? error->code : 0) {
+	switch (code) {
 	case VIR_ERR_NO_DOMAIN:
 	case VIR_ERR_NO_NETWORK:
 		return -ENOENT;

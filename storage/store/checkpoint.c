@@ -506,6 +506,7 @@ static int body_load(struct store *store, const struct header *header, const uin
 	store->checkpoint->generation = header->generation;
 	store->checkpoint->pos = header->place.pos;
 	store->age_base_ns = header->life.age_ns;
+	store->history = header->history;
 	scrub_life_set(store, &header->life);
 	return body_decode(store, &c);
 }
