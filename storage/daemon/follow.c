@@ -482,26 +482,27 @@ int follows_states(const struct follows *follows, struct follow_state **ret, siz
 {
 	struct volume_info *volumes;
 	size_t count = 0, volume_count;
-	for (const struct chase *chase = follows ? follows->chases : NULL; chase;
-	     chase = chase->next)
+	*ret = NULL;
+	*ret_count = 0;
+	if (!follows || !follows->chases)
+		return 0;
+	for (const struct chase *chase = follows->chases; chase; chase = chase->next)
 		count++;
 	struct follow_state *states = calloc(count + 1, sizeof(*states));
 	if (!states)
 		return -ENOMEM;
-	int res = count ? store_volumes(follows->store, false, &volumes, &volume_count) : 0;
+	int res = store_volumes(follows->store, false, &volumes, &volume_count);
 	if (res < 0) {
 		free(states);
 		return res;
 	}
 	count = 0;
-	for (const struct chase *chase = follows ? follows->chases : NULL; chase;
-	     chase = chase->next)
+	for (const struct chase *chase = follows->chases; chase; chase = chase->next)
 		if (chase->listed)
 			state_fill(chase,
 				   volume_of(volumes, volume_count, chase->info.volume_number),
 				   &states[count++]);
-	if (follows && follows->chases)
-		free(volumes);
+	free(volumes);
 	*ret = states;
 	*ret_count = count;
 	return 0;

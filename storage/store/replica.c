@@ -298,10 +298,13 @@ static int prepare_stand(struct command *command)
 	if (!command->number) {
 		char when[TIME_TEXT_BYTES] = "what is here";
 		const struct snapshot *newest = newest_of(command->store, copy);
-		uint64_t epoch = copy->whole ? copy->epoch : newest->epoch;
-		uint64_t vseq = copy->whole ? copy->vseq : newest->vseq;
+		uint64_t epoch = copy->epoch, vseq = copy->vseq;
 		if (newest)
 			text_time(newest->created_wall_ns, when);
+		if (newest && !copy->whole) {
+			epoch = newest->epoch;
+			vseq = newest->vseq;
+		}
 		return command_refuse(
 			command, -VS_ERETAINED,
 			"What %.*s wrote to it after %s%s (epoch %llu, write %llu) is not "
