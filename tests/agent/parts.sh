@@ -95,17 +95,19 @@ for vm in p1 p2; do ctl vm stop $vm; ctl vm delete $vm; done
 [ "$(inventory)" = "$before" ] || fail "leftovers: $(diff <(echo "$before") <(inventory))"
 
 echo "-- a domain of libvirt becomes a VM"
-chmod 711 "$work" # QEMU's user reads the old files there
-qemu-img convert -O qcow2 "$guest_image" old.qcow2
-qemu-img resize -q old.qcow2 96M
-qemu-img create -q -f raw old-data.img 8M
-qemu-io -f raw -c 'write -P 7 1M 64k' old-data.img >/dev/null
-old_sum=$(sha256sum old.qcow2 old-data.img)
+images=/var/lib/libvirt/images # QEMU's user reaches it, wherever this tree lies
+mkdir -p "$images"
+chmod 711 "$images"
+qemu-img convert -O qcow2 "$guest_image" "$images/old.qcow2"
+qemu-img resize -q "$images/old.qcow2" 96M
+qemu-img create -q -f raw "$images/old-data.img" 8M
+qemu-io -f raw -c 'write -P 7 1M 64k' "$images/old-data.img" >/dev/null
+old_sum=$(sha256sum "$images/old.qcow2" "$images/old-data.img")
 cat >old.xml <<XML
 <domain type='qemu'><name>old</name><uuid>11111111-2222-4333-8444-555555555555</uuid><memory unit='MiB'>128</memory><vcpu>1</vcpu>
 <os><type arch='x86_64' machine='q35'>hvm</type></os><features><acpi/></features><devices>
-<disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='$work/old.qcow2'/><target dev='vda' bus='BUS'/></disk>
-<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='$work/old-data.img'/><target dev='vdb' bus='virtio'/></disk>
+<disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='$images/old.qcow2'/><target dev='vda' bus='BUS'/></disk>
+<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='$images/old-data.img'/><target dev='vdb' bus='virtio'/></disk>
 <interface type='bridge'><mac address='52:54:00:00:00:11'/><source bridge='br-test'/><model type='virtio'/></interface>
 <serial type='pty'/></devices></domain>
 XML
@@ -121,9 +123,9 @@ virsh -q autostart old
 virsh -q start old
 refused 5 'virsh shutdown old' vm adopt old
 virsh -q destroy old
-mv old-data.img away.img
+mv "$images/old-data.img" away.img
 refused 2 'old-data.img cannot be read' vm adopt old
-mv away.img old-data.img
+mv away.img "$images/old-data.img"
 ctl volume create old-disk1 --size 1M
 was=$(virsh dumpxml --inactive old)
 refused 4 'old-disk1' vm adopt old
@@ -132,7 +134,7 @@ ctl volume delete old-disk1
 ctl vm adopt old
 [ "$(ctl -o json vm show old | json 'd["uuid"], d["autostart"], d["memory_bytes"], d["accel"], d["state"]')" = "11111111-2222-4333-8444-555555555555 True 134217728 tcg stopped" ] || fail "adopted: $(ctl -o json vm show old)"
 [ -z "$(virsh -q list --autostart --all --name | grep .)" ] || fail "libvirt would start it as well"
-[ "$(sha256sum old.qcow2 old-data.img)" = "$old_sum" ] || fail "the old files were changed"
+[ "$(sha256sum "$images/old.qcow2" "$images/old-data.img")" = "$old_sum" ] || fail "the old files were changed"
 refused 4 'a VM of vstore already' vm adopt old
 ctl vm start old
 until_true 240 console_says old "is up"
