@@ -13,6 +13,9 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+
+#define SECTOR_BYTES 512 /* a disk writes one whole, or not */
 
 enum check_phase {
 	FILES_BEGIN,
@@ -70,13 +73,18 @@ static bool part_whole(const struct file_check *check)
 
 /* ---- the superblock and the checkpoints ---- */
 
-/* A making that was cut after its first copy: nothing lies where the second one would. */
-static bool copy_never_written(const struct file_check *check)
+/* A making that was cut: each sector where the second copy would be is as it will be, or was never
+ * written. */
+static bool copy_cut(const struct file_check *check)
 {
+	static const uint8_t zeros[SECTOR_BYTES];
+	uint8_t whole[SUPERBLOCK_BYTES];
 	if (check->offset == 0 || check->op.res < 0)
 		return false;
-	for (int64_t i = 0; i < check->op.res; i++)
-		if (check->buf[i])
+	superblock_encode(&check->store->sb, whole);
+	for (int64_t at = 0; at + SECTOR_BYTES <= check->op.res; at += SECTOR_BYTES)
+		if (memcmp(check->buf + at, whole + at, SECTOR_BYTES) != 0 &&
+		    memcmp(check->buf + at, zeros, SECTOR_BYTES) != 0)
 			return false;
 	return true;
 }
@@ -85,8 +93,7 @@ static int superblock_look(struct file_check *check)
 {
 	struct superblock sb;
 	char line[SENTENCE_BYTES];
-	if ((!part_whole(check) || superblock_decode(check->buf, &sb) < 0) &&
-	    !copy_never_written(check)) {
+	if ((!part_whole(check) || superblock_decode(check->buf, &sb) < 0) && !copy_cut(check)) {
 		snprintf(line, sizeof line,
 			 "superblock: the copy at byte %llu is damaged; the other one counts",
 			 (unsigned long long)check->offset);
