@@ -247,12 +247,13 @@ static int compact_sift(struct compact *compact)
 static void copy_end(struct copy *copy, int res)
 {
 	struct compact *compact = copy->compact;
+	struct store *store = compact->store; /* the end of the last copy may be the end of all */
 	copy->busy = false;
 	compact->busy--;
 	if (res < 0 && compact->res == 0)
 		compact->res = res;
 	pack_left(copy);
-	work_kick(compact->store);
+	work_kick(store);
 }
 
 static void copy_bad(struct copy *copy, int res)

@@ -46,7 +46,7 @@ enum gc_phase {
 	GC_CHOOSE,
 	GC_NEXT,
 	GC_COMPACT,
-	GC_LOGGING,
+	GC_LOGGING, /* ... or flushing, removing, resting: its end says what is next */
 	GC_FLUSHING,
 	GC_REMOVING
 };
@@ -330,10 +330,12 @@ static int gc_go_on(struct gc *gc)
 	case GC_COMPACT:
 		return gc_compact(gc);
 	case GC_FLUSHING:
+		gc->phase = GC_LOGGING; /* who wakes it meanwhile does not begin it twice */
 		gc->flush = (struct log_flush_op){.op.done = gc_flushed};
 		log_flush(store->log, &gc->flush);
 		return work_waits(work);
 	case GC_REMOVING:
+		gc->phase = GC_LOGGING;
 		segment_file_name(gc->file_id, name);
 		gc->op.done = gc_removed;
 		env_file_remove(store->seg_dir, &gc->op, name);
@@ -385,6 +387,8 @@ static void gc_done(struct work *work)
 		census_stop(store->census);
 		store->gc = NULL;
 	}
+	env_timer_stop(store->env, &gc->rest); /* they run only when the env has crashed */
+	env_timer_stop(store->env, &gc->compact.pack_timer);
 	compact_exit(&gc->compact);
 	free(gc->victims);
 	free(gc);

@@ -146,9 +146,9 @@ static void pack_next(struct compact *compact)
 	if (compact->packing || compact->pack_timer_runs || !copy)
 		return;
 	compact->pack_queue = copy->pack_next;
-	if (!pack_wanted(copy)) { /* not any more: as it is stored */
+	if (!pack_wanted(copy)) {   /* not any more: as it is stored */
+		pack_next(compact); /* first, as the end of this one may be the end of all */
 		copy_append(&copy->wait);
-		pack_next(compact);
 		return;
 	}
 	compact->packing = copy;
