@@ -46,7 +46,8 @@ enum gc_phase {
 	GC_CHOOSE,
 	GC_NEXT,
 	GC_COMPACT,
-	GC_LOGGING, /* ... or flushing, removing, resting: its end says what is next */
+	GC_UNDER_WAY, /* a commit, a flush, a removal or the rest behind it: its end says what is
+			 next */
 	GC_FLUSHING,
 	GC_REMOVING
 };
@@ -263,7 +264,7 @@ static int gc_compact(struct gc *gc)
 		record_number(LOG_DEL_SEGMENT, gc->compact.segment->slot, gc->record);
 		compact_end(&gc->compact);
 		gc->entry.done = gc_logged;
-		gc->phase = GC_LOGGING;
+		gc->phase = GC_UNDER_WAY;
 		log_append(store->log, &gc->entry, gc->record, sizeof gc->record, NULL, 0,
 			   !MUTANT(52));
 		return work_waits(&gc->work);
@@ -314,7 +315,7 @@ static int gc_go_on(struct gc *gc)
 	char name[32];
 	if (gc->phase == GC_COMPACT && compact_busy(&gc->compact)) /* also when it is cancelled */
 		return work->public->cancel || store->closing ? WAITING : gc_compact(gc);
-	if (gc->phase < GC_LOGGING && (work->public->cancel || store->closing))
+	if (gc->phase < GC_UNDER_WAY && (work->public->cancel || store->closing))
 		return gc->counting && census_busy(store->census) ? WAITING : -VS_ECANCELLED;
 	if (gc->res < 0)
 		return gc->res;
@@ -330,17 +331,17 @@ static int gc_go_on(struct gc *gc)
 	case GC_COMPACT:
 		return gc_compact(gc);
 	case GC_FLUSHING:
-		gc->phase = GC_LOGGING; /* who wakes it meanwhile does not begin it twice */
+		gc->phase = GC_UNDER_WAY;
 		gc->flush = (struct log_flush_op){.op.done = gc_flushed};
 		log_flush(store->log, &gc->flush);
 		return work_waits(work);
 	case GC_REMOVING:
-		gc->phase = GC_LOGGING;
+		gc->phase = GC_UNDER_WAY;
 		segment_file_name(gc->file_id, name);
 		gc->op.done = gc_removed;
 		env_file_remove(store->seg_dir, &gc->op, name);
 		return work_waits(work);
-	case GC_LOGGING:
+	case GC_UNDER_WAY:
 		break;
 	}
 	return WAITING;
@@ -373,7 +374,7 @@ const char *gc_failed(const struct store *store)
 static bool gc_must_finish(const struct work *work)
 {
 	const struct gc *gc = container_of(work, struct gc, work);
-	return gc->phase >= GC_LOGGING || compact_busy(&gc->compact) ||
+	return gc->phase >= GC_UNDER_WAY || compact_busy(&gc->compact) ||
 	       (gc->counting && census_busy(work->store->census));
 }
 
@@ -387,8 +388,6 @@ static void gc_done(struct work *work)
 		census_stop(store->census);
 		store->gc = NULL;
 	}
-	env_timer_stop(store->env, &gc->rest); /* they run only when the env has crashed */
-	env_timer_stop(store->env, &gc->compact.pack_timer);
 	compact_exit(&gc->compact);
 	free(gc->victims);
 	free(gc);

@@ -6,14 +6,14 @@
  * what is replayed is a beginning of what was appended, in order, with its payload; never anything
  * else;
  *  - a segment: after any crash every record that was waited for is found by the scan, and nothing
- * that is not whole. Usage: sim --seeds A..B | --mutant N. One line about the counts, or the seed
- * that failed.
+ * that is not whole. Usage: sim --seeds A..B [--jobs N] | --mutant N. One line about the counts, or
+ * the seeds that failed.
  */
 #include "proto/crc32c.h"
 #include "proto/err.h"
 #include "storage/store/log.h"
 #include "storage/store/segment.h"
-#include "tests/sim/simenv.h"
+#include "tests/sim/seeds.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,7 +27,6 @@ int vstore_mutant;
 #define LOG_OPS 700u
 #define LIVES 4u
 #define MODEL_MAX 4096u
-#define MUTANT_SEEDS 400u
 
 static struct {
 	uint64_t seeds, records, flushes, replays, cut, segments, segment_records;
@@ -379,41 +378,21 @@ static const char *segment_run(struct sim *sim)
 
 /* ---- all of it ---- */
 
-static void counts_add(const struct sim_counts *counts)
-{
-	const uint64_t *from = (const uint64_t *)counts;
-	uint64_t *to = (uint64_t *)&totals.faults;
-	for (size_t i = 0; i < sizeof(*counts) / sizeof(uint64_t); i++)
-		to[i] += from[i];
-}
-
 static const char *seed_run(uint64_t seed, uint64_t *ret_trace)
 {
 	struct sim *sim = sim_new(seed);
 	const char *failed = log_run(sim);
 	if (!failed)
 		failed = segment_run(sim);
-	counts_add(sim_counts(sim));
+	seeds_faults_add(&totals.faults, sim);
 	*ret_trace = sim_trace(sim);
 	sim_free(sim);
 	totals.seeds++;
 	return failed;
 }
 
-static int seeds_run(uint64_t from, uint64_t to)
+static int totals_tell(uint64_t seeds)
 {
-	uint64_t trace, again;
-	for (uint64_t seed = from; seed <= to; seed++) {
-		const char *failed = seed_run(seed, &trace);
-		if (failed) {
-			printf("seed %llu: %s\n", (unsigned long long)seed, failed);
-			return 1;
-		}
-		if (seed % 50 == 0 && (seed_run(seed, &again) || again != trace)) {
-			printf("seed %llu: two runs differ\n", (unsigned long long)seed);
-			return 1;
-		}
-	}
 	const struct sim_counts *f = &totals.faults;
 	printf("seeds %llu, records %llu, flushes %llu, replays %llu, records cut %llu, segments "
 	       "%llu, segment records %llu, "
@@ -432,35 +411,18 @@ static int seeds_run(uint64_t from, uint64_t to)
 		       : 1;
 }
 
-#ifdef VSTORE_MUTANTS
-/* 0: the planted bug was found. */
-static int mutant_run(int number)
-{
-	uint64_t trace;
-	vstore_mutant = number;
-	for (uint64_t seed = 1; seed <= MUTANT_SEEDS; seed++) {
-		const char *failed = seed_run(seed, &trace);
-		if (failed) {
-			printf("mutant %d: found at seed %llu: %s\n", number,
-			       (unsigned long long)seed, failed);
-			return 0;
-		}
-	}
-	printf("mutant %d: not found in %u seeds\n", number, MUTANT_SEEDS);
-	return 1;
-}
-#endif
-
 int main(int argc, char **argv)
 {
-	unsigned long long from, to;
-	if (argc == 3 && strcmp(argv[1], "--seeds") == 0 &&
-	    sscanf(argv[2], "%llu..%llu", &from, &to) == 2)
-		return seeds_run(from, to);
+	const struct seeds seeds = {
+		.program = "sim",
+		.run = seed_run,
+		.totals = &totals,
+		.totals_bytes = sizeof totals,
+		.tell = totals_tell,
 #ifdef VSTORE_MUTANTS
-	if (argc == 3 && strcmp(argv[1], "--mutant") == 0)
-		return mutant_run(atoi(argv[2]));
+		.mutant = &vstore_mutant,
+		.mutant_seeds = 400,
 #endif
-	fprintf(stderr, "usage: sim --seeds A..B | --mutant N (in sim_mutants)\n");
-	return 2;
+	};
+	return seeds_main(&seeds, argc, argv);
 }

@@ -9,17 +9,13 @@
  * wrong data.
  *
  * Usage: sim_store --seeds A..B [--jobs N] | --mutant N. One line about the counts, or the seeds
- * that failed. The seed alone decides a life, whichever process runs it.
+ * that failed.
  */
 #include "storage/rt/log_event.h"
+#include "tests/sim/seeds.h"
 #include "tests/sim/sim_world.h"
 
 #include <malloc.h>
-#include <signal.h>
-#include <stdatomic.h>
-#include <sys/mman.h>
-#include <sys/time.h>
-#include <sys/wait.h>
 
 int vstore_mutant;
 struct totals totals;
@@ -27,11 +23,6 @@ char sim_failure[500];
 
 #define OPS 2000u
 #define OPS_AFTER 150u
-#define MUTANT_SEEDS 300u
-#define JOBS_MAX 64u
-#define FAILED_MAX 20u	 /* seeds: then the rest is not tried */
-#define SEED_SECONDS 120 /* of the processor: it hangs */
-#define TELL_EVERY 1000u
 
 /* The index's files change, or one or both go. */
 static void index_spoil(struct world *world)
@@ -58,7 +49,7 @@ static const char *index_day(struct world *world)
 {
 	struct store_counters at, now;
 	struct store_info info;
-	bool dropped = vstore_mutant != 22 && sim_random(world->sim, 2);
+	bool dropped = sim_random(world->sim, 2);
 	unsigned phase = 1 + (unsigned)sim_random(world->sim, 8);
 	uint64_t steps = 0;
 	store_counters(world->store, &at);
@@ -169,192 +160,70 @@ static const char *seed_run(uint64_t seed, uint64_t *ret_trace)
 	const char *failed = world_run(world);
 	*ret_trace = sim_trace(sim);
 	world_free(world);
-	const uint64_t *from = (const uint64_t *)sim_counts(sim);
-	uint64_t *to = (uint64_t *)&totals.faults;
-	for (size_t i = 0; i < sizeof(struct sim_counts) / sizeof(uint64_t); i++)
-		to[i] += from[i];
+	seeds_faults_add(&totals.faults, sim);
 	sim_free(sim);
 	totals.seeds++;
 	return failed;
 }
 
-#define COUNT(name) #name, (unsigned long long)totals.name
-#define FAULT(name) #name, (unsigned long long)totals.faults.name
+#define COUNT(name) #name, totals.name
+#define FAULT(name) #name, totals.faults.name
 
 static int totals_tell(uint64_t seeds)
 {
-	const struct {
-		const char *name;
-		unsigned long long count;
-	} counts[] = {{COUNT(seeds)},
-		      {COUNT(operations)},
-		      {COUNT(writes)},
-		      {COUNT(reads)},
-		      {COUNT(flushes)},
-		      {COUNT(snapshots)},
-		      {COUNT(folds)},
-		      {COUNT(works)},
-		      {COUNT(opened)},
-		      {COUNT(folds_after_rot)},
-		      {COUNT(fold_at_crash)},
-		      {COUNT(checkpoints)},
-		      {COUNT(dropped_segments)},
-		      {COUNT(moved_bytes)},
-		      {COUNT(repacked_bytes)},
-		      {COUNT(censuses)},
-		      {COUNT(dedup)},
-		      {COUNT(index_written)},
-		      {COUNT(index_pages)},
-		      {COUNT(index_mended)},
-		      {COUNT(index_at_crash)},
-		      {FAULT(kills)},
-		      {FAULT(power_cuts)},
-		      {FAULT(kept)},
-		      {FAULT(dropped)},
-		      {FAULT(torn)},
-		      {FAULT(overtaken)},
-		      {FAULT(slow)},
-		      {FAULT(lost_files)},
-		      {FAULT(files_back)},
-		      {FAULT(read_errors)},
-		      {FAULT(write_errors)},
-		      {FAULT(sync_errors)},
-		      {FAULT(no_space)},
-		      {FAULT(rotten)},
-		      {FAULT(misread)},
-		      {FAULT(miswritten)}};
-	int res = 0;
-	for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
-		printf("%s%s %llu", i ? ", " : "", counts[i].name, counts[i].count);
-		if (seeds >= 200 && counts[i].count == 0)
-			res = 1; /* a kind of fault that was never seen proves nothing */
-	}
-	printf("\n");
-	return res;
-}
-
-/* What the processes that run seeds share. */
-struct common {
-	_Atomic uint64_t next; /* seeds are dealt one by one */
-	_Atomic unsigned failed;
-	struct job {
-		uint64_t seed; /* that it runs */
-		struct totals totals;
-	} jobs[JOBS_MAX];
-};
-
-static bool seed_fits(uint64_t seed)
-{
-	uint64_t trace, again;
-	const char *failed = seed_run(seed, &trace);
-	if (!failed && seed % 50 == 0 && (seed_run(seed, &again) || again != trace))
-		failed = "two runs differ";
-	if (failed)
-		printf("seed %llu: %s\n", (unsigned long long)seed, failed);
-	fflush(stdout);
-	return !failed;
-}
-
-static void job_run(struct common *common, struct job *job, uint64_t from, uint64_t to)
-{
-	const struct itimerval limit = {.it_value.tv_sec = SEED_SECONDS};
-	while (common->failed < FAILED_MAX && (job->seed = common->next++) <= to) {
-		setitimer(ITIMER_PROF, &limit, NULL);
-		if (!seed_fits(job->seed))
-			common->failed++;
-		job->totals = totals;
-		if ((job->seed - from + 1) % TELL_EVERY == 0)
-			fprintf(stderr, "seed %llu\n", (unsigned long long)job->seed);
-	}
-}
-
-static pid_t job_fork(struct common *common, struct job *job, uint64_t from, uint64_t to)
-{
-	fflush(stdout);
-	pid_t child = fork();
-	if (child == 0) {
-		totals = job->totals; /* of one that died before */
-		job_run(common, job, from, to);
-		_exit(0);
-	}
-	return child;
-}
-
-static void totals_add(struct totals *to, const struct totals *from)
-{
-	for (size_t i = 0; i < sizeof(*to) / sizeof(uint64_t); i++)
-		((uint64_t *)to)[i] += ((const uint64_t *)from)[i];
-}
-
-static int seeds_run(uint64_t from, uint64_t to, unsigned job_count)
-{
-	struct common *common = mmap(NULL, sizeof(*common), PROT_READ | PROT_WRITE,
-				     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	pid_t children[JOBS_MAX];
-	unsigned running = job_count;
-	common->next = from;
-	for (unsigned i = 0; i < job_count; i++)
-		children[i] = job_fork(common, &common->jobs[i], from, to);
-	while (running) {
-		int status;
-		pid_t child = waitpid(-1, &status, 0);
-		for (unsigned i = 0; i < job_count && child > 0; i++) {
-			if (children[i] != child)
-				continue;
-			if (status == 0) {
-				running--;
-				continue;
-			}
-			printf("seed %llu: the process died (%s)\n",
-			       (unsigned long long)common->jobs[i].seed,
-			       WIFSIGNALED(status) ? strsignal(WTERMSIG(status)) : "exit");
-			common->failed++;
-			children[i] = job_fork(common, &common->jobs[i], from, to);
-		}
-	}
-	for (unsigned i = 0; i < job_count; i++)
-		totals_add(&totals, &common->jobs[i].totals);
-	int res = totals_tell(to - from + 1);
-	if (common->failed)
-		printf("%u seeds failed\n", common->failed);
-	return common->failed || res;
-}
-
-/* 0: the planted bug was found. */
-static int mutant_run(int number)
-{
-	uint64_t trace;
-	vstore_mutant = number;
-	for (uint64_t seed = 1; seed <= MUTANT_SEEDS; seed++) {
-		const char *failed = seed_run(seed, &trace);
-		if (failed) {
-			printf("mutant %d: found at seed %llu: %s\n", number,
-			       (unsigned long long)seed, failed);
-			return 0;
-		}
-	}
-	printf("mutant %d: not found in %u seeds\n", number, MUTANT_SEEDS);
-	return 1;
+	const struct seeds_count counts[] = {{COUNT(seeds)},
+					     {COUNT(operations)},
+					     {COUNT(writes)},
+					     {COUNT(reads)},
+					     {COUNT(flushes)},
+					     {COUNT(snapshots)},
+					     {COUNT(folds)},
+					     {COUNT(works)},
+					     {COUNT(opened)},
+					     {COUNT(folds_after_rot)},
+					     {COUNT(fold_at_crash)},
+					     {COUNT(checkpoints)},
+					     {COUNT(dropped_segments)},
+					     {COUNT(moved_bytes)},
+					     {COUNT(repacked_bytes)},
+					     {COUNT(censuses)},
+					     {COUNT(dedup)},
+					     {COUNT(index_written)},
+					     {COUNT(index_pages)},
+					     {COUNT(index_mended)},
+					     {COUNT(index_at_crash)},
+					     {FAULT(kills)},
+					     {FAULT(power_cuts)},
+					     {FAULT(kept)},
+					     {FAULT(dropped)},
+					     {FAULT(torn)},
+					     {FAULT(overtaken)},
+					     {FAULT(slow)},
+					     {FAULT(lost_files)},
+					     {FAULT(files_back)},
+					     {FAULT(read_errors)},
+					     {FAULT(write_errors)},
+					     {FAULT(sync_errors)},
+					     {FAULT(no_space)},
+					     {FAULT(rotten)},
+					     {FAULT(misread)},
+					     {FAULT(miswritten)}};
+	return seeds_counts_tell(counts, sizeof counts / sizeof *counts, seeds >= 200);
 }
 
 int main(int argc, char **argv)
 {
-	unsigned long long from, to;
+	const struct seeds seeds = {.program = "sim_store",
+				    .run = seed_run,
+				    .totals = &totals,
+				    .totals_bytes = sizeof totals,
+				    .tell = totals_tell,
+				    .mutant = &vstore_mutant,
+				    .mutant_seeds = 300};
 	/* Memory that was touched once is used again: pages cost more than what is done with them.
 	 */
 	mallopt(M_MMAP_THRESHOLD, 32 << 20);
 	mallopt(M_TRIM_THRESHOLD, 256 << 20);
 	log_level_set(0); /* what is injected here is no news */
-	if ((argc == 3 || argc == 5) && strcmp(argv[1], "--seeds") == 0 &&
-	    sscanf(argv[2], "%llu..%llu", &from, &to) == 2) {
-		int jobs = argc == 5 && strcmp(argv[3], "--jobs") == 0 ? atoi(argv[4]) : 1;
-		if (from == to) /* under a debugger */
-			return !seed_fits(from) || totals_tell(1);
-		if (jobs >= 1 && jobs <= (int)JOBS_MAX)
-			return seeds_run(from, to, (unsigned)jobs);
-	}
-	if (argc == 3 && strcmp(argv[1], "--mutant") == 0)
-		return mutant_run(atoi(argv[2]));
-	fprintf(stderr, "usage: sim_store --seeds A..B [--jobs N] | --mutant N\n");
-	return 2;
+	return seeds_main(&seeds, argc, argv);
 }

@@ -10,27 +10,24 @@
  * came back (week_snapshots.c), a read is the last answered write (model.c). At quiet moments a
  * collection's counts are compared segment by segment.
  *
- * Usage: sim_week --seeds A..B | --mutant N. One line about the counts, or the seed that failed.
+ * Usage: sim_week --seeds A..B [--jobs N] | --mutant N. One line about the counts, or the seeds
+ * that failed.
  */
 #include "tests/sim/week.h"
 
 #include "storage/rt/log_event.h"
+#include "tests/sim/seeds.h"
 
 #include <malloc.h>
-#include <stdio.h>
-#include <stdlib.h>
 
 int vstore_mutant;
 char week_failure[800];
 struct totals week_totals;
 
-#define MUTANT_SEEDS 200u
 #define STRIDES 4u		  /* of an hour */
 #define RUN_NS (7 * NSEC_PER_SEC) /* of a stride; more than a policy's tick */
 #define STRIDE_NS (HOUR_NS / STRIDES)
 #define COUNT_HOURS 12u /* between two comparisons with a collection's counts */
-
-static struct sim_counts faults;
 
 /* ---- judging ---- */
 
@@ -242,10 +239,7 @@ static const char *seed_run(uint64_t seed, uint64_t *ret_trace)
 	if (!failed)
 		failed = week(&world);
 	*ret_trace = sim_trace(world.sim);
-	const uint64_t *from = (const uint64_t *)sim_counts(world.sim);
-	uint64_t *to = (uint64_t *)&faults;
-	for (size_t i = 0; i < sizeof faults / sizeof *to; i++)
-		to[i] += from[i];
+	seeds_faults_add(&week_totals.faults, world.sim);
 	world_free(&world);
 	week_totals.seeds++;
 	return failed;
@@ -257,91 +251,46 @@ static const char *seed_run(uint64_t seed, uint64_t *ret_trace)
 	}
 #define FAULT(name)                                                                                \
 	{                                                                                          \
-#name, faults.name                                                                 \
+#name, week_totals.faults.name                                                     \
 	}
 
 static int totals_tell(uint64_t seeds)
 {
-	const struct {
-		const char *name;
-		uint64_t count;
-	} counts[] = {COUNT(seeds),	     COUNT(hours),
-		      COUNT(writes),	     COUNT(reads),
-		      COUNT(deduplicated),   COUNT(failed_requests),
-		      COUNT(snapshots),	     COUNT(removed),
-		      COUNT(purged_by_time), COUNT(restored),
-		      COUNT(purged_by_hand), COUNT(held),
-		      COUNT(retained),	     COUNT(refused),
-		      COUNT(contents),	     COUNT(scans),
-		      COUNT(claims),	     COUNT(collections),
-		      COUNT(moved_bytes),    COUNT(dropped_segments),
-		      COUNT(scrubbed),	     COUNT(scrubs),
-		      COUNT(folds),	     COUNT(checkpoints),
-		      COUNT(restarts),	     COUNT(downtimes),
-		      COUNT(clock_jumps),    COUNT(full_disks),
-		      COUNT(ill_disks),	     COUNT(crashes_in_collections),
-		      FAULT(kills),	     FAULT(power_cuts),
-		      FAULT(kept),	     FAULT(dropped),
-		      FAULT(torn),	     FAULT(overtaken),
-		      FAULT(lost_files),     FAULT(files_back),
-		      FAULT(read_errors),    FAULT(write_errors),
-		      FAULT(sync_errors),    FAULT(no_space)};
-	int res = 0;
-	for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
-		printf("%s%s %llu", i ? ", " : "", counts[i].name,
-		       (unsigned long long)counts[i].count);
-		if (seeds >= 50 && counts[i].count == 0)
-			res = 1; /* a kind that was never seen proves nothing */
-	}
-	printf("\n");
-	return res;
-}
-
-static int seeds_run(uint64_t from, uint64_t to)
-{
-	uint64_t trace, again;
-	for (uint64_t seed = from; seed <= to; seed++) {
-		const char *failed = seed_run(seed, &trace);
-		if (failed) {
-			printf("seed %llu: %s\n", (unsigned long long)seed, failed);
-			return 1;
-		}
-		if (seed % 50 == 0 && (seed_run(seed, &again) || again != trace)) {
-			printf("seed %llu: two runs differ\n", (unsigned long long)seed);
-			return 1;
-		}
-	}
-	return totals_tell(to - from + 1);
-}
-
-/* 0: the planted bug was found. */
-static int mutant_run(int number)
-{
-	uint64_t trace;
-	vstore_mutant = number;
-	for (uint64_t seed = 1; seed <= MUTANT_SEEDS; seed++) {
-		const char *failed = seed_run(seed, &trace);
-		if (!failed)
-			continue;
-		printf("mutant %d: found at seed %llu: %s\n", number, (unsigned long long)seed,
-		       failed);
-		return 0;
-	}
-	printf("mutant %d: not found in %u seeds\n", number, MUTANT_SEEDS);
-	return 1;
+	const struct seeds_count counts[] = {COUNT(seeds),	    COUNT(hours),
+					     COUNT(writes),	    COUNT(reads),
+					     COUNT(deduplicated),   COUNT(failed_requests),
+					     COUNT(snapshots),	    COUNT(removed),
+					     COUNT(purged_by_time), COUNT(restored),
+					     COUNT(purged_by_hand), COUNT(held),
+					     COUNT(retained),	    COUNT(refused),
+					     COUNT(contents),	    COUNT(scans),
+					     COUNT(claims),	    COUNT(collections),
+					     COUNT(moved_bytes),    COUNT(dropped_segments),
+					     COUNT(scrubbed),	    COUNT(scrubs),
+					     COUNT(folds),	    COUNT(checkpoints),
+					     COUNT(restarts),	    COUNT(downtimes),
+					     COUNT(clock_jumps),    COUNT(full_disks),
+					     COUNT(ill_disks),	    COUNT(crashes_in_collections),
+					     FAULT(kills),	    FAULT(power_cuts),
+					     FAULT(kept),	    FAULT(dropped),
+					     FAULT(torn),	    FAULT(overtaken),
+					     FAULT(lost_files),	    FAULT(files_back),
+					     FAULT(read_errors),    FAULT(write_errors),
+					     FAULT(sync_errors),    FAULT(no_space)};
+	return seeds_counts_tell(counts, sizeof counts / sizeof *counts, seeds >= 50);
 }
 
 int main(int argc, char **argv)
 {
-	unsigned long long from, to;
+	const struct seeds seeds = {.program = "sim_week",
+				    .run = seed_run,
+				    .totals = &week_totals,
+				    .totals_bytes = sizeof week_totals,
+				    .tell = totals_tell,
+				    .mutant = &vstore_mutant,
+				    .mutant_seeds = 200};
 	mallopt(M_MMAP_THRESHOLD, 4 << 20); /* memory that was touched once is used again */
 	mallopt(M_TRIM_THRESHOLD, 256 << 20);
 	log_level_set(0); /* what is injected here is no news */
-	if (argc == 3 && strcmp(argv[1], "--seeds") == 0 &&
-	    sscanf(argv[2], "%llu..%llu", &from, &to) == 2)
-		return seeds_run(from, to);
-	if (argc == 3 && strcmp(argv[1], "--mutant") == 0)
-		return mutant_run(atoi(argv[2]));
-	fprintf(stderr, "usage: sim_week --seeds A..B | --mutant N\n");
-	return 2;
+	return seeds_main(&seeds, argc, argv);
 }

@@ -69,7 +69,8 @@ extern struct totals {
 		purged_by_time, purged_by_hand, restored, held, retained, refused, contents, scans,
 		claims, collections, moved_bytes, dropped_segments, scrubbed, scrubs, folds,
 		checkpoints, restarts, downtimes, clock_jumps, full_disks, ill_disks,
-		crashes_in_collections, garbage_apart;
+		crashes_in_collections;
+	struct sim_counts faults;
 } week_totals;
 
 extern char week_failure[800];

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a program of seeds is: a range of them on some processes, each told when it fails, dies or
+ * hangs, every fiftieth run twice with the same trace; or one planted bug, looked for seed by seed.
+ * The seed alone decides a life, whichever process runs it.
+ */
+#ifndef TESTS_SIM_SEEDS_H
+#define TESTS_SIM_SEEDS_H
+
+#include "tests/sim/simenv.h"
+
+struct seeds {
+	const char *program;
+	/* NULL, or what went wrong. Counts what it does in the totals. */
+	const char *(*run)(uint64_t seed, uint64_t *ret_trace);
+	/* Nothing but uint64_t; what the processes counted is added up here. */
+	void *totals;
+	size_t totals_bytes;
+	/* One line about them; not 0 when something was never seen that so many seeds must show. */
+	int (*tell)(uint64_t seeds);
+	int *mutant;	       /* NULL: there is none in this program */
+	unsigned mutant_seeds; /* that are tried for one */
+};
+
+/* --seeds A..B [--jobs N] | --mutant N: the exit code. */
+int seeds_main(const struct seeds *seeds, int argc, char **argv);
+
+struct seeds_count {
+	const char *name;
+	uint64_t count;
+};
+/* Prints them; 1 when one is zero that must not be. */
+int seeds_counts_tell(const struct seeds_count *counts, size_t count, bool none_is_zero);
+void seeds_faults_add(struct sim_counts *to, const struct sim *sim);
+
+#endif
