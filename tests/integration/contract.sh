@@ -3,8 +3,9 @@
 # What vstorectl promises its users and their scripts: each verb, output formats, exit codes, words with a holder, --dry-run, --yes,
 # --async, jobs, the trash. About 4 s. Usage: contract.sh VSTORED VSTORECTL
 VSTORED=$1 VSTORECTL=$(realpath "$2")
+here=$(dirname "$(realpath "$0")")
 # shellcheck source=tests/integration/lib.sh
-. "$(dirname "$0")/lib.sh"
+. "$here/lib.sh"
 requires curl python3 qemu-io bash
 # json EXPRESSION: of the document d on standard input
 json() { python3 -c "import json,sys; d=json.load(sys.stdin); print($1)"; }
@@ -106,7 +107,7 @@ refused 5 'attached|in use|connected' ctl volume delete a --yes
 kill $holder
 soon sh -c "$VSTORECTL --host unix:run/storage.sock -o csv --no-header -c ATTACHED volume list --filter name=a | grep -qx 0" || fail "a gone client holds"
 ctl -q snap restore a@one --yes
-qemu-io -r -f raw -c 'read -P 1 64k 64k' "$(uri a)" | grep -qv 'Pattern verification failed' || fail restore
+reads "$(uri a)" 1 64k 64k || fail "restore: $(cat io)"
 ctl -q snap diff a@one a || fail "a restored volume differs from its snapshot"
 ctl -q volume clone a@one d
 refused 4 'exists|already' ctl volume clone a@one d
@@ -193,24 +194,7 @@ ctl store upgrade 2>said
 grep -q 'Nothing to do' said || fail "a new store can be upgraded: $(cat said)"
 is "$(ctl -o json -q store upgrade | json 'd["changed"], d["object"]["format"]["missing"]')" 'False []' 'upgrading a current store'
 stop_vstored
-python3 - store/superblock <<'EOF' || fail "the superblock could not be changed"
-import struct, sys
-def crc(data):
-    c = 0xffffffff
-    for byte in data:
-        c ^= byte
-        for _ in range(8):
-            c = c >> 1 ^ (0x82f63b78 if c & 1 else 0)
-    return c ^ 0xffffffff
-with open(sys.argv[1], "r+b") as file:
-    for at in (0, 65536):
-        file.seek(at)
-        copy = bytearray(file.read(4096))
-        copy[32:40] = bytes(8)
-        struct.pack_into("<I", copy, 4092, crc(copy[:4092]))
-        file.seek(at)
-        file.write(copy)
-EOF
+python3 "$here/superblock.py" store/superblock 32 0000000000000000 || fail "the superblock could not be changed"
 start_vstored
 refused 1 'older than policies' ctl policy set q --keep-last 1
 ctl store upgrade --dry-run 2>said

@@ -9,8 +9,6 @@ VSTORED=$1 VSTORECTL=$(realpath "$2") here=$(dirname "$(realpath "$0")")
 # shellcheck source=tests/integration/hosts.sh
 . "$here/hosts.sh"
 
-# field KEY: of a's only replica
-field() { host a -o json replica status | python3 -c "import json,sys; print((json.load(sys.stdin)['replicas'] or [{}])[0].get('$1'))"; }
 near() { [ "$(field state)" = same ]; }
 fill() { qio a v "write -P $1 $2 $3" || fail "the volume cannot be written"; }
 cuts() { host "$1" -o name snap list | grep -c '@cut-' || true; }
@@ -74,7 +72,6 @@ mine=$(export_of b v)
 
 # a returns, and does not know: its cuts are refused, with a reason; its own data stays as it is.
 serve a 10.77.0.1
-fenced() { host a -o json replica status | grep -q 'serves that volume itself'; }
 soon fenced || fail "a was not told that b has the volume: $(host a -o json replica status)"
 [ "$(export_of b v)" = "$mine" ] || fail "a changed what b serves"
 [ "$(export_of a v)" != "$mine" ] || fail "a lost what was its own"
@@ -85,11 +82,7 @@ refused 3 'no replica' host a replica remove v b
 host a -q volume delete v --yes
 host b -q peer add a 10.77.0.1:7410
 host b -q replica add v a --max-lag 1s
-back() { [ "$(host b -o json replica status | python3 -c 'import json,sys; print((json.load(sys.stdin)["replicas"] or [{}])[0].get("state"))')" = same ]; }
+back() { [ "$(field state b)" = same ]; }
 soon back || fail "the way back does not work: $(host b -o json replica status)"
 [ "$(export_of a "$(host a -o name snap list b/v | tail -n 1)")" = "$mine" ] || fail "what came back is not b's"
-stop a -TERM
-stop b -TERM
-for side in a b; do
-	"$VSTORED" --check --store "$side/store" --any-file-system >check || fail "$side: $(cat check)"
-done
+both_whole

@@ -46,7 +46,7 @@ two_hosts
 # Every 64 MiB are a segment, so that one can lose its directory while others lose records.
 host a -q volume create v --size 200M
 head -c 150M /dev/urandom >data
-qemu-img convert -n -f raw -O raw data "nbd+unix:///v?socket=$work/a/run/nbd/v.sock"
+qemu-img convert -n -f raw -O raw data "$(host_uri a v)"
 host a -q snap create v@1
 host a -q peer add b 10.77.0.2:7410
 send v@1 b || fail "the copy: $(cat words)"

@@ -39,17 +39,19 @@ stop() {
 	wait "${pids[$1]}" 2>/dev/null || true
 	pids[$1]=
 }
-finish_all() {
-	local rc=$? p
+end_all() {
+	local p
 	for p in "${pids[@]}"; do
 		[ -z "$p" ] || { kill "$p" 2>/dev/null; wait "$p" 2>/dev/null; }
 	done
-	set +e # a failure's code is handed on, and is no reason to stop here
-	(exit $rc)
-	finish
 }
-trap finish_all EXIT
-qio() { qemu-io -f raw -c "$3" "nbd+unix:///$2?socket=$work/$1/run/nbd/$2.sock" >/dev/null; }
+at_end+=(end_all) # first, then the namespaces
+# host_uri SIDE NAME: the volume there; a copy is HOST/NAME
+host_uri() { echo "nbd+unix:///${2/\//%2F}?socket=$work/$1/run/nbd/${2/\//:}.sock"; }
+qio() { qemu-io -f raw -c "$3" "$(host_uri "$1" "$2")" >/dev/null; }
+# field KEY [SIDE]: of the only replica that a, or the other side, has
+field() { host "${2:-a}" -o json replica status | python3 -c "import json,sys; print((json.load(sys.stdin)['replicas'] or [{}])[0].get('$1'))"; }
+fenced() { host a -o json replica status | grep -q 'serves that volume itself'; }
 # export_of SIDE NAME: the sha256 of its data
 export_of() {
 	host "$1" volume export "$2" out.img --yes >words 2>&1 || fail "export of $2: $(cat words)"
@@ -62,6 +64,15 @@ same() {
 	[ "$a" = "$b" ] || fail "$1 is not the same on both hosts"
 }
 send() { host a -o json replica send "$@" >job 2>words; }
+
+# Both end, and both stores are whole
+both_whole() {
+	local side
+	for side in a b; do stop "$side" -TERM; done
+	for side in a b; do
+		"$VSTORED" --check --store "$side/store" --any-file-system >check || fail "$side: $(cat check)"
+	done
+}
 
 # Certificates of one CA, empty stores, both vstored up.
 two_hosts() {

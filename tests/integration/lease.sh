@@ -15,7 +15,7 @@ field() { python3 -c "import json; print(json.load(open('answer'))$1)"; }
 attach() { expect "$1" PUT /v1/volumes/a/attachment "{\"holder\": \"$2$2$2$2$2$2$2$2-2222-3333-4444-555555555555\", \"holder_name\": \"web$2\", \"uid\": $3}"; }
 at() { echo "nbd+unix:///a?socket=$1"; }
 writes() { qemu-io -f raw -c "write -P $2 0 64k" -c flush "$1" >io 2>&1 && ! grep -qi 'fail\|error' io; }
-holds() { qemu-io -r -f raw -c "read -P $1 0 64k" "$(uri a)" >io 2>&1 && ! grep -qi 'fail\|error' io; }
+holds() { reads "$(uri a)" "$1" 0 64k; }
 ctl volume create a --size 64M
 
 # Who writes without a lease keeps others from taking one; a lease keeps them from writing

@@ -75,6 +75,9 @@ expect() {
 	[ "$(cat status)" = "$want" ] || fail "$* was answered with $(cat status), not $want: $(cat answer)"
 }
 
+# reads URI PATTERN OFFSET LENGTH: all of it is that byte
+reads() { qemu-io -r -f raw -c "read -P $2 $3 $4" "$1" >io 2>&1 && ! grep -qi 'fail\|error' io; }
+
 uri() { echo "nbd+unix:///$1?socket=$work/run/nbd/${1%%@*}.sock"; }
 
 # With VSTORECTL set: vstorectl against this daemon

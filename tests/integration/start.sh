@@ -4,8 +4,9 @@
 # format, two daemons, a crash loop, file systems that lose data, a log that is gone, wrong settings. About 3 s.
 # Usage: start.sh VSTORED VSTORECTL NO_URING
 VSTORED=$1 VSTORECTL=$(realpath "$2") no_uring=$(realpath "$3")
+here=$(dirname "$(realpath "$0")")
 # shellcheck source=tests/integration/lib.sh
-. "$(dirname "$0")/lib.sh"
+. "$here/lib.sh"
 requires curl python3 setpriv
 vstored() { timeout 20 "$VSTORED" --run "${run:-run}" --any-file-system "$@"; }
 sums() { find store -type f | sort | xargs sha256sum; }
@@ -35,24 +36,7 @@ sums | cmp - before || fail "a refused start changed the store"
 
 # A newer format: bit 63 of the incompatible features, with a right checksum, in both copies
 cp -a store newer
-python3 - newer/superblock <<'PY'
-import struct, sys
-def crc32c(data):
-    c = 0xffffffff
-    for b in data:
-        c ^= b
-        for _ in range(8):
-            c = c >> 1 ^ (0x82f63b78 if c & 1 else 0)
-    return c ^ 0xffffffff
-f = open(sys.argv[1], "r+b")
-for at in 0, 65536:
-    f.seek(at)
-    b = bytearray(f.read(4096))
-    b[39] |= 0x80
-    b[4092:] = struct.pack("<I", crc32c(bytes(b[:4092])))
-    f.seek(at)
-    f.write(b)
-PY
+python3 "$here/superblock.py" newer/superblock 39 80
 refused 1 'another version of vstored.*nothing was changed' vstored --store newer
 refused 1 'another version of vstored' vstored --check --store newer
 rm -r newer

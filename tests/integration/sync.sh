@@ -9,13 +9,11 @@ VSTORED=$1 VSTORECTL=$(realpath "$2") here=$(dirname "$(realpath "$0")")
 # shellcheck source=tests/integration/hosts.sh
 . "$here/hosts.sh"
 
-field() { host a -o json replica status | python3 -c "import json,sys; print((json.load(sys.stdin)['replicas'] or [{}])[0].get('$1'))"; }
 in_step() { [ "$(field state)" = "in step" ]; }
 # put PATTERN OFFSET LENGTH: written and flushed
-put() { qemu-io -f raw -t writeback -c "write -P $1 $2 $3" -c flush "nbd+unix:///v?socket=$work/a/run/nbd/v.sock" >io 2>&1 || fail "a write and a flush: $(cat io)"; }
+put() { qemu-io -f raw -t writeback -c "write -P $1 $2 $3" -c flush "$(host_uri a v)" >io 2>&1 || fail "a write and a flush: $(cat io)"; }
 # there PATTERN OFFSET LENGTH: on b, now
-there() { qemu-io -r -f raw -c "read -P $1 $2 $3" "nbd+unix:///a%2Fv?socket=$work/b/run/nbd/a:v.sock" 2>&1 | grep -q 'read .* bytes' &&
-	! qemu-io -r -f raw -c "read -P $1 $2 $3" "nbd+unix:///a%2Fv?socket=$work/b/run/nbd/a:v.sock" 2>&1 | grep -q 'Pattern verification failed'; }
+there() { reads "$(host_uri b a/v)" "$1" "$2" "$3"; }
 # held PATTERN OFFSET: a write whose flush must not end yet; its pid is in `waiting`
 held() {
 	put "$1" "$2" 64k &
@@ -39,7 +37,7 @@ for round in $(seq 12); do
 	put $((round + 1)) $at $((round * 12288))
 	there $((round + 1)) $at $((round * 12288)) || fail "round $round: flushed here, and not on b"
 done
-qemu-io -f raw -c 'discard 0 1M' "nbd+unix:///v?socket=$work/a/run/nbd/v.sock" >/dev/null
+qio a v 'discard 0 1M'
 there 0 0 1M || fail "zeros did not get to b"
 cuts=$(field cuts)
 
@@ -97,13 +95,8 @@ host b -q replica promote a/v --accept-loss
 # It returns, and waits for an acknowledgement that never comes: nothing that is flushed there is flushed alone.
 serve a 10.77.0.1
 held 81 50M 'has the volume itself'
-fenced() { host a -o json replica status | grep -q 'serves that volume itself'; }
 soon fenced || fail "a is not told why: $(host a -o json replica status)"
 [ "$(export_of b v)" = "$good" ] || fail "a changed what b serves"
 host a -q replica remove v b
 wait $waiting || fail "the flush was not given free"
-stop a -TERM
-stop b -TERM
-for side in a b; do
-	"$VSTORED" --check --store "$side/store" --any-file-system >check || fail "$side: $(cat check)"
-done
+both_whole
