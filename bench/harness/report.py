@@ -103,15 +103,17 @@ def adopt(folders, bench_folder, draw):
     for folder in folders:
         with open(os.path.join(folder, "result.json"), encoding="utf-8") as file:
             results.append(json.load(file))
-    target = os.path.join(bench_folder, "results")
-    shutil.rmtree(target, ignore_errors=True)
+    target, new = os.path.join(bench_folder, "results"), os.path.join(bench_folder, "results.new")
+    shutil.rmtree(new, ignore_errors=True)
     result = merge(results)
-    save(result, [], target)
-    for folder in folders:
+    save(result, [], new)
+    for folder in folders:  # results itself may be the first of them
         for name in os.listdir(folder):
             if name.startswith("profile-row-"):
-                shutil.copy(os.path.join(folder, name), target)
-    draw(result, target)
+                shutil.copy(os.path.join(folder, name), new)
+    draw(result, new)
+    shutil.rmtree(target, ignore_errors=True)
+    os.rename(new, target)
     plots = sorted(n for n in os.listdir(target) if n.endswith(".svg"))
     text = markdown(result) + "\n" + "\n".join(f"![{n[:-4]}](results/{n})" for n in plots)
     readme = os.path.join(bench_folder, "README.md")
