@@ -23,7 +23,6 @@
 int vstore_mutant;
 
 #define LOG_BYTES (8 * MIB)
-#define FILES_MAX 16u
 #define STEPS_MAX 3000000u
 #define DATA_BYTES (6 * (uint64_t)CHUNK_BYTES)
 

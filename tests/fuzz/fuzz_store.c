@@ -2,20 +2,12 @@
 /*
  * Every decoder of the store's bytes from disk, fed with anything. The first byte chooses one; what
  * it accepts is encoded again where that is possible, and must come out the same.
- *
- * fuzz_store FOLDER replays a corpus; fuzz_store --write FOLDER makes one of valid bytes.
  */
 #include "proto/err.h"
 #include "storage/store/catalog.h"
 #include "storage/store/record.h"
 #include "storage/store/superblock.h"
-
-#include <dirent.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
+#include "tests/fuzz/replay.h"
 
 enum decoder {
 	DECODE_SUPERBLOCK,
@@ -133,19 +125,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 	return 0;
 }
 
-#ifndef VSTORE_FUZZ_ENGINE
-static void corpus_put(const char *folder, const char *name, enum decoder which, const void *data,
-		       size_t bytes)
-{
-	char path[512];
-	snprintf(path, sizeof path, "%s/%s", folder, name);
-	FILE *file = fopen(path, "w");
-	uint8_t first = (uint8_t)which;
-	if (!file || fwrite(&first, 1, 1, file) != 1 || fwrite(data, 1, bytes, file) != bytes ||
-	    fclose(file) != 0)
-		exit(1);
-}
-
 static int corpus_write(const char *folder)
 {
 	uint8_t buf[BLOCK_BYTES] = {0};
@@ -196,35 +175,3 @@ static int corpus_write(const char *folder)
 	corpus_put(folder, "layer", DECODE_LAYER, buf, size);
 	return 0;
 }
-
-int main(int argc, char **argv)
-{
-	static uint8_t data[1 << 20];
-	unsigned count = 0;
-	if (argc == 3 && strcmp(argv[1], "--write") == 0)
-		return corpus_write(argv[2]);
-	DIR *dir = argc == 2 ? opendir(argv[1]) : NULL;
-	for (struct dirent *at; dir && (at = readdir(dir));) {
-		char path[512];
-		snprintf(path, sizeof path, "%s/%s", argv[1], at->d_name);
-		FILE *file = at->d_name[0] == '.' ? NULL : fopen(path, "r");
-		if (!file)
-			continue;
-		size_t bytes = fread(data, 1, sizeof data, file);
-		fclose(file);
-		LLVMFuzzerTestOneInput(data, bytes);
-		/* every byte of it changed once, and every length of it */
-		for (size_t i = 0; i < bytes && i < 8192; i++) {
-			data[i] ^= (uint8_t)(1 + i * 7);
-			LLVMFuzzerTestOneInput(data, bytes);
-			data[i] ^= (uint8_t)(1 + i * 7);
-			LLVMFuzzerTestOneInput(data, i);
-		}
-		count++;
-	}
-	if (dir)
-		closedir(dir);
-	printf("%u inputs\n", count);
-	return count ? 0 : 1;
-}
-#endif

@@ -9,6 +9,8 @@
 #include "storage/store/store.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <string.h>
 #include <unistd.h>
 
 struct fixture {
@@ -112,10 +114,43 @@ static inline int make_volume(struct fixture *f, const char *name, uint64_t byte
 	return DO(f, store_volume_create, name, &options);
 }
 
+/* It must be there. */
+static inline struct volume_info volume_named(struct fixture *f, const char *name, bool in_trash)
+{
+	struct volume_info *infos, found = {0};
+	size_t count;
+	assert_int_equal(store_volumes(f->store, in_trash, &infos, &count), 0);
+	for (size_t i = 0; i < count; i++)
+		if (strcmp(infos[i].name, name) == 0)
+			found = infos[i];
+	free(infos);
+	assert_int_not_equal(found.number, 0);
+	return found;
+}
+
 static inline int snap(struct fixture *f, const char *name)
 {
 	const char *names[] = {name};
 	return DO(f, store_snap_create, names, 1);
+}
+
+/* ---- damage ---- */
+
+/* Changes one byte of a file of the store; negative: from its end. */
+static inline void flip(struct fixture *f, const char *name, int64_t at)
+{
+	char path[160];
+	uint8_t byte;
+	snprintf(path, sizeof path, "%s/%s", f->path, name);
+	int fd = open(path, O_RDWR);
+	assert_true(fd >= 0);
+	if (at < 0)
+		at += lseek(fd, 0, SEEK_END);
+	assert_int_equal(pread(fd, &byte, 1, at), 1);
+	byte ^= 0x10;
+	assert_int_equal(pwrite(fd, &byte, 1, at), 1);
+	assert_int_equal(fsync(fd), 0); /* who reads past the page cache sees it */
+	close(fd);
 }
 
 #define WORK(f, ret_work, call, ...)                                                               \

@@ -55,23 +55,11 @@ static void tap_broken(void *owner, uint32_t volume)
 
 static const struct store_tap_ops tap_ops = {tap_record, tap_committed, tap_broken};
 
-static struct volume_info info_of(struct fixture *f, const char *name)
-{
-	struct volume_info *infos, info = {0};
-	size_t count;
-	assert_int_equal(store_volumes(f->store, false, &infos, &count), 0);
-	for (size_t i = 0; i < count; i++)
-		if (strcmp(infos[i].name, name) == 0)
-			info = infos[i];
-	free(infos);
-	return info;
-}
-
 /* Tapped, cut, sent: what comes from now on can follow. */
 static void live_begin(struct live *live)
 {
 	struct pair *pair = live->pair;
-	struct volume_info info = info_of(pair->from, "a");
+	struct volume_info info = volume_named(pair->from, "a", false);
 	live->last = (struct store_position){.epoch = info.epoch, .vseq = info.vseq};
 	store_set_tap(pair->from->store, &tap_ops, live);
 	assert_int_equal(store_tap(pair->from->store, info.number, true), 0);
@@ -178,7 +166,7 @@ static void a_copy_follows_write_by_write(void **state)
 			assert_int_equal(WORK(pair->to, &work, store_fold, NULL), 0);
 		read_both(pair, "a", "h1/a");
 	}
-	struct volume_info here = info_of(pair->from, "a");
+	struct volume_info here = volume_named(pair->from, "a", false);
 	store_copy_close(live->copy);
 	fixture_close(pair->to);
 	fixture_open(pair->to);
@@ -192,7 +180,8 @@ static void a_copy_follows_write_by_write(void **state)
 	read_both(pair, "a", "h1/a");
 	assert_int_equal(WORK(pair->from, &work, store_fold, NULL), 0);
 	assert_int_equal(WORK(pair->to, &work, store_fold, NULL), 0);
-	struct volume_info from = info_of(pair->from, "a"), to = info_of(pair->to, "h1/a");
+	struct volume_info from = volume_named(pair->from, "a", false),
+			   to = volume_named(pair->to, "h1/a", false);
 	assert_memory_equal(from.root, to.root, ID_BYTES);
 	live_end(live);
 }
@@ -222,7 +211,7 @@ static void what_does_not_continue_is_refused(void **state)
 	assert_int_equal(apply(live, first), 0);
 	struct view *view;
 	uint8_t uuid[16] = {1};
-	struct volume_info info = info_of(pair->from, "a");
+	struct volume_info info = volume_named(pair->from, "a", false);
 	assert_int_equal(store_copy_open(pair->to->store, "h1/a", info.uuid, &view, &at), -EBUSY);
 	assert_int_equal(store_copy_open(pair->to->store, "h1/a", uuid, &view, &at), -ENOENT);
 	/* A snapshot that is sent meanwhile is refused, and nothing is half done. */
@@ -240,7 +229,7 @@ static void a_transfer_takes_nothing_of_what_followed_away(void **state)
 	write_random(pair->from, "a", 0, MIB);
 	apply_all(live);
 	uint64_t promised = live->at.vseq;
-	struct volume_info here = info_of(pair->from, "a");
+	struct volume_info here = volume_named(pair->from, "a", false);
 	assert_int_equal(snap(pair->from, "a@promised"), 0);
 	live_end(live);
 	/* A new cut is cut in the middle: neither state, so the copy takes no commits ... */
@@ -254,7 +243,7 @@ static void a_transfer_takes_nothing_of_what_followed_away(void **state)
 	assert_int_equal(store_copy_open(pair->to->store, "h1/a", here.uuid, &view, &at), -EAGAIN);
 	/* ... but what was there is kept, and is what a promotion begins with. */
 	assert_int_equal(DO(pair->to, store_replica_promote, "h1/a", "a", true), 0);
-	assert_int_equal(info_of(pair->to, "a").vseq, promised);
+	assert_int_equal(volume_named(pair->to, "a", false).vseq, promised);
 	read_both(pair, "a@promised", "a");
 }
 
@@ -318,8 +307,8 @@ static void a_flush_waits_for_who_is_in_step(void **state)
 	assert_int_equal(DO(f, store_follower_set, "a", "h3", &rules), 0);
 	/* A write is answered; the flushes behind it, and a write with FUA, are not. */
 	assert_int_equal(do_request(f, view, REQUEST_WRITE, 0, BLOCK_BYTES, block, 0), 0);
-	uint64_t vseq = info_of(f, "a").vseq;
-	uint32_t number = info_of(f, "a").number;
+	uint64_t vseq = volume_named(f, "a", false).vseq;
+	uint32_t number = volume_named(f, "a", false).number;
 	flush_start(&requests[0], view, REQUEST_FLUSH, NULL);
 	flush_start(&requests[1], view, REQUEST_FLUSH, NULL);
 	flush_start(&requests[2], view, REQUEST_WRITE, block);
@@ -345,12 +334,12 @@ static void a_flush_waits_for_who_is_in_step(void **state)
 	assert_int_equal(DO(f, store_follower_set, "a", "h3", &rules), 0);
 	assert_int_equal(do_request(f, view, REQUEST_WRITE, 0, BLOCK_BYTES, block, 0), 0);
 	store_follower_acked(f->store, number, "h3", 1);
-	uint64_t now = info_of(f, "a").vseq;
+	uint64_t now = volume_named(f, "a", false).vseq;
 	assert_true(now > 1);
 	fixture_close(pair->to);
 	fixture_open(pair->to);
 	/* acked by "h3" above: vseq + 99 */
-	while (info_of(f, "a").vseq <= vseq + 99)
+	while (volume_named(f, "a", false).vseq <= vseq + 99)
 		assert_int_equal(do_request(f, view, REQUEST_WRITE, 0, BLOCK_BYTES, block, 0), 0);
 	flush_start(&requests[0], view, REQUEST_FLUSH, NULL);
 	for (unsigned i = 0; i < 50; i++)
@@ -377,7 +366,8 @@ static void other_changes_end_the_tap(void **state)
 	assert_int_equal(live->broken, 1);
 	write_random(pair->from, "a", 0, BLOCK_BYTES);
 	assert_int_equal(live->batch_count, 0);
-	assert_int_equal(store_tap(pair->from->store, info_of(pair->from, "a").number, true), 0);
+	assert_int_equal(
+		store_tap(pair->from->store, volume_named(pair->from, "a", false).number, true), 0);
 	assert_int_equal(DO(pair->from, store_snap_restore, "a@1"), 0);
 	assert_int_equal(live->broken, 2);
 	live_end(live);

@@ -23,18 +23,6 @@ static struct domain_info domain_at(struct fixture *f, size_t at, size_t want_co
 	return info;
 }
 
-static struct volume_info volume_named(struct fixture *f, const char *name)
-{
-	struct volume_info *infos, info = {0};
-	size_t count;
-	assert_int_equal(store_volumes(f->store, false, &infos, &count), 0);
-	for (size_t i = 0; i < count; i++)
-		if (strcmp(infos[i].name, name) == 0)
-			info = infos[i];
-	free(infos);
-	return info;
-}
-
 static void a_domain_is_kept_and_is_the_same_everywhere(void **state)
 {
 	struct fixture *f = *state;
@@ -90,20 +78,23 @@ static void equal_data_of_two_domains_shares_nothing(void **state)
 	store_counters(f->store, &after);
 	assert_int_equal(between.chunk_bytes_out, before.chunk_bytes_out);
 	assert_true(after.chunk_bytes_out >= between.chunk_bytes_out + MIB);
-	assert_memory_equal(volume_named(f, "a").root, volume_named(f, "a2").root, ID_BYTES);
-	assert_memory_not_equal(volume_named(f, "a").root, volume_named(f, "b").root, ID_BYTES);
+	assert_memory_equal(volume_named(f, "a", false).root, volume_named(f, "a2", false).root,
+			    ID_BYTES);
+	assert_memory_not_equal(volume_named(f, "a", false).root, volume_named(f, "b", false).root,
+				ID_BYTES);
 	assert_int_equal(WORK(f, &work, store_diff, "a", "b"), -EINVAL);
 	/* A check knows whose key made each id, a clone stays in its domain. */
 	assert_int_equal(snap(f, "b@s"), 0);
 	assert_int_equal(DO(f, store_volume_clone, "b@s", "b2"), 0);
-	assert_memory_equal(volume_named(f, "b2").root, volume_named(f, "b").root, ID_BYTES);
+	assert_memory_equal(volume_named(f, "b2", false).root, volume_named(f, "b", false).root,
+			    ID_BYTES);
 	reopen(f);
 	assert_int_equal(WORK(f, &work, store_check), 0);
 	assert_int_equal(work.damaged, 0);
 	assert_true(work.chunks >= 32);
 	assert_int_equal(WORK(f, &work, store_verify, "b2"), 0);
 	assert_int_equal(work.damaged, 0);
-	assert_memory_equal(volume_named(f, "b2").domain, domain_at(f, 1, 2).uuid, 16);
+	assert_memory_equal(volume_named(f, "b2", false).domain, domain_at(f, 1, 2).uuid, 16);
 }
 
 static void peers_are_kept(void **state)

@@ -54,23 +54,6 @@ static uint64_t check_damaged(struct fixture *f)
 	return work.damaged;
 }
 
-/* Changes one byte; negative: from the end. */
-static void flip(struct fixture *f, const char *name, int64_t at)
-{
-	char path[160];
-	uint8_t byte;
-	snprintf(path, sizeof path, "%s/%s", f->path, name);
-	int fd = open(path, O_RDWR);
-	assert_true(fd >= 0);
-	if (at < 0)
-		at += lseek(fd, 0, SEEK_END);
-	assert_int_equal(pread(fd, &byte, 1, at), 1);
-	byte ^= 0x10;
-	assert_int_equal(pwrite(fd, &byte, 1, at), 1);
-	assert_int_equal(fsync(fd), 0);
-	close(fd);
-}
-
 static const char *used_file(struct fixture *f)
 {
 	return index_file_name(f->store->index_generation);

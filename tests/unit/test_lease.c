@@ -8,15 +8,7 @@ static const uint8_t WEB1[16] = {1}, WEB2[16] = {2};
 
 static struct volume_lease lease_of(struct fixture *f, const char *name)
 {
-	struct volume_info *infos;
-	struct volume_lease lease = {0};
-	size_t count;
-	assert_int_equal(store_volumes(f->store, false, &infos, &count), 0);
-	for (size_t i = 0; i < count; i++)
-		if (strcmp(infos[i].name, name) == 0)
-			lease = infos[i].lease;
-	free(infos);
-	return lease;
+	return volume_named(f, name, false).lease;
 }
 
 static int write_block(struct fixture *f, struct view *view, uint8_t value)

@@ -210,21 +210,6 @@ static void forget(struct fixture *f)
 	assert_int_equal(system(command), 0);
 }
 
-static void flip(struct fixture *f, const char *name, int64_t at)
-{
-	char path[160];
-	uint8_t byte;
-	snprintf(path, sizeof path, "%s/%s", f->path, name);
-	int fd = open(path, O_RDWR);
-	assert_true(fd >= 0);
-	if (at < 0)
-		at += lseek(fd, 0, SEEK_END);
-	assert_int_equal(pread(fd, &byte, 1, at), 1);
-	byte ^= 0x10;
-	assert_int_equal(pwrite(fd, &byte, 1, at), 1);
-	close(fd);
-}
-
 static void remove_file(struct fixture *f, const char *name)
 {
 	char path[160];

@@ -16,19 +16,6 @@ static void fill(struct fixture *f, const char *name, uint64_t offset, uint64_t 
 	free(data);
 }
 
-static struct volume_info volume_of(struct fixture *f, const char *name, bool in_trash)
-{
-	struct volume_info *infos, found = {0};
-	size_t count;
-	assert_int_equal(store_volumes(f->store, in_trash, &infos, &count), 0);
-	for (size_t i = 0; i < count; i++)
-		if (strcmp(infos[i].name, name) == 0)
-			found = infos[i];
-	free(infos);
-	assert_int_not_equal(found.number, 0);
-	return found;
-}
-
 static struct snapshot_info snapshot_of(struct fixture *f, const char *name, bool in_trash)
 {
 	struct snapshot_info *infos, found = {0};
@@ -63,7 +50,7 @@ static struct store_info count_all(struct fixture *f)
 static void purge_volume(struct fixture *f, const char *name)
 {
 	assert_int_equal(DO(f, store_volume_delete, name), 0);
-	assert_int_equal(DO(f, store_trash_purge, volume_of(f, name, true).number), 0);
+	assert_int_equal(DO(f, store_trash_purge, volume_named(f, name, true).number), 0);
 }
 
 static void what_it_says_is_what_a_deletion_frees(void **state)
@@ -81,7 +68,7 @@ static void what_it_says_is_what_a_deletion_frees(void **state)
 	fill(f, "a", 20 * MIB, MIB, 5); /* twice in one volume, and nowhere else */
 	fill(f, "a", 40 * MIB, MIB, 5);
 	struct store_info before = count_all(f);
-	struct volume_info a = volume_of(f, "a", false), b = volume_of(f, "b", false);
+	struct volume_info a = volume_named(f, "a", false), b = volume_named(f, "b", false);
 	assert_true(a.freed.known && a.freed_own.known && b.freed.known);
 	assert_false(a.freed.at_least);
 	assert_near(a.freed_own.bytes, 2 * MIB);
@@ -99,14 +86,14 @@ static void what_it_says_is_what_a_deletion_frees(void **state)
 	assert_int_equal(DO(f, store_trash_purge, snapshot_of(f, "two", true).number), 0);
 	struct store_info less = count_all(f);
 	assert_live(less, before.live_bytes - MIB);
-	assert_near(volume_of(f, "a", false).freed.bytes, 8 * MIB);
+	assert_near(volume_named(f, "a", false).freed.bytes, 8 * MIB);
 	assert_int_equal(less.trash.bytes, 0);
 	/* The volume goes with its other snapshot. */
 	purge_volume(f, "a");
 	struct store_info after = count_all(f);
 	assert_live(after, less.live_bytes - 8 * MIB);
 	/* The part that both had is b's alone now. */
-	assert_near(volume_of(f, "b", false).freed.bytes, 6 * MIB);
+	assert_near(volume_named(f, "b", false).freed.bytes, 6 * MIB);
 	purge_volume(f, "b");
 	assert_live(count_all(f), 0ull);
 }
@@ -116,16 +103,16 @@ static void what_was_made_since_the_count_is_not_known(void **state)
 	struct fixture *f = *state;
 	struct store_info info;
 	assert_int_equal(make_volume(f, "a", 64 * MIB), 0);
-	assert_false(volume_of(f, "a", false).freed.known);
+	assert_false(volume_named(f, "a", false).freed.known);
 	store_info(f->store, &info);
 	assert_false(info.trash.known);
 	fill(f, "a", 0, MIB, 1);
 	count_all(f);
-	assert_true(volume_of(f, "a", false).freed.known);
+	assert_true(volume_named(f, "a", false).freed.known);
 	assert_int_equal(snap(f, "a@one"), 0);
 	assert_false(snapshot_of(f, "one", false).freed.known);
 	assert_int_equal(make_volume(f, "b", 64 * MIB), 0);
-	assert_false(volume_of(f, "b", false).freed.known);
+	assert_false(volume_named(f, "b", false).freed.known);
 }
 
 #define CASE(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
