@@ -11,8 +11,6 @@
 #include "storage/store/store.h"
 #include "tests/sim/simenv.h"
 
-#include <assert.h>
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,18 +26,10 @@
 static struct {
 	struct sim *sim;
 	struct store *store;
-	int64_t jump_ns; /* of the time of day */
 	uint64_t seed, written_bytes;
 	uint64_t lived_ns; /* by this program's count, without what a crash may take back */
 	unsigned crashes, jumps;
 } w;
-static struct env_ops ops;
-static const struct env_ops *sim_ops;
-
-static uint64_t wall_ns(struct env *env)
-{
-	return (uint64_t)((int64_t)sim_ops->wall_ns(env) + w.jump_ns);
-}
 
 #define CHECK(what)                                                                                \
 	do {                                                                                       \
@@ -59,7 +49,6 @@ static void open_store(void)
 					.gc_interval_ns = GC_NEVER,
 					.scrub_period_ns = SCRUB_NEVER};
 	char sentence[SENTENCE_BYTES];
-	sim_env(w.sim)->ops = &ops;
 	if (store_open(sim_env(w.sim), "store", &options, &w.store, sentence) < 0) {
 		fprintf(stderr, "seed %llu: %s\n", (unsigned long long)w.seed, sentence);
 		exit(1);
@@ -136,9 +125,6 @@ static void begin(void)
 	char sentence[SENTENCE_BYTES];
 	static const char *const names[] = {"a@gone", "a@kept", "a@held"};
 	w.sim = sim_new(w.seed);
-	sim_ops = sim_env(w.sim)->ops;
-	ops = *sim_ops;
-	ops.wall_ns = wall_ns;
 	CHECK(store_make(sim_env(w.sim), "store", &make, sentence) == 0);
 	open_store();
 	store_volume_create(w.store, admin(&op), "a", &options);
@@ -147,7 +133,7 @@ static void begin(void)
 	CHECK(admin_end(&op) == 0);
 	store_snap_create(w.store, admin(&op), names, 3);
 	CHECK(admin_end(&op) == 0);
-	store_snap_retain(w.store, admin(&op), "a@kept", wall_ns(sim_env(w.sim)) + RETAIN_NS);
+	store_snap_retain(w.store, admin(&op), "a@kept", env_wall_ns(sim_env(w.sim)) + RETAIN_NS);
 	CHECK(admin_end(&op) == 0);
 	store_snap_hold(w.store, admin(&op), "a@held", "audit");
 	CHECK(admin_end(&op) == 0);
@@ -192,12 +178,13 @@ static void life(uint64_t seed)
 		write_some();
 		run(HOUR_NS / 2);
 		if (hour % 10 == 3 || hour % 10 == 7) {
-			w.jump_ns += hour % 10 == 3 ? (int64_t)YEAR_NS : -2 * (int64_t)YEAR_NS;
+			sim_clock_move(w.sim, 0,
+				       hour % 10 == 3 ? (int64_t)YEAR_NS : -2 * (int64_t)YEAR_NS);
 			w.jumps++;
 			look();
 		}
 		if (hour % 10 == 9)
-			w.jump_ns += (int64_t)YEAR_NS; /* as it was */
+			sim_clock_move(w.sim, 0, (int64_t)YEAR_NS); /* as it was */
 		if (sim_random(w.sim, 8) == 0)
 			crash();
 		run(HOUR_NS / 2);

@@ -28,7 +28,6 @@ static struct {
 	struct sim *sim;
 	struct store *store;
 	struct policies *policies;
-	int64_t jump_ns; /* of the time of day */
 	uint32_t policy;
 	struct {
 		uint32_t number, volume;
@@ -37,13 +36,6 @@ static struct {
 	} seen[SEEN_MAX];
 	unsigned seen_count, taken, removed, crashes, jumps;
 } w;
-static struct env_ops ops;
-static const struct env_ops *sim_ops;
-
-static uint64_t wall_ns(struct env *env)
-{
-	return (uint64_t)((int64_t)sim_ops->wall_ns(env) + w.jump_ns);
-}
 
 static void fail(uint64_t seed, const char *what, uint32_t number)
 {
@@ -133,7 +125,7 @@ static void look_settled(uint64_t seed)
 	assert(store_snapshots(w.store, false, &s, &count) == 0);
 	for (size_t i = 0; i < count; i++)
 		now += s[i].policy == w.policy &&
-		       s[i].created_wall_ns / HOUR_NS == wall_ns(sim_env(w.sim)) / HOUR_NS;
+		       s[i].created_wall_ns / HOUR_NS == env_wall_ns(sim_env(w.sim)) / HOUR_NS;
 	if (now < VOLUMES)
 		fail(seed, "an hour without its snapshots", 0);
 	if (count > VOLUMES * (HOURLY + DAILY) + 8)
@@ -171,7 +163,6 @@ static void open_store(uint64_t seed)
 	struct store_options options = {.cache_bytes = MIB, .trash_delay_ns = DAY_NS};
 	char sentence[SENTENCE_BYTES];
 	struct env *env = sim_env(w.sim);
-	env->ops = &ops;
 	if (store_open(env, "store", &options, &w.store, sentence) < 0 ||
 	    policies_new(env, w.store, &w.policies) < 0) {
 		fprintf(stderr, "seed %llu: %s\n", (unsigned long long)seed, sentence);
@@ -185,7 +176,7 @@ static void crash(uint64_t seed)
 	policies_free(w.policies);
 	store_abandon(w.store);
 	if (sim_random(w.sim, 3) == 0) /* days of downtime */
-		w.jump_ns += (int64_t)(sim_random(w.sim, 4 * 24) * HOUR_NS);
+		sim_clock_move(w.sim, 0, (int64_t)(sim_random(w.sim, 4 * 24) * HOUR_NS));
 	w.crashes++;
 	open_store(seed);
 }
@@ -201,9 +192,6 @@ static void begin(uint64_t seed)
 	char sentence[SENTENCE_BYTES], name[8];
 	memset(&w, 0, sizeof w);
 	w.sim = sim_new(seed);
-	sim_ops = sim_env(w.sim)->ops;
-	ops = *sim_ops;
-	ops.wall_ns = wall_ns;
 	assert(store_make(sim_env(w.sim), "store", &make, sentence) == 0);
 	open_store(seed);
 	rules.keep[KEEP_HOURLY] = HOURLY;
@@ -231,7 +219,7 @@ static void life(uint64_t seed)
 	begin(seed);
 	for (unsigned hour = 0; hour < 150; hour++) {
 		/* Into the next hour, and until what is due there is done. */
-		uint64_t left = HOUR_NS - wall_ns(sim_env(w.sim)) % HOUR_NS;
+		uint64_t left = HOUR_NS - env_wall_ns(sim_env(w.sim)) % HOUR_NS;
 		run(left + 1);
 		if (sim_random(w.sim, 6) == 0) {
 			run(sim_random(w.sim, 10 * NSEC_PER_SEC));
@@ -256,7 +244,7 @@ static void life(uint64_t seed)
 		if (hour == 60 || hour == 90) {
 			int64_t year = (int64_t)(366 * DAY_NS);
 			unsigned before = w.removed;
-			w.jump_ns += hour == 60 ? year : -year;
+			sim_clock_move(w.sim, 0, hour == 60 ? year : -year);
 			w.jumps++;
 			run(120 * NSEC_PER_SEC);
 			look_settled(seed);

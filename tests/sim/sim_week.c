@@ -166,7 +166,7 @@ static const char *something(struct world *world)
 	}
 	if (what < 37) {
 		int64_t year = (int64_t)(366 * DAY_NS);
-		world->jump_ns += sim_random(world->sim, 2) ? year : -year;
+		sim_clock_move(world->sim, 0, sim_random(world->sim, 2) ? year : -year);
 		week_totals.clock_jumps++;
 	} else if (what < 40) {
 		disk_fills(world);

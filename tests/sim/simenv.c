@@ -7,7 +7,8 @@
 #include "tests/sim/simenv_int.h"
 
 #define SLOW_NS_MAX (NSEC_PER_SEC / 2)
-#define COMPLETE_NS_MAX 20000u /* I/O of the same time may come first */
+#define WALL_NS UINT64_C(1700000000000000000) /* the time of day when a world begins */
+#define COMPLETE_NS_MAX 20000u		      /* I/O of the same time may come first */
 
 /* splitmix64 (Steele, Lea, Flood 2014) */
 uint64_t sim_random(struct sim *sim, uint64_t below)
@@ -51,11 +52,17 @@ uint64_t io_delay(struct sim *sim)
 
 static uint64_t sim_now_ns(struct env *env)
 {
-	return sim_of(env)->now_ns;
+	return sim_of(env)->now_ns + sim_of(env)->skipped_ns;
 }
 static uint64_t sim_wall_ns(struct env *env)
 {
-	return UINT64_C(1700000000000000000) + sim_of(env)->now_ns;
+	return WALL_NS + sim_now_ns(env) + (uint64_t)sim_of(env)->jumped_ns;
+}
+
+void sim_clock_move(struct sim *sim, uint64_t skip_ns, int64_t jump_ns)
+{
+	sim->skipped_ns += skip_ns;
+	sim->jumped_ns += jump_ns;
 }
 
 static void sim_random_bytes(struct env *env, void *ret, size_t bytes)

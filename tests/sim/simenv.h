@@ -32,6 +32,9 @@ struct sim *sim_new(uint64_t seed);
 void sim_free(struct sim *sim);
 struct env *sim_env(struct sim *sim);
 uint64_t sim_random(struct sim *sim, uint64_t below);
+/* The clock goes on by skip_ns in which nothing happens: no event comes nearer, and no timer. The
+ * time of day is set by jump_ns besides, ahead or back. */
+void sim_clock_move(struct sim *sim, uint64_t skip_ns, int64_t jump_ns);
 /* Zeroed memory of the simulated process: gone at the next crash, or with the sim. */
 void *sim_process_memory(struct sim *sim, size_t bytes);
 void sim_process_memory_free(void *at);

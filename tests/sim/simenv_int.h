@@ -79,6 +79,8 @@ struct sim {
 	struct env env;
 	struct env_ops ops;
 	uint64_t random, now_ns, next_number, writes_done, trace;
+	uint64_t skipped_ns;   /* the env's clock is so far ahead of now_ns, ... */
+	int64_t jumped_ns;     /* ... and the time of day further by this */
 	uint64_t completed_ns; /* when the last EVENT_COMPLETE is due */
 	struct sim_file files[FILES_MAX];
 	struct event *events;

@@ -39,10 +39,6 @@ struct seen {
 struct world {
 	uint64_t seed;
 	struct sim *sim;
-	struct env_ops ops;
-	const struct env_ops *sim_ops;
-	uint64_t skip_ns; /* time in which nothing happened, left out of the simulation */
-	int64_t jump_ns;  /* of the clock on the wall */
 	struct store *store;
 	struct policies *policies;
 	struct view *views[VOLUMES];

@@ -18,19 +18,6 @@ struct operation {
 	void *memory; /* that data lies in */
 };
 
-static struct world *this_world; /* the env's clock has no other way to it */
-
-static uint64_t now_ns(struct env *env)
-{
-	return this_world->sim_ops->now_ns(env) + this_world->skip_ns;
-}
-
-static uint64_t wall_ns(struct env *env)
-{
-	int64_t ahead = (int64_t)this_world->skip_ns + this_world->jump_ns;
-	return (uint64_t)((int64_t)this_world->sim_ops->wall_ns(env) + ahead);
-}
-
 uint64_t world_open_ns(const struct world *world)
 {
 	return world->open_ns + (env_now_ns(sim_env(world->sim)) - world->opened_ns);
@@ -50,7 +37,7 @@ const char *world_pass(struct world *world, uint64_t run_ns, uint64_t skip_ns)
 	while (env_now_ns(env) < end)
 		if (!step(world) || ++steps > STEPS_MAX)
 			FAIL("time stands still");
-	world->skip_ns += skip_ns;
+	sim_clock_move(world->sim, skip_ns, 0);
 	return NULL;
 }
 
@@ -253,14 +240,13 @@ int change_end(struct world *world, struct admin_op *op)
 
 static void work_done(struct io_op *op)
 {
-	struct world *world = this_world;
+	struct world *world = (struct world *)((char *)op - offsetof(struct world, work.op));
 	world->work_busy = false;
 	if (world->work.damaged && !world->ill) {
 		static char what[SENTENCE_BYTES + 40];
 		snprintf(what, sizeof what, "damage was found: %s", world->work.sentence);
 		world->wrong = what;
 	}
-	(void)op;
 }
 
 void work_begin(struct world *world, void (*start)(struct store *store, struct store_work *work))
@@ -295,7 +281,6 @@ static const char *world_open(struct world *world)
 					.idle_fold_ns = 30 * NSEC_PER_SEC,
 					.scrub_period_ns = DAY_NS,
 					.index_lag_segments = 2};
-	env->ops = &world->ops;
 	world->opened_ns = env_now_ns(env);
 	if (store_open(env, "store", &options, &world->store, sentence) < 0) {
 		world->store = NULL;
@@ -369,7 +354,7 @@ const char *world_crash(struct world *world, bool power_cut, uint64_t downtime_n
 		store_view_close(world->views[v]);
 	store_abandon(world->store);
 	process_end(world);
-	world->skip_ns += downtime_ns;
+	sim_clock_move(world->sim, downtime_ns, 0);
 	const char *failed = world_open(world);
 	return failed ? failed : volumes_verify(world, power_cut);
 }
@@ -438,13 +423,7 @@ const char *world_make(struct world *world, uint64_t seed)
 	struct store_options options = {.cache_bytes = MIB};
 	char sentence[SENTENCE_BYTES];
 	*world = (struct world){.seed = seed, .sim = sim_new(seed ^ 0x3ee4)};
-	this_world = world;
 	struct env *env = sim_env(world->sim);
-	world->sim_ops = env->ops;
-	world->ops = *env->ops;
-	world->ops.now_ns = now_ns;
-	world->ops.wall_ns = wall_ns;
-	env->ops = &world->ops;
 	scan_init(&world->scan, world->sim);
 	if (store_make(env, "store", &make, sentence) < 0 ||
 	    store_open(env, "store", &options, &world->store, sentence) < 0)
