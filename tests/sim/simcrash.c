@@ -130,31 +130,6 @@ void sim_crash(struct sim *sim, bool power_cut)
 	}
 }
 
-void sim_flip(struct sim *sim, const char *name, uint64_t offset)
-{
-	for (unsigned i = 0; i < FILES_MAX; i++) {
-		struct sim_file *file = &sim->files[i];
-		if (!file->used || file->unlinked || strcmp(file->name, name) != 0)
-			continue;
-		uint8_t bit = (uint8_t)(1u << sim_random(sim, 8));
-		file->now[offset] ^= bit;
-		file->durable[offset] ^= bit;
-		sim->counts.rotten++;
-	}
-}
-
-const uint8_t *sim_file_look(const struct sim *sim, const char *name, uint64_t *ret_bytes)
-{
-	for (unsigned i = 0; i < FILES_MAX; i++) {
-		const struct sim_file *file = &sim->files[i];
-		if (!file->used || file->unlinked || strcmp(file->name, name) != 0)
-			continue;
-		*ret_bytes = file->bytes;
-		return file->now;
-	}
-	return NULL;
-}
-
 uint32_t sim_crash_planned(struct sim *sim, const struct sim_crash_plan *plan)
 {
 	sim->plan = plan;
@@ -163,6 +138,43 @@ uint32_t sim_crash_planned(struct sim *sim, const struct sim_crash_plan *plan)
 	sim->plan = NULL;
 	return sim->doubts;
 }
+
+/* ---- rot ---- */
+
+/* In whatever folder. */
+static struct sim_file *file_named(struct sim *sim, const char *name)
+{
+	for (unsigned i = 0; i < FILES_MAX; i++)
+		if (sim->files[i].used && !sim->files[i].unlinked &&
+		    strcmp(sim->files[i].name, name) == 0)
+			return &sim->files[i];
+	return NULL;
+}
+
+static void bit_flip(struct sim *sim, struct sim_file *file, uint64_t at, uint8_t bit)
+{
+	file->touched = max_u64(file->touched, at + 1);
+	file->now[at] ^= bit;
+	file->durable[at] ^= bit;
+	sim->counts.rotten++;
+}
+
+const uint8_t *sim_file_look(struct sim *sim, const char *name, uint64_t *ret_bytes)
+{
+	struct sim_file *file = file_named(sim, name);
+	if (!file)
+		return NULL;
+	*ret_bytes = file->bytes;
+	return file->now;
+}
+
+void sim_flip(struct sim *sim, const char *name, uint64_t offset)
+{
+	struct sim_file *file = file_named(sim, name);
+	if (file)
+		bit_flip(sim, file, offset, (uint8_t)(1u << sim_random(sim, 8)));
+}
+
 bool sim_rot(struct sim *sim, const char *prefix, uint64_t from)
 {
 	for (unsigned tries = 0; tries < 200; tries++) {
@@ -171,10 +183,7 @@ bool sim_rot(struct sim *sim, const char *prefix, uint64_t from)
 		    strncmp(file->name, prefix, strlen(prefix)) != 0 || file->high <= from)
 			continue;
 		uint64_t at = from + sim_random(sim, file->high - from);
-		file->touched = max_u64(file->touched, at + 1);
-		file->now[at] ^= 0x40;
-		file->durable[at] ^= 0x40;
-		sim->counts.rotten++;
+		bit_flip(sim, file, at, 0x40);
 		return true;
 	}
 	return false;

@@ -41,13 +41,13 @@ void sim_process_memory_free(void *at);
 void sim_faults_set(struct sim *sim, const struct sim_faults *faults);
 /* What is free on the disk from now on; UINT64_MAX: plenty. */
 void sim_disk_room_set(struct sim *sim, uint64_t bytes);
-/* One byte that was ever written, at `from` or behind it, of a file whose name begins with prefix,
- * changes. */
+/* One bit flips that was ever written, at `from` or behind it, of a file whose name begins with
+ * prefix. */
 bool sim_rot(struct sim *sim, const char *prefix, uint64_t from);
 /* A file of that name as a reader sees it, in whatever folder; NULL: there is none. Costs no time
  * in the world. */
-const uint8_t *sim_file_look(const struct sim *sim, const char *name, uint64_t *ret_bytes);
-/* One byte of such a file changes. */
+const uint8_t *sim_file_look(struct sim *sim, const char *name, uint64_t *ret_bytes);
+/* One bit of the byte at `offset` of such a file flips. */
 void sim_flip(struct sim *sim, const char *name, uint64_t offset);
 /* The process is gone, with all that was under way; a power cut also takes what was not synced. The
  * env may be used at once by the next life; old files, ops and timers are forgotten, memory is the
