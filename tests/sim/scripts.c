@@ -319,14 +319,19 @@ static void write_again(struct bed *bed, unsigned first, unsigned count)
 		bed_write(bed, 0, 320 + 16 * c, 16, RANDOM + 1000000 + 16000 * c, 0);
 }
 
+/* So many steps, or as long as something waits: those that are left. */
+static unsigned steps_take(struct bed *bed, const unsigned *waits, unsigned steps)
+{
+	for (; steps && *waits; steps--)
+		bed_steps(bed, 1);
+	return steps;
+}
+
 /* What is garbage is written once more, and found; then a collection begins. */
 static bool found(struct bed *bed, unsigned steps)
 {
 	write_again(bed, 0, 4);
-	while (steps && bed->under_way) {
-		bed_steps(bed, 1);
-		steps--;
-	}
+	steps = steps_take(bed, &bed->under_way, steps);
 	bed_gc_begin(bed);
 	bed_gc_end(bed);
 	return steps == 0;
@@ -336,10 +341,7 @@ static bool found(struct bed *bed, unsigned steps)
 static bool collected(struct bed *bed, unsigned steps)
 {
 	bed_gc_begin(bed);
-	while (steps && bed->gc_waits) {
-		bed_steps(bed, 1);
-		steps--;
-	}
+	steps = steps_take(bed, &bed->gc_waits, steps);
 	write_again(bed, 0, 2);
 	bed_gc_end(bed);
 	return steps == 0;
@@ -349,10 +351,7 @@ static bool collected(struct bed *bed, unsigned steps)
 static bool moved(struct bed *bed, unsigned steps)
 {
 	bed_gc_begin(bed);
-	while (steps && bed->gc_waits) {
-		bed_steps(bed, 1);
-		steps--;
-	}
+	steps = steps_take(bed, &bed->gc_waits, steps);
 	for (uint32_t b = 0; b < 128; b += 16) {
 		bed_read(bed, 0, b, 16);
 		bed_write(bed, 1, 400 + b, 16, RANDOM + 1000 * b, 0);
@@ -377,10 +376,7 @@ static bool failed_once(struct bed *bed, unsigned steps)
 		bed_write(bed, 0, b + 3, 1, b, 0);
 	bed_wait(bed);
 	bed_gc_begin(bed);
-	while (steps && bed->gc_waits) {
-		bed_steps(bed, 1);
-		steps--;
-	}
+	steps = steps_take(bed, &bed->gc_waits, steps);
 	bed_fold(bed);
 	bed_gc_end(bed);
 	return steps == 0;
@@ -394,10 +390,7 @@ static bool failed_early(struct bed *bed, unsigned steps)
 	sim_faults_set(bed->sim, &(struct sim_faults){.read_error = 10000});
 	for (uint32_t b = 0; b < 256; b += 16)
 		bed_read(bed, 0, b, 16);
-	while (steps && bed->under_way) {
-		bed_steps(bed, 1);
-		steps--;
-	}
+	steps = steps_take(bed, &bed->under_way, steps);
 	sim_faults_set(bed->sim, &(struct sim_faults){0});
 	bed_wait(bed);
 	bed_pause(bed, 3 * NSEC_PER_SEC);
