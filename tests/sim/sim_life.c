@@ -11,91 +11,6 @@
 
 /* ---- requests ---- */
 
-static void operation_free(struct operation *operation)
-{
-	sim_process_memory_free(operation->memory);
-	sim_process_memory_free(operation);
-}
-
-static void operation_done(struct io_op *op)
-{
-	struct operation *operation = (struct operation *)op;
-	struct world *world = operation->world;
-	struct store_request *request = &operation->request;
-	world->under_way--;
-	world->model.events++;
-	if (op->res < 0 && request->kind != REQUEST_WRITE && request->kind != REQUEST_ZERO &&
-	    !world->faults && !world->rot)
-		world->wrong = "a read or a flush failed without a reason";
-	if (request->kind == REQUEST_FLUSH) {
-		if (op->res == 0)
-			model_flushed(&world->model, operation->number);
-		operation_free(operation);
-		return;
-	}
-	if (request->kind == REQUEST_READ) {
-		for (uint32_t i = 0; i < operation->count && op->res == 0; i++) {
-			struct block *block =
-				&world->model.blocks[operation->volume][operation->block + i];
-			if (model_impossible(block, operation->data + (size_t)i * BLOCK_BYTES))
-				world->wrong = "a lost block came back as something else";
-			if (block->busy || block->newest->submitted > operation->number ||
-			    !block->newest->answered || block->newest->answered > operation->number)
-				continue; /* written meanwhile, or not known */
-			if (!data_equal(block->newest->data,
-					operation->data + (size_t)i * BLOCK_BYTES))
-				world->wrong = "a read saw what is not the last answered write";
-		}
-		operation_free(operation);
-		return;
-	}
-	world->writes_under_way--;
-	if (op->res == 0 && request->flags & REQUEST_FUA)
-		model_flushed(&world->model, operation->number); /* the log is one chain */
-	for (uint32_t i = 0; i < operation->count; i++) {
-		struct block *block = &world->model.blocks[operation->volume][operation->block + i];
-		block->busy = false;
-		if (op->res == 0)
-			model_answered(&world->model, block, operation->number,
-				       request->flags & REQUEST_FUA);
-	}
-	if (op->res < 0 && !world->faults && !world->full && !world->rot)
-		world->wrong = "a write failed without a reason";
-	operation_free(operation);
-}
-
-static bool blocks_free(const struct world *world, unsigned volume, uint32_t block, uint32_t count)
-{
-	for (uint32_t i = 0; i < count; i++)
-		if (world->model.blocks[volume][block + i].busy)
-			return false;
-	return true;
-}
-
-static struct operation *operation_new(struct world *world, enum request_kind kind, unsigned volume,
-				       uint32_t block, uint32_t count)
-{
-	struct operation *operation = sim_process_memory(world->sim, sizeof(*operation));
-	size_t room = round_up(count * (size_t)BLOCK_BYTES, BLOCK_BYTES) + BLOCK_BYTES;
-	uint8_t *memory = sim_process_memory(world->sim, room + BLOCK_BYTES);
-	operation->world = world;
-	operation->memory = memory;
-	operation->volume = volume;
-	operation->block = block;
-	operation->count = count;
-	operation->number = ++world->model.events;
-	operation->data = (uint8_t *)round_up((uintptr_t)memory, BLOCK_BYTES);
-	operation->request = (struct store_request){.op.done = operation_done,
-						    .view = world->views[volume],
-						    .kind = kind,
-						    .offset_bytes = block * (uint64_t)BLOCK_BYTES,
-						    .length_bytes = count * (uint64_t)BLOCK_BYTES,
-						    .data = operation->data};
-	world->under_way++;
-	totals.operations++;
-	return operation;
-}
-
 static void write_some(struct world *world)
 {
 	struct sim *sim = world->sim;
@@ -109,24 +24,24 @@ static void write_some(struct world *world)
 		block = block / 16 * 16;
 	if (sim_random(sim, 3) == 0) /* a hot place */
 		block %= 64;
-	if (world->admin_busy && world->admin_snapshot)
+	if (world->guests.admin_busy && world->admin_snapshot)
 		return; /* what is written meanwhile may be in the snapshot or not */
-	if (block + count > BLOCKS || !blocks_free(world, volume, block, count))
+	if (block + count > BLOCKS || !guests_blocks_idle(&world->guests, volume, block, count))
 		return;
 	bool zero = sim_random(sim, 12) == 0;
-	struct operation *operation =
-		operation_new(world, zero ? REQUEST_ZERO : REQUEST_WRITE, volume, block, count);
+	struct operation *operation = guests_operation_new(
+		&world->guests, zero ? REQUEST_ZERO : REQUEST_WRITE, volume, block, count);
 	/* What was written long ago dies, and comes back while it may still be there. */
-	uint64_t era = world->model.events / 250;
+	uint64_t era = world->guests.model.events / 250;
 	uint64_t pattern = sim_random(sim, 2) ? (era + sim_random(sim, PATTERNS / 3)) % PATTERNS
 					      : operation->number;
 	bool part = !zero && count == 1 && sim_random(sim, 4) == 0;
+	totals.operations++;
 	totals.writes++;
-	world->writes_under_way++;
 	if (!world->lazy && sim_random(sim, 10) == 0)
 		operation->request.flags = REQUEST_FUA;
 	for (uint32_t i = 0; i < count; i++) {
-		struct block *at = &world->model.blocks[volume][block + i];
+		struct block *at = &world->guests.model.blocks[volume][block + i];
 		uint8_t *data = zero ? NULL : malloc(BLOCK_BYTES);
 		uint64_t value = count % 16 == 0 && block % 16 == 0
 					 ? pattern * 16 + i % 16
@@ -150,7 +65,7 @@ static void write_some(struct world *world)
 		} else if (!zero) {
 			memcpy(operation->data + (size_t)i * BLOCK_BYTES, data, BLOCK_BYTES);
 		}
-		model_submit(&world->model, at, data);
+		model_submit(&world->guests.model, at, data);
 		at->busy = true;
 	}
 	store_submit(&operation->request);
@@ -160,16 +75,19 @@ static void read_some(struct world *world)
 {
 	uint32_t count = 1 + (uint32_t)sim_random(world->sim, 33);
 	uint32_t block = (uint32_t)sim_random(world->sim, BLOCKS - count + 1);
-	struct operation *operation = operation_new(
-		world, REQUEST_READ, (unsigned)sim_random(world->sim, VOLUMES), block, count);
+	struct operation *operation =
+		guests_operation_new(&world->guests, REQUEST_READ,
+				     (unsigned)sim_random(world->sim, VOLUMES), block, count);
+	totals.operations++;
 	totals.reads++;
 	store_submit(&operation->request);
 }
 
 static void flush_some(struct world *world)
 {
-	struct operation *operation = operation_new(
-		world, REQUEST_FLUSH, (unsigned)sim_random(world->sim, VOLUMES), 0, 0);
+	struct operation *operation = guests_operation_new(
+		&world->guests, REQUEST_FLUSH, (unsigned)sim_random(world->sim, VOLUMES), 0, 0);
+	totals.operations++;
 	totals.flushes++;
 	store_submit(&operation->request);
 }
@@ -180,11 +98,11 @@ static void admin_done(struct io_op *op)
 {
 	struct world *world = (struct world *)((char *)op - offsetof(struct world, admin.op));
 	struct model_snapshot *snapshot = world->admin_snapshot;
-	world->admin_busy = false;
-	world->model.events++;
+	world->guests.admin_busy = false;
+	world->guests.model.events++;
 	if (!snapshot || op->res < 0) {
 		if (op->res < 0 && !world->faults && !world->full && !world->rot)
-			world->wrong = "a change failed without a reason";
+			world->guests.wrong = "a change failed without a reason";
 		if (snapshot && !snapshot->pending_delete && op->res != -VS_EFAILSTOP &&
 		    op->res != -EIO) {
 			free(snapshot->data);
@@ -197,15 +115,15 @@ static void admin_done(struct io_op *op)
 		free(snapshot->data);
 		snapshot->used = false;
 	}
-	model_flushed(&world->model,
-		      world->model.events); /* its commit is durable, and so all before it */
+	model_flushed(&world->guests.model,
+		      world->guests.model.events); /* its commit is durable, and so all before it */
 }
 
 /* Only between writes: then it is known what the snapshot is. */
 static void snapshot_some(struct world *world)
 {
 	struct model_snapshot *free_one = NULL, *victim = NULL;
-	if (world->admin_busy || world->writes_under_way)
+	if (world->guests.admin_busy || world->guests.writes_under_way)
 		return;
 	for (unsigned i = 0; i < SNAPSHOTS_MAX; i++) {
 		if (!world->snapshots[i].used)
@@ -215,10 +133,10 @@ static void snapshot_some(struct world *world)
 	}
 	for (unsigned v = 0; v < VOLUMES; v++)
 		for (unsigned b = 0; b < BLOCKS; b++)
-			if (!world->model.blocks[v][b].newest->answered)
+			if (!world->guests.model.blocks[v][b].newest->answered)
 				return; /* a failed write: not known */
 	world->admin = (struct admin_op){.op.done = admin_done};
-	world->admin_busy = true;
+	world->guests.admin_busy = true;
 	if (!free_one) {
 		victim->pending_delete = true;
 		world->admin_snapshot = victim;
@@ -229,7 +147,7 @@ static void snapshot_some(struct world *world)
 					    .volume = (unsigned)sim_random(world->sim, VOLUMES)};
 	snprintf(free_one->name, sizeof free_one->name, "%c@s%llu", 'a' + (int)free_one->volume,
 		 (unsigned long long)++world->snapshot_number);
-	free_one->data = model_image(&world->model, free_one->volume);
+	free_one->data = model_image(&world->guests.model, free_one->volume);
 	world->admin_snapshot = free_one;
 	totals.snapshots++;
 	const char *names[] = {free_one->name};
@@ -239,17 +157,17 @@ static void snapshot_some(struct world *world)
 void work_done(struct io_op *op)
 {
 	struct world *world = (struct world *)((char *)op - offsetof(struct world, work.op));
-	world->work_busy = false;
+	world->guests.work_busy = false;
 	if (world->work.damaged && !world->rot && !world->faults && !world->index_rot)
-		world->wrong = "a check found damage";
+		world->guests.wrong = "a check found damage";
 }
 
 static void work_some(struct world *world)
 {
-	if (world->work_busy)
+	if (world->guests.work_busy)
 		return;
 	world->work = (struct store_work){.op.done = work_done};
-	world->work_busy = true;
+	world->guests.work_busy = true;
 	totals.works++;
 	switch (sim_random(world->sim, 6)) {
 	case 0:
@@ -272,11 +190,11 @@ static void purge_some(struct world *world)
 {
 	struct snapshot_info *infos;
 	size_t count;
-	if (world->admin_busy || store_snapshots(world->store, true, &infos, &count) < 0)
+	if (world->guests.admin_busy || store_snapshots(world->store, true, &infos, &count) < 0)
 		return;
 	if (count) {
 		world->admin = (struct admin_op){.op.done = admin_done};
-		world->admin_busy = true;
+		world->guests.admin_busy = true;
 		world->admin_snapshot = NULL;
 		store_trash_purge(world->store, &world->admin, infos[0].number);
 	}
@@ -298,18 +216,18 @@ const char *life(struct world *world, unsigned ops)
 {
 	struct sim *sim = world->sim;
 	uint64_t steps = 0;
-	for (unsigned i = 0; i < ops && !world->wrong;) {
+	for (unsigned i = 0; i < ops && !world->guests.wrong;) {
 		uint64_t what = sim_random(sim, 1000);
 		if (++steps > STEPS_MAX)
 			FAIL("nothing moves any more");
 		const char *failed = what % 16 == 0 ? space_adds_up(world) : NULL;
 		if (failed)
 			return failed;
-		if (world->under_way >= IN_FLIGHT || what < 300 ||
-		    (world->admin_busy && !world->admin_snapshot && what < 600)) {
+		if (world->guests.under_way >= IN_FLIGHT || what < 300 ||
+		    (world->guests.admin_busy && !world->admin_snapshot && what < 600)) {
 			if (!env_step(sim_env(sim), true))
 				FAIL("nothing is under way, and %u requests wait",
-				     world->under_way);
+				     world->guests.under_way);
 			continue;
 		}
 		i++;
@@ -326,13 +244,11 @@ const char *life(struct world *world, unsigned ops)
 		else if (what < 990)
 			purge_some(world);
 		else {
-			while (world->writes_under_way && ++steps < STEPS_MAX &&
+			while (world->guests.writes_under_way && ++steps < STEPS_MAX &&
 			       env_step(sim_env(sim), true))
 				;
 			snapshot_some(world);
 		}
 	}
-	if (world->wrong)
-		FAIL("%s", world->wrong);
-	return NULL;
+	return world->guests.wrong;
 }

@@ -20,7 +20,6 @@
 #include <unistd.h>
 
 int vstore_mutant;
-char week_failure[800];
 struct totals week_totals;
 
 #define HOURS 12u

@@ -19,7 +19,6 @@
 
 int vstore_mutant;
 struct totals totals;
-char sim_failure[500];
 
 #define OPS 2000u
 #define OPS_AFTER 150u
@@ -61,9 +60,9 @@ static const char *index_day(struct world *world)
 		store_counters(world->store, &now);
 		if (dropped ? now.segments_dropped > at.segments_dropped : info.index_phase)
 			break;
-		if (dropped && !world->work_busy && i % 64 == 0) {
+		if (dropped && !world->guests.work_busy && i % 64 == 0) {
 			world->work = (struct store_work){.op.done = work_done};
-			world->work_busy = true;
+			world->guests.work_busy = true;
 			store_gc(world->store, &world->work);
 		}
 	}
@@ -110,7 +109,7 @@ static const char *world_run(struct world *world)
 	}
 	bool wild = bad_day >= 6 && sim_random(sim, 2);
 	if (wild) { /* anything may be damaged: what is read is right all the same, or an error */
-		world->rot = world->wild = world->model.keeps_all = true;
+		world->rot = world->wild = world->guests.model.keeps_all = true;
 		if (bad_day == 6)
 			faults_set(world, (struct sim_faults){.misread = 20, .miswritten = 10});
 	}

@@ -21,7 +21,6 @@
 #include <malloc.h>
 
 int vstore_mutant;
-char week_failure[800];
 struct totals week_totals;
 
 #define STRIDES 4u		  /* of an hour */
@@ -50,7 +49,7 @@ static const char *work_run(struct world *world,
 			    void (*start)(struct store *store, struct store_work *work), int *ret)
 {
 	work_begin(world, start);
-	const char *failed = world_drain(world);
+	const char *failed = guests_drain(&world->guests);
 	*ret = (int)world->work.op.res;
 	return failed;
 }
@@ -106,11 +105,11 @@ static const char *busy_moment(struct world *world, bool crash, bool scrub)
 	/* Anywhere, or soon after a segment's file has gone. */
 	uint64_t dropped = world->store->counters.segments_dropped, most = 3000;
 	bool soon = sim_random(world->sim, 2);
-	while (soon && world->work_busy && most-- > 0 &&
+	while (soon && world->guests.work_busy && most-- > 0 &&
 	       world->store->counters.segments_dropped == dropped)
 		env_step(sim_env(world->sim), true);
 	for (uint64_t steps = sim_random(world->sim, soon ? 12 : 400);
-	     steps > 0 && world->work_busy; steps--)
+	     steps > 0 && world->guests.work_busy; steps--)
 		env_step(sim_env(world->sim), true);
 	return world_crash(world, sim_random(world->sim, 4) > 0, 0);
 }
@@ -200,7 +199,7 @@ static const char *hour(struct world *world)
 		sim_disk_room_set(world->sim, UINT64_MAX);
 		failed = world_pass(world, 3 * NSEC_PER_SEC, 0); /* the store sees it */
 		if (!failed)
-			failed = world_drain(world);
+			failed = guests_drain(&world->guests);
 		world->full = false;
 	}
 	week_totals.hours++;

@@ -24,54 +24,29 @@ const char *world_open(struct world *world)
 		world->store = NULL;
 		FAIL("the store was refused: %s", sentence);
 	}
-	for (unsigned v = 0; v < VOLUMES; v++)
-		if (store_view_open(world->store, v ? "b" : "a", &world->views[v]) < 0)
-			FAIL("volume %c is gone", 'a' + (int)v);
-	return NULL;
-}
-
-static int read_blocks(struct world *world, struct view *view, uint32_t block, uint32_t count,
-		       uint8_t *to)
-{
-	struct store_request request = {.view = view,
-					.kind = REQUEST_READ,
-					.offset_bytes = block * (uint64_t)BLOCK_BYTES,
-					.length_bytes = count * (uint64_t)BLOCK_BYTES,
-					.data = to};
-	env_wait_prepare(&request.op);
-	store_submit(&request);
-	return (int)env_wait(sim_env(world->sim), &request.op);
+	return guests_views_open(&world->guests, world->store);
 }
 
 static uint8_t image[VOLUME_BYTES] __attribute__((aligned(4096)));
 
-/* After a power cut the log is one chain for all volumes: what survives of one tells of the others.
- */
 static const char *volumes_verify(struct world *world, bool power_cut)
 {
 	static uint8_t images[VOLUMES][VOLUME_BYTES] __attribute__((aligned(4096)));
 	static bool unreadable[VOLUMES][BLOCKS];
-	const char *failed = NULL;
-	uint64_t survivor = 0;
-	for (unsigned v = 0; v < VOLUMES && !failed; v++) {
+	struct guests *guests = &world->guests;
+	memset(unreadable, 0, sizeof unreadable);
+	for (unsigned v = 0; v < VOLUMES; v++)
 		for (uint32_t b = 0; b < BLOCKS; b += CHUNK_BLOCKS) {
+			struct view *view = guests->views[v];
 			uint8_t *got = images[v] + (size_t)b * BLOCK_BYTES;
-			int res = read_blocks(world, world->views[v], b, CHUNK_BLOCKS, got);
-			memset(unreadable[v] + b, 0, CHUNK_BLOCKS);
-			for (uint32_t i = 0; i < CHUNK_BLOCKS && res < 0 && world->rot; i++)
-				unreadable[v][b + i] = read_blocks(world, world->views[v], b + i, 1,
-								   got + i * BLOCK_BYTES) < 0;
+			int res = guests_read(guests, view, b, CHUNK_BLOCKS, got);
 			if (res < 0 && !world->rot)
 				FAIL("volume %c, block %u: %s", 'a' + (int)v, b, vs_strerror(res));
+			if (res < 0)
+				guests_read_each(guests, view, b, CHUNK_BLOCKS, got,
+						 unreadable[v] + b);
 		}
-		failed = model_check(&world->model, v, images[v], unreadable[v], power_cut,
-				     &survivor);
-	}
-	for (unsigned v = 0; v < VOLUMES && power_cut && !world->wild && !failed; v++)
-		failed = model_check_order(&world->model, v, images[v], survivor);
-	for (unsigned v = 0; v < VOLUMES && !failed; v++)
-		model_settle(&world->model, v);
-	return failed;
+	return guests_check(guests, images[0], unreadable[0], power_cut, !world->wild);
 }
 
 static const char *snapshots_verify(struct world *world)
@@ -90,7 +65,7 @@ static const char *snapshots_verify(struct world *world)
 		}
 		if (res < 0)
 			FAIL("snapshot %s is gone", snapshot->name);
-		res = read_blocks(world, view, 0, BLOCKS, image);
+		res = guests_read(&world->guests, view, 0, BLOCKS, image);
 		store_view_close(view);
 		if (res < 0 && !world->rot)
 			FAIL("snapshot %s: %s", snapshot->name, vs_strerror(res));
@@ -148,11 +123,23 @@ const char *fold_all(struct world *world)
 	return NULL;
 }
 
+static const char *request_failed(struct guests *guests, enum request_kind kind)
+{
+	const struct world *world = (const struct world *)guests;
+	bool write = kind == REQUEST_WRITE || kind == REQUEST_ZERO;
+	if (world->faults || world->rot || (world->full && write))
+		return NULL;
+	return write ? "a write failed without a reason"
+		     : "a read or a flush failed without a reason";
+}
+
 const char *world_make(struct world *world)
 {
 	struct env *env = sim_env(world->sim);
 	struct store_make_options make = {.log_bytes = 8 * MIB};
 	char sentence[SENTENCE_BYTES];
+	world->guests.sim = world->sim;
+	world->guests.request_failed = request_failed;
 	if (store_make(env, "store", &make, sentence) < 0)
 		FAIL("no store was made: %s", sentence);
 	if (store_open(env, "store", &(struct store_options){.cache_bytes = MIB}, &world->store,
@@ -164,10 +151,10 @@ const char *world_make(struct world *world)
 		struct volume_options options = {.size_bytes = VOLUME_BYTES,
 						 .frame_bytes = frames[sim_random(world->sim, 4)]};
 		env_wait_prepare(&admin.op);
-		store_volume_create(world->store, &admin, v ? "b" : "a", &options);
+		store_volume_create(world->store, &admin, volume_names[v], &options);
 		if (env_wait(env, &admin.op) < 0)
 			FAIL("no volume was made: %s", admin.sentence);
-		model_volume_make(&world->model, v, BLOCKS);
+		model_volume_make(&world->guests.model, v, BLOCKS);
 	}
 	if (store_close(world->store) < 0)
 		FAIL("the new store could not be closed");
@@ -216,17 +203,12 @@ static const char *census_is_exact(struct world *world)
 
 const char *close_and_open(struct world *world)
 {
-	uint64_t steps = 0;
-	while ((world->under_way || world->admin_busy || world->work_busy) && steps++ < STEPS_MAX &&
-	       env_step(sim_env(world->sim), true))
-		;
-	if (world->under_way || world->admin_busy || world->work_busy)
-		FAIL("%u requests never end", world->under_way);
-	const char *failed = world->rot ? NULL : census_is_exact(world);
+	const char *failed = guests_drain(&world->guests);
+	if (!failed && !world->rot)
+		failed = census_is_exact(world);
 	if (failed)
 		return failed;
-	for (unsigned v = 0; v < VOLUMES; v++)
-		store_view_close(world->views[v]);
+	guests_views_close(&world->guests);
 	int res = store_close(world->store);
 	world->store = NULL;
 	if (res < 0 && !world->rot)
@@ -249,12 +231,8 @@ void world_crash(struct world *world, bool power_cut)
 	totals.dedup += counters.chunks_deduplicated;
 	totals.index_written += counters.index_checkpoints;
 	sim_crash(world->sim, power_cut);
-	for (unsigned v = 0; v < VOLUMES; v++)
-		store_view_close(world->views[v]);
-	store_abandon(world->store);
+	guests_abandon(&world->guests, world->store);
 	world->store = NULL;
-	world->under_way = world->writes_under_way = 0;
-	world->admin_busy = world->work_busy = false;
 }
 
 void world_free(struct world *world)
@@ -264,6 +242,6 @@ void world_free(struct world *world)
 	for (unsigned i = 0; i < SNAPSHOTS_MAX; i++)
 		if (world->snapshots[i].used)
 			free(world->snapshots[i].data);
-	model_free(&world->model);
+	model_free(&world->guests.model);
 	free(world);
 }

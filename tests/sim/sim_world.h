@@ -9,30 +9,16 @@
 
 #include "proto/err.h"
 #include "storage/store/store.h"
-#include "tests/sim/model.h"
-#include "tests/sim/simenv.h"
+#include "tests/sim/guests.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define VOLUMES 2u
 #define BLOCKS 1024u /* of a volume */
 #define VOLUME_BYTES (BLOCKS * (uint64_t)BLOCK_BYTES)
 #define SNAPSHOTS_MAX 5u
-#define STEPS_MAX 4000000u
-
-struct world;
-struct operation {
-	struct store_request request; /* first: found back by its address */
-	struct world *world;
-	unsigned volume;
-	uint32_t block, count;
-	uint64_t number;
-	uint8_t *data;
-	void *memory; /* that data lies in */
-};
 
 struct model_snapshot {
 	bool used, answered, pending_delete;
@@ -42,24 +28,19 @@ struct model_snapshot {
 };
 
 struct world {
+	struct guests guests; /* first: found back by its address */
 	struct sim *sim;
 	struct store *store;
-	struct view *views[VOLUMES];
-	struct model model;
 	struct model_snapshot snapshots[SNAPSHOTS_MAX];
 	uint64_t snapshot_number;
-	unsigned under_way, writes_under_way;
 	bool faults, rot, full;
 	bool index_rot; /* the index's files changed or went: nothing may be lost by that */
 	bool wild;	/* rot: damage of any kind; what was promised may be gone */
 	bool lazy;	/* nobody asks for durability */
 	bool slow;	/* some I/O takes very long */
 	struct admin_op admin;
-	bool admin_busy;
 	struct model_snapshot *admin_snapshot;
 	struct store_work work;
-	bool work_busy;
-	const char *wrong;
 };
 
 struct totals {
@@ -71,14 +52,6 @@ struct totals {
 	struct sim_counts faults;
 };
 extern struct totals totals;
-
-/* Functions that return a sentence return NULL when all is well. */
-extern char sim_failure[500];
-#define FAIL(...)                                                                                  \
-	do {                                                                                       \
-		snprintf(sim_failure, sizeof sim_failure, __VA_ARGS__);                            \
-		return sim_failure;                                                                \
-	} while (0)
 
 /* ---- sim_life.c ---- */
 

@@ -7,13 +7,12 @@
 #define TESTS_SIM_WEEK_H
 
 #include "storage/daemon/policies.h"
-#include "tests/sim/model.h"
+#include "tests/sim/guests.h"
 #include "tests/sim/scan.h"
 
 #define HOUR_NS (3600 * NSEC_PER_SEC)
 #define DAY_NS (24 * HOUR_NS)
 #define WEEK_HOURS 168u
-#define VOLUMES 2u
 #define BLOCKS 128u /* of a volume: 8 chunks */
 #define IN_FLIGHT 10u
 #define SEEN_MAX 4096u
@@ -37,14 +36,12 @@ struct seen {
 };
 
 struct world {
+	struct guests guests; /* first: found back by its address */
 	uint64_t seed;
 	struct sim *sim;
 	struct store *store;
 	struct policies *policies;
-	struct view *views[VOLUMES];
 	uint32_t volume_numbers[VOLUMES], policy;
-	struct model model;
-	unsigned under_way, writes_under_way;
 	bool calm;   /* no write since the last look: what a snapshot holds is known */
 	bool full;   /* the disk: requests and changes may fail */
 	bool ill;    /* the disk: the store may have failed */
@@ -56,8 +53,6 @@ struct world {
 	struct seen seen[SEEN_MAX];
 	unsigned seen_count;
 	struct store_work work;
-	bool work_busy;
-	const char *wrong;
 };
 
 extern struct totals {
@@ -69,13 +64,6 @@ extern struct totals {
 	struct sim_counts faults;
 } week_totals;
 
-extern char week_failure[800];
-#define FAIL(...)                                                                                  \
-	do {                                                                                       \
-		snprintf(week_failure, sizeof week_failure, __VA_ARGS__);                          \
-		return week_failure;                                                               \
-	} while (0)
-
 /* ---- week_world.c; each returns NULL or a sentence ---- */
 
 const char *world_make(struct world *world, uint64_t seed);
@@ -85,7 +73,6 @@ uint64_t world_open_ns(const struct world *world); /* the store's age is this, o
 const char *world_pass(struct world *world, uint64_t run_ns, uint64_t skip_ns);
 /* So many requests of guests, some of them side by side. */
 const char *world_guests(struct world *world, unsigned count);
-const char *world_drain(struct world *world); /* all requests and work have ended */
 /* Drained, and what was answered is durable; *ret_flushed false: the disk did not let it. */
 const char *world_settle(struct world *world, bool *ret_flushed);
 const char *world_crash(struct world *world, bool power_cut, uint64_t downtime_ns);
@@ -94,8 +81,6 @@ const char *world_restart(struct world *world);
 struct admin_op *change(struct admin_op *op);
 int change_end(struct world *world, struct admin_op *op);
 void work_begin(struct world *world, void (*start)(struct store *store, struct store_work *work));
-int read_blocks(struct world *world, struct view *view, uint32_t block, uint32_t count,
-		uint8_t *to);
 
 /* ---- week_snapshots.c ---- */
 

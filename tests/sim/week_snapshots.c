@@ -79,7 +79,7 @@ static void seen_add(struct world *world, const struct snapshot_info *info)
 			      .live_ns = world_open_ns(world)};
 	snprintf(seen->name, sizeof seen->name, "%s@%s", info->volume, info->name);
 	for (uint32_t b = 0; b < BLOCKS; b++) {
-		const struct version *newest = world->model.blocks[seen->volume][b].newest;
+		const struct version *newest = world->guests.model.blocks[seen->volume][b].newest;
 		seen->known &= newest->answered > 0;
 		seen->print[b] = print_of(newest->data);
 	}
@@ -168,9 +168,9 @@ const char *snapshot_read(struct world *world, struct seen *seen)
 	if (res < 0)
 		FAIL("%s: %s", seen->name, vs_strerror(res));
 	static bool unreadable[BLOCKS];
-	res = read_blocks(world, view, 0, BLOCKS, image);
-	for (uint32_t b = 0; b < BLOCKS && world->rotten; b++)
-		unreadable[b] = read_blocks(world, view, b, 1, image + b * (size_t)BLOCK_BYTES) < 0;
+	res = guests_read(&world->guests, view, 0, BLOCKS, image);
+	if (world->rotten)
+		guests_read_each(&world->guests, view, 0, BLOCKS, image, unreadable);
 	store_view_close(view);
 	if (res < 0 && !world->rotten)
 		FAIL("%s: %s", seen->name, vs_strerror(res));

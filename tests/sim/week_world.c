@@ -6,18 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define STEPS_MAX 3000000u
-
-struct operation {
-	struct store_request request; /* first: found back by its address */
-	struct world *world;
-	unsigned volume;
-	uint32_t block, count;
-	uint64_t number;
-	uint8_t *data;
-	void *memory; /* that data lies in */
-};
-
 uint64_t world_open_ns(const struct world *world)
 {
 	return world->open_ns + (env_now_ns(sim_env(world->sim)) - world->opened_ns);
@@ -43,77 +31,15 @@ const char *world_pass(struct world *world, uint64_t run_ns, uint64_t skip_ns)
 
 /* ---- guests ---- */
 
-static void operation_free(struct operation *operation)
-{
-	sim_process_memory_free(operation->memory);
-	sim_process_memory_free(operation);
-}
-
 static bool may_fail(const struct world *world)
 {
 	return world->full || world->ill;
 }
 
-static void read_done(struct operation *operation)
+static const char *request_failed(struct guests *guests, enum request_kind kind)
 {
-	struct world *world = operation->world;
-	for (uint32_t i = 0; i < operation->count && operation->request.op.res == 0; i++) {
-		struct block *block = &world->model.blocks[operation->volume][operation->block + i];
-		if (block->busy || block->newest->submitted > operation->number ||
-		    !block->newest->answered || block->newest->answered > operation->number)
-			continue; /* written meanwhile, or not known */
-		if (!data_equal(block->newest->data, operation->data + (size_t)i * BLOCK_BYTES))
-			world->wrong = "a read saw what is not the last answered write";
-	}
-}
-
-static void operation_done(struct io_op *op)
-{
-	struct operation *operation = (struct operation *)op;
-	struct world *world = operation->world;
-	const struct store_request *request = &operation->request;
-	world->under_way--;
-	world->model.events++;
-	if (op->res < 0 && !may_fail(world))
-		world->wrong = "a request failed without a reason";
-	week_totals.failed_requests += op->res < 0;
-	if (request->kind == REQUEST_READ)
-		read_done(operation);
-	if (op->res == 0 && (request->kind == REQUEST_FLUSH || request->flags & REQUEST_FUA))
-		model_flushed(&world->model, operation->number); /* the log is one chain */
-	bool write = request->kind == REQUEST_WRITE || request->kind == REQUEST_ZERO;
-	world->writes_under_way -= write;
-	for (uint32_t i = 0; i < operation->count && write; i++) {
-		struct block *block = &world->model.blocks[operation->volume][operation->block + i];
-		block->busy = false;
-		if (op->res == 0)
-			model_answered(&world->model, block, operation->number,
-				       request->flags & REQUEST_FUA);
-	}
-	operation_free(operation);
-}
-
-static struct operation *operation_new(struct world *world, enum request_kind kind, unsigned volume,
-				       uint32_t block, uint32_t count)
-{
-	struct operation *operation = sim_process_memory(world->sim, sizeof *operation);
-	uint8_t *memory = sim_process_memory(world->sim, (count + 1) * (size_t)BLOCK_BYTES);
-	*operation =
-		(struct operation){.world = world,
-				   .memory = memory,
-				   .volume = volume,
-				   .block = block,
-				   .count = count,
-				   .number = ++world->model.events,
-				   .data = (uint8_t *)round_up((uintptr_t)memory, BLOCK_BYTES)};
-	operation->request = (struct store_request){.op.done = operation_done,
-						    .view = world->views[volume],
-						    .kind = kind,
-						    .offset_bytes = block * (uint64_t)BLOCK_BYTES,
-						    .length_bytes = count * (uint64_t)BLOCK_BYTES,
-						    .data = operation->data};
-	world->under_way++;
-	return operation;
+	week_totals.failed_requests++;
+	return may_fail((const struct world *)guests) ? NULL : "a request failed without a reason";
 }
 
 /* Whole chunks hold what many hold: of this hour, or of one so long ago that policies and the trash
@@ -135,25 +61,23 @@ static void guest_write(struct world *world)
 	uint32_t block = (uint32_t)sim_random(sim, BLOCKS - count + 1);
 	if (chunk)
 		block = block / CHUNK_BLOCKS * CHUNK_BLOCKS;
-	for (uint32_t i = 0; i < count; i++)
-		if (world->model.blocks[volume][block + i].busy)
-			return;
-	struct operation *operation =
-		operation_new(world, zero ? REQUEST_ZERO : REQUEST_WRITE, volume, block, count);
+	if (!guests_blocks_idle(&world->guests, volume, block, count))
+		return;
+	struct operation *operation = guests_operation_new(
+		&world->guests, zero ? REQUEST_ZERO : REQUEST_WRITE, volume, block, count);
 	uint64_t value = chunk ? pattern(world) : (UINT64_C(1) << 32) + operation->number * 4;
 	if (sim_random(sim, 12) == 0)
 		operation->request.flags = REQUEST_FUA;
 	week_totals.writes++;
-	world->writes_under_way++;
 	world->calm = false;
 	for (uint32_t i = 0; i < count; i++) {
-		struct block *at = &world->model.blocks[volume][block + i];
+		struct block *at = &world->guests.model.blocks[volume][block + i];
 		uint8_t *data = zero ? NULL : malloc(BLOCK_BYTES);
 		if (!zero) {
 			model_fill(data, value + i);
 			memcpy(operation->data + (size_t)i * BLOCK_BYTES, data, BLOCK_BYTES);
 		}
-		model_submit(&world->model, at, data);
+		model_submit(&world->guests.model, at, data);
 		at->busy = true;
 	}
 	store_submit(&operation->request);
@@ -163,25 +87,27 @@ static void guest_read(struct world *world)
 {
 	uint32_t count = 1 + (uint32_t)sim_random(world->sim, 17);
 	uint32_t block = (uint32_t)sim_random(world->sim, BLOCKS - count + 1);
-	struct operation *operation = operation_new(
-		world, REQUEST_READ, (unsigned)sim_random(world->sim, VOLUMES), block, count);
+	struct operation *operation =
+		guests_operation_new(&world->guests, REQUEST_READ,
+				     (unsigned)sim_random(world->sim, VOLUMES), block, count);
 	week_totals.reads++;
 	store_submit(&operation->request);
 }
 
 static void guest_flush(struct world *world)
 {
-	store_submit(&operation_new(world, REQUEST_FLUSH, 0, 0, 0)->request);
+	store_submit(&guests_operation_new(&world->guests, REQUEST_FLUSH, 0, 0, 0)->request);
 }
 
 const char *world_guests(struct world *world, unsigned count)
 {
 	uint64_t steps = 0;
-	while (count && !world->wrong) {
+	while (count && !world->guests.wrong) {
 		uint64_t what = sim_random(world->sim, 100);
-		if (world->under_way >= IN_FLIGHT || what < 40) {
+		if (world->guests.under_way >= IN_FLIGHT || what < 40) {
 			if (!step(world) || ++steps > STEPS_MAX)
-				FAIL("nothing moves, and %u requests wait", world->under_way);
+				FAIL("nothing moves, and %u requests wait",
+				     world->guests.under_way);
 			continue;
 		}
 		count--;
@@ -192,36 +118,27 @@ const char *world_guests(struct world *world, unsigned count)
 		else
 			guest_flush(world);
 	}
-	return world->wrong;
-}
-
-const char *world_drain(struct world *world)
-{
-	for (uint64_t steps = 0; world->under_way || world->work_busy; steps++)
-		if (steps > STEPS_MAX || !step(world))
-			FAIL("%u requests and %u works never end", world->under_way,
-			     world->work_busy);
-	return world->wrong;
+	return world->guests.wrong;
 }
 
 const char *world_settle(struct world *world, bool *ret_flushed)
 {
-	uint64_t number = world->model.events + 1;
-	const char *failed = world_drain(world);
+	uint64_t number = world->guests.model.events + 1;
+	const char *failed = guests_drain(&world->guests);
 	if (failed)
 		return failed;
-	struct store_request request = {.view = world->views[0], .kind = REQUEST_FLUSH};
+	struct store_request request = {.view = world->guests.views[0], .kind = REQUEST_FLUSH};
 	env_wait_prepare(&request.op);
-	world->model.events++;
+	world->guests.model.events++;
 	store_submit(&request);
 	int res = (int)env_wait(sim_env(world->sim), &request.op);
-	world->model.events++;
+	world->guests.model.events++;
 	*ret_flushed = res == 0;
 	if (res == 0)
-		model_flushed(&world->model, number);
+		model_flushed(&world->guests.model, number);
 	else if (!may_fail(world))
 		FAIL("a flush failed without a reason: %s", vs_strerror(res));
-	return world->wrong;
+	return world->guests.wrong;
 }
 
 /* ---- changes and long work ---- */
@@ -241,31 +158,19 @@ int change_end(struct world *world, struct admin_op *op)
 static void work_done(struct io_op *op)
 {
 	struct world *world = (struct world *)((char *)op - offsetof(struct world, work.op));
-	world->work_busy = false;
+	world->guests.work_busy = false;
 	if (world->work.damaged && !world->ill) {
 		static char what[SENTENCE_BYTES + 40];
 		snprintf(what, sizeof what, "damage was found: %s", world->work.sentence);
-		world->wrong = what;
+		world->guests.wrong = what;
 	}
 }
 
 void work_begin(struct world *world, void (*start)(struct store *store, struct store_work *work))
 {
 	world->work = (struct store_work){.op.done = work_done};
-	world->work_busy = true;
+	world->guests.work_busy = true;
 	start(world->store, &world->work);
-}
-
-int read_blocks(struct world *world, struct view *view, uint32_t block, uint32_t count, uint8_t *to)
-{
-	struct store_request request = {.view = view,
-					.kind = REQUEST_READ,
-					.offset_bytes = block * (uint64_t)BLOCK_BYTES,
-					.length_bytes = count * (uint64_t)BLOCK_BYTES,
-					.data = to};
-	env_wait_prepare(&request.op);
-	store_submit(&request);
-	return (int)env_wait(sim_env(world->sim), &request.op);
 }
 
 /* ---- opening, closing, crashing ---- */
@@ -286,9 +191,9 @@ static const char *world_open(struct world *world)
 		world->store = NULL;
 		FAIL("the store was refused: %s", sentence);
 	}
-	for (unsigned v = 0; v < VOLUMES; v++)
-		if (store_view_open(world->store, v ? "b" : "a", &world->views[v]) < 0)
-			FAIL("volume %c is gone", 'a' + (int)v);
+	const char *failed = guests_views_open(&world->guests, world->store);
+	if (failed)
+		return failed;
 	if (policies_new(env, world->store, &world->policies) < 0)
 		FAIL("there is no memory");
 	return NULL;
@@ -312,23 +217,24 @@ static const char *volumes_verify(struct world *world, bool power_cut)
 {
 	static uint8_t images[VOLUMES][BLOCKS * BLOCK_BYTES] __attribute__((aligned(4096)));
 	static bool unreadable[VOLUMES][BLOCKS];
-	const char *failed = NULL;
-	uint64_t survivor = 0;
-	for (unsigned v = 0; v < VOLUMES && !failed; v++) {
-		int res = read_blocks(world, world->views[v], 0, BLOCKS, images[v]);
+	struct guests *guests = &world->guests;
+	for (unsigned v = 0; v < VOLUMES; v++) {
+		int res = guests_read(guests, guests->views[v], 0, BLOCKS, images[v]);
 		if (res < 0 && !world->rotten)
 			FAIL("volume %c: %s", 'a' + (int)v, vs_strerror(res));
-		for (uint32_t b = 0; b < BLOCKS && world->rotten; b++)
-			unreadable[v][b] = read_blocks(world, world->views[v], b, 1,
-						       images[v] + b * (size_t)BLOCK_BYTES) < 0;
-		failed = model_check(&world->model, v, images[v], unreadable[v], power_cut,
-				     &survivor);
+		if (world->rotten)
+			guests_read_each(guests, guests->views[v], 0, BLOCKS, images[v],
+					 unreadable[v]);
 	}
-	for (unsigned v = 0; v < VOLUMES && power_cut && !failed; v++)
-		failed = model_check_order(&world->model, v, images[v], survivor);
-	for (unsigned v = 0; v < VOLUMES && !failed; v++)
-		model_settle(&world->model, v);
-	return failed;
+	return guests_check(guests, images[0], unreadable[0], power_cut, true);
+}
+
+static void process_kill(struct world *world, bool power_cut)
+{
+	counters_take(world);
+	sim_crash(world->sim, power_cut);
+	policies_free(world->policies);
+	guests_abandon(&world->guests, world->store);
 }
 
 static void process_end(struct world *world)
@@ -336,8 +242,6 @@ static void process_end(struct world *world)
 	world->open_ns = world_open_ns(world);
 	world->policies = NULL;
 	world->store = NULL;
-	world->under_way = world->writes_under_way = 0;
-	world->work_busy = false;
 	world->calm = false;
 	world->full = world->ill = false;
 	sim_disk_room_set(world->sim, UINT64_MAX);
@@ -346,13 +250,8 @@ static void process_end(struct world *world)
 
 const char *world_crash(struct world *world, bool power_cut, uint64_t downtime_ns)
 {
-	counters_take(world);
 	week_totals.crashes_in_collections += world->store->gc != NULL;
-	sim_crash(world->sim, power_cut);
-	policies_free(world->policies);
-	for (unsigned v = 0; v < VOLUMES; v++)
-		store_view_close(world->views[v]);
-	store_abandon(world->store);
+	process_kill(world, power_cut);
 	process_end(world);
 	sim_clock_move(world->sim, downtime_ns, 0);
 	const char *failed = world_open(world);
@@ -361,7 +260,7 @@ const char *world_crash(struct world *world, bool power_cut, uint64_t downtime_n
 
 const char *world_restart(struct world *world)
 {
-	const char *failed = world_drain(world);
+	const char *failed = guests_drain(&world->guests);
 	policies_stop(world->policies);
 	while (!failed && !policies_idle(world->policies))
 		if (!step(world))
@@ -370,8 +269,7 @@ const char *world_restart(struct world *world)
 		return failed;
 	counters_take(world);
 	policies_free(world->policies);
-	for (unsigned v = 0; v < VOLUMES; v++)
-		store_view_close(world->views[v]);
+	guests_views_close(&world->guests);
 	bool ill = world->ill;
 	int res = store_close(world->store);
 	process_end(world);
@@ -397,13 +295,13 @@ static const char *volumes_make(struct world *world)
 	if (change_end(world, &op) < 0)
 		FAIL("no policy: %s", op.sentence);
 	for (unsigned v = 0; v < VOLUMES; v++) {
-		store_volume_create(world->store, change(&op), v ? "b" : "a", &options);
+		store_volume_create(world->store, change(&op), volume_names[v], &options);
 		if (change_end(world, &op) < 0)
 			FAIL("no volume: %s", op.sentence);
-		store_policy_attach(world->store, change(&op), v ? "b" : "a", "often");
+		store_policy_attach(world->store, change(&op), volume_names[v], "often");
 		if (change_end(world, &op) < 0)
 			FAIL("not attached: %s", op.sentence);
-		model_volume_make(&world->model, v, BLOCKS);
+		model_volume_make(&world->guests.model, v, BLOCKS);
 	}
 	if (store_policies(world->store, &policies, &count) < 0 || count != 1)
 		FAIL("there is no list of policies");
@@ -423,6 +321,8 @@ const char *world_make(struct world *world, uint64_t seed)
 	struct store_options options = {.cache_bytes = MIB};
 	char sentence[SENTENCE_BYTES];
 	*world = (struct world){.seed = seed, .sim = sim_new(seed ^ 0x3ee4)};
+	world->guests.sim = world->sim;
+	world->guests.request_failed = request_failed;
 	struct env *env = sim_env(world->sim);
 	scan_init(&world->scan, world->sim);
 	if (store_make(env, "store", &make, sentence) < 0 ||
@@ -438,15 +338,9 @@ const char *world_make(struct world *world, uint64_t seed)
 
 void world_free(struct world *world)
 {
-	if (world->store) {
-		counters_take(world);
-		sim_crash(world->sim, false);
-		policies_free(world->policies);
-		for (unsigned v = 0; v < VOLUMES; v++)
-			store_view_close(world->views[v]);
-		store_abandon(world->store);
-	}
-	model_free(&world->model);
+	if (world->store)
+		process_kill(world, false);
+	model_free(&world->guests.model);
 	scan_done(&world->scan);
 	sim_free(world->sim);
 }
