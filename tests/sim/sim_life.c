@@ -125,7 +125,7 @@ static void snapshot_some(struct world *world)
 	struct model_snapshot *free_one = NULL, *victim = NULL;
 	if (world->guests.admin_busy || world->guests.writes_under_way)
 		return;
-	for (unsigned i = 0; i < SNAPSHOTS_MAX; i++) {
+	for (unsigned i = 0; i < WORLD_SNAPSHOTS; i++) {
 		if (!world->snapshots[i].used)
 			free_one = &world->snapshots[i];
 		else if (world->snapshots[i].answered)

@@ -51,7 +51,7 @@ static const char *volumes_verify(struct world *world, bool power_cut)
 
 static const char *snapshots_verify(struct world *world)
 {
-	for (unsigned i = 0; i < SNAPSHOTS_MAX; i++) {
+	for (unsigned i = 0; i < WORLD_SNAPSHOTS; i++) {
 		struct model_snapshot *snapshot = &world->snapshots[i];
 		struct view *view;
 		if (!snapshot->used)
@@ -239,7 +239,7 @@ void world_free(struct world *world)
 {
 	if (world->store)
 		world_crash(world, false);
-	for (unsigned i = 0; i < SNAPSHOTS_MAX; i++)
+	for (unsigned i = 0; i < WORLD_SNAPSHOTS; i++)
 		if (world->snapshots[i].used)
 			free(world->snapshots[i].data);
 	model_free(&world->guests.model);

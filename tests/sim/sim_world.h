@@ -18,7 +18,7 @@
 
 #define BLOCKS 1024u /* of a volume */
 #define VOLUME_BYTES (BLOCKS * (uint64_t)BLOCK_BYTES)
-#define SNAPSHOTS_MAX 5u
+#define WORLD_SNAPSHOTS 5u
 
 struct model_snapshot {
 	bool used, answered, pending_delete;
@@ -31,7 +31,7 @@ struct world {
 	struct guests guests; /* first: found back by its address */
 	struct sim *sim;
 	struct store *store;
-	struct model_snapshot snapshots[SNAPSHOTS_MAX];
+	struct model_snapshot snapshots[WORLD_SNAPSHOTS];
 	uint64_t snapshot_number;
 	bool faults, rot, full;
 	bool index_rot; /* the index's files changed or went: nothing may be lost by that */
