@@ -97,10 +97,17 @@ static void heal_late(struct env_timer *timer)
 		heal_end(heal, -ETIMEDOUT);
 }
 
+static bool heal_may(const struct store *store)
+{
+	return store->heals->want && !store->read_only && !store->failed && !store->closing;
+}
+
 static void heal_question(struct heal *heal)
 {
 	struct heals *heals = heal->store->heals;
 	heal->state = HEAL_ASKED;
+	heal->timer.fire = heal_late;
+	env_timer_start(heal->store->env, &heal->timer, HEAL_NS);
 	heal->wanted.number = heals->next_number++;
 	heals->want(heals->owner, &heal->wanted);
 }
@@ -126,7 +133,7 @@ static void heal_stored(struct put *put, int res)
 	}
 	free(heal->record);
 	heal->record = NULL;
-	if (++heal->wanted.attempt < ATTEMPTS_MAX && store->heals->want)
+	if (++heal->wanted.attempt < ATTEMPTS_MAX && heal_may(store))
 		heal_question(heal);
 	else
 		heal_end(heal, -VS_ECHECKSUM);
@@ -179,11 +186,6 @@ void store_heal_answer(struct store *store, uint64_t number, const void *record,
 
 /* ---- asking ---- */
 
-static bool heal_may(const struct store *store)
-{
-	return store->heals->want && !store->read_only && !store->failed && !store->closing;
-}
-
 int heal_ask(struct store *store, const struct id *id, uint8_t type, struct wait *wait)
 {
 	struct heal *heal = NULL;
@@ -203,8 +205,6 @@ int heal_ask(struct store *store, const struct id *id, uint8_t type, struct wait
 		return -EAGAIN;
 	heal->wanted = (struct store_wanted){.type = type};
 	memcpy(heal->wanted.id, id->bytes, ID_BYTES);
-	heal->timer.fire = heal_late;
-	env_timer_start(store->env, &heal->timer, HEAL_NS);
 	wait_add(&heal->waiters, wait);
 	heal_question(heal);
 	return WAITING;

@@ -2,7 +2,7 @@
 /* Records that are damaged in one store come from a copy of that store, which plays the peer. */
 #include "tests/unit/store_fixture.h"
 
-#include "storage/store/record.h"
+#include "storage/store/store_int.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -14,7 +14,7 @@
 struct pair {
 	struct fixture *here;
 	struct fixture there; /* the same env */
-	unsigned asked, spoiled, refuse, silent;
+	unsigned asked, answered, spoiled, refuse, silent;
 	uint8_t expected[VOLUME_BYTES];
 };
 
@@ -32,6 +32,7 @@ static void answer_read(struct io_op *op)
 {
 	struct answer *answer = (struct answer *)((char *)op - offsetof(struct answer, read.op));
 	bool good = op->res > 0;
+	answer->pair->answered++;
 	if (good && answer->spoil)
 		answer->buf[op->res - 1] ^= 4;
 	store_heal_answer(answer->pair->here->store, answer->number, answer->buf,
@@ -333,6 +334,99 @@ static void a_reader_waits_for_an_answer_and_no_longer(void **state)
 	free(data);
 }
 
+/* ---- a question's time, which is up when the test says so ---- */
+
+static struct env_ops timed;
+static const struct env_ops *real;
+static struct env_timer *question; /* NULL: none has a time */
+static void (*question_fire)(struct env_timer *timer);
+
+static void timed_start(struct env *env, struct env_timer *timer, uint64_t delay_ns)
+{
+	if (delay_ns == 15 * NSEC_PER_SEC) {
+		question = timer;
+		question_fire = timer->fire;
+	}
+	real->timer_start(env, timer, delay_ns);
+}
+
+static void timed_stop(struct env *env, struct env_timer *timer)
+{
+	question = timer == question ? NULL : question;
+	real->timer_stop(env, timer);
+}
+
+static void time_is_up(struct pair *pair)
+{
+	struct env_timer *timer = question;
+	env_timer_stop(pair->here->env, timer);
+	question_fire(timer);
+}
+
+/* Time is up while what came is being proved; it is not the id's, and the next one who is asked
+ * says nothing. */
+static void a_second_question_has_its_time_as_well(void **state)
+{
+	struct pair *pair = *state;
+	struct store_request request = {
+		.op.done = read_ended, .kind = REQUEST_READ, .length_bytes = CHUNK_BYTES};
+	damage(pair, CHUNKS, 1);
+	reopen(pair);
+	pair->spoiled = 1;
+	real = pair->here->env->ops;
+	timed = *real;
+	timed.timer_start = timed_start;
+	timed.timer_stop = timed_stop;
+	pair->here->env->ops = &timed;
+	question = NULL;
+	request.data = aligned_alloc(BLOCK_BYTES, CHUNK_BYTES);
+	request.view = open_view(pair->here, "a");
+	ended = false;
+	pair->answered = 0;
+	store_submit(&request);
+	while (!pair->answered)
+		env_step(pair->here->env, true);
+	assert_non_null(question);
+	time_is_up(pair);
+	pair->silent = 1;
+	while (pair->asked < 2)
+		env_step(pair->here->env, true);
+	assert_false(ended);
+	assert_non_null(question);
+	time_is_up(pair);
+	while (!ended)
+		env_step(pair->here->env, true);
+	assert_int_equal(request.op.res, -VS_ECHECKSUM);
+	assert_int_equal(counters_of(pair).heals_failed, 1);
+	pair->here->env->ops = real;
+	store_view_close(request.view);
+	free(request.data);
+}
+
+static void a_store_that_may_not_write_asks_nobody_else(void **state)
+{
+	struct pair *pair = *state;
+	struct store_request request = {
+		.op.done = read_ended, .kind = REQUEST_READ, .length_bytes = CHUNK_BYTES};
+	damage(pair, CHUNKS, 1);
+	reopen(pair);
+	pair->spoiled = 99;
+	request.data = aligned_alloc(BLOCK_BYTES, CHUNK_BYTES);
+	request.view = open_view(pair->here, "a");
+	ended = false;
+	pair->answered = 0;
+	store_submit(&request);
+	while (!pair->answered)
+		env_step(pair->here->env, true);
+	pair->here->store->failed = true;
+	while (!ended)
+		env_step(pair->here->env, true);
+	pair->here->store->failed = false;
+	assert_int_equal(pair->asked, 1);
+	store_view_close(request.view);
+	free(request.data);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, pair_setup, pair_teardown)
 int main(void)
 {
@@ -345,6 +439,8 @@ int main(void)
 		TEST(what_is_not_the_id_s_is_refused),
 		TEST(who_has_nothing_but_rot_gets_an_error),
 		TEST(a_reader_waits_for_an_answer_and_no_longer),
+		TEST(a_second_question_has_its_time_as_well),
+		TEST(a_store_that_may_not_write_asks_nobody_else),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
