@@ -36,8 +36,6 @@ int compact_init(struct compact *compact, struct work *work)
 {
 	compact->work = work;
 	compact->store = work->store;
-	if (compact->memory)
-		return 0;
 	size_t copies = COPY_COUNT * (size_t)(COPY_ROOM + CHUNK_BYTES);
 	compact->memory_bytes =
 		copies + (work->store->options.recompress_level ? pack_memory_bytes() : 0);
@@ -73,7 +71,7 @@ void compact_start(struct compact *compact, struct segment *segment, uint32_t ga
 	compact->segment = segment;
 	compact->phase = COMPACT_LOAD;
 	compact->garbage_percent_min = garbage_percent_min;
-	compact->pack_level = store_has(compact->store, FEATURE_PACKED) ? pack_level : 0;
+	compact->pack_level = pack_level;
 	compact->at = compact->move_at = compact->move_count = 0;
 	compact->live_bytes = compact->move_bytes = compact->move_frames = 0;
 	compact->output_count = compact->output_at = 0;

@@ -108,19 +108,20 @@ static int gc_count(struct gc *gc)
 		int res = index_load_all(store, &gc->work.wait); /* counts lie beside it */
 		if (res == WAITING)
 			return work_waits(&gc->work);
-		if (res == 0)
-			res = compact_init(&gc->compact, &gc->work);
 		if (res < 0)
 			return res;
-		store->gc = gc;
-		gc->counting = true;
-		gc->low = space_low(store);
 		store->gc_need->begun_ns = env_now_ns(store->env);
 		store->gc_need->ever = true;
 		store->gc_need->fruitless = true; /* until it has freed something */
 		store->gc_need->folds = store->counters.folds;
 		store->gc_need->purges = store->purges;
 		store->gc_need->segment_bytes = store->segment_bytes;
+		res = compact_init(&gc->compact, &gc->work);
+		if (res < 0)
+			return res;
+		store->gc = gc;
+		gc->counting = true;
+		gc->low = space_low(store);
 		census_start(store->census, gc->work.public->thorough);
 	}
 	int res = census_step(store->census, &gc->work);
@@ -151,14 +152,16 @@ static int victim_order(const void *a, const void *b)
 	return left->id < right->id ? -1 : left->id > right->id;
 }
 
-/* When space is short there is no time for it. */
+/* When space is short there is no time for it, and a store whose format is older than it may not
+ * hold such frames. */
 static uint64_t pack_before(const struct gc *gc)
 {
 	const struct store *store = gc->work.store;
 	uint64_t after = store->options.recompress_after_ns ? store->options.recompress_after_ns
 							    : PACK_AFTER_NS_DEFAULT;
 	uint64_t age = store_age_ns(store);
-	if (gc->low || !store->options.recompress_level || age < after)
+	if (gc->low || !store->options.recompress_level || !store_has(store, FEATURE_PACKED) ||
+	    age < after)
 		return 0;
 	return history_segments_before(&store->history, age - after);
 }

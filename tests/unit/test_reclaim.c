@@ -401,6 +401,31 @@ static void a_collection_that_fails_says_why(void **state)
 	assert_string_equal(info.gc_failed, "");
 }
 
+static struct env_ops poor;
+static const struct env_ops *real;
+
+static void *no_memory(struct env *env, size_t bytes)
+{
+	return NULL;
+}
+
+/* Else whoever waits for space asks it again, and waits for ever. */
+static void a_collection_that_has_no_memory_was_an_attempt(void **state)
+{
+	struct fixture *f = *state;
+	struct store_work work;
+	while (f->store->index_load)
+		(void)env_step(f->env, true);
+	real = f->env->ops;
+	poor = *real;
+	poor.memory = no_memory;
+	f->env->ops = &poor;
+	assert_int_equal(WORK(f, &work, store_gc), -ENOMEM);
+	assert_false(gc_may_help(f->store));
+	f->env->ops = real;
+	assert_int_equal(WORK(f, &work, store_gc), 0);
+}
+
 /* ---- recompression ---- */
 
 /* Words of a small language: a higher level finds more in it. */
@@ -477,6 +502,20 @@ static void old_records_are_compressed_anew_once(void **state)
 	free(data);
 }
 
+static void a_store_of_an_older_format_empties_no_segment_for_it(void **state)
+{
+	struct fixture *f = *state;
+	struct store_work work;
+	uint8_t *data = make_cold(f);
+	fixture_open(f);
+	f->store->sb.feature_incompatible &= ~(uint64_t)FEATURE_PACKED;
+	all_is_old(f);
+	assert_int_equal(WORK(f, &work, store_gc), 0);
+	assert_in_range(work.total, 0, MIB); /* what is empty goes */
+	read_back(f, data);
+	free(data);
+}
+
 static void rot_gets_no_new_checksum(void **state)
 {
 	struct fixture *f = *state;
@@ -513,7 +552,9 @@ int main(void)
 		CASE(overwriting_goes_on_in_a_store_of_fixed_size),
 		CASE(a_full_store_takes_no_more_than_its_capacity),
 		CASE(a_collection_that_fails_says_why),
+		CASE(a_collection_that_has_no_memory_was_an_attempt),
 		CASE(old_records_are_compressed_anew_once),
+		CASE(a_store_of_an_older_format_empties_no_segment_for_it),
 		CASE(rot_gets_no_new_checksum),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
