@@ -48,7 +48,6 @@ struct verify {
 	struct verify_slot slots[VERIFY_COUNT];
 	uint8_t *memory;
 	unsigned busy;
-	struct id_set damaged;
 	struct id *damaged_ids;
 	uint32_t damaged_count;
 	/* check */
@@ -152,7 +151,9 @@ static void verify_end(struct verify_slot *slot, int res)
 static void verify_hashed(struct io_op *op)
 {
 	struct verify_slot *slot = container_of(op, struct verify_slot, job.op);
-	verify_end(slot, id_equal(&slot->id, &slot->computed) ? 0 : -VS_ECHECKSUM);
+	verify_end(slot, op->res < 0				? (int)op->res
+			 : id_equal(&slot->id, &slot->computed) ? 0
+								: -VS_ECHECKSUM);
 }
 
 static int64_t verify_hash(struct env_job *job, unsigned worker_no)
@@ -287,6 +288,7 @@ static void check_files_report(struct file_check *files, const char *what)
 {
 	struct verify *verify = container_of(files, struct verify, files);
 	verify->work.public->damaged++;
+	verify->work.public->damaged_files++;
 	work_report(&verify->work, "%s", what);
 }
 
@@ -503,7 +505,6 @@ static int check_step(struct work *work)
 		verify->begun_ns = store_age_ns(store);
 		verify->index = (struct index_check){
 			.store = store, .report = check_index_report, .wake = check_index_wake};
-		check_files_begin(verify);
 		verify->phase = CHECK_FILES;
 		return WALK_MORE;
 	case CHECK_FILES:
@@ -520,8 +521,8 @@ static int check_step(struct work *work)
 	case CHECK_DRAIN:
 		if (verify->busy)
 			return WAITING;
-		if (verify->only_slot && !work->public->damaged)
-			return 0; /* what is damaged is told with what it affects */
+		if (verify->only_slot && work->public->damaged == work->public->damaged_files)
+			return 0; /* a record that is damaged is told with what it affects */
 		verify->walk = (struct walk){.store = store,
 					     .enter = check_enter,
 					     .chunk = check_chunk,
@@ -604,13 +605,12 @@ static int verify_step(struct work *work)
 		return res;
 	if (res == WAITING || res == WINDOW_FULL)
 		return res == WAITING ? work_waits(work) : WAITING;
-	if (verify->busy && res == 0)
-		return WAITING;
+	if (verify->busy)
+		return WAITING; /* verify_end goes on, and the walk says the same again */
 	if (res < 0) {
 		work->public->damaged++;
 		work_report(work, "%s: a map node cannot be read: %s", verify->name,
 			    vs_strerror(res));
-		return verify->busy ? WAITING : 0;
 	}
 	return 0;
 }

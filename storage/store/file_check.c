@@ -156,13 +156,22 @@ static int checkpoint_look(struct file_check *check)
 
 /* ---- segments ---- */
 
-static void segment_damaged(struct file_check *check, const char *what)
+static void segment_report(struct file_check *check, const char *what, const char *effect)
 {
 	char line[SENTENCE_BYTES];
-	snprintf(line, sizeof line,
-		 "segment %016llx: its %s is damaged; its records are found without it",
-		 (unsigned long long)check->segment->id, what);
+	snprintf(line, sizeof line, "segment %016llx: its %s is damaged; its records are found %s",
+		 (unsigned long long)check->segment->id, what, effect);
 	check->report(check, line);
+}
+
+static int segment_next(struct file_check *check);
+
+/* Its trailer or directory: memory has what it said. */
+static int footer_damaged(struct file_check *check, const char *what)
+{
+	segment_damaged(check->segment);
+	segment_report(check, what, "without it");
+	return segment_next(check);
 }
 
 static int segment_next(struct file_check *check)
@@ -170,6 +179,8 @@ static int segment_next(struct file_check *check)
 	if (check->segment)
 		segment_unuse(check->segment);
 	check->segment = NULL;
+	env_file_close(check->file);
+	check->file = NULL;
 	check->slot++;
 	check->phase = FILES_SEGMENT;
 	return check->only_slot ? 0 : WALK_MORE;
@@ -181,12 +192,15 @@ static int segment_start(struct file_check *check)
 	if (check->slot >= segments_slot_count(store))
 		return 0;
 	struct segment *segment = segment_of(store, check->slot);
-	if (!segment || segment->state != SEGMENT_SEALED || segment->writer ||
-	    segment_open_file(segment) < 0)
+	if (!segment || segment->state != SEGMENT_SEALED || segment->writer)
 		return segment_next(check);
-	segment_use(segment);
+	char name[32];
+	segment_file_name(segment->id, name);
+	if (env_file_open(store->seg_dir, name, ENV_RDONLY | ENV_DIRECT, &check->file) < 0)
+		return segment_next(check);
+	segment_use(segment); /* its directory, if it is in memory, stays there meanwhile */
 	check->segment = segment;
-	return part_start(check, segment->file, 0, SEGMENT_HEADER_BYTES);
+	return part_start(check, check->file, 0, SEGMENT_HEADER_BYTES);
 }
 
 static int header_look(struct file_check *check)
@@ -194,25 +208,23 @@ static int header_look(struct file_check *check)
 	struct segment *segment = check->segment;
 	if (!part_whole(check) || segment_header_decode(check->store->sb.uuid, segment->id,
 							segment->slot, check->buf) < 0)
-		segment_damaged(check, "header");
+		segment_report(check, "header", "while the index lists it");
 	if (!segment->directory) /* who looks at its records reads that, and tells */
 		return segment_next(check);
 	check->phase = FILES_TRAILER;
-	return part_start(check, segment->file, segment->bytes - BLOCK_BYTES, BLOCK_BYTES);
+	return part_start(check, check->file, segment->bytes - BLOCK_BYTES, BLOCK_BYTES);
 }
 
 static int trailer_look(struct file_check *check)
 {
 	struct segment *segment = check->segment;
 	if (!part_whole(check) ||
-	    trailer_decode(check->buf, segment->id, segment->bytes, &check->trailer) < 0) {
-		segment_damaged(check, "trailer");
-		return segment_next(check);
-	}
+	    trailer_decode(check->buf, segment->id, segment->bytes, &check->trailer) < 0)
+		return footer_damaged(check, "trailer");
 	if (check->trailer.bytes == 0)
 		return segment_next(check);
 	check->phase = FILES_DIRECTORY;
-	return part_start(check, segment->file, check->trailer.offset,
+	return part_start(check, check->file, check->trailer.offset,
 			  round_up(check->trailer.bytes, BLOCK_BYTES));
 }
 
@@ -224,9 +236,7 @@ static int directory_look(struct file_check *check)
 	directory_free(directory);
 	if (res == -ENOMEM)
 		return res;
-	if (res < 0)
-		segment_damaged(check, "directory");
-	return segment_next(check);
+	return res < 0 ? footer_damaged(check, "directory") : segment_next(check);
 }
 
 int file_check_step(struct file_check *check)
@@ -241,7 +251,8 @@ int file_check_step(struct file_check *check)
 			return WALK_MORE;
 		}
 		check->phase = FILES_SUPERBLOCK;
-		if (env_file_open(check->store->dir, "superblock", ENV_RDONLY, &check->file) < 0) {
+		if (env_file_open(check->store->dir, "superblock", ENV_RDONLY | ENV_DIRECT,
+				  &check->file) < 0) {
 			check->report(check, "the superblock's file cannot be opened");
 			check->phase = FILES_CHECKPOINT;
 			return WALK_MORE;

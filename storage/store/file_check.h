@@ -15,11 +15,11 @@ struct file_check {
 	/* file_check.c's own; zero at the start */
 	unsigned phase, file_no;
 	uint32_t slot;
-	uint64_t generation, segment_id, offset, bytes;
+	uint64_t generation, offset;
 	struct segment *segment; /* in use */
 	struct trailer trailer;
 	bool busy;
-	struct env_file *file;
+	struct env_file *file; /* that is looked at */
 	struct io_op op;
 	uint8_t *buf;
 	uint64_t buf_bytes, part_bytes;

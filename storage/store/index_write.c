@@ -120,7 +120,7 @@ void index_write_mend(struct store *store, unsigned file_no)
 static bool segment_listable(const struct segment *segment)
 {
 	return segment && segment->state == SEGMENT_SEALED && !segment->writer &&
-	       !segment->leaving && !segment->load_error && !segment->unlisted;
+	       !segment->leaving && !segment->load_error && !segment->unlisted && !segment->damaged;
 }
 
 static uint32_t uncovered_count(const struct store *store, uint32_t *ret_covered)

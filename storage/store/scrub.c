@@ -28,7 +28,7 @@ struct scrub {
 	struct store_work own;
 	bool busy;
 	uint64_t segment_id; /* which own is on */
-	uint64_t bytes_before, bytes_all, measured_ns;
+	uint64_t bytes_before, bytes_all;
 	uint64_t kept_ns; /* age at which a checkpoint last had it */
 	char failed[SENTENCE_BYTES], found[SENTENCE_BYTES];
 };
@@ -107,15 +107,15 @@ static void scrub_done(struct io_op *op)
 		return;
 	}
 	scrub->failed[0] = 0;
-	if (scrub->own.damaged)
+	uint64_t records = scrub->own.damaged - scrub->own.damaged_files;
+	if (records)
 		log_event(LOG_LEVEL_ERROR, "scrub.damage",
 			  "segment=%016llx records=%llu effect=\"they are no target of "
 			  "deduplication any more\" hint=\"vstorectl store check names what they "
 			  "affect\"",
-			  (unsigned long long)scrub->segment_id,
-			  (unsigned long long)scrub->own.damaged);
+			  (unsigned long long)scrub->segment_id, (unsigned long long)records);
 	store->counters.scrubbed_records += scrub->own.chunks;
-	store->counters.scrub_damaged += scrub->own.damaged;
+	store->counters.scrub_damaged += records;
 	scrub->life.scrub_segment_id = scrub->segment_id;
 }
 

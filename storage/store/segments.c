@@ -93,6 +93,15 @@ void segment_unlisted(struct segment *segment)
 	segment->unlisted = true;
 }
 
+void segment_damaged(struct segment *segment)
+{
+	if (segment->damaged)
+		return;
+	segment->damaged = true;
+	for (unsigned file_no = 0; file_no < 2; file_no++)
+		index_write_mend(segment->store, file_no);
+}
+
 /* The index learns what it lacked. */
 static void segment_list(struct segment *segment, const struct directory *directory)
 {
@@ -138,7 +147,7 @@ void segments_keep_directory(struct segment *segment, struct directory *director
 	for (struct segment *at = set->lru.lru_prev;
 	     set->directory_bytes > bound && at != &set->lru;) {
 		struct segment *before = at->lru_prev;
-		bool pinned = at->users || at == segment;
+		bool pinned = at->users || at == segment || at->damaged;
 		for (unsigned i = 0; i < at->directory->entry_count && !pinned; i++)
 			pinned = at->directory->entries[i].bad; /* known only here */
 		if (!pinned)
@@ -278,6 +287,12 @@ void segment_unuse(struct segment *segment)
 
 /* ---- reading a directory ---- */
 
+/* What the disk did not give it may give later; bytes that are wrong stay wrong. */
+static bool bytes_wrong(int res)
+{
+	return res == -VS_EFORMAT || res == -VS_ECHECKSUM;
+}
+
 static void load_done(struct load *load, struct directory *directory, int res)
 {
 	struct segment *segment = load->segment;
@@ -293,6 +308,8 @@ static void load_done(struct load *load, struct directory *directory, int res)
 			  "segment=%016llx error=\"%s\" effect=\"its chunks cannot be read\"",
 			  (unsigned long long)segment->id, vs_strerror(res));
 		store->counters.io_errors++;
+		if (bytes_wrong(res))
+			segment_damaged(segment);
 	} else {
 		segments_keep_directory(segment, directory);
 	}
@@ -357,10 +374,9 @@ int segment_open_file(struct segment *segment)
 			     &segment->file);
 }
 
-/* What the disk did not give it may give later; bytes that are wrong stay wrong. */
 static bool load_again(const struct segment *segment)
 {
-	return segment->load_error != -VS_EFORMAT && segment->load_error != -VS_ECHECKSUM &&
+	return !bytes_wrong(segment->load_error) &&
 	       env_now_ns(segment->store->env) >= segment->load_failed_ns + LOAD_AGAIN_NS;
 }
 

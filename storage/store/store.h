@@ -514,6 +514,7 @@ struct store_work {
 	uint64_t progress, total; /* bytes or objects */
 	uint64_t freed_bytes;	  /* gc */
 	uint64_t chunks, damaged; /* check, verify: records read and found bad; gc: counted, bad */
+	uint64_t damaged_files;	  /* check: of the damaged, what is no record, as a header */
 	uint64_t mended; /* check: bad ones of whose id there is a whole record, if by healing */
 	uint64_t differing_bytes; /* diff */
 	/* gc, check, verify, diff: one line a finding: what is wrong and what it affects. The

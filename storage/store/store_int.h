@@ -110,6 +110,7 @@ struct segment {
 	bool indexed;	/* the newest file of the index has its records */
 	bool leaving;	/* some of its records are no longer in the index: it is being emptied */
 	bool unlisted;	/* nor can it be said what it has: its directory was to mend the index */
+	bool damaged;	/* its directory has rotted on the disk: see segment_damaged */
 	int load_error; /* its directory could not be read, then: */
 	uint64_t load_failed_ns;
 	struct io_op seal_op;
@@ -126,6 +127,10 @@ struct segment *segment_of(const struct store *store, uint32_t slot); /* NULL: n
  * may be in it. It is asked again by who looks for something; until then nobody says "not there".
  */
 void segment_unlisted(struct segment *segment);
+/* Its trailer or directory is damaged on the disk. If the directory is in memory it stays there;
+ * the index's files are written anew without the segment, so the next opening looks for its records
+ * one by one, and seals them again. */
+void segment_damaged(struct segment *segment);
 /* Straight-line, at open: opens files, indexes records (all that the index does not know), seals
  * what was open, removes orphans. */
 int segments_recover(struct store *store, char *sentence);
