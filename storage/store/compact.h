@@ -64,7 +64,6 @@ struct compact {
 		pack_level; /* records of this segment are compressed anew; 0: as they are stored */
 	struct copy *packing, *pack_queue;
 	struct env_timer pack_timer;
-	bool pack_timer_runs;
 	uint64_t pack_begun_ns;
 	uint8_t *packed;
 	uint64_t moved_bytes, bad_records; /* of all segments so far */

@@ -20,8 +20,6 @@
 #define PAUSE_FACTOR 3u
 #define PACK_ROOM (RECORD_QUARTERS_BYTES + CHUNK_BYTES)
 
-static void pack_next(struct compact *compact);
-
 size_t pack_memory_bytes(void)
 {
 	return PACK_ROOM + (size_t)CHUNK_BYTES; /* what is made, and what it decodes to */
@@ -105,15 +103,12 @@ static void pack_end(struct compact *compact)
 	copy_append(&copy->wait);
 }
 
-static void frame_start(struct compact *compact);
-
 static void frame_done(struct io_op *op)
 {
 	struct copy *copy = container_of(op, struct copy, job.op);
 	struct compact *compact = copy->compact;
 	struct env *env = compact->store->env;
 	copy->frame_no++;
-	compact->pack_timer_runs = true;
 	env_timer_start(env, &compact->pack_timer,
 			PAUSE_FACTOR * (env_now_ns(env) - compact->pack_begun_ns) + 1);
 }
@@ -130,11 +125,7 @@ static void pack_fire(struct env_timer *timer)
 {
 	struct compact *compact = container_of(timer, struct compact, pack_timer);
 	const struct copy *copy = compact->packing;
-	compact->pack_timer_runs = false;
-	if (!copy) /* the pause behind a record */
-		pack_next(compact);
-	else if (copy->frame_no <
-		 segment_records(compact->segment)->entries[copy->entry].frame_count)
+	if (copy->frame_no < segment_records(compact->segment)->entries[copy->entry].frame_count)
 		frame_start(compact);
 	else
 		pack_end(compact);
@@ -143,7 +134,7 @@ static void pack_fire(struct env_timer *timer)
 static void pack_next(struct compact *compact)
 {
 	struct copy *copy = compact->pack_queue;
-	if (compact->packing || compact->pack_timer_runs || !copy)
+	if (compact->packing || !copy)
 		return;
 	compact->pack_queue = copy->pack_next;
 	if (!pack_wanted(copy)) {   /* not any more: as it is stored */
