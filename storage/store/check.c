@@ -272,11 +272,15 @@ static struct verify *verify_new(struct store *store, const char *name)
 
 enum { CHECK_BEGIN, CHECK_FILES, CHECK_INDEX, CHECK_RECORDS, CHECK_DRAIN, CHECK_MAPS };
 
-static void check_index_report(struct index_check *index, const char *what)
+static void check_finding(struct verify *verify, const char *what)
 {
-	struct verify *verify = container_of(index, struct verify, index);
 	verify->work.public->damaged++;
 	work_report(&verify->work, "%s", what);
+}
+
+static void check_index_report(struct index_check *index, const char *what)
+{
+	check_finding(container_of(index, struct verify, index), what);
 }
 
 static void check_index_wake(struct index_check *index)
@@ -287,9 +291,8 @@ static void check_index_wake(struct index_check *index)
 static void check_files_report(struct file_check *files, const char *what)
 {
 	struct verify *verify = container_of(files, struct verify, files);
-	verify->work.public->damaged++;
 	verify->work.public->damaged_files++;
-	work_report(&verify->work, "%s", what);
+	check_finding(verify, what);
 }
 
 static void check_files_wake(struct file_check *files)

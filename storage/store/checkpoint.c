@@ -445,13 +445,28 @@ int checkpoint_write_first(struct env *env, struct env_dir *dir, const uint8_t u
 	return res;
 }
 
+/* The bytes of the file of that number prove themselves. */
+static int file_decode(const struct store *store, uint64_t number, const uint8_t *buf,
+		       uint64_t bytes, struct header *ret_header)
+{
+	int res =
+		bytes < HEADER_BYTES ? -VS_EFORMAT : header_decode(store->sb.uuid, buf, ret_header);
+	if (res < 0)
+		return res;
+	if (ret_header->generation % 2 != number)
+		return -VS_EFORMAT; /* the next one would be written over this one */
+	return ret_header->body_bytes <= bytes - HEADER_BYTES &&
+			       crc32c(0, buf + HEADER_BYTES, ret_header->body_bytes) ==
+				       ret_header->body_crc
+		       ? 0
+		       : -VS_ECHECKSUM;
+}
+
 bool checkpoint_whole(const struct store *store, unsigned number, const uint8_t *buf,
 		      uint64_t bytes)
 {
 	struct header header;
-	return bytes >= HEADER_BYTES && header_decode(store->sb.uuid, buf, &header) == 0 &&
-	       header.generation % 2 == number && header.body_bytes <= bytes - HEADER_BYTES &&
-	       crc32c(0, buf + HEADER_BYTES, header.body_bytes) == header.body_crc;
+	return file_decode(store, number, buf, bytes, &header) == 0;
 }
 
 /* The body of a valid file, in new memory. */
@@ -480,13 +495,7 @@ static int file_read(struct store *store, uint64_t number, struct header *ret_he
 	}
 	env_file_close(file);
 	if (res == 0)
-		res = header_decode(store->sb.uuid, buf, ret_header);
-	if (res == 0 && ret_header->generation % 2 != number)
-		res = -VS_EFORMAT; /* the next one would be written over this one */
-	if (res == 0 &&
-	    (ret_header->body_bytes > (uint64_t)bytes - HEADER_BYTES ||
-	     crc32c(0, buf + HEADER_BYTES, ret_header->body_bytes) != ret_header->body_crc))
-		res = -VS_ECHECKSUM;
+		res = file_decode(store, number, buf, (uint64_t)bytes, ret_header);
 	if (res < 0) {
 		if (buf)
 			env_memory_free(store->env, buf, round_up((uint64_t)bytes, BLOCK_BYTES));

@@ -84,16 +84,10 @@ void compact_start(struct compact *compact, struct segment *segment, uint32_t ga
 static void compact_restore(struct compact *compact)
 {
 	struct segment *segment = compact->segment;
-	struct store *store = compact->store;
 	const struct directory *directory = segment_records(segment);
-	for (uint32_t i = 0; directory && i < directory->entry_count; i++) {
-		const struct dir_entry *entry = &directory->entries[i];
-		uint64_t location = location_of(segment->slot, entry->offset64);
-		if (!index_has(store->index, &entry->id, location) &&
-		    index_insert(store->index, &entry->id, location) < 0)
-			store_fail(store, -ENOMEM, "the index cannot grow");
-	}
-	segment->leaving = !index_write_idle(store);
+	if (directory)
+		segment_index_lacking(segment, directory);
+	segment->leaving = !index_write_idle(compact->store);
 }
 
 void compact_end(struct compact *compact)
@@ -362,25 +356,16 @@ static int64_t copy_check(struct env_job *job, unsigned worker_no)
 	struct store *store = compact->store;
 	const struct directory *directory = segment_records(compact->segment);
 	const struct dir_entry *entry = &directory->entries[copy->entry];
-	const struct frame_entry *known = &directory->frames[entry->frame_first];
+	const struct frame_entry *frames = &directory->frames[entry->frame_first];
 	const uint8_t *record = copy->stored + copy->skip_bytes;
-	struct frame_entry frames[FRAMES_PER_CHUNK_MAX];
-	struct dir_entry header;
 	uint16_t lost = 0;
-	int res = record_decode_header(record, copy->record_bytes, &header, frames);
+	int res = record_header_matches(record, copy->record_bytes, entry, frames);
 	if (res < 0)
 		return res;
-	if (!id_equal(&header.id, &entry->id) || header.type != entry->type ||
-	    header.raw_bytes != entry->raw_bytes || header.frame_count != entry->frame_count ||
-	    header.domain != entry->domain)
-		return -VS_EFORMAT;
 	uint32_t frame_bytes = entry->raw_bytes / entry->frame_count;
 	const uint8_t *prefix = record + record_header_bytes(entry->frame_count);
 	const uint8_t *at = prefix + record_prefix_bytes(entry->type);
 	for (unsigned i = 0; i < entry->frame_count; i++) {
-		if (frames[i].stored_bytes != known[i].stored_bytes ||
-		    frames[i].crc != known[i].crc || frames[i].codec != known[i].codec)
-			return -VS_EFORMAT;
 		res = codec_decode(store->codec, worker_no, &frames[i], i, &entry->id, at,
 				   copy->raw + i * frame_bytes, frame_bytes);
 		if (res == -VS_ELOST && frame_bytes % BLOCK_BYTES == 0) {

@@ -13,7 +13,8 @@
 #include "storage/store/heal.h"
 #include "storage/store/segments.h"
 
-#include <stdio.h>
+#include "proto/text.h"
+
 #include <stdlib.h>
 
 #define READ_ALIGN 4096u
@@ -140,9 +141,8 @@ static void fetch_bad(struct fetch *fetch, int res)
 	struct dir_entry *entry = NULL;
 	if (directory)
 		entry = directory_find(directory, fetch->offset64);
-	char id[2 * 8 + 1];
-	for (unsigned i = 0; i < 8; i++)
-		snprintf(id + 2 * i, 3, "%02x", fetch->id.bytes[i]);
+	char id[17];
+	text_hex(fetch->id.bytes, 8, id);
 	log_event(LOG_LEVEL_ERROR, "record.bad",
 		  "segment=%016llx id=%s error=\"%s\" effect=\"reads of it fail\" hint=\"vstorectl "
 		  "store check\"",
@@ -194,28 +194,23 @@ static void fetch_decoded(struct io_op *op)
 /* The record's own header, which else only a scan needs, and the hashes of its quarters. */
 static int fetch_prove(const struct fetch *fetch, const uint8_t *record)
 {
-	struct frame_entry frames[FRAMES_PER_CHUNK_MAX];
-	struct dir_entry header;
+	struct dir_entry known = {.id = fetch->id,
+				  .raw_bytes = fetch->raw_bytes,
+				  .type = fetch->type,
+				  .domain = fetch->domain,
+				  .frame_count = (uint8_t)fetch->frame_to};
 	bool lost = false;
-	int res = record_decode_header(record, fetch->head_bytes, &header, frames);
+	int res = record_header_matches(record, fetch->head_bytes, &known, fetch->frames);
 	if (res < 0)
 		return res;
-	if (!id_equal(&header.id, &fetch->id) || header.type != fetch->type ||
-	    header.domain != fetch->domain || header.frame_count != fetch->frame_to)
-		return -VS_EFORMAT;
-	for (uint32_t i = 0; i < fetch->frame_to; i++) {
-		const struct frame_entry *known = &fetch->frames[i];
-		if (frames[i].stored_bytes != known->stored_bytes || frames[i].crc != known->crc ||
-		    frames[i].codec != known->codec)
-			return -VS_EFORMAT;
-		lost |= known->codec == FRAME_LOST;
-	}
+	for (uint32_t i = 0; i < fetch->frame_to; i++)
+		lost |= fetch->frames[i].codec == FRAME_LOST;
 	const struct domain_key *key = domain_key(fetch->store, fetch->domain);
 	if (fetch->type != RECORD_CHUNK || lost || !key)
 		return 0;
 	uint8_t quarters[QUARTER_COUNT][32];
 	struct id id;
-	memcpy(quarters, record + record_header_bytes(header.frame_count), sizeof quarters);
+	memcpy(quarters, record + record_header_bytes(known.frame_count), sizeof quarters);
 	codec_id_quarters(key, (const uint8_t(*)[32])quarters, &id);
 	return id_equal(&id, &fetch->id) ? 0 : -VS_ECHECKSUM;
 }
@@ -248,7 +243,7 @@ const uint8_t *fetch_record(const struct fetch *fetch)
 static int64_t fetch_verify(struct env_job *job, unsigned worker_no)
 {
 	const struct fetch *fetch = container_of(job, struct fetch, job);
-	const uint8_t *stored = fetch_record(fetch) + record_prefix_bytes(fetch->type);
+	const uint8_t *stored = fetch_record(fetch) + fetch->head_bytes;
 	(void)worker_no;
 	for (uint32_t i = fetch->frame_from; i < fetch->frame_to; i++) {
 		const struct frame_entry *frame = &fetch->frames[i];
@@ -263,8 +258,7 @@ static int64_t fetch_verify(struct env_job *job, unsigned worker_no)
 static void fetch_read_done(struct io_op *op)
 {
 	struct fetch *fetch = container_of(op, struct fetch, op);
-	uint64_t want = fetch->stored_skip + fetch->head_bytes +
-			(fetch->whole ? record_prefix_bytes(fetch->type) : 0);
+	uint64_t want = fetch->stored_skip + fetch->head_bytes;
 	for (uint32_t i = fetch->frame_from; i < fetch->frame_to; i++)
 		want += fetch->frames[i].stored_bytes;
 	if (op->res < 0 || (uint64_t)op->res < want) {
@@ -307,20 +301,13 @@ static void fetch_read(struct fetch *fetch, struct segment *segment, const struc
 			fetch->target = fetch->spill; /* frames reach beyond the blocks */
 	}
 	fetch->offset64 = entry->offset64;
-	uint64_t start = (uint64_t)entry->offset64 * RECORD_ALIGN +
-			 record_header_bytes(entry->frame_count) + record_prefix_bytes(entry->type);
-	uint64_t bytes = 0;
-	if (fetch->whole) {
-		start -= record_prefix_bytes(entry->type);
-		bytes += record_prefix_bytes(entry->type);
-	}
-	fetch->head_bytes = 0;
-	if (fetch->proof) {
-		fetch->head_bytes =
-			record_header_bytes(entry->frame_count) + record_prefix_bytes(entry->type);
-		start -= fetch->head_bytes;
-		bytes += fetch->head_bytes;
-	}
+	uint32_t header = record_header_bytes(entry->frame_count);
+	uint32_t prefix = record_prefix_bytes(entry->type);
+	fetch->head_bytes =
+		(fetch->proof ? header : 0) + (fetch->proof || fetch->whole ? prefix : 0);
+	uint64_t start = (uint64_t)entry->offset64 * RECORD_ALIGN + header + prefix;
+	start -= fetch->head_bytes;
+	uint64_t bytes = fetch->head_bytes;
 	memcpy(fetch->frames, frames, entry->frame_count * sizeof(*frames));
 	for (uint32_t i = 0; i < fetch->frame_from; i++)
 		start += frames[i].stored_bytes;

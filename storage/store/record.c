@@ -94,6 +94,26 @@ int record_decode_header(const void *from, size_t bytes, struct dir_entry *ret_e
 	return 0;
 }
 
+int record_header_matches(const void *from, size_t bytes, const struct dir_entry *known,
+			  const struct frame_entry *known_frames)
+{
+	struct frame_entry frames[FRAMES_PER_CHUNK_MAX];
+	struct dir_entry header;
+	int res = record_decode_header(from, bytes, &header, frames);
+	if (res < 0)
+		return res;
+	if (!id_equal(&header.id, &known->id) || header.type != known->type ||
+	    header.domain != known->domain || header.raw_bytes != known->raw_bytes ||
+	    header.frame_count != known->frame_count)
+		return -VS_EFORMAT;
+	for (unsigned i = 0; i < known->frame_count; i++)
+		if (frames[i].stored_bytes != known_frames[i].stored_bytes ||
+		    frames[i].crc != known_frames[i].crc ||
+		    frames[i].codec != known_frames[i].codec)
+			return -VS_EFORMAT;
+	return 0;
+}
+
 void segment_header_encode(const uint8_t uuid[16], uint64_t segment_id, uint32_t slot,
 			   uint8_t out[SEGMENT_HEADER_BYTES])
 {

@@ -62,6 +62,11 @@ uint32_t record_encode_header(void *out, const struct dir_entry *entry,
 int record_decode_header(const void *from, size_t bytes, struct dir_entry *ret_entry,
 			 struct frame_entry ret_frames[FRAMES_PER_CHUNK_MAX]);
 
+/* The record's own header says what is known of it: 0, or as record_decode_header, or -VS_EFORMAT.
+ * known: its offset64 and frame_first do not count. */
+int record_header_matches(const void *from, size_t bytes, const struct dir_entry *known,
+			  const struct frame_entry *known_frames);
+
 void segment_header_encode(const uint8_t uuid[16], uint64_t segment_id, uint32_t slot,
 			   uint8_t out[SEGMENT_HEADER_BYTES]);
 int segment_header_decode(const uint8_t uuid[16], uint64_t segment_id, uint32_t slot,

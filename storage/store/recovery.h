@@ -5,7 +5,8 @@
  * (tests/unit/test_recovery.c walks them all, and makes each combination of real bytes).
  *
  * Who looks (superblock.c, checkpoint.c, index_load.c, log.c, segments_recover.c) finds the facts,
- * asks here, and does what the verdict says. Pure; any thread.
+ * asks here, and does what the verdict says; log.c, which applies many commits, asks only where its
+ * chain ends. Pure; any thread.
  */
 #ifndef STORAGE_STORE_RECOVERY_H
 #define STORAGE_STORE_RECOVERY_H

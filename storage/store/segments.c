@@ -7,7 +7,8 @@
  *  - a segment takes records only after its LOG_PUT_SEGMENT is in the log, so every record that
  * names a chunk of it comes later in the chain; a file whose record was lost is an orphan;
  *  - the index knows a record from its append on; whoever finds it there waits for its durability
- * like the one who appended it; of what a collection moves it knows when that is durable;
+ * like the one who appended it; what a collection moves keeps its old place in the index, too,
+ * until the new one is durable;
  *  - the reserve is made before the spare, and no new data goes there: a store that is full for
  * its writers can still be collected, which gives space back;
  *  - directories of sealed segments are in memory within a bound, the least recently used leave
@@ -102,8 +103,7 @@ void segment_damaged(struct segment *segment)
 		index_write_mend(segment->store, file_no);
 }
 
-/* The index learns what it lacked. */
-static void segment_list(struct segment *segment, const struct directory *directory)
+void segment_index_lacking(struct segment *segment, const struct directory *directory)
 {
 	struct store *store = segment->store;
 	for (uint32_t i = 0; i < directory->entry_count; i++) {
@@ -113,8 +113,6 @@ static void segment_list(struct segment *segment, const struct directory *direct
 		    index_insert(store->index, &entry->id, location) < 0)
 			store_fail(store, -ENOMEM, "the index cannot grow");
 	}
-	segment->unlisted = false;
-	store->segment_set->unlisted--;
 }
 
 /* What is not found may be in a segment that could not tell what it has: it is asked again. 0:
@@ -138,8 +136,11 @@ static int unlisted_ask(struct store *store, struct wait *wait)
 void segments_keep_directory(struct segment *segment, struct directory *directory)
 {
 	struct segment_set *set = segment->store->segment_set;
-	if (segment->unlisted)
-		segment_list(segment, directory);
+	if (segment->unlisted) {
+		segment_index_lacking(segment, directory);
+		segment->unlisted = false;
+		set->unlisted--;
+	}
 	uint64_t bound = segment->store->options.directory_cache_bytes;
 	segment->directory = directory;
 	set->directory_bytes += directory_memory(directory);
@@ -535,6 +536,27 @@ static bool directory_fits(const struct segment *segment, uint64_t records, uint
 	       SEGMENT_FILE_BYTES - SEGMENT_BYTES;
 }
 
+/* Room in one of them for `records` at most, and so many stored bytes. -ENOSPC: it is full and is
+ * being sealed. */
+static int room_in(struct segment_set *set, struct segment **at, unsigned records,
+		   uint32_t stored_bytes, struct wait *wait)
+{
+	int res = directory_fits(*at, records, records * FRAMES_PER_CHUNK_MAX)
+			  ? segment_room((*at)->writer, stored_bytes)
+			  : -ENOSPC;
+	if (res == -EAGAIN) {
+		wait_add(&set->room, wait);
+		return WAITING;
+	}
+	if (res == -ENOSPC) {
+		segment_seal_start(*at);
+		*at = NULL;
+	} else if (res < 0) {
+		store_fail(set->store, res, "a segment could not be written");
+	}
+	return res;
+}
+
 int segments_room(struct store *store, uint32_t stored_bytes, struct wait *wait)
 {
 	struct segment_set *set = store->segment_set;
@@ -557,21 +579,9 @@ int segments_room(struct store *store, uint32_t stored_bytes, struct wait *wait)
 		}
 		/* One record less than there may be: who copies them takes them in another order.
 		 */
-		int res = directory_fits(set->open, 2, 2 * FRAMES_PER_CHUNK_MAX)
-				  ? segment_room(set->open->writer, stored_bytes)
-				  : -ENOSPC;
-		if (res == -EAGAIN) {
-			wait_add(&set->room, wait);
-			return WAITING;
-		}
-		if (res == -ENOSPC) {
-			segment_seal_start(set->open);
-			set->open = NULL;
-			continue;
-		}
-		if (res < 0)
-			store_fail(store, res, "a segment could not be written");
-		return res;
+		int res = room_in(set, &set->open, 2, stored_bytes, wait);
+		if (res != -ENOSPC)
+			return res;
 	}
 }
 
@@ -616,21 +626,9 @@ int segments_moved_room(struct store *store, uint32_t stored_bytes, struct wait 
 			wait_add(&set->room, wait);
 			return WAITING;
 		}
-		int res = directory_fits(set->moved, 1, FRAMES_PER_CHUNK_MAX)
-				  ? segment_room(set->moved->writer, stored_bytes)
-				  : -ENOSPC;
-		if (res == -EAGAIN) {
-			wait_add(&set->room, wait);
-			return WAITING;
-		}
-		if (res == -ENOSPC) {
-			segment_seal_start(set->moved);
-			set->moved = NULL;
-			continue;
-		}
-		if (res < 0)
-			store_fail(store, res, "a segment could not be written");
-		return res;
+		int res = room_in(set, &set->moved, 1, stored_bytes, wait);
+		if (res != -ENOSPC)
+			return res;
 	}
 }
 

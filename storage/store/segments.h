@@ -52,8 +52,10 @@ struct segment_name segment_name_of(const struct segment *segment);
 int segment_open_file(struct segment *segment);
 /* Takes the directory over, evicts others beyond the bound. */
 void segments_keep_directory(struct segment *segment, struct directory *directory);
+/* The index gets those of its records that it does not have. */
+void segment_index_lacking(struct segment *segment, const struct directory *directory);
 /* As segments_room and segments_append, for records that a collection moves: they go to a segment
- * of their own, and the index is the caller's to change, when they are durable. */
+ * of their own, and the index is the caller's to change. */
 int segments_moved_room(struct store *store, uint32_t stored_bytes, struct wait *wait);
 struct segment *segments_moved_append(struct store *store, const struct dir_entry *entry,
 				      const struct frame_entry *frames, const void *stored,

@@ -132,9 +132,10 @@ static int segment_recover(struct segment *segment, bool file)
 		segment_lost(segment, res);
 		return 0;
 	}
-	/* After a kill it may be in the page cache only; from here on it counts as durable: it is
-	 * found by deduplication, and the index's file will list it. */
-	if (!store->options.read_only && (res = env_file_sync_wait(segment->file)) < 0) {
+	/* After a kill it may be in the page cache only (what was sealed here is not); from here on
+	 * it counts as durable: it is found by deduplication, and the index's file will list it. */
+	if (verdict == SEGMENT_DIRECTORY && !store->options.read_only &&
+	    (res = env_file_sync_wait(segment->file)) < 0) {
 		directory_free(directory);
 		return res;
 	}

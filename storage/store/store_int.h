@@ -191,7 +191,7 @@ struct fetch {
 	uint8_t *stored, *spill, *target; /* target: where frames are decoded to */
 	struct frame_entry frames[FRAMES_PER_CHUNK_MAX];
 	uint32_t frame_bytes, frame_from, frame_to, stored_skip, raw_bytes, offset64;
-	uint32_t head_bytes; /* of a proof: what is read before the frames */
+	uint32_t head_bytes; /* of what is read before the frames: for a proof, or whole */
 	int res;
 	bool have_record, heal_asked;
 	struct fetch *next;
@@ -468,7 +468,7 @@ uint32_t policy_encode(const struct policy *policy, void *out); /* a LOG_PUT_POL
 /* The cursor stands behind the number. -VS_EFORMAT. */
 int policy_apply(struct store *store, enum log_op op, uint32_t number, struct cursor *c);
 
-/* ---- checkpoint.c, recover.c ---- */
+/* ---- checkpoint.c ---- */
 
 struct checkpoint;
 int checkpoint_init(struct store *store);

@@ -125,7 +125,8 @@ void work_start(struct store *store, struct work *work, struct store_work *publi
 {
 	public->sentence[0] = 0;
 	public->progress = public->total = 0;
-	public->freed_bytes = public->chunks = public->damaged = public->differing_bytes = 0;
+	public->freed_bytes = public->chunks = public->differing_bytes = 0;
+	public->damaged = public->damaged_files = public->mended = 0;
 	if (!work) {
 		snprintf(public->sentence, SENTENCE_BYTES, "There is no memory for this work.");
 		env_complete(store->env, &public->op, -ENOMEM);

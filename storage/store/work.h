@@ -51,11 +51,12 @@ struct work {
 	struct wait wait;
 	struct id pins[WORK_PINS_MAX]; /* tops that it reads: roots for the census */
 	unsigned pin_count;
-	bool waits, slicing, ended;
+	bool waits, slicing;
 	struct io_op slice_op;
 };
 
-/* Takes `work` over, which `free` releases if it is NULL-done. */
+/* Takes `work` over: its done frees it. NULL, when there was no memory for it, ends with -ENOMEM.
+ */
 void work_start(struct store *store, struct work *work, struct store_work *public);
 /* WAITING through the work's own wait: work_kick leaves it alone until then. */
 int work_waits(struct work *work);
