@@ -135,7 +135,9 @@ void call_operate(struct call *call, const struct op_kind *kind, const char *nou
 
 /* ---- what is vstored's ---- */
 
-/* Volumes of VMs change through the VM; its snapshots and reads are free. */
+/* A VM's volumes are changed and let go of through the VM; its snapshots, copies and reads are
+ * free.
+ */
 static bool volume_guarded(struct call *call)
 {
 	static const char prefix[] = "/v1/volumes/";
@@ -145,7 +147,9 @@ static bool volume_guarded(struct call *call)
 	    (strcmp(request->method, "DELETE") != 0 && strcmp(request->method, "PATCH") != 0))
 		return false;
 	const char *part = request->path + strlen(prefix); /* as vstored will read it */
-	if (!api_decode(part, strcspn(part, "/"), name))
+	const char *rest = part + strcspn(part, "/");
+	if ((*rest && strcmp(rest, "/attachment") != 0) ||
+	    !api_decode(part, (size_t)(rest - part), name))
 		return false;
 	char *owner = vm_of_volume(call->agent, name);
 	if (!owner)

@@ -31,6 +31,11 @@ rc=0; ctl volume delete web1-disk0 2>words || rc=$?
 rc=0; ctl vm delete web1 2>words || rc=$?
 [ $rc = 5 ] || fail "a running VM could be deleted ($rc)"
 
+rc=0; ctl replica remove web1-disk0 host2 2>words || rc=$?
+[ $rc = 3 ] || fail "copies of a VM's disk are its owner's to end ($rc): $(cat words)"
+rc=0; ctl api DELETE /v1/volumes/web1-disk0/attachment '{"holder": "x"}' >words 2>&1 || rc=$?
+[ $rc != 0 ] && grep -q 'belongs to VM web1' words || fail "the VM's disk could be let go of ($rc): $(cat words)"
+
 echo "-- write, snapshot, hot disk"
 pattern() { echo "yes $1 | head -c 65536 | dd of=/dev/vda bs=64k seek=$2 oflag=direct conv=notrunc 2>/dev/null; sync"; }
 holds() { tell "$1" "dd if=/dev/vda bs=64k skip=$3 count=1 iflag=direct 2>/dev/null | head -c 20" | grep -q "^$2"; }
