@@ -133,6 +133,32 @@ void op_free(struct op *op)
 	free(op);
 }
 
+void op_leave(struct op *op, const char *name)
+{
+	if (!json_object_get(op->data, "foreign"))
+		json_object_set_new(op->data, "foreign", json_object());
+	json_object_set_new(json_object_get(op->data, "foreign"), name, json_true());
+}
+
+int op_made(struct op *op, const char *name, int res)
+{
+	if (res == -EEXIST)
+		op_leave(op, name);
+	return res;
+}
+
+bool op_foreign(const struct op *op, const char *name)
+{
+	return json_object_get(json_object_get(op->data, "foreign"), name) != NULL;
+}
+
+int op_volume_purge(struct op *op, const char *name)
+{
+	return op_foreign(op, name)
+		       ? 0
+		       : storage_volume_delete(&op->agent->storage, name, true, &op->problem);
+}
+
 static void op_ended(struct op *op, const char *state)
 {
 	json_t *error = op->res < 0 ? api_error(op->res, op->problem.sentence, op->problem.holder)

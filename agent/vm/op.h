@@ -57,6 +57,15 @@ int op_new(struct agent *agent, const struct op_kind *kind, const char *noun, co
 void op_run(struct op *op);
 void op_free(struct op *op);
 
+/* For steps that make a volume or a snapshot. What this operation did not make is noted in
+ * data.foreign, and undoing leaves it alone: somebody else may have made it since it was looked
+ * for. `res` is what making it returned, and is returned: -EEXIST says so. */
+void op_leave(struct op *op, const char *name);
+int op_made(struct op *op, const char *name, int res);
+bool op_foreign(const struct op *op, const char *name);
+/* Undoes the making of a volume. */
+int op_volume_purge(struct op *op, const char *name);
+
 /* Goes on with what an earlier process left, and with what failed after its commit. Waits for
  * nothing; call it every few seconds. Returns how many are not ended. */
 unsigned op_converge(struct agent *agent);

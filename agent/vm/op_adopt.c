@@ -225,26 +225,31 @@ static int disk_copy(struct op *op, const char *volume, const json_t *source)
 	return 0;
 }
 
+static int disk_make(struct op *op, json_t *disk, size_t index)
+{
+	const char *name = spec_text(disk, "volume");
+	json_t *volume = NULL;
+	int res = op_made(op, name,
+			  storage_volume_create(&op->agent->storage, name,
+						(uint64_t)spec_number(disk, "size_bytes"), &volume,
+						&op->problem));
+	if (res == 0)
+		json_object_set(disk, "uuid", json_object_get(volume, "uuid"));
+	json_decref(volume);
+	(void)index;
+	return res;
+}
+
+/* All names are taken before the first copy, which may take hours. */
 static int disks(struct op *op)
 {
-	json_t *disk, *volume;
+	const json_t *sources = json_object_get(op->data, "sources");
+	json_t *disk, *array = json_object_get(op_spec(op), "disks");
 	size_t i;
-	json_array_foreach(json_object_get(op_spec(op), "disks"), i, disk)
-	{
-		const json_t *source = json_array_get(json_object_get(op->data, "sources"), i);
-		const char *name = spec_text(disk, "volume");
-		int res = storage_volume_create(&op->agent->storage, name,
-						(uint64_t)spec_number(disk, "size_bytes"), &volume,
-						&op->problem);
-		if (res < 0)
-			return res;
-		json_object_set(disk, "uuid", json_object_get(volume, "uuid"));
-		json_decref(volume);
-		res = disk_copy(op, name, source);
-		if (res < 0)
-			return res;
-	}
-	return 0;
+	int res = create_disks(op, disk_make);
+	json_array_foreach(array, i, disk) if (res == 0) res =
+		disk_copy(op, spec_text(disk, "volume"), json_array_get(sources, i));
+	return res;
 }
 
 /* ---- libvirt ---- */

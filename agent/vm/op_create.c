@@ -150,14 +150,18 @@ static int sources_drop(struct op *op)
 
 /* ---- volumes ---- */
 
-static int disk_make(struct op *op, json_t *disk, const char *source)
+static int disk_make(struct op *op, json_t *disk, size_t index)
 {
 	const struct storage *storage = &op->agent->storage;
 	const char *name = spec_text(disk, "volume");
+	const char *source =
+		json_string_value(json_array_get(json_object_get(op->data, "sources"), index));
 	uint64_t want = (uint64_t)spec_number(disk, "size_bytes");
 	json_t *volume = NULL;
-	int res = *source ? storage_volume_clone(storage, source, name, &volume, &op->problem)
+	int res = source && *source
+			  ? storage_volume_clone(storage, source, name, &volume, &op->problem)
 			  : storage_volume_create(storage, name, want, &volume, &op->problem);
+	res = op_made(op, name, res);
 	uint64_t have = (uint64_t)spec_number(volume, "size_bytes");
 	if (res == 0) {
 		json_object_set(disk, "uuid", json_object_get(volume, "uuid"));
@@ -174,19 +178,24 @@ static int disk_make(struct op *op, json_t *disk, const char *source)
 	return res;
 }
 
-static int disks(struct op *op)
+int create_disks(struct op *op, int (*make)(struct op *op, json_t *disk, size_t index))
 {
 	json_t *disk;
 	size_t i;
 	int res = 0;
 	json_array_foreach(json_object_get(op_spec(op), "disks"), i, disk)
 	{
-		const char *source =
-			json_string_value(json_array_get(json_object_get(op->data, "sources"), i));
 		if (res == 0)
-			res = disk_make(op, disk, source ? source : "");
+			res = make(op, disk, i);
+		else
+			op_leave(op, spec_text(disk, "volume"));
 	}
 	return res;
+}
+
+static int disks(struct op *op)
+{
+	return create_disks(op, disk_make);
 }
 
 int create_disks_undo(struct op *op)
@@ -195,22 +204,22 @@ int create_disks_undo(struct op *op)
 	size_t i;
 	int res = 0;
 	json_array_foreach(json_object_get(op_spec(op), "disks"), i, disk) if (res == 0) res =
-		storage_volume_delete(&op->agent->storage, spec_text(disk, "volume"), true,
-				      &op->problem);
+		op_volume_purge(op, spec_text(disk, "volume"));
 	return res;
 }
 
 int create_meta(struct op *op)
 {
 	const char *name = spec_text(op_spec(op), "meta");
-	int res = storage_volume_create(&op->agent->storage, name, META_BYTES, NULL, &op->problem);
+	int res = op_made(
+		op, name,
+		storage_volume_create(&op->agent->storage, name, META_BYTES, NULL, &op->problem));
 	return res < 0 ? res : meta_write(&op->agent->storage, op_spec(op), &op->problem);
 }
 
 int create_meta_undo(struct op *op)
 {
-	return storage_volume_delete(&op->agent->storage, spec_text(op_spec(op), "meta"), true,
-				     &op->problem);
+	return op_volume_purge(op, spec_text(op_spec(op), "meta"));
 }
 
 static int seed_fill(struct op *op, const char *path, const char *name)
@@ -223,10 +232,14 @@ static int seed_fill(struct op *op, const char *path, const char *name)
 	snprintf(iso, sizeof iso, "%s.iso", path);
 	if (res == 0 && stat(iso, &stat_now) < 0)
 		res = -errno;
+	if (res < 0)
+		op_leave(op, name);
 	if (res == 0)
-		res = storage_volume_create(&op->agent->storage, name,
-					    round_up((uint64_t)stat_now.st_size, BLOCK_BYTES),
-					    &volume, &op->problem);
+		res = op_made(
+			op, name,
+			storage_volume_create(&op->agent->storage, name,
+					      round_up((uint64_t)stat_now.st_size, BLOCK_BYTES),
+					      &volume, &op->problem));
 	if (res == 0)
 		res = volume_write_file(&op->agent->storage, name, iso, &op->problem);
 	if (res == 0)
@@ -251,9 +264,11 @@ static int seed(struct op *op)
 static int seed_undo(struct op *op)
 {
 	char name[80];
+	if (!json_is_object(json_object_get(op->data, "seed_input")))
+		return 0;
 	seed_volume(op, name, sizeof name);
 	json_object_set_new(op_spec(op), "seed", json_null());
-	return storage_volume_delete(&op->agent->storage, name, true, &op->problem);
+	return op_volume_purge(op, name);
 }
 
 /* ---- sockets and libvirt ---- */

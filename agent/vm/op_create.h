@@ -9,6 +9,8 @@
 /* NICs can be had, no volume is in the way, and the name is taken: the row says "creating". */
 int create_reserve(struct op *op);
 int create_reserve_undo(struct op *op);
+/* `make` for each disk until one fails; the volumes of those after it are none of ours. */
+int create_disks(struct op *op, int (*make)(struct op *op, json_t *disk, size_t index));
 int create_disks_undo(struct op *op); /* purged */
 int create_meta(struct op *op);
 int create_meta_undo(struct op *op);

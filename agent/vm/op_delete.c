@@ -231,6 +231,9 @@ static int volume_rename(struct op *op, json_t *holder, const char *key, const c
 		res = storage_volume(&op->agent->storage, name, &there, &problem);
 		json_decref(there);
 	}
+	/* Undoing: it still has its name, and TO's is somebody else's. */
+	if (res == -EEXIST && op->undo)
+		res = 0;
 	op->problem = problem;
 	if (res == 0)
 		json_object_set_new(holder, key, json_string(name));

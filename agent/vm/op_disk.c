@@ -49,9 +49,10 @@ static int volume_take(struct op *op)
 	json_t *volume = NULL, *disk = op_disk(op);
 	int res;
 	if (json_is_true(json_object_get(op->data, "fresh")))
-		res = storage_volume_create(&op->agent->storage, op_volume(op),
-					    (uint64_t)spec_number(disk, "size_bytes"), &volume,
-					    &op->problem);
+		res = op_made(op, op_volume(op),
+			      storage_volume_create(&op->agent->storage, op_volume(op),
+						    (uint64_t)spec_number(disk, "size_bytes"),
+						    &volume, &op->problem));
 	else
 		res = storage_volume(&op->agent->storage, op_volume(op), &volume, &op->problem);
 	if (res == 0) {
@@ -88,9 +89,8 @@ static int volume_check(struct op *op)
 
 static int volume_undo(struct op *op)
 {
-	if (!json_is_true(json_object_get(op->data, "fresh")))
-		return 0;
-	return storage_volume_delete(&op->agent->storage, op_volume(op), true, &op->problem);
+	return json_is_true(json_object_get(op->data, "fresh")) ? op_volume_purge(op, op_volume(op))
+								: 0;
 }
 
 static int socket_make(struct op *op)

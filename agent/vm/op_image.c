@@ -45,12 +45,15 @@ static int check(struct op *op)
 
 static int snapshot(struct op *op)
 {
-	return storage_call(&op->agent->storage, "POST", "/v1/snapshots",
-			    json_pack("{s:[O]}", "names", json_object_get(op->data, "snapshot")),
-			    NULL, &op->problem);
+	json_t *body = json_pack("{s:[O]}", "names", json_object_get(op->data, "snapshot"));
+	return op_made(op, spec_text(op->data, "snapshot"),
+		       storage_call(&op->agent->storage, "POST", "/v1/snapshots", body, NULL,
+				    &op->problem));
 }
 static int snapshot_undo(struct op *op)
 {
+	if (op_foreign(op, spec_text(op->data, "snapshot")))
+		return 0;
 	return snapshot_call(op, "DELETE", "", -ENOENT);
 }
 static int seal(struct op *op)

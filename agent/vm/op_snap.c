@@ -50,6 +50,29 @@ static bool agent_answers(struct op *op)
 	return answers;
 }
 
+/* A person's own snapshot of a disk may have the name. */
+static int members_absent(struct op *op)
+{
+	json_t *one;
+	size_t i;
+	char path[CLIENT_PATH_ROOM];
+	json_array_foreach(json_object_get(op->data, "members"), i, one)
+	{
+		const char *name = json_string_value(one);
+		int res = storage_call(&op->agent->storage, "GET",
+				       client_path(path, "/v1/snapshots/", name, ""), NULL, NULL,
+				       &op->problem);
+		if (res == 0)
+			return problem_set(&op->problem, -EEXIST,
+					   "There is a snapshot %.127s already; choose another "
+					   "name.",
+					   name);
+		if (res != -ENOENT)
+			return res;
+	}
+	return 0;
+}
+
 static int create_check(struct op *op)
 {
 	json_t *row =
@@ -60,8 +83,10 @@ static int create_check(struct op *op)
 		return problem_set(&op->problem, -EEXIST,
 				   "This VM has a snapshot %.63s already; choose another name.",
 				   spec_text(op->data, "name"));
-	json_object_set_new(op->data, "agent", json_boolean(agent_answers(op)));
-	return 0;
+	int res = members_absent(op);
+	if (res == 0)
+		json_object_set_new(op->data, "agent", json_boolean(agent_answers(op)));
+	return res;
 }
 
 static int thaw(struct op *op)
@@ -167,11 +192,13 @@ static int create_take(struct op *op)
 	struct watchdog dog;
 	bool late = false;
 	int res = vm_state(op->agent, op_vm(op), &state, &reason, &op->problem);
-	if (res < 0)
+	if (res < 0) {
+		op_leave(op, spec_text(op->data, "name"));
 		return res;
+	}
 	bool frozen = state == VIRT_RUNNING && freeze(op) && watchdog_start(&dog, op) == 0;
 	int64_t since_ms = now_ms();
-	res = members_take(op);
+	res = op_made(op, spec_text(op->data, "name"), members_take(op));
 	if (frozen) {
 		late = watchdog_end(&dog);
 		late |= thaw(op) < 0; /* whatever thawed it instead: not known when */

@@ -90,6 +90,48 @@ echo "<domain type='qemu'><name>old</name><memory unit='MiB'>128</memory><os><ty
 <disk type='file'><driver name='qemu' type='qcow2'/><source file='$work/old.qcow2'/><target dev='vda' bus='virtio'/></disk></devices></domain>" >old.xml
 virsh -q define old.xml
 for step in 0 1 2 3 4 5; do undone vm.adopt "$step" vm adopt old; done
+
+# Somebody makes what an operation is about to make: it fails, and theirs stays. A proxy holds the agent's own making back meanwhile
+start proxy python3 "$here/slow.py" /run/vstore/slow.sock /run/vstore/storage.sock 'POST /v1/' "$work/go"
+until_true 20 test -S /run/vstore/slow.sock
+stop agent; start_agent --storage /run/vstore/slow.sock
+steps() { grep -c "step=$1 done=0" agent.log || true; }
+step_done() { [ "$(steps "$1")" -gt "$2" ]; }
+# raced STEP VERB NAMES COMMAND...: NAMES are made once STEP is done
+raced() {
+	local step=$1 verb=$2 theirs=$3 rc=0 seen before name
+	shift 3
+	rm -f go
+	before=$(there)
+	seen=$(steps "$step")
+	ctl "$@" >words 2>&1 &
+	local pid=$!
+	until_true 60 step_done "$step" "$seen"
+	for name in $theirs; do
+		# shellcheck disable=SC2086 # a verb and its flags
+		"$CTL" --host unix:/run/vstore/storage.sock -q ${verb/NAME/$name} || fail "$name cannot be made"
+	done
+	: >go
+	wait $pid || rc=$?
+	[ $rc = 4 ] || fail "$*: $theirs was made meanwhile, and it exits $rc: $(cat words)"
+	for name in $theirs; do ctl "${verb%% *}" delete "$name" || fail "$*: undoing took $name away"; done
+	[ "$(there)" = "$before" ] || fail "$*: left over: $(diff <(echo "$before") <(there))"
+}
+bare=(vm create new --no-start --disk 1M --disk 1M --memory 128M --net none --accel tcg)
+volume='volume create NAME --size 1M' snap='snap create NAME'
+raced reserve "$volume" new-disk1 "${bare[@]}"
+raced reserve "$volume" "new-disk0 new-disk1" "${bare[@]}"
+raced reserve "$volume" "new-meta new-seed" "${bare[@]}"
+raced reserve "$volume" new-seed vm create new --no-start --image small --memory 128M --net none --accel tcg
+raced reserve "$volume" old-disk0 vm adopt old
+raced check "$volume" base-disk1 vm disk attach base --size 1M
+raced check "$snap" base-disk0@one vm snap create base one
+ctl volume create golden --size 1M
+raced check "$snap" golden@image api POST /v1/images '{"name": "golden", "volume": "golden"}'
+ctl volume delete golden
+stop proxy || true
+stop agent; start_agent
+
 dies vm.adopt 6 vm adopt old
 is_state old stopped || fail "adopt died after step 6: old is $(state old)"
 ctl vm delete old
@@ -105,6 +147,11 @@ for step in 1 2; do
 	dies vm.snap.restore "$step" vm snap restore base one
 	qemu-io -r -f raw -c 'read -P 0 40M 64k' "nbd+unix:///base-disk0?socket=/run/vstore/nbd/base-disk0.sock" | grep -q 'failed' && fail "restore died after step $step: not restored"
 done
+ctl volume create other-disk0 --size 1M
+rc=0; ctl vm rename base other >words 2>&1 || rc=$?
+[ $rc = 4 ] && settled || fail "a name that a volume has: $rc, $(cat words), $(ctl job list)"
+ctl vm disk list base | grep -q base-disk0 || fail "a refused renaming has changed a disk"
+ctl volume delete other-disk0
 for step in 0 1; do undone vm.rename "$step" vm rename base other; done
 dies vm.rename 2 vm rename base other
 ctl vm show other >/dev/null || fail "rename died after step 2: there is no other"

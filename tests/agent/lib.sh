@@ -65,7 +65,7 @@ finish() {
 	local rc=$? name
 	[ $rc -eq 0 ] || [ $rc -eq 77 ] || { for name in agent vstored libvirtd; do [ -e "$name.log" ] && { echo "== $name"; tail -n 25 "$name.log"; }; done; }
 	for vm in $(timeout 10 virsh -q list --name 2>/dev/null); do timeout 10 virsh -q destroy "$vm" >/dev/null 2>&1 || true; done
-	for name in agent libvirtd virtlogd vstored; do stop "$name" 2>/dev/null || true; done
+	for name in proxy other agent libvirtd virtlogd vstored; do stop "$name" 2>/dev/null || true; done
 	cd /
 	umount -l ${VSTORE_TEST_NET:+/sys} /dev/kvm /run /etc/libvirt /var/lib/libvirt /var/cache/libvirt 2>/dev/null || true
 	rm -rf "$work"

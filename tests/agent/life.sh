@@ -44,6 +44,10 @@ ctl -o json vm snap create web1 one >answer
 [ "$(json 'd["job"]["result"]["consistency"]' <answer)" = crash ] || fail "no agent answers, yet: $(cat answer)"
 rc=0; ctl snap delete web1-disk0@one 2>words || rc=$?
 [ $rc = 6 ] || fail "a member could be deleted alone ($rc)"
+ctl snap create web1-disk0@mine
+rc=0; ctl vm snap create web1 mine 2>words || rc=$?
+[ $rc = 4 ] && grep -q 'web1-disk0@mine' words || fail "a snapshot that a person has made was not seen ($rc): $(cat words)"
+ctl snap delete web1-disk0@mine || fail "a person's own snapshot was taken away"
 tell web1 "$(pattern second 8000)"
 ctl vm disk attach web1 --size 64M
 until_true 20 tell web1 'test -b /dev/vdb'

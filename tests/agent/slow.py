@@ -1,18 +1,29 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""A proxy before a unix socket that holds back what begins with WORDS. Usage: slow.py SOCKET TO WORDS SECONDS"""
+"""A proxy before a unix socket that holds back what begins with WORDS, for so long or until a file is there, and says so.
+Usage: slow.py SOCKET TO WORDS SECONDS|FILE"""
+import os
 import socket
 import sys
 import threading
 import time
 
-path, to, words, seconds = sys.argv[1:5]
+path, to, words, until = sys.argv[1:5]
+
+
+def wait():
+    print("held", flush=True)
+    if until.isdigit():
+        time.sleep(int(until))
+    else:
+        while not os.path.exists(until):
+            time.sleep(0.02)
 
 
 def copy(source, sink, hold):
     while data := source.recv(65536):
         if hold and data.startswith(words.encode()):
-            time.sleep(float(seconds))
+            wait()
         sink.sendall(data)
     sink.shutdown(socket.SHUT_WR)
 
