@@ -229,10 +229,14 @@ static int member_change(struct op *op, const char *method, const char *tail, in
 	return res;
 }
 
+/* Thawed first: vstored may not be there for long. */
 static int take_undo(struct op *op)
 {
-	int res = member_change(op, "DELETE", "", -ENOENT);
-	return res < 0 ? res : thaw_surely(op);
+	int thawed = thaw_surely(op);
+	int res = op_foreign(op, spec_text(op->data, "name"))
+			  ? 0
+			  : member_change(op, "DELETE", "", -ENOENT);
+	return res < 0 ? res : thawed;
 }
 
 static int hold(struct op *op)

@@ -58,8 +58,11 @@ stop agent; start_agent --crash-after vm.snap.create:1
 ctl vm snap create web1 dead >/dev/null 2>&1 && fail "the agent lived"
 unset 'pids[agent]'
 virsh -q domfsfreeze web1 >/dev/null
-start_agent
+start agent "$AGENT" --run /run/vstore --state /run/vstore/agent --storage /run/vstore/away.sock # while the store does not answer
 until_true 30 is_thawed || fail "it stays frozen"
+stop agent; start_agent
+gone() { [ -z "$(ctl -o csv --no-header job list --filter state=running)" ]; }
+until_true 30 gone
 [ "$(ctl -o name vm snap list web1 | tr '\n' ' ')" = "one slow " ] || fail "snapshots: $(ctl vm snap list web1)"
 ctl vm snap delete web1 slow
 since
