@@ -202,18 +202,19 @@ static int grow_volume(struct op *op)
 	enum virt_state state = VIRT_STOPPED;
 	enum virt_reason reason;
 	uint64_t want = (uint64_t)spec_number(op->data, "size_bytes");
-	int res = storage_volume(&op->agent->storage, op_volume(op), &volume, &op->problem);
-	if (res == 0 && (uint64_t)spec_number(volume, "size_bytes") != want)
-		res = storage_volume_grow(&op->agent->storage, op_volume(op), want, &op->problem);
-	json_decref(volume);
-	if (res == 0)
-		res = vm_state(op->agent, op_vm(op), &state, &reason, &op->problem);
+	int res = vm_state(op->agent, op_vm(op), &state, &reason, &op->problem);
 	/* A step that is repeated after a crash must not take its own pause for a person's. */
 	if (res == 0 && !json_object_get(op->data, "live")) {
 		json_object_set_new(op->data, "live",
 				    json_boolean(state == VIRT_RUNNING || state == VIRT_PAUSED));
 		json_object_set_new(op->data, "running", json_boolean(state == VIRT_RUNNING));
 	}
+	/* Last: once it has grown, nothing here may fail any more. */
+	if (res == 0)
+		res = storage_volume(&op->agent->storage, op_volume(op), &volume, &op->problem);
+	if (res == 0 && (uint64_t)spec_number(volume, "size_bytes") != want)
+		res = storage_volume_grow(&op->agent->storage, op_volume(op), want, &op->problem);
+	json_decref(volume);
 	return res;
 }
 

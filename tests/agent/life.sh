@@ -60,7 +60,10 @@ echo "-- the agent and libvirtd restart; the guest does not notice"
 tell web1 'echo 1 >/mark'
 stop agent; start_agent
 is_state web1 running || fail "web1 is $(state web1) after the agent's restart"
-stop libvirtd; start_libvirtd; until_true 30 libvirt_seen
+stop libvirtd
+if ctl vm disk grow web1 vda 3G 2>words; then fail "a disk grew without libvirt"; fi
+[ "$(ctl -o json volume show web1-disk0 | json 'd["size_bytes"]')" = $((1 << 30)) ] || fail "growing failed, yet the volume has grown: $(cat words)"
+start_libvirtd; until_true 30 libvirt_seen
 until_true 30 is_state web1 running
 tell web1 'test -e /mark' || fail "the guest was restarted"
 
