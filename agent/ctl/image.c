@@ -314,7 +314,7 @@ int image_convert(const struct ctl *ctl, const struct image *image, const char *
 	struct percent_state percent = {.progress = progress, .state = state};
 	struct child_text text = {.piece = convert_piece, .state = &percent};
 	snprintf(target, sizeof target, "nbd:unix:%s:exportname=%s", socket_path, export_name);
-	/* writeback, not its default: then a failure of its flush is seen. */
+	/* It does not tell when its flush fails: import.c flushes after it. */
 	const char *const args[] = {"qemu-img", "convert",     "-p", "-n",  "--target-is-zero",
 				    "-W",	"-m",	       "16", "-t",  "writeback",
 				    "-f",	image->format, "-O", "raw", image->path,

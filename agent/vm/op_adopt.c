@@ -209,6 +209,9 @@ static int disk_copy(struct op *op, const char *volume, const json_t *source)
 				    "convert",
 				    "-n",
 				    "--target-is-zero",
+				    "-W",
+				    "-m",
+				    "16",
 				    "-f",
 				    spec_text(source, "format"),
 				    "-O",
@@ -222,7 +225,8 @@ static int disk_copy(struct op *op, const char *volume, const json_t *source)
 		return problem_set(&op->problem, res < 0 ? res : -EIO,
 				   "%.150s could not be copied into volume %.63s: %.200s", path,
 				   volume, words);
-	return 0;
+	/* qemu-img flushes when it closes, and does not tell when that fails. */
+	return volume_write(&op->agent->storage, volume, 0, NULL, 0, &op->problem);
 }
 
 static int disk_make(struct op *op, json_t *disk, size_t index)

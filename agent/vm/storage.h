@@ -74,7 +74,7 @@ int storage_leases(const struct storage *storage, const char *holder, const json
 
 /* ---- volumeio.c: small volumes whole, through NBD ---- */
 
-/* Writes `bytes` at `offset` and flushes. */
+/* Writes `bytes` at `offset` and flushes; with no bytes it flushes what others wrote. */
 int volume_write(const struct storage *storage, const char *volume, uint64_t offset_bytes,
 		 const void *data, size_t bytes, struct problem *problem);
 int volume_read(const struct storage *storage, const char *volume, uint64_t offset_bytes,
