@@ -397,22 +397,102 @@ char *domxml_vnc(const char *xml)
 	return lookup(xml, "graphics", "vnc", "listen", "socket");
 }
 
+/* What a VM has as well, and what its guest does not miss. All else of a domain is named. */
+static const char *const known_devices[] = {
+	"emulator", "disk",	  "interface", "controller", "input",	"graphics", "video",
+	"audio",    "sound",	  "serial",    "console",    "channel", "hub",	    "rng",
+	"panic",    "memballoon", "redirdev",  "watchdog",   NULL,
+};
+static const char *const known_of_disk[] = {
+	"driver", "source", "target", "alias", "address", "boot", "backingStore", NULL,
+};
+static const char *const known_of_source[] = {"seclabel", NULL};
+static const char *const known_of_nic[] = {
+	"mac", "source", "model", "target", "alias", "address", "boot", "driver", NULL,
+};
+/* Of the domain itself, where most is about its place on the host. */
+static const char *const lost_of_domain[] = {"launchSecurity", "sysinfo", "commandline"};
+static const char *const lost_of_os[] = {"kernel", "initrd", "cmdline", "dtb"};
+
+static void others_add(json_t *out, const char *what, const char *of)
+{
+	json_array_append_new(json_object_get(out, "others"),
+			      *of ? json_sprintf("%s of %s", what, of) : json_string(what));
+}
+
+static void others_read(xmlNodePtr parent, const char *const *known, const char *of, json_t *out)
+{
+	for (xmlNodePtr node = parent ? parent->children : NULL; node; node = node->next) {
+		size_t i = 0;
+		while (known[i] && strcmp((const char *)node->name, known[i]) != 0)
+			i++;
+		if (node->type == XML_ELEMENT_NODE && !known[i])
+			others_add(out, (const char *)node->name, of);
+	}
+}
+
+static void lost_read(xmlNodePtr parent, const char *const *names, size_t count, json_t *out)
+{
+	for (size_t i = 0; i < count; i++)
+		if (find(parent, names[i]))
+			others_add(out, names[i], "");
+}
+
+/* One CD in a file is taken over; empty drives are not missed, since a VM has one. */
+static void read_cdrom(xmlNodePtr source, const char *target, json_t *out)
+{
+	json_t *cdroms = json_object_get(out, "cdroms"), *path = get_json(source, "file");
+	if (!source) {
+		json_decref(path);
+	} else if (!*json_string_value(path) || json_array_size(cdroms)) {
+		others_add(out, "CD", target);
+		json_decref(path);
+	} else {
+		json_array_append_new(cdroms, path);
+	}
+}
+
 static void read_disk(xmlNodePtr disk, json_t *out)
 {
 	xmlNodePtr source = find(disk, "source");
-	if (get_is(disk, "device", "cdrom") && source)
-		json_array_append_new(json_object_get(out, "cdroms"), get_json(source, "file"));
-	if (get_is(disk, "device", "cdrom") || get_is(disk, "device", "floppy"))
+	json_t *one = json_object(), *target = get_json(find(disk, "target"), "dev");
+	const char *name = json_string_value(target);
+	json_object_set_new(one, "target", target);
+	if (get_is(disk, "device", "cdrom")) {
+		read_cdrom(source, name, out);
+		json_decref(one);
 		return;
-	json_t *one = json_object();
+	}
+	if (get_is(disk, "device", "floppy") || get_is(disk, "device", "lun")) {
+		others_add(out, get_is(disk, "device", "lun") ? "lun" : "floppy", name);
+		json_decref(one);
+		return;
+	}
+	others_read(disk, known_of_disk, name, out);
+	others_read(source, known_of_source, name, out);
 	json_object_set_new(one, "type", get_json(disk, "type"));
-	json_object_set_new(one, "target", get_json(find(disk, "target"), "dev"));
 	json_object_set_new(one, "bus", get_json(find(disk, "target"), "bus"));
 	json_object_set_new(one, "format", get_json(find(disk, "driver"), "type"));
 	char *file = get(source, "file");
 	json_object_set_new(one, "path", get_json(source, file ? "file" : "dev"));
 	xmlFree(file);
 	json_array_append_new(json_object_get(out, "disks"), one);
+}
+
+static void read_nic(xmlNodePtr nic, json_t *out)
+{
+	xmlNodePtr source = find(nic, "source");
+	json_t *one = json_pack("{s:o, s:o, s:o, s:o, s:o}", "type", get_json(nic, "type"), "mac",
+				get_json(find(nic, "mac"), "address"), "model",
+				get_json(find(nic, "model"), "type"), "bridge",
+				get_json(source, "bridge"), "network", get_json(source, "network"));
+	const char *mac = json_string_value(json_object_get(one, "mac"));
+	char *group = get(source, "portgroup");
+	others_read(nic, known_of_nic, mac, out);
+	if (group)
+		others_add(out, "portgroup", mac);
+	xmlFree(group);
+	json_array_append_new(json_object_get(out, "nics"), one);
 }
 
 json_t *domxml_read(const char *xml)
@@ -422,7 +502,8 @@ json_t *domxml_read(const char *xml)
 		return NULL;
 	xmlNodePtr domain = xmlDocGetRootElement(document), node;
 	xmlNodePtr devices = find(domain, "devices");
-	json_t *out = json_pack("{s:[], s:[], s:[]}", "disks", "cdroms", "nics");
+	xmlNodePtr clock = find(domain, "clock");
+	json_t *out = json_pack("{s:[], s:[], s:[], s:[]}", "disks", "cdroms", "nics", "others");
 	json_object_set_new(out, "type", get_json(domain, "type"));
 	json_object_set_new(out, "name", content_json(find(domain, "name")));
 	json_object_set_new(out, "uuid", content_json(find(domain, "uuid")));
@@ -437,12 +518,12 @@ json_t *domxml_read(const char *xml)
 	for (node = find(devices, "disk"); node; node = find_next(node))
 		read_disk(node, out);
 	for (node = find(devices, "interface"); node; node = find_next(node))
-		json_array_append_new(json_object_get(out, "nics"),
-				      json_pack("{s:o, s:o, s:o, s:o}", "type",
-						get_json(node, "type"), "mac",
-						get_json(find(node, "mac"), "address"), "bridge",
-						get_json(find(node, "source"), "bridge"), "network",
-						get_json(find(node, "source"), "network")));
+		read_nic(node, out);
+	others_read(devices, known_devices, "", out);
+	lost_read(domain, lost_of_domain, sizeof lost_of_domain / sizeof *lost_of_domain, out);
+	lost_read(find(domain, "os"), lost_of_os, sizeof lost_of_os / sizeof *lost_of_os, out);
+	if (clock && !get_is(clock, "offset", "utc"))
+		others_add(out, "offset", "clock");
 	xmlFreeDoc(document);
 	return out;
 }

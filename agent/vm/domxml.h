@@ -35,7 +35,8 @@ char *domxml_vnc(const char *xml);
 
 /* What adopting takes over, texts but for lists: {uuid, name, type: kvm|qemu, cpu, memory_kib,
  * firmware, disks: [{target, bus, format, type: file|block..., path}], cdroms: [path], nics:
- * [{type: bridge|network..., mac, bridge, network}]}; NULL: no domain's XML. */
+ * [{type: bridge|network..., mac, model, bridge, network}]}, and what it would lose: others:
+ * ["tpm", "vlan of MAC"]. NULL: no domain's XML. */
 json_t *domxml_read(const char *xml);
 
 #endif

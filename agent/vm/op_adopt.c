@@ -5,8 +5,9 @@
  * are, and until the last step undoing gives the domain its old definition back.
  *
  * Only what can be taken over whole is: a domain that is off, with virtio disks in files or block
- * devices and NICs on bridges or networks. Anything else is refused by name, before anything is
- * done.
+ * devices, virtio NICs on bridges or networks, and at most one CD. Its other devices, and what else
+ * is set for disks and NICs, are refused by name, before anything is done; domxml.c knows what a
+ * guest does not miss.
  *
  * data: {spec, xml: the old definition, autostart: libvirt's own flag, sources: [{path, format}]}
  */
@@ -87,9 +88,34 @@ static int nic_look(const json_t *nic, json_t *nics, struct problem *problem)
 				   "one of libvirt's networks. Change it (virsh edit), then adopt "
 				   "it.",
 				   spec_text(nic, "mac"), type);
+	if (strncmp(spec_text(nic, "model"), "virtio", 6) != 0)
+		return problem_set(problem, -ENOTSUP,
+				   "Its NIC %.17s is of model %.20s, and a VM's NICs are virtio: "
+				   "see that the guest has virtio drivers, change the model (virsh "
+				   "edit), try it, then adopt it.",
+				   spec_text(nic, "mac"), spec_text(nic, "model"));
 	json_array_append_new(nics, json_pack("{s:s, s:s}", "mac", spec_text(nic, "mac"), type,
 					      spec_text(nic, type)));
 	return 0;
+}
+
+/* What would be lost without a word. */
+static int others_look(const json_t *read, struct problem *problem)
+{
+	char names[300] = "";
+	json_t *one;
+	size_t i;
+	json_array_foreach(json_object_get(read, "others"), i, one)
+	{
+		size_t used = strlen(names);
+		snprintf(names + used, sizeof names - used, "%s%s", i ? ", " : "",
+			 json_string_value(one));
+	}
+	return *names ? problem_set(problem, -ENOTSUP,
+				    "It has what a VM cannot take over: %s. Take that away (virsh "
+				    "edit %.63s), try the guest without it, then adopt it.",
+				    names, spec_text(read, "name"))
+		      : 0;
 }
 
 /* A create request from what the domain is. */
@@ -97,7 +123,7 @@ static int body_look(const json_t *read, json_t *body, json_t *sources, struct p
 {
 	json_t *sizes = json_array(), *nics = json_array(), *one;
 	size_t i;
-	int res = 0;
+	int res = others_look(read, problem);
 	json_array_foreach(json_object_get(read, "disks"), i, one) if (res == 0) res =
 		disk_look(one, sizes, sources, problem);
 	json_array_foreach(json_object_get(read, "nics"), i, one) if (res == 0) res =

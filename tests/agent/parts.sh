@@ -118,6 +118,15 @@ refused 3 'virsh list' vm adopt old
 virsh -q define sata.xml
 refused 1 'on bus sata' vm adopt old
 virsh -q undefine old
+sed "s/type='virtio'/type='e1000'/" old.xml >e1000.xml
+virsh -q define e1000.xml
+refused 1 '52:54:00:00:00:11 is of model e1000' vm adopt old
+virsh -q undefine old
+sed "s|<serial type='pty'/>|&<disk type='file' device='floppy'><target dev='fda'/></disk><filesystem type='mount'><source dir='/'/><target dir='root'/></filesystem>|" old.xml >more.xml
+sed -i "s|machine='q35'|machine='pc'|" more.xml # which has floppies
+virsh -q define more.xml
+refused 1 'cannot take over: floppy of fda, filesystem' vm adopt old
+virsh -q undefine old
 virsh -q define old.xml
 virsh -q autostart old
 virsh -q start old

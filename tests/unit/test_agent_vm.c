@@ -49,6 +49,64 @@ static void what_a_user_gives_is_escaped(void **state)
 	assert_null(domxml_read("<domain"));
 }
 
+/* Each is a line of its own; what a VM has as well is not named. */
+static void what_adopting_would_lose_is_named(void **state)
+{
+	static const char xml[] =
+		"<domain type='kvm' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>"
+		"<name>a</name><memory>1</memory><sysinfo type='smbios'/>"
+		"<os><type>hvm</type><loader/><kernel>/vmlinuz</kernel></os>"
+		"<clock offset='localtime'/><qemu:commandline><qemu:arg value='-x'/>"
+		"</qemu:commandline><devices><emulator>/q</emulator>"
+		"<disk type='file' device='disk'><driver type='raw'/><source file='/a'>"
+		"<slices/><seclabel/></source><target dev='vda' bus='virtio'/><serial>7</serial>"
+		"<readonly/><alias name='x'/><address/></disk>"
+		"<disk type='block' device='lun'><source dev='/b'/><target dev='sdc'/></disk>"
+		"<disk type='file' device='cdrom'><target dev='sda'/><readonly/></disk>"
+		"<disk type='file' device='cdrom'><source file='/c.iso'/><target dev='sdb'/></disk>"
+		"<disk type='file' device='cdrom'><source file='/d.iso'/><target dev='sdd'/></disk>"
+		"<disk type='file' device='floppy'><target dev='fda'/></disk>"
+		"<controller type='usb'/><input type='tablet'/><memballoon/><hostdev/><tpm/>"
+		"<filesystem/><interface type='network'><mac address='52:54:00:00:00:01'/>"
+		"<source network='lan' portgroup='p'/><vlan><tag id='5'/></vlan>"
+		"<virtualport type='openvswitch'/><model type='e1000'/></interface>"
+		"</devices></domain>";
+	static const char *const want[] = {
+		"slices of vda",
+		"serial of vda",
+		"readonly of vda",
+		"lun of sdc",
+		"CD of sdd",
+		"floppy of fda",
+		"hostdev",
+		"tpm",
+		"filesystem",
+		"sysinfo",
+		"commandline",
+		"kernel",
+		"offset of clock",
+		"vlan of 52:54:00:00:00:01",
+		"virtualport of 52:54:00:00:00:01",
+		"portgroup of 52:54:00:00:00:01",
+	};
+	json_t *read = domxml_read(xml), *others = json_object_get(read, "others"), *one;
+	size_t i, at;
+	for (at = 0; at < sizeof want / sizeof *want; at++) {
+		bool found = false;
+		json_array_foreach(others, i, one) found |=
+			strcmp(json_string_value(one), want[at]) == 0;
+		if (!found)
+			fail_msg("%s is not named", want[at]);
+	}
+	assert_int_equal(json_array_size(others), sizeof want / sizeof *want);
+	assert_int_equal(json_array_size(json_object_get(read, "disks")), 1);
+	assert_string_equal(json_string_value(json_array_get(json_object_get(read, "cdroms"), 0)),
+			    "/c.iso");
+	assert_string_equal(spec_text(json_array_get(json_object_get(read, "nics"), 0), "model"),
+			    "e1000");
+	json_decref(read);
+}
+
 static void wrong_values_are_refused_by_name(void **state)
 {
 	static const struct {
@@ -164,6 +222,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_a_user_gives_is_escaped),
+		cmocka_unit_test(what_adopting_would_lose_is_named),
 		cmocka_unit_test(wrong_values_are_refused_by_name),
 		cmocka_unit_test(disks_get_the_first_free_target_and_name),
 		cmocka_unit_test(a_private_key_is_no_ssh_key),
