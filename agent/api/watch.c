@@ -84,22 +84,27 @@ static int by_order(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-static void vm_autostart(struct agent *agent, json_t *spec)
+/* Read anew: those before it may have taken their time. */
+static void vm_autostart(struct agent *agent, const char *uuid)
 {
 	struct problem problem = {0};
-	int res = vm_attach(agent, spec, &problem);
+	struct vm vm;
+	if (vm_get(agent, uuid, &vm, &problem) < 0)
+		return; /* deleted meanwhile */
+	int res = vm_attach(agent, vm.spec, &problem);
 	if (res == 0)
-		res = vm_define(agent, spec, &problem);
+		res = vm_define(agent, vm.spec, &problem);
 	if (res == 0)
-		res = vm_power(agent, spec_text(spec, "uuid"), VIRT_START, &problem);
+		res = vm_power(agent, vm.uuid, VIRT_START, &problem);
 	if (res < 0)
-		log_event(LOG_LEVEL_ERROR, "vm.autostart_failed", "vm=%s error=\"%.200s\"",
-			  spec_text(spec, "name"), problem.sentence);
+		log_event(LOG_LEVEL_ERROR, "vm.autostart_failed", "vm=%s error=\"%.200s\"", vm.name,
+			  problem.sentence);
 	else
-		agent_event(agent, "vm.autostart", spec_text(spec, "name"), NULL);
-	struct timespec pause = {.tv_sec = (time_t)spec_number(spec, "delay_s")};
+		agent_event(agent, "vm.autostart", vm.name, NULL);
+	struct timespec pause = {.tv_sec = (time_t)spec_number(vm.spec, "delay_s")};
 	if (pause.tv_sec > 0)
 		nanosleep(&pause, NULL);
+	vm_free(&vm);
 }
 
 /* Once a boot, in their order. */
@@ -133,7 +138,7 @@ static void autostart(struct agent *agent)
 	json_decref(rows);
 	qsort(specs, count, sizeof *specs, by_order);
 	for (i = 0; i < count; i++) {
-		vm_autostart(agent, specs[i]);
+		vm_autostart(agent, spec_text(specs[i], "uuid"));
 		json_decref(specs[i]);
 	}
 }

@@ -44,7 +44,8 @@ void vm_free(struct vm *vm);
 /* The definition's next generation: into the catalog, beside the volumes, and into libvirt for the
  * next start (`define`). May be repeated. */
 int vm_save(struct agent *agent, json_t *spec, bool define, struct problem *problem);
-/* Sockets of all its volumes, and its domain as the catalog says. May be repeated. */
+/* Sockets of all its volumes, and its domain as the catalog says. May be repeated. What the catalog
+ * has besides by now is in `spec` afterwards. */
 int vm_attach(struct agent *agent, json_t *spec, struct problem *problem);
 int vm_define(struct agent *agent, json_t *spec, struct problem *problem);
 int vm_detach(struct agent *agent, const json_t *spec, struct problem *problem);

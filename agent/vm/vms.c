@@ -121,9 +121,52 @@ static int volume_attach(struct agent *agent, json_t *spec, json_t *disk, struct
 	return res;
 }
 
+/* The user and the sockets of `spec`, for what both have. */
+static void sockets_copy(const json_t *spec, json_t *now)
+{
+	json_t *disk, *other, *seed = json_object_get(spec, "seed");
+	size_t i;
+	if (spec_number(spec, "uid"))
+		json_object_set(now, "uid", json_object_get(spec, "uid"));
+	other = json_object_get(now, "seed");
+	if (json_is_object(seed) && json_is_object(other))
+		json_object_set(other, "socket", json_object_get(seed, "socket"));
+	json_array_foreach(json_object_get(spec, "disks"), i, disk)
+	{
+		other = spec_disk(now, spec_text(disk, "volume"));
+		if (other)
+			json_object_set(other, "socket", json_object_get(disk, "socket"));
+	}
+}
+
+/* The catalog may have changed since the caller read it: nothing but sockets goes in, and `spec`
+ * becomes what is there now. A VM that is not ready has no definition but the caller's. */
+static int sockets_save(struct agent *agent, json_t *spec)
+{
+	int res = db_begin(agent->db);
+	if (res < 0)
+		return res;
+	json_t *row = db_row(agent->db, "SELECT spec FROM vm WHERE uuid = ? AND state = 'ready'",
+			     "s", spec_text(spec, "uuid"));
+	if (row) {
+		json_t *now = db_json(row, "spec"), *before = json_deep_copy(now);
+		sockets_copy(spec, now);
+		if (!json_equal(before, now))
+			res = db_run(agent->db, "UPDATE vm SET spec = ? WHERE uuid = ?", "js", now,
+				     spec_text(spec, "uuid"));
+		json_object_clear(spec);
+		json_object_update(spec, now);
+		json_decref(before);
+		json_decref(now);
+	}
+	json_decref(row);
+	int end = db_end(agent->db, res >= 0);
+	return res < 0 ? res : end;
+}
+
 int vm_attach(struct agent *agent, json_t *spec, struct problem *problem)
 {
-	json_t *disk, *seed = json_object_get(spec, "seed"), *before = json_deep_copy(spec);
+	json_t *disk, *seed = json_object_get(spec, "seed");
 	size_t i;
 	int res = vm_user(agent, spec, problem);
 	if (res == 0 && json_is_object(seed))
@@ -131,11 +174,8 @@ int vm_attach(struct agent *agent, json_t *spec, struct problem *problem)
 	json_array_foreach(json_object_get(spec, "disks"), i, disk) if (res == 0) res =
 		volume_attach(agent, spec, disk, problem);
 	/* A lease that was taken anew has another socket; one that is named no more is noticed. */
-	if (res == 0 && !json_equal(before, spec) &&
-	    db_run(agent->db, "UPDATE vm SET spec = ? WHERE uuid = ? AND state = 'ready'", "js",
-		   spec, spec_text(spec, "uuid")) < 0)
+	if (res == 0 && sockets_save(agent, spec) < 0)
 		res = problem_set(problem, -EIO, "The catalog cannot be written.");
-	json_decref(before);
 	return res;
 }
 
