@@ -286,6 +286,17 @@ static void why_answer(struct call *call, const struct vm *vm, const char *cause
 			     "message", sentence));
 }
 
+static bool fenced(struct call *call, const struct vm *vm)
+{
+	json_t *list = NULL;
+	int res = storage_attachments(&call->agent->storage, &list, &call->problem);
+	if (res == 0)
+		res = storage_leases(list, vm->uuid, json_object_get(vm->spec, "disks"),
+				     &call->problem);
+	json_decref(list);
+	return res == -VS_EFENCED;
+}
+
 /* The first that holds, from the outside in: an operation, the store, libvirt, the guest itself. */
 void vm_why(struct call *call)
 {
@@ -321,9 +332,7 @@ void vm_why(struct call *call)
 			   "The store is full: purge the trash, delete snapshots, or add space.");
 	} else if (res < 0) {
 		why_answer(call, &vm, "libvirt", call->problem.sentence);
-	} else if (state == VIRT_PAUSED && reason == VIRT_REASON_IO_ERROR &&
-		   storage_leases(&call->agent->storage, vm.uuid, json_object_get(vm.spec, "disks"),
-				  &call->problem) == -VS_EFENCED) {
+	} else if (state == VIRT_PAUSED && reason == VIRT_REASON_IO_ERROR && fenced(call, &vm)) {
 		why_answer(call, &vm, "lease", call->problem.sentence);
 	} else if (state == VIRT_PAUSED && reason == VIRT_REASON_IO_ERROR) {
 		why_answer(

@@ -48,12 +48,13 @@ static bool resume_stalled(struct agent *agent)
 	struct virt_args args = {.timeout_ms = 5000};
 	struct problem problem = {0};
 	bool waits = false;
-	json_t *list, *one;
+	json_t *list, *one, *attachments = NULL;
 	size_t i;
 	if (virt_do(agent->virt, VIRT_LIST, &args, &result, &problem) < 0)
 		return false; /* the resync looks again */
 	list = json_loads(result.text, 0, NULL);
 	free(result.text);
+	int known = storage_attachments(&agent->storage, &attachments, &problem);
 	json_array_foreach(list, i, one)
 	{
 		struct vm vm;
@@ -62,8 +63,9 @@ static bool resume_stalled(struct agent *agent)
 		    vm_get(agent, spec_text(one, "uuid"), &vm, &problem) < 0)
 			continue;
 		/* A VM whose lease was broken stays as it is until a person ends it. */
-		int res = storage_leases(&agent->storage, vm.uuid,
-					 json_object_get(vm.spec, "disks"), &problem);
+		int res = known == 0 ? storage_leases(attachments, vm.uuid,
+						      json_object_get(vm.spec, "disks"), &problem)
+				     : known;
 		if (res != -VS_EFENCED) {
 			waits = true;
 			res = vm_power(agent, vm.uuid, VIRT_RESUME, &problem);
@@ -71,6 +73,7 @@ static bool resume_stalled(struct agent *agent)
 		log_event(LOG_LEVEL_INFO, "vm.resume", "vm=%s res=%d", vm.name, res);
 		vm_free(&vm);
 	}
+	json_decref(attachments);
 	json_decref(list);
 	return waits;
 }

@@ -244,15 +244,24 @@ static int lease_check(const json_t *attachments, const char *holder, const json
 			   volume);
 }
 
-int storage_leases(const struct storage *storage, const char *holder, const json_t *disks,
+int storage_attachments(const struct storage *storage, json_t **ret_list, struct problem *problem)
+{
+	json_t *document = NULL;
+	int res = storage_call(storage, "GET", "/v1/attachments", NULL, &document, problem);
+	if (res == 0)
+		*ret_list = json_incref(json_object_get(document, "attachments"));
+	json_decref(document);
+	return res;
+}
+
+int storage_leases(const json_t *attachments, const char *holder, const json_t *disks,
 		   struct problem *problem)
 {
-	json_t *document = NULL, *disk;
+	json_t *disk;
 	size_t i;
-	int res = storage_call(storage, "GET", "/v1/attachments", NULL, &document, problem);
+	int res = 0;
 	json_array_foreach(disks, i, disk) if (res == 0) res =
-		lease_check(json_object_get(document, "attachments"), holder, disk, problem);
-	json_decref(document);
+		lease_check(attachments, holder, disk, problem);
 	return res;
 }
 

@@ -68,8 +68,11 @@ int storage_reconnect(const struct storage *storage, const char *volume, const c
 /* What a disk's guest may do with it: {iops, bandwidth_bytes, burst_seconds}, any of them. */
 int storage_limit(const struct storage *storage, const char *volume, const json_t *limits,
 		  struct problem *problem);
-/* 0: the VM has the leases of all these disks, by the sockets that they name; else -VS_EFENCED. */
-int storage_leases(const struct storage *storage, const char *holder, const json_t *disks,
+/* Who has which volume's lease: *ret_list is the caller's. */
+int storage_attachments(const struct storage *storage, json_t **ret_list, struct problem *problem);
+/* 0: by that list the VM has the leases of all these disks, by the sockets that they name; else
+ * -VS_EFENCED. */
+int storage_leases(const json_t *attachments, const char *holder, const json_t *disks,
 		   struct problem *problem);
 
 /* ---- volumeio.c: small volumes whole, through NBD ---- */
