@@ -38,6 +38,7 @@ struct options {
 	char run_path[96], state_path[256], uri[200], storage[120], group[64], crash_after[64],
 		uids[40];
 	uint32_t uid_first, uid_last;
+	int64_t gid; /* of group; -1: it has none */
 	bool recover, verify;
 };
 
@@ -139,6 +140,22 @@ static bool uids_parse(const char *text, struct options *o)
 	return *end == 0 && first >= UID_LEAST && last >= first && last < UINT32_MAX;
 }
 
+/* A group that was asked for must be there; without one it is QEMU's, where there is that. */
+static int group_find(struct options *o, char *sentence)
+{
+	const struct group *group = getgrnam(o->group[0] ? o->group : QEMU_GROUP);
+	o->gid = group ? (int64_t)group->gr_gid : -1;
+	if (!group && o->group[0]) {
+		snprintf(sentence, SENTENCE_BYTES,
+			 "There is no group %.60s; groupadd --system %.60s makes one.", o->group,
+			 o->group);
+		return -EINVAL;
+	}
+	if (group && !o->group[0])
+		snprintf(o->group, sizeof o->group, "%s", QEMU_GROUP);
+	return 0;
+}
+
 /* 0; 1: all is said; negative: the sentence. */
 static int options_read(int argc, char **argv, struct options *o, char *sentence)
 {
@@ -170,9 +187,7 @@ static int options_read(int argc, char **argv, struct options *o, char *sentence
 			 "'%.40s' is no range of users; write it like " UIDS_DEFAULT ".", o->uids);
 		return -EINVAL;
 	}
-	if (!o->group[0] && getgrnam(QEMU_GROUP))
-		snprintf(o->group, sizeof o->group, "%s", QEMU_GROUP);
-	return 0;
+	return group_find(o, sentence);
 }
 
 /* ---- the state folder ---- */
@@ -225,6 +240,7 @@ static void agent_init(struct agent *agent, const struct options *o)
 	if (slash)
 		*slash = 0;
 	snprintf(agent->group, sizeof agent->group, "%s", o->group);
+	agent->gid = o->gid;
 	if (geteuid() == 0) { /* nobody else can make libvirt run QEMU as another */
 		agent->uid_first = o->uid_first;
 		agent->uid_last = o->uid_last;

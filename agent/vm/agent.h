@@ -17,7 +17,8 @@ struct agent {
 	struct virt *virt;
 	struct storage storage;
 	char state_path[256];		/* catalog, console logs, seeds under way */
-	char group[NAME_BYTES_MAX + 1]; /* of QEMU, for /dev/kvm; "": the VM's own user's */
+	char group[NAME_BYTES_MAX + 1]; /* of QEMU, for /dev/kvm; "": none but the user's own */
+	int64_t gid;			/* of that group, or -1 */
 	/* Each VM's QEMU runs as a user of its own, of these. 0: all run as who runs the agent. */
 	uint32_t uid_first, uid_last;
 	char crash_after[64]; /* KIND:STEP: for tests, SIGKILL once that step is persisted */

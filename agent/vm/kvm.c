@@ -9,7 +9,6 @@
 #include "agent/vm/program.h"
 #include "storage/rt/log_event.h"
 
-#include <grp.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -24,12 +23,12 @@ static const unsigned char canary[] = {0xba, 0xf4, 0x00, 0xb0, 0x10, 0xee, 0xf4,
 static bool canary_runs(struct agent *agent)
 {
 	char path[300], drive[400], words[200], reuid[32], regid[32];
-	const struct group *group = agent->group[0] ? getgrnam(agent->group) : NULL;
 	unsigned char sector[512] = {0};
 	snprintf(path, sizeof path, "%s/canary.img", agent->state_path);
 	snprintf(drive, sizeof drive, "file=%s,format=raw,if=ide,snapshot=on", path);
 	snprintf(reuid, sizeof reuid, "--reuid=%u", agent->uid_first);
-	snprintf(regid, sizeof regid, "--regid=%u", group ? group->gr_gid : agent->uid_first);
+	snprintf(regid, sizeof regid, "--regid=%u",
+		 agent->gid >= 0 ? (uint32_t)agent->gid : agent->uid_first);
 	memcpy(sector, canary, sizeof canary);
 	sector[510] = 0x55;
 	sector[511] = 0xaa;

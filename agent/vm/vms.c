@@ -7,7 +7,6 @@
 #include "storage/rt/log_event.h"
 
 #include <errno.h>
-#include <grp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -198,11 +197,10 @@ int vm_define(struct agent *agent, json_t *spec, struct problem *problem)
 	const char *accel = spec_text(spec, "accel");
 	bool kvm = strcmp(accel, "kvm") == 0 || (strcmp(accel, "tcg") != 0 && agent_kvm(agent));
 	vm_console_log(agent, spec_text(spec, "uuid"), console, sizeof console);
-	const struct group *group = agent->group[0] ? getgrnam(agent->group) : NULL;
 	struct domxml_host host = {.kvm = kvm,
 				   .console_log = console,
-				   .gid = group ? group->gr_gid
-						: (uint32_t)spec_number(spec, "uid")};
+				   .gid = agent->gid >= 0 ? (uint32_t)agent->gid
+							  : (uint32_t)spec_number(spec, "uid")};
 	char *xml = domxml_domain(spec, &host);
 	if (!xml)
 		return problem_set(problem, -ENOMEM, "There is not enough memory.");

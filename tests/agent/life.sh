@@ -95,6 +95,8 @@ ctl volume delete web1-disk1
 ctl audit verify
 ctl events --since 0 | grep -q vm.deleted || fail "no event of the deletion"
 stop agent
+rc=0; "$AGENT" --run /run/vstore --state /run/vstore/agent --group nosuch 2>words || rc=$?
+[ $rc = 2 ] && grep -q 'no group nosuch' words || fail "an unknown group was taken ($rc): $(cat words)"
 "$AGENT" --run /run/vstore --state /run/vstore/agent --verify-audit
 python3 -c "
 import sqlite3
