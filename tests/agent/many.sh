@@ -18,6 +18,19 @@ for socket in /run/vstore/agent.sock /run/vstore/storage.sock; do
 done
 if setpriv --reuid 65534 --regid 65534 --clear-groups find /run/vstore/agent /run/vstore/nbd -name '*.db' -readable | grep .; then fail "nobody may read the catalog"; fi
 
+# An agent that is not root keeps no VM from another, and says so
+mkdir /run/other
+cp "$AGENT" /run/other/program
+chown -R 65534 /run/other
+nobody() { setpriv --reuid 65534 --regid 65534 --clear-groups "$@"; }
+start other setpriv --reuid 65534 --regid 65534 --clear-groups /run/other/program --run /run/other
+other_answers() { nobody curl -sf --max-time 5 --unix-socket /run/other/agent.sock http://x/v1/audit; }
+until_true 60 other_answers
+users() { json '[f["state"] for f in d["findings"] if f["name"] == "users"][0]'; }
+[ "$(nobody curl -s --unix-socket /run/other/agent.sock http://x/v1/doctor | users)" = wrong ] || fail "the doctor finds nothing wrong with one user for all VMs"
+[ "$(ctl api GET /v1/doctor | users)" = ok ] || fail "the doctor: $(ctl doctor)"
+stop other
+
 one warm >/dev/null 2>&1
 before=$(inventory)
 start=$SECONDS
@@ -36,7 +49,7 @@ echo "$count VMs in $((SECONDS - start)) s; agent: $early_kib KiB after 12, $(rs
 [ "$(rss_kib)" -le $((early_kib + 2048)) ] || fail "the agent has grown"
 [ "$(files)" -le $((early_files + 2)) ] || fail "the agent keeps files open"
 
-# A QEMU's folder is its own: its group may come in, others may not
+# A VM's folder is its QEMU's alone: nobody else may look into it
 ctl vm create a --no-start --image small --net none
 folder=$(find /run/vstore/vm -mindepth 1 -maxdepth 1)
 # As the QEMU of one VM, with exactly its user and groups, the socket of another cannot be opened
