@@ -59,17 +59,19 @@ int seconds_parse(const struct ctl *ctl, const char *text, int64_t *ret_seconds)
 {
 	uint64_t ns;
 	if (text_duration(text, &ns) < 0)
-		return ctl_fail(ctl, CTL_USAGE, "%.40s is no duration; write it like 10s or 5m.",
+		return ctl_fail(ctl, CTL_USAGE, "\"%.40s\" is no time; write it like 10s or 5m.",
 				text);
+	if (ns % NSEC_PER_SEC)
+		return ctl_fail(ctl, CTL_USAGE, "\"%.40s\" is no whole number of seconds.", text);
 	*ret_seconds = (int64_t)(ns / NSEC_PER_SEC);
 	return 0;
 }
 
-int count_parse(const struct ctl *ctl, const char *text, int64_t *ret_count)
+int count_parse(const struct ctl *ctl, const char *what, const char *text, int64_t *ret_count)
 {
 	char *end;
 	*ret_count = strtoll(text, &end, 10);
 	if (*text < '0' || *text > '9' || *end)
-		return ctl_fail(ctl, CTL_USAGE, "%.40s is no number.", text);
+		return ctl_fail(ctl, CTL_USAGE, "\"%.40s\" is no number for %s.", text, what);
 	return 0;
 }

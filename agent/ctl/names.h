@@ -16,8 +16,10 @@ int name_check_snapshot(const struct ctl *ctl, const char *name);
 int name_check_either(const struct ctl *ctl, const char *name);
 
 int size_parse(const struct ctl *ctl, const char *text, uint64_t *ret_bytes);
+/* Whole seconds, written as a duration. */
 int seconds_parse(const struct ctl *ctl, const char *text, int64_t *ret_seconds);
-int count_parse(const struct ctl *ctl, const char *text, int64_t *ret_count);
+/* `what` it counts is said when it is no number. */
+int count_parse(const struct ctl *ctl, const char *what, const char *text, int64_t *ret_count);
 int level_parse(const struct ctl *ctl, const char *text, int64_t *ret_level);
 
 #endif

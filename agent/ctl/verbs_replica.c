@@ -6,8 +6,6 @@
 #include "agent/ctl/names.h"
 #include "agent/ctl/table.h"
 
-#include "proto/text.h"
-
 #include <stdio.h>
 #include <string.h>
 
@@ -116,12 +114,15 @@ int verb_replica_add(struct ctl *ctl)
 	char path[CLIENT_PATH_ROOM], words[512];
 	const char *lag = ctl_option(ctl, "max-lag"), *lag_bytes = ctl_option(ctl, "max-lag-bytes");
 	const char *limit = ctl_option(ctl, "limit");
-	uint64_t lag_ns = 0, bytes = 0, rate_bytes = 0;
+	int64_t lag_seconds = 0;
+	uint64_t bytes = 0, rate_bytes = 0;
 	VALUE_AUTO body = value_object();
 	int res = replica_path(ctl, path);
-	if (res == 0 && lag && text_duration(lag, &lag_ns) < 0)
-		return ctl_fail(ctl, CTL_USAGE,
-				"\"%.40s\" is no time; write it like 10s, 5m or 1h.", lag);
+	if (res == 0 && lag)
+		res = seconds_parse(ctl, lag, &lag_seconds);
+	if (res == 0 && lag && lag_seconds == 0)
+		res = ctl_fail(ctl, CTL_USAGE,
+			       "A copy is always a little behind: --max-lag is 1s or more.");
 	if (res == 0 && lag_bytes)
 		res = size_parse(ctl, lag_bytes, &bytes);
 	if (res == 0 && limit)
@@ -130,8 +131,8 @@ int verb_replica_add(struct ctl *ctl)
 		return res;
 	if (ctl_option(ctl, "mode"))
 		value_set_text(body, "mode", ctl_option(ctl, "mode"));
-	if (lag_ns)
-		value_set_integer(body, "lag_seconds", (int64_t)(lag_ns / NSEC_PER_SEC));
+	if (lag)
+		value_set_integer(body, "lag_seconds", lag_seconds);
 	if (bytes)
 		value_set_integer(body, "lag_bytes", (int64_t)bytes);
 	if (rate_bytes)

@@ -37,15 +37,6 @@ static char *file_text(const struct ctl *ctl, const char *path)
 	return text;
 }
 
-static int number_parse(const struct ctl *ctl, const char *what, const char *text, int64_t *ret)
-{
-	char *end;
-	*ret = strtoll(text, &end, 10);
-	if (*text && !*end && *ret >= 0)
-		return 0;
-	return ctl_fail(ctl, CTL_USAGE, "\"%.40s\" is no number for %s.", text, what);
-}
-
 int net_parse(const struct ctl *ctl, const char *text, struct value *nic)
 {
 	char copy[256], *save = NULL;
@@ -63,7 +54,7 @@ int net_parse(const struct ctl *ctl, const char *text, struct value *nic)
 				part);
 		*equals = 0;
 		if (strcmp(part, "vlan") == 0) {
-			res = number_parse(ctl, "a VLAN", equals + 1, &number);
+			res = count_parse(ctl, "a VLAN", equals + 1, &number);
 			value_set_integer(nic, "vlan", number);
 		} else {
 			value_set_text(nic, part, equals + 1);
@@ -135,7 +126,7 @@ static int create_figures(const struct ctl *ctl, struct value *body)
 	char absolute[PATH_MAX];
 	int64_t number;
 	uint64_t bytes;
-	int res = cpu ? number_parse(ctl, "CPUs", cpu, &number) : 0;
+	int res = cpu ? count_parse(ctl, "CPUs", cpu, &number) : 0;
 	if (res == 0 && cpu)
 		value_set_integer(body, "cpu", number);
 	if (res == 0 && memory)
@@ -455,10 +446,10 @@ static int pair_parse(const struct ctl *ctl, const char *pair, struct value *bod
 		res = size_parse(ctl, equals + 1, &bytes);
 		value_set_integer(body, "memory_bytes", (int64_t)bytes);
 	} else if (strcmp(key, "cpu") == 0 || strcmp(key, "order") == 0) {
-		res = number_parse(ctl, key, equals + 1, &number);
+		res = count_parse(ctl, key, equals + 1, &number);
 		value_set_integer(body, key, number);
 	} else if (strcmp(key, "delay") == 0) {
-		res = number_parse(ctl, "seconds of delay", equals + 1, &number);
+		res = count_parse(ctl, "seconds of delay", equals + 1, &number);
 		value_set_integer(body, "delay_s", number);
 	} else if (strcmp(key, "autostart") == 0 &&
 		   (strcmp(equals + 1, "yes") == 0 || strcmp(equals + 1, "no") == 0)) {

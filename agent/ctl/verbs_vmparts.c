@@ -149,7 +149,7 @@ int verb_vm_disk_set_qos(struct ctl *ctl)
 	int res = vm_path(ctl, path, "disks", ctl->args[1]);
 	if (res == 0 && !iops && !bandwidth && !burst)
 		res = ctl_fail(ctl, CTL_USAGE, "Give --iops N, --bandwidth S or --burst DUR.");
-	if (res == 0 && iops && (res = count_parse(ctl, iops, &number)) == 0)
+	if (res == 0 && iops && (res = count_parse(ctl, "--iops", iops, &number)) == 0)
 		value_set_integer(body, "iops", number);
 	if (res == 0 && bandwidth && (res = size_parse(ctl, bandwidth, &bytes)) == 0)
 		value_set_integer(body, "bandwidth_bytes", (int64_t)bytes);
@@ -157,7 +157,8 @@ int verb_vm_disk_set_qos(struct ctl *ctl)
 		value_set_integer(body, "burst_seconds", number);
 	if (res)
 		return res;
-	snprintf(path, sizeof path, "/v1/vms/%.63s/disks/%.63s/qos", ctl->args[0], ctl->args[1]);
+	size_t used = strlen(path);
+	snprintf(path + used, sizeof path - used, "/qos");
 	snprintf(words, sizeof words, "Disk %.63s of %.63s has new limits.", ctl->args[1],
 		 ctl->args[0]);
 	const struct call_change call = {

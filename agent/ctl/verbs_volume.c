@@ -141,7 +141,7 @@ int verb_volume_set(struct ctl *ctl)
 		res = size_parse(ctl, equals + 1, &size);
 		value_set_integer(body, "frame_bytes", (int64_t)size);
 	} else if (bytes == 4 && strncmp(pair, "iops", bytes) == 0) {
-		res = count_parse(ctl, equals + 1, &number);
+		res = count_parse(ctl, "iops", equals + 1, &number);
 		value_set_integer(body, "iops", number);
 	} else if (bytes == 9 && strncmp(pair, "bandwidth", bytes) == 0) {
 		res = size_parse(ctl, equals + 1, &size);

@@ -25,6 +25,8 @@ fill 1 0 8M
 refused 3 "no peer 'b'" host a replica add v b
 host a -q peer add b 10.77.0.2:7410
 refused 2 'is no time' host a replica add v b --max-lag never
+refused 2 'no whole number of seconds' host a replica add v b --max-lag 500ms
+refused 2 '1s or more' host a replica add v b --max-lag 0s
 host a -q replica add v b --max-lag 2s
 follows
 [ "$(field verified_root)" = "$(host b -o json snap show "$(newest)" | python3 -c 'import json,sys; print(json.load(sys.stdin)["root"])')" ] ||
