@@ -10,11 +10,14 @@
 #include <string.h>
 
 #define GONE_MS 20000
-#define ALIAS_ROOM 64
 
-static const char *op_vm(const struct op *op)
+int op_vm_check(struct op *op)
 {
-	return spec_text(op->data, "vm");
+	struct vm vm;
+	int res = vm_get(op->agent, op_vm(op), &vm, &op->problem);
+	if (res == 0)
+		vm_free(&vm);
+	return res;
 }
 
 int device_there(struct op *op, const char *name, bool *ret_there)

@@ -6,6 +6,15 @@
 
 #include "agent/vm/op.h"
 
+#define ALIAS_ROOM 64
+
+static inline const char *op_vm(const struct op *op)
+{
+	return spec_text(op->data, "vm");
+}
+/* A step: the catalog still has the VM. */
+int op_vm_check(struct op *op);
+
 /* In the running domain's XML, or in the definition's when it does not run. */
 int device_there(struct op *op, const char *name, bool *ret_there);
 int device_add(struct op *op, const char *name, char *xml);

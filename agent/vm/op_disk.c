@@ -18,7 +18,6 @@
 
 #define PROBES 50u
 #define PROBE_PAUSE_NS 20000000L
-#define ALIAS_ROOM 64
 
 static json_t *op_disk(const struct op *op)
 {
@@ -27,10 +26,6 @@ static json_t *op_disk(const struct op *op)
 static const char *op_volume(const struct op *op)
 {
 	return spec_text(op_disk(op), "volume");
-}
-static const char *op_vm(const struct op *op)
-{
-	return spec_text(op->data, "vm");
 }
 
 static int device_plug(struct op *op)
@@ -141,15 +136,6 @@ const struct op_kind op_disk_attach = {"vm.disk.attach", attach_steps,
 
 /* ---- detach ---- */
 
-static int detach_check(struct op *op)
-{
-	struct vm vm;
-	int res = vm_get(op->agent, op_vm(op), &vm, &op->problem);
-	if (res == 0)
-		vm_free(&vm);
-	return res;
-}
-
 static int detach_publish(struct op *op)
 {
 	struct vm vm;
@@ -176,7 +162,7 @@ static int detach_publish(struct op *op)
 }
 
 static const struct op_step detach_steps[] = {
-	{"check", detach_check, NULL},
+	{"check", op_vm_check, NULL},
 	{"device", device_unplug, device_plug},
 	{"socket", socket_undo, NULL},
 	{"publish", detach_publish, NULL},

@@ -89,7 +89,7 @@ int nic_mac_free(struct agent *agent, const char *mac, const char *uuid, struct 
 static int attach_check(struct op *op)
 {
 	struct vm vm;
-	int res = vm_get(op->agent, spec_text(op->data, "vm"), &vm, &op->problem);
+	int res = vm_get(op->agent, op_vm(op), &vm, &op->problem);
 	if (res < 0)
 		return res;
 	if (spec_nic_find(vm.spec, op_mac(op)))
@@ -118,7 +118,7 @@ static int publish(struct op *op, bool with, const char *event)
 	struct vm vm;
 	size_t i;
 	json_t *one;
-	int res = vm_get(op->agent, spec_text(op->data, "vm"), &vm, &op->problem);
+	int res = vm_get(op->agent, op_vm(op), &vm, &op->problem);
 	if (res < 0)
 		return res;
 	json_t *nics = json_object_get(vm.spec, "nics");
@@ -154,22 +154,13 @@ const struct op_kind op_nic_attach = {"vm.nic.attach", attach_steps,
 
 /* ---- detach ---- */
 
-static int detach_check(struct op *op)
-{
-	struct vm vm;
-	int res = vm_get(op->agent, spec_text(op->data, "vm"), &vm, &op->problem);
-	if (res == 0)
-		vm_free(&vm);
-	return res;
-}
-
 static int detach_publish(struct op *op)
 {
 	return publish(op, false, "vm.nic_detached");
 }
 
 static const struct op_step detach_steps[] = {
-	{"check", detach_check, NULL},
+	{"check", op_vm_check, NULL},
 	{"device", device_unplug, device_plug},
 	{"publish", detach_publish, NULL},
 };
