@@ -132,19 +132,12 @@ static const struct directory *records_of(struct fixture *f, struct segment *seg
 	return segment_records(segment);
 }
 
-static void flip(struct fixture *f, uint64_t segment_id, int64_t at)
+static void flip_in_segment(struct fixture *f, uint64_t segment_id, int64_t at)
 {
-	char path[128], name[32];
-	uint8_t byte;
+	char path[40], name[32];
 	segment_file_name(segment_id, name);
-	snprintf(path, sizeof path, "%s/seg/%s", f->path, name);
-	int fd = open(path, O_RDWR);
-	assert_true(fd >= 0);
-	assert_int_equal(pread(fd, &byte, 1, at), 1);
-	byte ^= 1;
-	assert_int_equal(pwrite(fd, &byte, 1, at), 1);
-	assert_int_equal(fsync(fd), 0);
-	close(fd);
+	snprintf(path, sizeof path, "seg/%s", name);
+	flip(f, path, at);
 }
 
 static char last_line[SENTENCE_BYTES];
@@ -186,7 +179,8 @@ static void a_directory_that_rots_stays_in_memory_and_is_made_anew_at_the_next_o
 		struct segment *segment = large_segment(f, i);
 		(void)records_of(f, segment);
 		uint64_t generation = f->store->index_generation;
-		flip(f, segment->id, (int64_t)segment->bytes - BLOCK_BYTES + footer_places[i]);
+		flip_in_segment(f, segment->id,
+				(int64_t)segment->bytes - BLOCK_BYTES + footer_places[i]);
 		assert_int_equal(CHECK(f, store_check).damaged, 1);
 		assert_non_null(strstr(last_line, i ? "its directory is damaged; its records are "
 						      "found without it"
@@ -210,7 +204,7 @@ static void a_directory_that_cannot_be_read_is_made_anew_at_the_next_opening(voi
 	uint64_t id = segment->id;
 	int64_t bytes = (int64_t)segment->bytes;
 	fixture_close(f);
-	flip(f, id, bytes - BLOCK_BYTES + 20);
+	flip_in_segment(f, id, bytes - BLOCK_BYTES + 20);
 	fixture_open(f);
 	while (!index_loaded(f->store))
 		(void)env_step(f->env, true);
@@ -227,7 +221,7 @@ static void a_segment_whose_header_rots_is_found_by_the_index(void **state)
 {
 	struct fixture *f = *state;
 	write_part(f, 0, PART_BYTES);
-	flip(f, large_segment(f, 0)->id, 20);
+	flip_in_segment(f, large_segment(f, 0)->id, 20);
 	for (unsigned i = 0; i < 3; i++) {
 		assert_int_equal(CHECK(f, store_check).damaged, 1);
 		assert_non_null(strstr(last_line, "its header is damaged; its records are found "
@@ -266,7 +260,7 @@ static void a_header_that_rots_is_no_reason_to_walk_all_maps(void **state)
 	uint64_t location = location_of(other->slot, entry.offset64);
 	index_remove(f->store->index, &entry.id, location);
 	struct segment *segment = large_segment(f, 0);
-	flip(f, segment->id, 20);
+	flip_in_segment(f, segment->id, 20);
 	struct store_work check = CHECK(f, check_segment, segment->slot);
 	assert_true(check.chunks > 0);
 	assert_int_equal(check.damaged, 1);
@@ -283,7 +277,7 @@ static void a_header_that_rots_is_no_reason_to_walk_all_maps(void **state)
 	assert_int_equal(counters.scrub_damaged, 0);
 	/* A record that is bad is told with what it affects. */
 	entry = records_of(f, large_segment(f, 1))->entries[3];
-	flip(f, large_segment(f, 1)->id, entry.offset64 * (int64_t)RECORD_ALIGN + 5000);
+	flip_in_segment(f, large_segment(f, 1)->id, entry.offset64 * (int64_t)RECORD_ALIGN + 5000);
 	check = CHECK(f, check_segment, large_segment(f, 1)->slot);
 	assert_int_equal(check.damaged, 1);
 	assert_int_equal(check.damaged_files, 0);
@@ -306,7 +300,7 @@ static void a_map_node_that_cannot_be_read_is_told_once(void **state)
 			leaves++;
 		}
 	fixture_close(f);
-	flip(f, id, at);
+	flip_in_segment(f, id, at);
 	fixture_open(f);
 	struct store_work verify = CHECK(f, store_verify, "a");
 	assert_in_range(verify.chunks, 1, VOLUME_BYTES / CHUNK_BYTES - 1);
