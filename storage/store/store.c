@@ -23,6 +23,7 @@
 #define POOL_EXTRA 65536u /* entries for chunks that have no block in the log */
 #define ZERO_WRITE_BYTES MIB
 #define CLOSE_PASSES_MAX 10000000u
+#define STILL_PASSES 1000u /* a real ring may wake for nothing; then all is still */
 
 static const char *const refused_kinds[] = {"tmpfs", "overlay", "nfs"};
 
@@ -457,10 +458,9 @@ int store_open(struct env *env, const char *path, const struct store_options *op
 /* Runs the loop until a condition holds; it must come to hold by itself. */
 static void close_until(struct store *store, bool (*quiet)(const struct store *store))
 {
-	for (unsigned pass = 0; !quiet(store); pass++) {
+	for (unsigned pass = 0, still = 0; !quiet(store) && still < STILL_PASSES; pass++) {
 		assert(pass < CLOSE_PASSES_MAX);
-		if (!env_step(store->env, true))
-			break;
+		still = env_step(store->env, true) ? 0 : still + 1;
 	}
 }
 

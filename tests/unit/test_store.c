@@ -328,6 +328,49 @@ static void status_tells_data_from_holes(void **state)
 	free(data);
 }
 
+static const struct env_ops *awake_ops;
+
+/* A ring that wakes for nothing every other time. */
+static bool drowsy_step(struct env *env, bool wait)
+{
+	static unsigned pass;
+	return ++pass % 2 ? false : awake_ops->step(env, wait);
+}
+
+static bool seal_ended;
+static void seal_done(struct io_op *op)
+{
+	seal_ended = true;
+}
+
+static void closing_waits_for_a_fold_also_when_the_loop_wakes_for_nothing(void **state)
+{
+	enum { DATA = 2 * MIB };
+	struct fixture *f = *state;
+	struct admin_op seal = {.op.done = seal_done};
+	uint8_t *data = aligned_alloc(4096, DATA);
+	fill(&f->seed, data, DATA);
+	assert_int_equal(make_volume(f, "v", DATA), 0);
+	struct view *view = open_view(f, "v");
+	for (uint64_t at = 0; at < DATA; at += 4096) /* into the log */
+		assert_int_equal(do_request(f, view, REQUEST_WRITE, at, 4096, data + at, 0), 0);
+	store_view_close(view);
+	assert_int_equal(snap(f, "v@s"), 0);
+	store_snap_seal(f->store, &seal, "v@s");
+	env_step(f->env, true);
+	struct env_ops ops = *f->env->ops;
+	ops.step = drowsy_step;
+	awake_ops = f->env->ops;
+	f->env->ops = &ops;
+	int res = store_close(f->store);
+	f->env->ops = awake_ops;
+	f->store = NULL;
+	assert_int_equal(res, 0);
+	assert_true(seal_ended);
+	fixture_open(f);
+	free(data);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
 
 int main(void)
@@ -343,6 +386,7 @@ int main(void)
 		CASE(a_quota_holds_and_trimming_helps),
 		CASE(a_second_opening_and_a_missing_superblock_are_refused),
 		CASE(status_tells_data_from_holes),
+		CASE(closing_waits_for_a_fold_also_when_the_loop_wakes_for_nothing),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
