@@ -9,6 +9,7 @@
 #include "storage/store/admin.h"
 
 #include "storage/rt/log_event.h"
+#include "storage/store/epoch.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -71,6 +72,14 @@ void command_add(struct command *command, uint32_t bytes)
 	command->record_size[command->record_count++] = bytes;
 	command->record_bytes += bytes;
 	assert(command->record_bytes + LOG_RECORD_BYTES_MAX <= sizeof command->records);
+}
+
+int command_position(struct command *command, struct volume *volume, struct volume *changed)
+{
+	if (!epoch_ready(command->store, volume) || write_behind(command->store))
+		return WAITING;
+	changed->vseq = ++volume->admitted_vseq;
+	return 0;
 }
 
 /* ---- running ---- */

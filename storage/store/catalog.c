@@ -268,6 +268,14 @@ static int apply_fold(struct store *store, struct volume *volume, const struct v
 	return 0;
 }
 
+/* A change that no record of data tells has a position of its own, too: who stands before it does not
+ * have it. */
+static void apply_position(struct volume *volume, const struct volume *to)
+{
+	volume->vseq = max_u64(volume->vseq, to->vseq);
+	volume->admitted_vseq = max_u64(volume->admitted_vseq, volume->vseq);
+}
+
 /* The volume becomes another state as a whole; there are no pending snapshots (who asks waits). */
 static int apply_reset(struct store *store, struct volume *volume, const struct volume *to)
 {
@@ -280,6 +288,7 @@ static int apply_reset(struct store *store, struct volume *volume, const struct 
 	volume->mapped_chunks = to->mapped_chunks;
 	volume->folded_layer = number - 1;
 	volume->size_bytes = to->size_bytes;
+	apply_position(volume, to);
 	return volume_add_layer(store, volume, number);
 }
 
@@ -314,6 +323,8 @@ static int apply_put_volume(struct store *store, unsigned flags, const struct vo
 		return -VS_EFORMAT;
 	if (volume->size_bytes != from->size_bytes || volume->state != from->state)
 		tap_broken(store, volume);
+	if (volume->size_bytes != from->size_bytes && !volume->replica)
+		apply_position(volume, from);
 	memcpy(volume->name, from->name, NAME_ROOM);
 	volume->state = from->state;
 	volume->size_bytes = from->size_bytes;

@@ -2,8 +2,9 @@
 /*
  * A volume's epoch: how often it was opened for writing, told by every record of its data.
  *
- * Keeps true: after an opening of the store, the first write to a volume waits until a record with
- * a higher epoch, and an incarnation that nobody else has, is durable. So {epoch, vseq} never names
+ * Keeps true: after an opening of the store, the first write to a volume, and the first change of
+ * its size or of all that it holds, waits until a record with a higher epoch, and an incarnation that
+ * nobody else has, is durable. So {epoch, vseq} never names
  * two writes, also where a power cut took the end of the log and the vseqs are given again: those
  * have a new epoch. Replicas compare {epoch, vseq}, and refuse what comes from an older one.
  */
@@ -19,6 +20,7 @@ static void epoch_durable(struct io_op *op)
 	if (op->res < 0)
 		store_fail(store, (int)op->res, "the epoch of a volume could not be made durable");
 	write_kick(store);
+	admin_kick(store);
 }
 
 static void epoch_logged(struct log_entry *entry, int res)
@@ -43,7 +45,7 @@ bool epoch_ready(struct store *store, struct volume *volume)
 	if (raise->state == EPOCH_RAISED || store->failed)
 		return true; /* who writes to a failed store is told elsewhere */
 	if (raise->state == EPOCH_RAISING || !log_room(store->log, EPOCH_RECORD_BYTES, 0, true))
-		return false; /* write_kick follows */
+		return false; /* the kicks follow a commit, too */
 	env_random(store->env, incarnation, sizeof incarnation);
 	record_epoch(volume->number, volume->epoch + 1, incarnation, raise->record);
 	raise->state = EPOCH_RAISING;

@@ -5,8 +5,9 @@
 
 #include "storage/store/store_int.h"
 
-/* May a write be admitted? If not, the epoch is being raised, and write_kick follows. The caller
- * holds a view of the volume until then. */
+/* May something of the volume take its next vseq? If not, the epoch is being raised, and write_kick
+ * and admin_kick follow. The caller holds a view of the volume until then, or is a command: one that
+ * removes the volume comes after it in the log. */
 bool epoch_ready(struct store *store, struct volume *volume);
 
 #endif

@@ -191,6 +191,8 @@ static int prepare_restore(struct command *command)
 	changed.top = snapshot->top;
 	changed.mapped_chunks = snapshot->mapped_chunks;
 	changed.size_bytes = snapshot->size_bytes;
+	if ((res = command_position(command, volume, &changed)))
+		return res;
 	command->busy_volume = volume->number;
 	command_add(command, volume_encode_flags(&changed, PUT_RESET, command_record(command)));
 	return 0;

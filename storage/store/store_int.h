@@ -531,6 +531,8 @@ uint64_t write_memory_bytes(void); /* at most */
 void write_submit(struct store_request *request);
 void write_kick(struct store *store); /* goes on with what is queued, if it can */
 bool write_idle(const struct store *store);
+/* Some writes have their vseq, and wait for their place in the log. */
+bool write_behind(const struct store *store);
 /* The ids that records on their way to the log name. */
 void write_mark(struct store *store, void (*mark)(struct store *store, const struct id *id));
 void request_end(struct store_request *request, int res);

@@ -155,6 +155,9 @@ static int prepare_grow(struct command *command)
 				      (unsigned long long)volume->size_bytes);
 	struct volume changed = *volume;
 	changed.size_bytes = command->number;
+	if (changed.size_bytes != volume->size_bytes &&
+	    (res = command_position(command, volume, &changed)))
+		return res;
 	put_changed(command, &changed);
 	return 0;
 }

@@ -123,6 +123,11 @@ bool write_idle(const struct store *store)
 	return !writes->queues[0].head && !writes->queues[1].head && !writes->under_way;
 }
 
+bool write_behind(const struct store *store)
+{
+	return store->writes->ready;
+}
+
 /* ---- locks ---- */
 
 static uint8_t *lock_of(const struct writes *writes, const struct volume *volume, uint64_t chunk_no)

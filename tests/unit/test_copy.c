@@ -373,6 +373,55 @@ static void other_changes_end_the_tap(void **state)
 	live_end(live);
 }
 
+/* The position that the original has now is not the one that the copy stands at. */
+static struct store_position moved_on(struct pair *pair, const struct store_position *before)
+{
+	struct volume_info info = info_of(pair->from, "a");
+	assert_true(info.epoch >= before->epoch);
+	assert_true(info.vseq > before->vseq);
+	return (struct store_position){.epoch = info.epoch, .vseq = info.vseq};
+}
+
+/* Nobody saw it happen, so the position alone says that the copy does not have it. */
+static void a_change_that_no_stream_saw_is_behind_no_copy(void **state)
+{
+	struct pair *pair = *state;
+	struct live *live = live_new(pair);
+	prepare(pair);
+	live_begin(live);
+	write_random(pair->from, "a", 0, MIB);
+	apply_all(live);
+	struct store_position copy = live->at, at;
+	live_end(live);
+	struct volume_info info = info_of(pair->from, "a");
+	assert_int_equal(info.epoch, copy.epoch);
+	assert_int_equal(info.vseq, copy.vseq);
+	assert_int_equal(DO(pair->from, store_volume_grow, "a", VOLUME_BYTES), 0); /* as it was */
+	assert_int_equal(info_of(pair->from, "a").vseq, copy.vseq);
+	assert_int_equal(DO(pair->from, store_volume_grow, "a", VOLUME_BYTES + MIB), 0);
+	at = moved_on(pair, &copy);
+	assert_int_equal(DO(pair->from, store_snap_restore, "a@1"), 0);
+	at = moved_on(pair, &at);
+	/* Of another opening: in an epoch that nobody stands in, whatever was lost of the log. */
+	fixture_close(pair->from);
+	fixture_open(pair->from);
+	info = info_of(pair->from, "a");
+	assert_int_equal(info.epoch, at.epoch);
+	assert_int_equal(info.vseq, at.vseq);
+	assert_int_equal(DO(pair->from, store_snap_restore, "a@1"), 0);
+	at = moved_on(pair, &at);
+	assert_true(at.epoch > info.epoch);
+	/* What comes next leads there. */
+	struct view *view;
+	assert_int_equal(cut(pair->from, "a@cut-2"), 0);
+	assert_int_equal(send_snapshot(pair, "a@cut-2"), 0);
+	assert_int_equal(store_copy_open(pair->to->store, "h1/a", info.uuid, &view, &copy), 0);
+	assert_int_equal(copy.epoch, at.epoch);
+	assert_int_equal(copy.vseq, at.vseq);
+	store_copy_close(view);
+	read_both(pair, "a", "h1/a");
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, pair_setup, pair_teardown)
 int main(void)
 {
@@ -383,6 +432,7 @@ int main(void)
 		TEST(a_promoted_copy_has_all_that_came),
 		TEST(a_flush_waits_for_who_is_in_step),
 		TEST(other_changes_end_the_tap),
+		TEST(a_change_that_no_stream_saw_is_behind_no_copy),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
