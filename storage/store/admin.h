@@ -50,8 +50,8 @@ void command_add(struct command *command, uint32_t bytes); /* ... and that it is
 __attribute__((format(printf, 3, 4))) int command_refuse(struct command *command, int code,
 							 const char *format, ...);
 
-/* For a change that no record of data tells: the volume's next position, which nobody who follows it
- * can stand at yet; the records must go into the log at once, for vseqs are in its order. 0 or
+/* For a change that no record of data tells: the volume's next position, which nobody who follows
+ * it can stand at yet; the records must go into the log at once, for vseqs are in its order. 0 or
  * WAITING. */
 int command_position(struct command *command, struct volume *volume, struct volume *changed);
 

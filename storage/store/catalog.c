@@ -66,6 +66,16 @@ struct snapshot *snapshot_by_name(const struct store *store, const char *volume_
 	return volume ? snapshot_of(store, volume->number, at + 1) : NULL;
 }
 
+bool snapshot_retained(const struct store *store, const struct snapshot *snapshot)
+{
+	return snapshot->retain_until_wall_ns && snapshot->age_ns > store_age_ns(store);
+}
+
+bool snapshot_kept(const struct store *store, const struct snapshot *snapshot)
+{
+	return snapshot->hold_count || snapshot_retained(store, snapshot);
+}
+
 struct layer *volume_active(const struct volume *volume)
 {
 	return volume->layers[volume->layer_count - 1];
@@ -268,8 +278,8 @@ static int apply_fold(struct store *store, struct volume *volume, const struct v
 	return 0;
 }
 
-/* A change that no record of data tells has a position of its own, too: who stands before it does not
- * have it. */
+/* A change that no record of data tells has a position of its own, too: who stands before it does
+ * not have it. */
 static void apply_position(struct volume *volume, const struct volume *to)
 {
 	volume->vseq = max_u64(volume->vseq, to->vseq);

@@ -103,7 +103,6 @@ struct applying {
 	struct store *store;
 	uint32_t pending;
 	int res;
-	struct io_op room_op;
 	struct env_timer room_timer;
 	struct log_entry entry;
 	uint8_t record[FOLLOW_RECORD_BYTES];
@@ -165,11 +164,6 @@ static void part_done(struct io_op *op)
 		position_log(applying);
 }
 
-static void nothing_done(struct io_op *op)
-{
-	position_log(container_of(op, struct applying, room_op));
-}
-
 static int batch_check(const struct store_copy_batch *batch)
 {
 	const struct volume *volume = batch->view->volume;
@@ -207,10 +201,8 @@ void store_copy_apply(struct store_copy_batch *batch)
 	applying->store = store;
 	applying->pending = batch->part_count;
 	store->requests++;
-	if (!batch->part_count) {
-		applying->room_op.done = nothing_done;
-		env_complete(store->env, &applying->room_op, 0);
-	}
+	if (!batch->part_count)
+		position_log(applying);
 	for (uint32_t i = 0; i < batch->part_count; i++) {
 		const struct store_copy_part *part = &batch->parts[i];
 		applying->writes[i].applying = applying;

@@ -3,10 +3,10 @@
  * A volume's epoch: how often it was opened for writing, told by every record of its data.
  *
  * Keeps true: after an opening of the store, the first write to a volume, and the first change of
- * its size or of all that it holds, waits until a record with a higher epoch, and an incarnation that
- * nobody else has, is durable. So {epoch, vseq} never names
- * two writes, also where a power cut took the end of the log and the vseqs are given again: those
- * have a new epoch. Replicas compare {epoch, vseq}, and refuse what comes from an older one.
+ * its size or of all that it holds, waits until a record with a higher epoch, and an incarnation
+ * that nobody else has, is durable. So {epoch, vseq} never names two writes, also where a power cut
+ * took the end of the log and the vseqs are given again: those have a new epoch. Replicas compare
+ * {epoch, vseq}, and refuse what comes from an older one.
  */
 #include "storage/store/catalog.h"
 

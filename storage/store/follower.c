@@ -16,7 +16,7 @@
 
 #define FOLLOWER_RECORD_BYTES 104u
 
-static struct follower *follower_of(struct store *store, uint32_t volume, const char *host)
+struct follower *follower_of(struct store *store, uint32_t volume, const char *host)
 {
 	for (uint32_t i = 0; i < store->follower_count; i++)
 		if (store->followers[i].volume == volume &&
@@ -198,7 +198,10 @@ static int prepare_drop(struct command *command)
 	const struct snapshot *snapshot = snapshot_by_name(command->store, command->name);
 	if (!snapshot || snapshot->policy != POLICY_CUT)
 		return 0; /* it is gone, or somebody else's */
-	if (snapshot->views || snapshot->busy || snapshot->hold_count)
+	int res = command_retained(command, snapshot);
+	if (res < 0)
+		return res;
+	if (snapshot->views || snapshot->busy)
 		return command_refuse(command, -EBUSY, "The cut '%s' is in use.", command->name);
 	command_add(command,
 		    record_number(LOG_DEL_SNAPSHOT, snapshot->number, command_record(command)));

@@ -147,6 +147,7 @@ static void volume_fill(const struct store *store, const struct volume *volume,
 	memcpy(info->root, root.bytes, ID_BYTES);
 	memcpy(info->name, volume->name, NAME_ROOM);
 	memcpy(info->uuid, volume->uuid, 16);
+	memcpy(info->incarnation, volume->incarnation, 16);
 	memcpy(info->domain, domain_by_number(store, volume->domain)->uuid, 16);
 	memcpy(info->origin, volume->origin, SNAP_NAME_ROOM);
 	for (uint32_t i = 0; i < volume->layer_count; i++)
@@ -158,6 +159,15 @@ static void volume_fill(const struct store *store, const struct volume *volume,
 	freed_fill(store, &volume->freed_own, &info->freed_own);
 	if (info->in_trash)
 		info->purge_wall_ns = purge_wall_ns(store, volume->deleted_age_ns);
+}
+
+int store_volume_info(const struct store *store, uint32_t number, struct volume_info *ret)
+{
+	const struct volume *volume = volume_by_number(store, number);
+	if (!volume || volume->state == OBJECT_TRASH)
+		return -ENOENT;
+	volume_fill(store, volume, ret);
+	return 0;
 }
 
 int store_volumes(const struct store *store, bool in_trash, struct volume_info **ret,
@@ -187,8 +197,7 @@ static void snapshot_fill(const struct store *store, const struct snapshot *snap
 				       .vseq = snapshot->vseq,
 				       .created_wall_ns = snapshot->created_wall_ns,
 				       .retain_until_wall_ns = snapshot->retain_until_wall_ns,
-				       .retained = snapshot->retain_until_wall_ns &&
-						   snapshot->age_ns > store_age_ns(store),
+				       .retained = snapshot_retained(store, snapshot),
 				       .attached = snapshot->views,
 				       .sealed = snapshot->sealed,
 				       .in_trash = snapshot->state == OBJECT_TRASH,

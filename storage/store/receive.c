@@ -457,14 +457,18 @@ static int make_step(struct receiving *receiving)
 		return WAITING;
 	if (receiving->error)
 		return receiving->error;
-	if (volume_by_name(store, receiving->name)->taken)
+	struct view *view; /* since the commit, somebody may have taken or deleted it */
+	res = store_view_open(store, receiving->name, &view);
+	if (res < 0)
+		return res;
+	if (view->volume->taken) {
+		store_view_close(view);
 		return work_refuse(&receiving->work, -EBUSY,
 				   "'%s' is being received already; try again later.",
 				   receiving->name);
-	res = store_view_open(store, receiving->name, &receiving->view);
-	if (res < 0)
-		return res;
-	receiving->view->volume->taken = true;
+	}
+	receiving->view = view;
+	view->volume->taken = true;
 	receiving->phase = RECEIVE_FOLD;
 	return WALK_MORE;
 }

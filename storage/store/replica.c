@@ -4,9 +4,9 @@
  * and by nothing else. The commands that make them, their snapshots, and a volume of one; and what
  * a sender tells.
  *
- * Keeps true: a copy takes no position of a lower epoch than it has; where the volume itself is
- * (its UUID, after a promotion), no copy of it is taken at all. So an old primary that comes back
- * changes nothing, and is told why.
+ * Keeps true: a copy takes no cut of a lower epoch than it has (a snapshot that a person sends may
+ * be an old one); where the volume itself is (its UUID, after a promotion), no copy of it is taken
+ * at all. So an old primary that comes back changes nothing, and is told why.
  */
 #include "storage/store/replica.h"
 
@@ -88,17 +88,19 @@ static int check_fence(struct command *command, const struct store_offer *offer)
 				      "copy of it. Stop using it there, or delete '%s' here.",
 				      served->name, served->name);
 	const struct volume *copy = volume_by_name(store, command->name);
-	for (uint32_t i = 0; copy && i < store->snapshot_count; i++) {
-		const struct snapshot *snapshot = store->snapshots[i];
-		if (snapshot->volume == copy->number && snapshot->epoch > offer->epoch &&
-		    offer->cut)
-			return command_refuse(command, -VS_EFENCED,
-					      "The copy '%s' is of epoch %llu, what is offered of "
-					      "%llu: the sender's store is an older one.",
-					      copy->name, (unsigned long long)snapshot->epoch,
-					      (unsigned long long)offer->epoch);
-	}
-	return 0;
+	if (!copy || !offer->cut)
+		return 0;
+	uint64_t epoch = copy->epoch; /* of what it follows, which no snapshot may have yet */
+	for (uint32_t i = 0; i < store->snapshot_count; i++)
+		if (store->snapshots[i]->volume == copy->number)
+			epoch = max_u64(epoch, store->snapshots[i]->epoch);
+	if (epoch <= offer->epoch)
+		return 0;
+	return command_refuse(command, -VS_EFENCED,
+			      "The copy '%s' is of epoch %llu, what is offered of %llu: the "
+			      "sender's store is an older one.",
+			      copy->name, (unsigned long long)epoch,
+			      (unsigned long long)offer->epoch);
 }
 
 /* What a copy held is kept as a cut, for the new one is not there before all of it is: so a sender
@@ -208,8 +210,8 @@ static void drop_cuts(struct command *command, const struct volume *volume)
 	for (uint32_t i = 0; i < store->snapshot_count; i++) {
 		const struct snapshot *snapshot = store->snapshots[i];
 		if (snapshot->volume != volume->number || snapshot->policy != POLICY_CUT ||
-		    snapshot->views || snapshot->busy || snapshot->hold_count ||
-		    snapshot->retain_until_wall_ns || command->record_count == COMMAND_RECORDS_MAX)
+		    snapshot->views || snapshot->busy || snapshot_kept(store, snapshot) ||
+		    command->record_count == COMMAND_RECORDS_MAX)
 			continue;
 		command_add(command, record_number(LOG_DEL_SNAPSHOT, snapshot->number,
 						   command_record(command)));

@@ -42,8 +42,7 @@ int command_retained(struct command *command, const struct snapshot *snapshot)
 				      "'%s@%s' is held by '%s': release that hold first.",
 				      volume->name, snapshot->name, snapshot->holds[0]);
 	}
-	/* By the store's age: a clock that was set forward ends nothing early. */
-	if (snapshot->retain_until_wall_ns && snapshot->age_ns > store_age_ns(command->store)) {
+	if (snapshot_retained(command->store, snapshot)) {
 		char until[TIME_TEXT_BYTES];
 		text_time(snapshot->retain_until_wall_ns, until);
 		return command_refuse(command, -VS_ERETAINED,

@@ -311,6 +311,7 @@ struct volume_info {
 	int level;
 	uint32_t frame_bytes;
 	uint64_t epoch, vseq;
+	uint8_t incarnation[16]; /* of the epoch; zeros: not known */
 	uint64_t created_wall_ns;
 	uint64_t written_bytes; /* and zeroed, since the opening */
 	uint64_t log_bytes;	/* not folded yet */
@@ -410,6 +411,8 @@ void store_counters(const struct store *store, struct store_counters *ret_counte
 /* Arrays for the caller to free; -ENOMEM. in_trash chooses those in the trash instead. */
 int store_volumes(const struct store *store, bool in_trash, struct volume_info **ret,
 		  size_t *ret_count);
+/* One that is not in the trash, by its number: -ENOENT. */
+int store_volume_info(const struct store *store, uint32_t number, struct volume_info *ret);
 int store_snapshots(const struct store *store, bool in_trash, struct snapshot_info **ret,
 		    size_t *ret_count);
 
@@ -492,7 +495,7 @@ void store_copy_apply(struct store_copy_batch *batch);
 
 /* Snapshots with this policy (store_policy_snap) are cuts: taken to be sent to a follower, which
  * keeps the newest. No rule removes them, store_cut_drop does, at once; one that is gone is no
- * error. -EBUSY while it is attached or held. */
+ * error. -EBUSY while it is attached, -VS_ERETAINED while it is held or retained. */
 #define POLICY_CUT UINT32_MAX
 void store_cut_drop(struct store *store, struct admin_op *op, const char *name);
 

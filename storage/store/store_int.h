@@ -423,6 +423,7 @@ struct follower {
 	struct follower_rules rules;
 	uint64_t acked_vseq; /* it has all up to there; 0 after an opening */
 };
+struct follower *follower_of(struct store *store, uint32_t volume, const char *host); /* or NULL */
 uint32_t follower_encode(enum log_op op, const struct follower *follower, void *out);
 int follower_apply(struct store *store, enum log_op op, uint32_t volume, struct cursor *c);
 void followers_forget(struct store *store, uint32_t volume); /* it goes for good */
@@ -433,6 +434,10 @@ struct volume *volume_by_name(const struct store *store, const char *name); /* n
 struct snapshot *snapshot_by_number(const struct store *store, uint32_t number);
 struct snapshot *snapshot_of(const struct store *store, uint32_t volume, const char *name);
 struct snapshot *snapshot_by_name(const struct store *store, const char *volume_at_name);
+/* Its date is to come, by the store's age: a clock that was set forward ends nothing early. */
+bool snapshot_retained(const struct store *store, const struct snapshot *snapshot);
+/* By a hold or a date: nothing removes it. */
+bool snapshot_kept(const struct store *store, const struct snapshot *snapshot);
 struct layer *volume_active(const struct volume *volume);
 uint64_t volume_dirty_chunks(const struct volume *volume);
 /* The layers that a snapshot, or with NULL the volume, consists of: layers[0 .. count). */

@@ -136,11 +136,9 @@ void gate_look(struct store *store)
 
 void store_follower_acked(struct store *store, uint32_t volume, const char *host, uint64_t vseq)
 {
-	for (uint32_t i = 0; i < store->follower_count; i++)
-		if (store->followers[i].volume == volume &&
-		    strcmp(store->followers[i].host, host) == 0)
-			store->followers[i].acked_vseq =
-				max_u64(store->followers[i].acked_vseq, vseq);
+	struct follower *follower = follower_of(store, volume, host);
+	if (follower)
+		follower->acked_vseq = max_u64(follower->acked_vseq, vseq);
 	gate_look(store);
 }
 

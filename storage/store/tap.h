@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What leaves for followers as it is written (tap.c), for write.c, epoch.c and catalog.c. */
+/* What leaves for followers as it is written (tap.c), for write.c, catalog.c,
+ * follower.c and store.c. */
 #ifndef STORAGE_STORE_TAP_H
 #define STORAGE_STORE_TAP_H
 

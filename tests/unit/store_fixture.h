@@ -124,6 +124,12 @@ static inline struct volume_info volume_named(struct fixture *f, const char *nam
 		if (strcmp(infos[i].name, name) == 0)
 			found = infos[i];
 	free(infos);
+	if (!in_trash) { /* asked for alone it is the same */
+		struct volume_info alone;
+		assert_int_equal(store_volume_info(f->store, found.number, &alone), 0);
+		assert_int_equal(alone.vseq, found.vseq);
+		assert_string_equal(alone.name, found.name);
+	}
 	assert_int_not_equal(found.number, 0);
 	return found;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Two stores in one loop, without a network: snapshots of one become copies in the other; what the
- * receiver wants is read from the sender's store and handed over. */
+/* Two stores, each in a loop of its own, without a network: snapshots of one become copies in the
+ * other; what the receiver wants is read from the sender's store and handed over. */
 #ifndef TESTS_UNIT_STORE_PAIR_H
 #define TESTS_UNIT_STORE_PAIR_H
 
@@ -33,7 +33,6 @@ static inline int pair_setup(void **state)
 {
 	struct pair *pair = calloc(1, sizeof(*pair));
 	pair->from = store_new();
-	/* One loop for both stores. */
 	pair->to = store_new();
 	*state = pair;
 	return 0;

@@ -247,6 +247,22 @@ static void a_transfer_takes_nothing_of_what_followed_away(void **state)
 	read_both(pair, "a@promised", "a");
 }
 
+/* What the copy holds of a newer epoch may be in no snapshot yet. */
+static void an_older_primarys_cut_takes_nothing_of_a_newer_epoch_away(void **state)
+{
+	struct pair *pair = *state;
+	struct live *live = live_new(pair);
+	prepare(pair);
+	assert_int_equal(cut(pair->from, "a@cut-0"), 0);
+	live_begin(live);
+	struct batch newer = {.to = {.epoch = live->at.epoch + 1, .vseq = live->at.vseq + 1}};
+	assert_int_equal(apply(live, &newer), 0);
+	live_end(live);
+	assert_int_equal(send_snapshot(pair, "a@cut-0"), -VS_EFENCED);
+	/* A person may send an old one. */
+	assert_int_equal(send_snapshot(pair, "a@1"), 0);
+}
+
 static void a_promoted_copy_has_all_that_came(void **state)
 {
 	struct pair *pair = *state;
@@ -332,12 +348,6 @@ static void a_flush_waits_for_who_is_in_step(void **state)
 	/* Closing does not wait for ever. */
 	rules.in_step = true;
 	assert_int_equal(DO(f, store_follower_set, "a", "h3", &rules), 0);
-	assert_int_equal(do_request(f, view, REQUEST_WRITE, 0, BLOCK_BYTES, block, 0), 0);
-	store_follower_acked(f->store, number, "h3", 1);
-	uint64_t now = volume_named(f, "a", false).vseq;
-	assert_true(now > 1);
-	fixture_close(pair->to);
-	fixture_open(pair->to);
 	/* acked by "h3" above: vseq + 99 */
 	while (volume_named(f, "a", false).vseq <= vseq + 99)
 		assert_int_equal(do_request(f, view, REQUEST_WRITE, 0, BLOCK_BYTES, block, 0), 0);
@@ -370,13 +380,19 @@ static void other_changes_end_the_tap(void **state)
 		store_tap(pair->from->store, volume_named(pair->from, "a", false).number, true), 0);
 	assert_int_equal(DO(pair->from, store_snap_restore, "a@1"), 0);
 	assert_int_equal(live->broken, 2);
+	/* In the trash it is no volume of that number. */
+	uint32_t number = volume_named(pair->from, "a", false).number;
+	struct volume_info info;
+	assert_int_equal(DO(pair->from, store_volume_delete, "a"), 0);
+	assert_int_equal(store_volume_info(pair->from->store, number, &info), -ENOENT);
+	assert_int_equal(store_volume_info(pair->from->store, number + 1000, &info), -ENOENT);
 	live_end(live);
 }
 
 /* The position that the original has now is not the one that the copy stands at. */
 static struct store_position moved_on(struct pair *pair, const struct store_position *before)
 {
-	struct volume_info info = info_of(pair->from, "a");
+	struct volume_info info = volume_named(pair->from, "a", false);
 	assert_true(info.epoch >= before->epoch);
 	assert_true(info.vseq > before->vseq);
 	return (struct store_position){.epoch = info.epoch, .vseq = info.vseq};
@@ -393,11 +409,12 @@ static void a_change_that_no_stream_saw_is_behind_no_copy(void **state)
 	apply_all(live);
 	struct store_position copy = live->at, at;
 	live_end(live);
-	struct volume_info info = info_of(pair->from, "a");
+	struct volume_info info = volume_named(pair->from, "a", false);
 	assert_int_equal(info.epoch, copy.epoch);
 	assert_int_equal(info.vseq, copy.vseq);
+	assert_memory_equal(info.incarnation, copy.incarnation, 16);
 	assert_int_equal(DO(pair->from, store_volume_grow, "a", VOLUME_BYTES), 0); /* as it was */
-	assert_int_equal(info_of(pair->from, "a").vseq, copy.vseq);
+	assert_int_equal(volume_named(pair->from, "a", false).vseq, copy.vseq);
 	assert_int_equal(DO(pair->from, store_volume_grow, "a", VOLUME_BYTES + MIB), 0);
 	at = moved_on(pair, &copy);
 	assert_int_equal(DO(pair->from, store_snap_restore, "a@1"), 0);
@@ -405,7 +422,7 @@ static void a_change_that_no_stream_saw_is_behind_no_copy(void **state)
 	/* Of another opening: in an epoch that nobody stands in, whatever was lost of the log. */
 	fixture_close(pair->from);
 	fixture_open(pair->from);
-	info = info_of(pair->from, "a");
+	info = volume_named(pair->from, "a", false);
 	assert_int_equal(info.epoch, at.epoch);
 	assert_int_equal(info.vseq, at.vseq);
 	assert_int_equal(DO(pair->from, store_snap_restore, "a@1"), 0);
@@ -429,6 +446,7 @@ int main(void)
 		TEST(a_copy_follows_write_by_write),
 		TEST(what_does_not_continue_is_refused),
 		TEST(a_transfer_takes_nothing_of_what_followed_away),
+		TEST(an_older_primarys_cut_takes_nothing_of_a_newer_epoch_away),
 		TEST(a_promoted_copy_has_all_that_came),
 		TEST(a_flush_waits_for_who_is_in_step),
 		TEST(other_changes_end_the_tap),

@@ -220,6 +220,32 @@ static void a_cut_takes_the_place_of_the_one_before(void **state)
 	assert_int_equal(snapshots_of(pair->to), 2);
 }
 
+#define FAR (UINT64_C(4000000000) * NSEC_PER_SEC)
+
+static void a_cut_that_is_held_or_retained_stays(void **state)
+{
+	struct pair *pair = *state;
+	prepare(pair);
+	assert_int_equal(cut(pair->from, "a@cut-1"), 0);
+	assert_int_equal(send_snapshot(pair, "a@cut-1"), 0);
+	assert_int_equal(DO(pair->from, store_snap_retain, "a@cut-1", FAR), 0);
+	assert_int_equal(DO(pair->from, store_cut_drop, "a@cut-1"), -VS_ERETAINED);
+	assert_int_equal(snapshots_of(pair->from), 2);
+	/* There: the next one takes the place of one whose date is over, and of no other. */
+	assert_int_equal(DO(pair->to, store_snap_retain, "h1/a@cut-1", 1), 0);
+	assert_int_equal(cut(pair->from, "a@cut-2"), 0);
+	assert_int_equal(send_snapshot(pair, "a@cut-2"), 0);
+	assert_int_equal(snapshots_of(pair->to), 1);
+	assert_int_equal(DO(pair->to, store_snap_retain, "h1/a@cut-2", FAR), 0);
+	assert_int_equal(cut(pair->from, "a@cut-3"), 0);
+	assert_int_equal(send_snapshot(pair, "a@cut-3"), 0);
+	assert_int_equal(snapshots_of(pair->to), 2);
+	assert_int_equal(DO(pair->from, store_snap_hold, "a@cut-3", "mine"), 0);
+	assert_int_equal(DO(pair->from, store_cut_drop, "a@cut-3"), -VS_ERETAINED);
+	assert_int_equal(DO(pair->from, store_snap_release, "a@cut-3", "mine"), 0);
+	assert_int_equal(DO(pair->from, store_cut_drop, "a@cut-3"), 0);
+}
+
 static void a_promoted_copy_is_the_volume(void **state)
 {
 	struct pair *pair = *state;
@@ -329,6 +355,7 @@ int main(void)
 		TEST(who_was_not_given_the_domain_refuses),
 		TEST(another_snapshot_of_that_name_is_kept),
 		TEST(a_cut_takes_the_place_of_the_one_before),
+		TEST(a_cut_that_is_held_or_retained_stays),
 		TEST(a_promoted_copy_is_the_volume),
 		TEST(an_older_epoch_is_refused),
 		TEST(followers_are_kept),
