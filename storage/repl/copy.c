@@ -38,6 +38,19 @@ struct copying {
 	bool fresh;				/* applied goes beyond flushed */
 };
 
+/* What it takes counts, also where nobody sends data. */
+static struct batch *batch_filling(struct copying *copying)
+{
+	if (copying->filling)
+		return copying->filling;
+	struct batch *batch = copying->filling = calloc(1, sizeof(*batch));
+	if (batch) {
+		batch->byte_count = sizeof(*batch);
+		copying->queued_bytes += sizeof(*batch);
+	}
+	return batch;
+}
+
 static void batch_free(struct batch *batch)
 {
 	if (!batch)
@@ -85,8 +98,7 @@ static void say_position(struct copying *copying, const struct store_position *a
 {
 	struct session *session = copying->session;
 	uint8_t message[REPL_HEADER_BYTES + 64];
-	struct repl_position position = {.epoch = at->epoch, .vseq = at->vseq};
-	memcpy(position.incarnation, at->incarnation, 16);
+	struct repl_position position = position_out(at);
 	if (!session->ended)
 		channel_send(session->channel, message,
 			     repl_encode_position(copying->request, &position, message));
@@ -182,9 +194,7 @@ static int take_write(struct copying *copying, const struct repl_header *header,
 	struct repl_write write;
 	if (repl_decode_write(body, header->body_bytes, &write) < 0)
 		return -VS_EFORMAT;
-	if (!copying->filling)
-		copying->filling = calloc(1, sizeof(*copying->filling));
-	struct batch *batch = copying->filling;
+	struct batch *batch = batch_filling(copying);
 	if (!batch)
 		return -ENOMEM;
 	if (batch->part_count == PARTS_MAX || batch->byte_count > 2 * QUEUED_MAX)
@@ -200,11 +210,11 @@ static int take_write(struct copying *copying, const struct repl_header *header,
 	void *data = NULL;
 	if (write.data && posix_memalign(&data, BLOCK_BYTES, write.length_bytes) != 0)
 		return -ENOMEM;
-	if (write.data) {
+	uint64_t bytes = sizeof(*batch->parts) + (write.data ? write.length_bytes : 0);
+	if (write.data)
 		memcpy(data, write.data, write.length_bytes);
-		batch->byte_count += write.length_bytes;
-		copying->queued_bytes += write.length_bytes;
-	}
+	batch->byte_count += bytes;
+	copying->queued_bytes += bytes;
 	batch->parts[batch->part_count++] =
 		(struct store_copy_part){.offset_bytes = write.offset_bytes,
 					 .length_bytes = write.length_bytes,
@@ -218,14 +228,12 @@ static int take_commit(struct copying *copying, const struct repl_header *header
 	struct repl_commit commit;
 	if (repl_decode_commit(body, header->body_bytes, &commit) < 0)
 		return -VS_EFORMAT;
-	struct batch *batch = copying->filling ? copying->filling : calloc(1, sizeof(*batch));
+	struct batch *batch = batch_filling(copying);
 	if (!batch)
 		return -ENOMEM;
 	copying->filling = NULL;
 	batch->from_vseq = commit.from_vseq;
-	batch->to.epoch = commit.to.epoch;
-	batch->to.vseq = commit.to.vseq;
-	memcpy(batch->to.incarnation, commit.to.incarnation, 16);
+	batch->to = position_in(&commit.to);
 	*copying->batches_tail = batch;
 	copying->batches_tail = &batch->next;
 	if (copying->queued_bytes > QUEUED_MAX && !copying->paused) {
@@ -255,10 +263,12 @@ static int take_follow(struct session *session, const struct repl_header *header
 	if (repl_decode_follow(body, header->body_bytes, &follow) < 0 || session->copying ||
 	    session->receive_busy)
 		return -VS_EFORMAT;
-	int res = -ENAMETOOLONG;
-	if (snprintf(name, sizeof name, "%s/%s", session->host, follow.volume) < (int)sizeof name)
-		copying = calloc(1, sizeof(*copying));
-	if (copying)
+	int res = 0;
+	if (snprintf(name, sizeof name, "%s/%s", session->host, follow.volume) >= (int)sizeof name)
+		res = -ENAMETOOLONG;
+	else if (!(copying = calloc(1, sizeof(*copying))))
+		res = -ENOMEM;
+	if (res == 0)
 		res = store_copy_open(session->repl->store, name, follow.volume_uuid,
 				      &copying->view, &at);
 	if (res < 0) {

@@ -24,7 +24,6 @@ struct question {
 	struct store_wanted wanted;
 	struct session *session; /* that it was given to; NULL: its op is under way */
 	unsigned tried;		 /* peers */
-	bool sent;
 	struct io_op op;
 };
 
@@ -56,7 +55,6 @@ static void question_step(struct io_op *op);
 static void question_again(struct question *question)
 {
 	question->session = NULL;
-	question->sent = false;
 	question->op.done = question_step;
 	env_complete(question->repl->env, &question->op, 0);
 }
@@ -68,7 +66,6 @@ static void question_send(struct question *question)
 	/* Of whichever domain: the store tries the keys of all that it has. */
 	struct repl_get get = {
 		.type = question->wanted.type, .count = 1, .ids = question->wanted.id};
-	question->sent = true;
 	channel_send(session->channel, message,
 		     repl_encode_get(session_request(session), &get, message));
 }
@@ -104,8 +101,7 @@ static struct session *session_for(struct repl *repl, const struct peer_info *pe
 		if (session->heals && !session->ended && session->res == 0 &&
 		    strcmp(session->host, peer->host) == 0)
 			return session;
-	struct session *session =
-		repl->session_count < SESSIONS_MAX ? session_new(repl, false) : NULL;
+	struct session *session = session_new(repl, false);
 	if (!session)
 		return NULL;
 	session->heals = true;
@@ -128,6 +124,7 @@ static void question_step(struct io_op *op)
 	struct peer_info *peers;
 	size_t count;
 	struct session *session = NULL;
+	char address[PEER_ADDRESS_ROOM];
 	int res = store_peers(repl->store, &peers, &count);
 	if (res < 0 || repl->stopping) {
 		if (res == 0)
@@ -135,9 +132,12 @@ static void question_step(struct io_op *op)
 		question_end(question, NULL, 0, res < 0 ? res : -ESHUTDOWN);
 		return;
 	}
-	while (question->tried < count && !session)
-		session = session_for(
-			repl, &peers[(question->wanted.attempt + question->tried++) % count]);
+	while (question->tried < count && !session) {
+		const struct peer_info *peer =
+			&peers[(question->wanted.attempt + question->tried++) % count];
+		session = session_for(repl, peer);
+		memcpy(address, peer->address, PEER_ADDRESS_ROOM);
+	}
 	free(peers);
 	if (!session) {
 		question_end(question, NULL, 0, -ENOENT);
@@ -146,16 +146,10 @@ static void question_step(struct io_op *op)
 	if (!any_question(session))
 		session->quiet_ticks = 0;
 	question->session = session;
-	if (session->state == SESSION_HEAL) {
+	if (session->state == SESSION_HEAL)
 		question_send(question);
-	} else if (!session->connecting && !session->channel) {
-		char address[PEER_ADDRESS_ROOM];
-		res = session_address(session, address);
-		if (res == 0)
-			session_connect(session, address);
-		else
-			session_never(session, res);
-	}
+	else if (!session->connecting && !session->channel)
+		session_connect(session, address);
 }
 
 /* ---- the session ---- */
@@ -186,7 +180,7 @@ void heal_opened(struct session *session)
 	session->timer.fire = tick;
 	env_timer_start(session->repl->env, &session->timer, TICK_NS);
 	for (struct question *q = session->repl->questions; q; q = q->next)
-		if (q->session == session && !q->sent)
+		if (q->session == session)
 			question_send(q);
 }
 

@@ -32,6 +32,8 @@ void stop_look(struct repl *repl)
 
 struct session *session_new(struct repl *repl, bool incoming)
 {
+	if (repl->session_count >= SESSIONS_MAX)
+		return NULL;
 	struct session *session = calloc(1, sizeof(*session));
 	if (!session)
 		return NULL;
@@ -198,8 +200,7 @@ static void accept_done(struct io_op *op)
 		env_timer_start(repl->env, &repl->accept_timer, ACCEPT_AGAIN_NS);
 		return;
 	}
-	struct session *session =
-		repl->session_count < SESSIONS_MAX ? session_new(repl, true) : NULL;
+	struct session *session = session_new(repl, true);
 	repl->counters.connections++;
 	if (!session) {
 		env_sock_close(repl->accepted);
@@ -253,7 +254,7 @@ static void connected(struct io_op *op)
 	session_look(session);
 }
 
-int session_address(struct session *session, char ret_address[PEER_ADDRESS_ROOM])
+static int session_address(struct session *session, char ret_address[PEER_ADDRESS_ROOM])
 {
 	struct peer_info *peers;
 	size_t count;
@@ -294,6 +295,16 @@ void session_connect(struct session *session, const char *address)
 	env_timer_start(env, &session->timer, CONNECT_NS);
 }
 
+void session_dial(struct session *session)
+{
+	char address[PEER_ADDRESS_ROOM];
+	int res = session_address(session, address);
+	if (res == 0)
+		session_connect(session, address);
+	else
+		session_never(session, res);
+}
+
 /* ---- sending ---- */
 
 static int send_prepare(struct session *session)
@@ -312,10 +323,7 @@ static int send_prepare(struct session *session)
 
 void repl_send(struct repl *repl, struct repl_send *send)
 {
-	char address[PEER_ADDRESS_ROOM];
-	struct session *session = repl->session_count < SESSIONS_MAX && !repl->stopping
-					  ? session_new(repl, false)
-					  : NULL;
+	struct session *session = repl->stopping ? NULL : session_new(repl, false);
 	send->sentence[0] = 0;
 	if (!session) {
 		snprintf(send->sentence, sizeof send->sentence,
@@ -328,11 +336,9 @@ void repl_send(struct repl *repl, struct repl_send *send)
 	session->rate_bytes = send->rate_bytes;
 	snprintf(session->host, sizeof session->host, "%.63s", send->host);
 	snprintf(session->object, sizeof session->object, "%.127s", send->snapshot);
-	int res = session_address(session, address);
+	int res = send_prepare(session);
 	if (res == 0)
-		res = send_prepare(session);
-	if (res == 0)
-		session_connect(session, address);
+		session_dial(session);
 	else
 		session_never(session, res);
 }
@@ -356,14 +362,19 @@ int repl_new(struct env *env, struct store *store, const struct repl_options *op
 		repl->env = env;
 		repl->store = store;
 		res = heal_start(repl);
-		stream_start(repl);
 	}
-	if (res < 0) {
+	if (res == 0)
+		stream_start(repl);
+	if (res == -ENOMEM)
+		snprintf(ret_sentence, SENTENCE_BYTES,
+			 "There is no memory for connections to peers.");
+	else if (res < 0)
 		snprintf(ret_sentence, SENTENCE_BYTES,
 			 "Peers cannot be listened for on '%.80s' (%s): give --listen an "
 			 "ADDRESS:PORT "
 			 "of this host, in numbers, that is free.",
 			 options->listen ? options->listen : "", vs_strerror(res));
+	if (res < 0) {
 		tls_context_free(options->tls);
 		if (repl)
 			env_listener_close(repl->listener);

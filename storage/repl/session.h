@@ -8,14 +8,15 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <string.h>
 
 #define SERVE_READS 16u /* records being read for one peer */
 static_assert(STORE_WANTS_MAX <= REPL_UNANSWERED_MAX, "each may be asked for alone");
 #define SESSIONS_MAX 256u
 
-/* What an outgoing session waits for an answer to; an incoming one stays NEW. One that asks for
- * records (heal.c) is HEAL from the time when it is open. */
-enum session_state { SESSION_NEW, SESSION_DOMAIN, SESSION_OFFER, SESSION_HEAL, SESSION_FOLLOW };
+/* What a send waits for an answer to; other sessions stay NEW. One that asks for records (heal.c)
+ * is HEAL from the time when it is open. */
+enum session_state { SESSION_NEW, SESSION_DOMAIN, SESSION_OFFER, SESSION_HEAL };
 
 /* A GET that is being answered. */
 struct serve_get {
@@ -102,7 +103,21 @@ struct repl {
 	struct repl_counters counters;
 };
 
+static inline struct repl_position position_out(const struct store_position *at)
+{
+	struct repl_position out = {.epoch = at->epoch, .vseq = at->vseq};
+	memcpy(out.incarnation, at->incarnation, sizeof out.incarnation);
+	return out;
+}
+static inline struct store_position position_in(const struct repl_position *at)
+{
+	struct store_position in = {.epoch = at->epoch, .vseq = at->vseq};
+	memcpy(in.incarnation, at->incarnation, sizeof in.incarnation);
+	return in;
+}
+
 /* repl.c */
+/* NULL: there are too many, or no memory. */
 struct session *session_new(struct repl *repl, bool incoming);
 int session_channel(struct session *session, struct env_sock *sock);
 /* Ends it soon, with what `closed` of its channel would have said. */
@@ -110,10 +125,10 @@ void session_end(struct session *session, int res, const char *sentence);
 /* Frees it when nothing is under way any more. */
 void session_look(struct session *session);
 uint64_t session_request(struct session *session);
-/* An outgoing one, to a peer of the store; 0, or it is to be ended by session_look: -ENOENT. */
-int session_address(struct session *session, char ret_address[PEER_ADDRESS_ROOM]);
-/* Connects; what follows is `opened`, or the session's end. */
+/* Connects; what follows is `opened`, or the session's end, also at once. */
 void session_connect(struct session *session, const char *address);
+/* The same, to the address that the store knows of its host; there may be none. */
+void session_dial(struct session *session);
 /* Ends one that was never connected. */
 void session_never(struct session *session, int res);
 void stop_look(struct repl *repl);

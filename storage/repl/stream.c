@@ -32,7 +32,7 @@ struct item {
 /* A commit that was sent and is not acknowledged. */
 struct flying {
 	struct flying *next;
-	uint64_t vseq, bytes_total, queued_ns;
+	uint64_t vseq, bytes_total, queued_ns, sent_ns;
 };
 
 struct repl_stream {
@@ -47,7 +47,7 @@ struct repl_stream {
 	struct flying *flying, **flying_tail;
 	bool open_commit;	     /* items behind the last end of a commit */
 	uint64_t queued_bytes;	     /* in items */
-	uint64_t bytes_total;	     /* of data, ever sent ... */
+	uint64_t bytes_total;	     /* of WRITEs, ever sent ... */
 	uint64_t acked_total;	     /* ... and of it acknowledged */
 	struct store_position begin; /* where what is sent begins */
 	struct store_position last;  /* of the last record that was queued */
@@ -188,18 +188,18 @@ static void commit_send(struct repl_stream *stream, const struct store_position 
 			uint64_t queued_ns)
 {
 	uint8_t message[REPL_HEADER_BYTES + 64];
-	struct repl_commit commit = {.from_vseq = stream->sent.vseq,
-				     .to = {.epoch = to->epoch, .vseq = to->vseq}};
+	struct repl_commit commit = {.from_vseq = stream->sent.vseq, .to = position_out(to)};
 	struct flying *flying = malloc(sizeof(*flying));
 	if (!flying) {
 		stream_break(stream, -ENOMEM, "There is no memory to go on with it.");
 		return;
 	}
-	*flying = (struct flying){
-		.vseq = to->vseq, .bytes_total = stream->bytes_total, .queued_ns = queued_ns};
+	*flying = (struct flying){.vseq = to->vseq,
+				  .bytes_total = stream->bytes_total,
+				  .queued_ns = queued_ns,
+				  .sent_ns = env_now_ns(stream->repl->env)};
 	*stream->flying_tail = flying;
 	stream->flying_tail = &flying->next;
-	memcpy(commit.to.incarnation, to->incarnation, 16);
 	stream->sent = *to;
 	channel_send(stream->session->channel, message, repl_encode_commit(&commit, message));
 }
@@ -236,7 +236,7 @@ static void tick(struct env_timer *timer)
 	uint64_t now = env_now_ns(session->repl->env);
 	if (session->ended || !stream)
 		return;
-	if (stream->flying && now - stream->flying->queued_ns > SILENT_NS) {
+	if (stream->flying && now - stream->flying->sent_ns > SILENT_NS) {
 		stream_break(stream, -ETIMEDOUT, "It does not acknowledge what it is sent.");
 		return;
 	}
@@ -251,12 +251,9 @@ void stream_opened(struct session *session)
 {
 	struct repl_stream *stream = session->stream;
 	uint8_t message[REPL_HEADER_BYTES + 128];
-	struct repl_follow follow = {
-		.position = {.epoch = stream->begin.epoch, .vseq = stream->begin.vseq}};
-	memcpy(follow.position.incarnation, stream->begin.incarnation, 16);
+	struct repl_follow follow = {.position = position_out(&stream->begin)};
 	memcpy(follow.volume_uuid, stream->uuid, 16);
 	memcpy(follow.volume, stream->name, sizeof follow.volume);
-	session->state = SESSION_FOLLOW;
 	stream->request = session_request(session);
 	channel_send(session->channel, message,
 		     repl_encode_follow(stream->request, &follow, message));
@@ -278,9 +275,7 @@ static void acked(struct repl_stream *stream, const struct repl_position *positi
 		stream->acked_total = flying->bytes_total;
 		free(flying);
 	}
-	stream->acked.epoch = position->epoch;
-	stream->acked.vseq = position->vseq;
-	memcpy(stream->acked.incarnation, position->incarnation, 16);
+	stream->acked = position_in(position);
 	store_follower_acked(stream->repl->store, stream->volume, stream->host, position->vseq);
 }
 
@@ -377,14 +372,11 @@ static void items_drop(struct repl_stream *stream, uint64_t vseq)
 
 void repl_stream_from(struct repl_stream *stream, const struct store_position *position)
 {
-	char address[PEER_ADDRESS_ROOM];
-	struct repl *repl = stream->repl;
 	if (stream->phase != STREAM_QUEUING)
 		return;
 	stream->begin = *position;
 	items_drop(stream, position->vseq);
-	struct session *session =
-		repl->session_count < SESSIONS_MAX ? session_new(repl, false) : NULL;
+	struct session *session = session_new(stream->repl, false);
 	if (!session) {
 		stream_break(stream, -EBUSY, "There is no room for another connection now.");
 		return;
@@ -394,11 +386,7 @@ void repl_stream_from(struct repl_stream *stream, const struct store_position *p
 	session->stream = stream;
 	memcpy(session->host, stream->host, NAME_ROOM);
 	snprintf(session->object, sizeof session->object, "%s", stream->name);
-	int res = session_address(session, address);
-	if (res == 0)
-		session_connect(session, address);
-	else
-		session_never(session, res);
+	session_dial(session);
 }
 
 void repl_stream_state(const struct repl_stream *stream, struct repl_stream_state *ret)

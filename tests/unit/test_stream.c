@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Both sides of what follows in step, alone: without a store, a network, or a clock that goes. */
+#include "tests/unit/unit.h"
+
+#include "storage/repl/session.h"
+
+#include <stdlib.h>
+
+/* ---- what stands around them ---- */
+
+static uint64_t now_ns;
+static uint64_t clock_now(struct env *env)
+{
+	return now_ns;
+}
+static void timer_start(struct env *env, struct env_timer *timer, uint64_t delay_ns)
+{
+}
+static const struct env_ops env_ops = {
+	.now_ns = clock_now, .wall_ns = clock_now, .timer_start = timer_start};
+static struct env env = {&env_ops};
+
+static struct repl repl = {.env = &env};
+static struct session session;
+static const struct store_tap_ops *tap;
+static unsigned messages;
+static uint64_t acked_vseq;
+static bool paused, pending;
+static struct store_copy_batch *applying;
+static struct view *const view = (struct view *)&session; /* nobody looks into it */
+
+void store_set_tap(struct store *store, const struct store_tap_ops *ops, void *owner)
+{
+	tap = ops;
+}
+int store_tap(struct store *store, uint32_t volume, bool on)
+{
+	return 0;
+}
+void store_follower_acked(struct store *store, uint32_t volume, const char *host, uint64_t vseq)
+{
+	acked_vseq = vseq;
+}
+int store_copy_open(struct store *store, const char *name, const uint8_t uuid[16],
+		    struct view **ret_view, struct store_position *ret_position)
+{
+	*ret_view = view;
+	*ret_position = (struct store_position){.epoch = 1};
+	return 0;
+}
+void store_copy_close(struct view *copy)
+{
+}
+void store_copy_apply(struct store_copy_batch *batch)
+{
+	applying = batch;
+}
+void store_submit(struct store_request *request)
+{
+	pending = true;
+}
+struct session *session_new(struct repl *of, bool incoming)
+{
+	session = (struct session){.repl = of, .incoming = incoming, .next_request = 1};
+	return &session;
+}
+void session_dial(struct session *of)
+{
+}
+void session_end(struct session *of, int res, const char *sentence)
+{
+	of->ended = true;
+}
+void session_look(struct session *of)
+{
+}
+uint64_t session_request(struct session *of)
+{
+	return of->next_request++;
+}
+void answer_error(struct session *of, uint64_t request, int code, const char *sentence)
+{
+}
+void channel_send(struct channel *channel, const void *bytes, size_t byte_count)
+{
+	messages++;
+}
+bool channel_room(const struct channel *channel)
+{
+	return true;
+}
+void channel_pause(struct channel *channel, bool on)
+{
+	paused = on;
+}
+
+/* ---- the outgoing side ---- */
+
+static const struct store_position here = {.epoch = 2, .vseq = 7, .incarnation = {5}};
+
+static struct repl_stream *stream_made(void)
+{
+	const struct volume_info volume = {.number = 1, .name = "v"};
+	stream_start(&repl);
+	struct repl_stream *stream = repl_stream_new(&repl, &volume, "h2");
+	assert_non_null(stream);
+	return stream;
+}
+
+static void position_came(const struct repl_position *position)
+{
+	uint8_t message[REPL_HEADER_BYTES + 64];
+	struct repl_header header;
+	repl_encode_position(1, position, message);
+	assert_int_equal(repl_decode_header(message, &header), 0);
+	assert_int_equal(stream_message(&session, &header, message + REPL_HEADER_BYTES), 0);
+}
+
+static struct repl_stream_state state_of(const struct repl_stream *stream)
+{
+	struct repl_stream_state state;
+	repl_stream_state(stream, &state);
+	return state;
+}
+
+static void stands_at(struct repl_stream *stream, const struct store_position *there)
+{
+	const struct repl_position at = position_out(there);
+	repl_stream_from(stream, &here);
+	stream_opened(&session);
+	position_came(&at);
+}
+
+static void what_waited_long_before_it_was_sent_is_not_late(void **state)
+{
+	static const uint8_t block[BLOCK_BYTES];
+	struct repl_stream *stream = stream_made();
+	struct store_position next = here;
+	next.vseq++;
+	const struct store_tap_record record = {
+		.volume = 1, .position = next, .length_bytes = sizeof block, .data = block};
+	tap->record(&repl, &record);
+	tap->committed(&repl);
+	now_ns += 60 * NSEC_PER_SEC; /* while a cut was sent */
+	messages = 0;
+	stands_at(stream, &here);
+	assert_int_equal(messages, 3);				   /* FOLLOW, WRITE, COMMIT */
+	assert_true(state_of(stream).lag_ns >= 60 * NSEC_PER_SEC); /* it is that far behind */
+	now_ns += 5 * NSEC_PER_SEC;
+	session.timer.fire(&session.timer);
+	assert_int_equal(state_of(stream).phase, STREAM_LIVE);
+	const struct repl_position at = position_out(&next);
+	position_came(&at);
+	assert_int_equal(acked_vseq, next.vseq);
+	assert_int_equal(state_of(stream).lag_ns, 0);
+	/* What is sent, and not acknowledged in time, is. */
+	tap->record(&repl, &record);
+	tap->committed(&repl);
+	now_ns += 21 * NSEC_PER_SEC;
+	session.timer.fire(&session.timer);
+	assert_int_equal(state_of(stream).phase, STREAM_BROKEN);
+	assert_int_equal(state_of(stream).res, -ETIMEDOUT);
+	repl_stream_free(stream);
+}
+
+/* The same epoch and vseq of another life of the store are another place. */
+static void another_incarnation_is_somewhere_else(void **state)
+{
+	static const uint8_t others[][16] = {{5}, {0}, {6}};
+	for (unsigned i = 0; i < 3; i++) {
+		struct repl_stream *stream = stream_made();
+		struct store_position there = here;
+		memcpy(there.incarnation, others[i], 16);
+		stands_at(stream, &there);
+		assert_int_equal(state_of(stream).phase, i < 2 ? STREAM_LIVE : STREAM_BROKEN);
+		assert_int_equal(state_of(stream).res, i < 2 ? 0 : -EAGAIN);
+		repl_stream_free(stream);
+	}
+}
+
+/* ---- the incoming side ---- */
+
+static void came(uint32_t (*encode)(void *message), void *message)
+{
+	struct repl_header header;
+	encode(message);
+	assert_int_equal(repl_decode_header(message, &header), 0);
+	assert_int_equal(copy_message(&session, &header, (uint8_t *)message + REPL_HEADER_BYTES),
+			 0);
+}
+
+static uint32_t follow(void *message)
+{
+	const struct repl_follow out = {.volume = "v"};
+	return repl_encode_follow(1, &out, message);
+}
+static uint32_t commit(void *message)
+{
+	const struct repl_commit out = {.to = {.epoch = 1}};
+	return repl_encode_commit(&out, message);
+}
+static uint32_t zeros(void *message)
+{
+	return repl_encode_write(0, BLOCK_BYTES, false, message);
+}
+
+/* Messages without data take memory, too, while they wait. */
+static void nothing_of_a_peer_is_queued_without_a_bound(void **state)
+{
+	enum { BOUND = 32 * MIB };
+	uint8_t message[REPL_HEADER_BYTES + 256];
+	for (unsigned writes = 0; writes <= 60000; writes += 60000) {
+		uint64_t least = writes ? sizeof(struct store_copy_part) * writes : 64;
+		uint64_t commits = 0, queued;
+		session_new(&repl, true);
+		paused = false;
+		came(follow, message);
+		while (!paused && commits <= BOUND / least) {
+			for (unsigned i = 0; i < writes; i++)
+				came(zeros, message);
+			came(commit, message);
+			commits++;
+		}
+		assert_true(paused);
+		/* It goes on when half of that is applied. */
+		for (queued = commits; paused && queued; queued--) {
+			applying->op.res = 0;
+			applying->op.done(&applying->op);
+		}
+		assert_false(paused);
+		assert_true(queued >= commits / 2 - 1 && queued <= commits / 2 + 1);
+		session.ended = true;
+		copy_ended(&session);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(what_waited_long_before_it_was_sent_is_not_late),
+		cmocka_unit_test(another_incarnation_is_somewhere_else),
+		cmocka_unit_test(nothing_of_a_peer_is_queued_without_a_bound),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
