@@ -50,12 +50,14 @@ int daemon_volume(const struct daemon *daemon, const char *name, uint32_t number
 {
 	struct volume_info *infos;
 	size_t count;
+	if (!name)
+		return store_volume_info(daemon->store, number, ret);
 	int res = store_volumes(daemon->store, false, &infos, &count);
 	if (res < 0)
 		return res;
 	res = -ENOENT;
 	for (size_t i = 0; i < count && res; i++)
-		if (name ? strcmp(infos[i].name, name) == 0 : infos[i].number == number) {
+		if (strcmp(infos[i].name, name) == 0) {
 			*ret = infos[i];
 			res = 0;
 		}

@@ -45,9 +45,8 @@ struct chase {
 	char cut[SNAP_NAME_ROOM];
 	struct store_offer offer;     /* of the cut */
 	uint64_t cut_written, cut_ns; /* the volume's written_bytes when it was taken, and when */
-	int res;
-	struct repl_stream *stream; /* in step */
-	bool cut_first;		    /* it said that it stands somewhere else */
+	struct repl_stream *stream;   /* in step */
+	bool cut_first;		      /* it said that it stands somewhere else */
 	/* Of the newest cut that is there. */
 	bool verified;
 	struct store_offer there;
@@ -84,7 +83,8 @@ static void chase_idle(struct chase *chase)
 static void chase_failed(struct chase *chase, int res, const char *sentence)
 {
 	uint64_t now = env_now_ns(chase->follows->env);
-	chase->res = res;
+	if (!sentence[0])
+		sentence = vs_strerror(res);
 	chase->pause_ns = min_u64(max_u64(2 * chase->pause_ns, RETRY_NS_MIN), RETRY_NS_MAX);
 	chase->retry_ns = now + chase->pause_ns;
 	if (strcmp(chase->sentence, sentence) != 0 && !chase->follows->stopping)
@@ -154,8 +154,9 @@ static void chase_sealed(struct io_op *op)
 	int res = (int)op->res;
 	if (res == 0)
 		res = store_offer(follows->store, chase->cut, &chase->offer);
-	if (res < 0 || follows->stopping || !chase->listed) {
+	if (res < 0)
 		chase_failed(chase, res, chase->op.sentence);
+	if (res < 0 || follows->stopping || !chase->listed) {
 		stream_drop(chase);
 		chase_drop(chase);
 		return;
@@ -214,8 +215,7 @@ static void stream_look(struct chase *chase, const struct volume_info *volume)
 		if (state.phase != STREAM_BROKEN)
 			return;
 		chase->sent_bytes += state.sent_bytes;
-		repl_stream_free(chase->stream);
-		chase->stream = NULL;
+		stream_drop(chase);
 		chase->cut_first |= state.res == -EAGAIN || state.res == -ENOENT;
 		if (state.res != -EAGAIN && state.res != -ENOENT)
 			chase_failed(chase, state.res, state.sentence);
@@ -229,7 +229,8 @@ static void stream_look(struct chase *chase, const struct volume_info *volume)
 		chase_start(chase, volume);
 		return;
 	}
-	const struct store_position at = {.epoch = volume->epoch, .vseq = volume->vseq};
+	struct store_position at = {.epoch = volume->epoch, .vseq = volume->vseq};
+	memcpy(at.incarnation, volume->incarnation, sizeof at.incarnation);
 	repl_stream_from(chase->stream, &at);
 }
 
@@ -256,15 +257,6 @@ static bool chase_due(const struct chase *chase, const struct volume_info *volum
 	       volume->written_bytes - chase->there_written >= rules->lag_bytes / 2;
 }
 
-static const struct volume_info *volume_of(const struct volume_info *volumes, size_t count,
-					   uint32_t number)
-{
-	for (size_t i = 0; i < count; i++)
-		if (volumes[i].number == number)
-			return &volumes[i];
-	return NULL;
-}
-
 /* ---- those that the store has ---- */
 
 static void chase_list(struct follows *follows, const struct follower_info *info)
@@ -284,11 +276,8 @@ static void chase_list(struct follows *follows, const struct follower_info *info
 	chase->listed = true;
 	if (chase->phase != CHASE_IDLE)
 		return; /* what is on its way looks at its name and host */
-	if (chase->stream &&
-	    (!info->rules.in_step || strcmp(chase->info.volume, info->volume) != 0)) {
-		repl_stream_free(chase->stream); /* the copy is named after the volume */
-		chase->stream = NULL;
-	}
+	if (!info->rules.in_step || strcmp(chase->info.volume, info->volume) != 0)
+		stream_drop(chase); /* the copy is named after the volume */
 	chase->info = *info;
 }
 
@@ -331,25 +320,21 @@ static void swept(struct io_op *op)
 static void sweep_look(struct follows *follows)
 {
 	struct snapshot_info *snapshots;
-	struct volume_info *volumes;
-	size_t count, volume_count;
+	struct volume_info volume;
+	size_t count;
 	char name[SNAP_NAME_ROOM] = "";
 	if (follows->swept || follows->sweeping || follows->active ||
 	    store_snapshots(follows->store, false, &snapshots, &count) < 0)
 		return;
-	if (store_volumes(follows->store, false, &volumes, &volume_count) == 0) {
-		for (size_t i = 0; i < count && !name[0]; i++) {
-			const struct volume_info *volume =
-				volume_of(volumes, volume_count, snapshots[i].volume_number);
-			if (snapshots[i].policy == POLICY_CUT && volume && !volume->replica &&
-			    !snapshots[i].hold_count && !snapshots[i].attached)
-				snprintf(name, sizeof name, "%.63s@%.63s", snapshots[i].volume,
-					 snapshots[i].name);
-		}
-		free(volumes);
-		follows->swept = !name[0];
-	}
+	for (size_t i = 0; i < count && !name[0]; i++)
+		if (snapshots[i].policy == POLICY_CUT && !snapshots[i].hold_count &&
+		    !snapshots[i].retained && !snapshots[i].attached &&
+		    store_volume_info(follows->store, snapshots[i].volume_number, &volume) == 0 &&
+		    !volume.replica)
+			snprintf(name, sizeof name, "%.63s@%.63s", snapshots[i].volume,
+				 snapshots[i].name);
 	free(snapshots);
+	follows->swept = !name[0];
 	if (!name[0])
 		return;
 	follows->sweeping = true;
@@ -361,26 +346,21 @@ static void tick(struct env_timer *timer)
 {
 	struct follows *follows =
 		(struct follows *)((char *)timer - offsetof(struct follows, timer));
-	struct volume_info *volumes;
-	size_t count;
+	struct volume_info volume;
 	if (follows->stopping)
 		return;
 	env_timer_start(follows->env, timer, TICK_NS);
 	sweep_look(follows);
 	chases_list(follows);
-	if (!follows->chases || store_volumes(follows->store, false, &volumes, &count) < 0)
-		return;
 	for (struct chase *chase = follows->chases; chase; chase = chase->next) {
-		const struct volume_info *volume =
-			volume_of(volumes, count, chase->info.volume_number);
-		if (!volume || chase->phase != CHASE_IDLE || !chase->listed)
+		if (chase->phase != CHASE_IDLE || !chase->listed ||
+		    store_volume_info(follows->store, chase->info.volume_number, &volume) < 0)
 			continue;
 		if (chase->info.rules.in_step)
-			stream_look(chase, volume);
-		else if (follows->active < ACTIVE_MAX && chase_due(chase, volume))
-			chase_start(chase, volume);
+			stream_look(chase, &volume);
+		else if (follows->active < ACTIVE_MAX && chase_due(chase, &volume))
+			chase_start(chase, &volume);
 	}
-	free(volumes);
 }
 
 /* ---- the whole ---- */
@@ -480,8 +460,8 @@ static void state_fill(const struct chase *chase, const struct volume_info *volu
 
 int follows_states(const struct follows *follows, struct follow_state **ret, size_t *ret_count)
 {
-	struct volume_info *volumes;
-	size_t count = 0, volume_count;
+	struct volume_info volume;
+	size_t count = 0;
 	*ret = NULL;
 	*ret_count = 0;
 	if (!follows || !follows->chases)
@@ -491,18 +471,13 @@ int follows_states(const struct follows *follows, struct follow_state **ret, siz
 	struct follow_state *states = calloc(count + 1, sizeof(*states));
 	if (!states)
 		return -ENOMEM;
-	int res = store_volumes(follows->store, false, &volumes, &volume_count);
-	if (res < 0) {
-		free(states);
-		return res;
-	}
 	count = 0;
-	for (const struct chase *chase = follows->chases; chase; chase = chase->next)
-		if (chase->listed)
-			state_fill(chase,
-				   volume_of(volumes, volume_count, chase->info.volume_number),
-				   &states[count++]);
-	free(volumes);
+	for (const struct chase *chase = follows->chases; chase; chase = chase->next) {
+		if (!chase->listed)
+			continue;
+		int res = store_volume_info(follows->store, chase->info.volume_number, &volume);
+		state_fill(chase, res == 0 ? &volume : NULL, &states[count++]);
+	}
 	*ret = states;
 	*ret_count = count;
 	return 0;
