@@ -115,6 +115,17 @@ static void chase_drop(struct chase *chase)
 	store_cut_drop(chase->follows->store, &chase->op, chase->cut);
 }
 
+/* The incarnation of the cut's epoch is the volume's, if that is its epoch still. */
+static void stream_behind_cut(struct chase *chase)
+{
+	struct store_position at = {.epoch = chase->offer.epoch, .vseq = chase->offer.vseq};
+	struct volume_info volume;
+	if (store_volume_info(chase->follows->store, chase->info.volume_number, &volume) == 0 &&
+	    volume.epoch == at.epoch)
+		memcpy(at.incarnation, volume.incarnation, sizeof at.incarnation);
+	repl_stream_from(chase->stream, &at);
+}
+
 static void chase_sent(struct io_op *op)
 {
 	struct chase *chase = chase_of(op, send.op);
@@ -138,11 +149,8 @@ static void chase_sent(struct io_op *op)
 		chase->pause_ns = chase->retry_ns = 0;
 		chase->sentence[0] = 0;
 		chase->cut_first = false;
-		if (chase->stream) {
-			const struct store_position at = {.epoch = chase->offer.epoch,
-							  .vseq = chase->offer.vseq};
-			repl_stream_from(chase->stream, &at);
-		}
+		if (chase->stream)
+			stream_behind_cut(chase);
 	}
 	chase_drop(chase);
 }

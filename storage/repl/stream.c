@@ -259,10 +259,15 @@ void stream_opened(struct session *session)
 		     repl_encode_follow(stream->request, &follow, message));
 }
 
-static bool same_incarnation(const uint8_t a[16], const uint8_t b[16])
+static bool incarnation_known(const uint8_t at[16])
 {
 	static const uint8_t none[16];
-	return memcmp(a, b, 16) == 0 || memcmp(a, none, 16) == 0 || memcmp(b, none, 16) == 0;
+	return memcmp(at, none, 16) != 0;
+}
+
+static bool same_incarnation(const uint8_t a[16], const uint8_t b[16])
+{
+	return memcmp(a, b, 16) == 0 || !incarnation_known(a) || !incarnation_known(b);
 }
 
 static void acked(struct repl_stream *stream, const struct repl_position *position)
@@ -298,6 +303,12 @@ static int take_position(struct repl_stream *stream, const struct repl_position 
 		  stream->name, stream->host, (unsigned long long)position->epoch,
 		  (unsigned long long)position->vseq);
 	acked(stream, position);
+	/* A copy that a cut made knows no incarnation: it is told. */
+	if (!incarnation_known(position->incarnation) &&
+	    incarnation_known(stream->begin.incarnation))
+		commit_send(stream, &stream->begin, env_now_ns(stream->repl->env));
+	if (stream->phase != STREAM_LIVE)
+		return 0;
 	stream->session->timer.fire = tick;
 	env_timer_start(stream->repl->env, &stream->session->timer, TICK_NS);
 	stream_kick(stream);
