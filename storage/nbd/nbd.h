@@ -73,8 +73,8 @@ int nbd_server_export_leased(struct nbd_server *server, const char *path, const 
 void nbd_server_cut(struct nbd_server *server, const char *path, struct io_op *op);
 
 /* How much the clients of a volume may do, all together, from now on. Counted are reads, writes,
- * trims, zeroes and hints to cache; bytes are those of reads and writes. What exceeds it waits, and is not received
- * meanwhile. Volumes without limits cost nothing. -ENOMEM: it stays as it was. */
+ * trims, zeroes and hints to cache; bytes are those of reads and writes. What exceeds it waits, and
+ * is not received meanwhile. Volumes without limits cost nothing. -ENOMEM: it stays as it was. */
 int nbd_server_limit(struct nbd_server *server, const char *volume,
 		     const struct volume_limits *limits);
 

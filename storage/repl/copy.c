@@ -258,7 +258,7 @@ static int take_follow(struct session *session, const struct repl_header *header
 {
 	struct repl_follow follow;
 	struct copying *copying = NULL;
-	struct store_position at;
+	struct store_position at = {0};
 	char name[NAME_ROOM], sentence[SENTENCE_BYTES];
 	if (repl_decode_follow(body, header->body_bytes, &follow) < 0 || session->copying ||
 	    session->receive_busy)
