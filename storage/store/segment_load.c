@@ -18,6 +18,7 @@
 static int read_whole(struct env *env, struct env_file *file, uint64_t offset, uint64_t bytes,
 		      uint8_t **ret)
 {
+	*ret = NULL;
 	uint8_t *buf = env_memory(env, bytes);
 	if (!buf)
 		return -ENOMEM;

@@ -30,7 +30,8 @@ static void index_spoil(struct world *world)
 	struct env_dir *dir;
 	world->index_rot = true;
 	if (sim_random(world->sim, 3)) {
-		/* What hits the head or its tables makes the whole file unusable: not on every day. */
+		/* What hits the head or its tables makes the whole file unusable: not on every day.
+		 */
 		uint64_t from = sim_random(world->sim, 2) ? INDEX_PAGES_OFFSET : 0;
 		for (uint64_t n = 1 + sim_random(world->sim, 10); n > 0; n--)
 			sim_rot(world->sim, "index", from);
