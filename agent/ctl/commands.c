@@ -361,6 +361,11 @@ const struct command commands[] = {
 	 "HOST's "
 	 "is taken for it.",
 	 "vstorectl replica promote host1/web1-disk0 --accept-loss", CHANGE},
+	{"replica", "recover", verb_replica_recover, "v", "as=", "HOST/VOL [--as NAME]",
+	 "Makes a copy that HOST sent back a volume of this host again, with all its snapshots, as "
+	 "the newest of them has it: for a host that lost its disks. Nothing of the store that was "
+	 "lost is taken for it any more.",
+	 "vstorectl replica recover host2/web1-disk0", CHANGE},
 	{"replica", "transfers", verb_replica_transfers, "", "", "",
 	 "Connections with other hosts and what goes over them.", "vstorectl replica transfers", 0},
 	{"domain", "list", verb_domain_list, "", "", "",

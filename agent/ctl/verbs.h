@@ -78,6 +78,7 @@ int verb_replica_send(struct ctl *ctl);
 int verb_replica_add(struct ctl *ctl);
 int verb_replica_remove(struct ctl *ctl);
 int verb_replica_promote(struct ctl *ctl);
+int verb_replica_recover(struct ctl *ctl);
 int verb_replica_transfers(struct ctl *ctl);
 int verb_replica_list(struct ctl *ctl);
 int verb_replica_status(struct ctl *ctl);

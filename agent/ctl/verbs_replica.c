@@ -155,11 +155,11 @@ int verb_replica_remove(struct ctl *ctl)
 	return call_change(ctl, &change, NULL);
 }
 
-int verb_replica_promote(struct ctl *ctl)
+/* A copy becomes a volume here, by the verb that `what` names and with what `body` says. */
+static int become_volume(struct ctl *ctl, const char *what, struct value *body)
 {
 	char path[CLIENT_PATH_ROOM], words[512];
-	const char *as = ctl_option(ctl, "as");
-	VALUE_AUTO body = value_object();
+	const char *as = ctl_option(ctl, "as"), *slash = strchr(ctl->args[0], '/');
 	int res = name_check_either(ctl, ctl->args[0]);
 	if (res == 0 && as)
 		res = name_check(ctl, as);
@@ -167,19 +167,30 @@ int verb_replica_promote(struct ctl *ctl)
 		return res;
 	if (as)
 		value_set_text(body, "name", as);
-	if (ctl_option(ctl, "accept-loss"))
-		value_set_bool(body, "accept_loss", true);
-	const char *slash = strchr(ctl->args[0], '/');
 	snprintf(words, sizeof words, "%.127s is a volume of this host now.",
 		 as	 ? as
 		 : slash ? slash + 1
 			 : ctl->args[0]);
 	const struct call_change change = {
 		.method = "POST",
-		.path = client_path(path, "/v1/volumes/", ctl->args[0], "/promote"),
+		.path = client_path(path, "/v1/volumes/", ctl->args[0], what),
 		.body = body,
 		.done = words};
 	return call_change(ctl, &change, NULL);
+}
+
+int verb_replica_promote(struct ctl *ctl)
+{
+	VALUE_AUTO body = value_object();
+	if (ctl_option(ctl, "accept-loss"))
+		value_set_bool(body, "accept_loss", true);
+	return become_volume(ctl, "/promote", body);
+}
+
+int verb_replica_recover(struct ctl *ctl)
+{
+	VALUE_AUTO body = value_object();
+	return become_volume(ctl, "/recover", body);
 }
 
 /* The volumes here that are copies of another host's. */

@@ -704,6 +704,7 @@ static const struct api_route routes[] = {
 	 " lag_seconds# lag_bytes# rate_bytes# mode "},
 	{"DELETE", "/v1/volumes/{}/replicas/{}", replica_remove, ""},
 	{"POST", "/v1/volumes/{}/promote", replica_promote, " name accept_loss? "},
+	{"POST", "/v1/volumes/{}/recover", replica_recover, " name "},
 	{"GET", "/v1/trash", trash_list, ""},
 	{"POST", "/v1/trash/{}/restore", trash_restore, " as "},
 	{"DELETE", "/v1/trash/{}", trash_purge, ""},

@@ -83,13 +83,24 @@ void replica_remove(struct call *call)
 			      call->args[1]);
 }
 
+/* The name that a copy's volume has on its own host, unless another one is asked for. */
+static const char *volume_name(const struct call *call)
+{
+	const char *name = body_text(call, "name"), *slash = strchr(call->args[0], '/');
+	return name[0] ? name : slash ? slash + 1 : call->args[0];
+}
+
+void replica_recover(struct call *call)
+{
+	const char *name = volume_name(call);
+	call->status = 201;
+	store_replica_adopt(call->daemon->store, change_begin(call, name), call->args[0], name);
+}
+
 void replica_promote(struct call *call)
 {
-	const char *name = body_text(call, "name");
-	const char *slash = strchr(call->args[0], '/');
+	const char *name = volume_name(call);
 	bool accept_loss = json_is_true(json_object_get(call->body, "accept_loss"));
-	if (!name[0])
-		name = slash ? slash + 1 : call->args[0];
 	call->status = 201;
 	store_replica_promote(call->daemon->store, change_begin(call, name), call->args[0], name,
 			      accept_loss);

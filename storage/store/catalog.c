@@ -337,6 +337,8 @@ static int apply_put_volume(struct store *store, unsigned flags, const struct vo
 		apply_position(volume, from);
 	memcpy(volume->name, from->name, NAME_ROOM);
 	volume->state = from->state;
+	volume->replica &= from->replica; /* a copy may become a volume (adopt.c) ... */
+	volume->whole &= volume->replica; /* ... and then follows nobody */
 	volume->size_bytes = from->size_bytes;
 	volume->quota_bytes = from->quota_bytes;
 	volume->deleted_wall_ns = from->deleted_wall_ns;

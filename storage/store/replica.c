@@ -204,7 +204,7 @@ void replica_make(struct store *store, struct admin_op *op, const char *name,
 }
 
 /* Cuts that are older than the one that is published go with its commit. */
-static void drop_cuts(struct command *command, const struct volume *volume)
+void replica_drop_cuts(struct command *command, const struct volume *volume)
 {
 	const struct store *store = command->store;
 	for (uint32_t i = 0; i < store->snapshot_count; i++) {
@@ -248,7 +248,7 @@ static int prepare_publish(struct command *command)
 		command_add(command,
 			    follow_encode(volume, &position, true, command_record(command)));
 	if (offer->cut)
-		drop_cuts(command, volume);
+		replica_drop_cuts(command, volume);
 	return 0;
 }
 
@@ -260,7 +260,7 @@ void replica_publish(struct store *store, struct admin_op *op, const char *name,
 
 /* ---- a copy becomes the volume ---- */
 
-static struct snapshot *newest_of(const struct store *store, const struct volume *copy)
+struct snapshot *replica_newest(const struct store *store, const struct volume *copy)
 {
 	struct snapshot *best = NULL;
 	for (uint32_t i = 0; i < store->snapshot_count; i++) {
@@ -280,7 +280,7 @@ static struct volume *promotable(struct command *command, int *ret_res)
 	struct volume *copy = command_volume(command, command->name, ret_res);
 	if (!copy)
 		return NULL;
-	if (!copy->replica || (!copy->whole && !newest_of(command->store, copy)))
+	if (!copy->replica || (!copy->whole && !replica_newest(command->store, copy)))
 		*ret_res = command_refuse(command, -EINVAL,
 					  "'%s' is no copy of another host's volume that was "
 					  "received in whole.",
@@ -299,7 +299,7 @@ static int prepare_stand(struct command *command)
 		return res;
 	if (!command->number) {
 		char when[TIME_TEXT_BYTES] = "what is here";
-		const struct snapshot *newest = newest_of(command->store, copy);
+		const struct snapshot *newest = replica_newest(command->store, copy);
 		uint64_t epoch = copy->epoch, vseq = copy->vseq;
 		if (newest)
 			text_time(newest->created_wall_ns, when);
@@ -327,7 +327,7 @@ static int prepare_promote(struct command *command)
 	const struct volume *copy = promotable(command, &res);
 	if (!copy)
 		return res;
-	struct snapshot *newest = newest_of(store, copy);
+	struct snapshot *newest = replica_newest(store, copy);
 	if (!newest)
 		return command_refuse(command, -EINVAL, "'%s' has no snapshot.", command->name);
 	if (store->volume_count >= VOLUMES_MAX)

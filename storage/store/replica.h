@@ -5,6 +5,8 @@
 
 #include "storage/store/store_int.h"
 
+struct command;
+
 /* A chunk that becomes a volume's by a write of kind REQUEST_COPY: the record that came, or, with
  * `stored` NULL, one that is here (-ENOENT when it is not). */
 struct copy {
@@ -34,6 +36,10 @@ void replica_make(struct store *store, struct admin_op *op, const char *name,
 		  const struct store_offer *offer);
 void replica_publish(struct store *store, struct admin_op *op, const char *name,
 		     const struct store_offer *offer);
+/* The newest snapshot of a copy, by its position; NULL: it has none. */
+struct snapshot *replica_newest(const struct store *store, const struct volume *copy);
+/* Adds records that take its cuts away, but for those that somebody uses or keeps. */
+void replica_drop_cuts(struct command *command, const struct volume *volume);
 /* 0: there is none of that name; 1: it is here, with the offer's root; -EEXIST: with another. */
 int replica_published(const struct store *store, const char *name, const struct store_offer *offer);
 

@@ -505,6 +505,11 @@ void store_cut_drop(struct store *store, struct admin_op *op, const char *name);
  * (-VS_ERETAINED). */
 void store_replica_promote(struct store *store, struct admin_op *op, const char *name,
 			   const char *new_name, bool accept_loss);
+/* The copy HOST/VOL itself becomes the volume `new_name`, with its snapshots, in a higher epoch and
+ * as its newest snapshot has it: for the host whose volume it was, that lost its disks and was sent
+ * its snapshots back. One commit; until then it is a copy. -EBUSY: attached, or being received. */
+void store_replica_adopt(struct store *store, struct admin_op *op, const char *name,
+			 const char *new_name);
 
 /* ---- long work ---- */
 

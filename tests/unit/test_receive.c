@@ -281,6 +281,56 @@ static void a_promoted_copy_is_the_volume(void **state)
 	assert_int_equal(send_snapshot(pair, "a@cut-2"), 0);
 }
 
+/* A host that was sent its own volume back: the copy is the volume then, with its snapshots, also
+ * when a transfer left something else in it. */
+static void an_adopted_copy_is_the_volume_with_its_snapshots(void **state)
+{
+	struct pair *pair = *state;
+	struct volume_info *infos;
+	struct snapshot_info *snapshots;
+	size_t count;
+	prepare(pair);
+	assert_int_equal(DO(pair->to, store_replica_adopt, "h1/a", "a"), -ENOENT);
+	assert_int_equal(send_snapshot(pair, "a@1"), 0);
+	write_random(pair->from, "a", 3 * MIB, MIB);
+	assert_int_equal(cut(pair->from, "a@cut-1"), 0);
+	assert_int_equal(send_snapshot(pair, "a@cut-1"), 0);
+	write_random(pair->from, "a", 8 * MIB, 4 * MIB);
+	assert_int_equal(snap(pair->from, "a@2"), 0);
+	pair->cut_after = 5;
+	assert_int_equal(send_snapshot(pair, "a@2"), -VS_ECANCELLED);
+	pair->cut_after = 0;
+	struct view *view = open_view(pair->to, "h1/a");
+	assert_int_equal(DO(pair->to, store_replica_adopt, "h1/a", "a"), -EBUSY);
+	store_view_close(view);
+	assert_int_equal(make_volume(pair->to, "b", MIB), 0);
+	assert_int_equal(DO(pair->to, store_replica_adopt, "h1/a", "b"), -EEXIST);
+	assert_int_equal(DO(pair->to, store_replica_adopt, "b", "c"), -EINVAL);
+	assert_int_equal(store_volumes(pair->to->store, false, &infos, &count), 0);
+	uint64_t epoch = infos[0].epoch;
+	free(infos);
+	assert_int_equal(DO(pair->to, store_replica_adopt, "h1/a", "a"), 0);
+	for (unsigned opening = 0; opening < 2; opening++) {
+		read_both(pair, "a@1", "a@1");
+		read_both(pair, "a@cut-1", "a");
+		assert_int_equal(store_volumes(pair->to->store, false, &infos, &count), 0);
+		assert_int_equal(count, 2);
+		assert_string_equal(infos[0].name, "a");
+		assert_false(infos[0].replica);
+		assert_true(infos[0].epoch > epoch);
+		free(infos);
+		assert_int_equal(store_snapshots(pair->to->store, false, &snapshots, &count), 0);
+		assert_int_equal(count, 1);
+		free(snapshots);
+		fixture_close(pair->to);
+		fixture_open(pair->to);
+	}
+	assert_int_equal(DO(pair->to, store_replica_adopt, "a", "c"), -EINVAL);
+	assert_int_equal(send_snapshot(pair, "a@2"), -VS_EFENCED);
+	write_random(pair->to, "a", 0, MIB);
+	assert_int_equal(snap(pair->to, "a@3"), 0);
+}
+
 static void an_older_epoch_is_refused(void **state)
 {
 	struct pair *pair = *state;
@@ -357,6 +407,7 @@ int main(void)
 		TEST(a_cut_takes_the_place_of_the_one_before),
 		TEST(a_cut_that_is_held_or_retained_stays),
 		TEST(a_promoted_copy_is_the_volume),
+		TEST(an_adopted_copy_is_the_volume_with_its_snapshots),
 		TEST(an_older_epoch_is_refused),
 		TEST(followers_are_kept),
 	};

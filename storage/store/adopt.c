@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A copy becomes a volume of this host, with all its snapshots: what a host does that lost its
+ * disks and was sent its volumes back by a peer.
+ *
+ * Keeps true: it is one commit, so there is the copy or the volume and nothing between; the volume
+ * is what the newest snapshot is, whatever a transfer left in the copy; its epoch is higher than
+ * that of all that is known of it, so who follows it takes nothing of an older store any more.
+ */
+#include "storage/store/replica.h"
+
+#include "storage/store/admin.h"
+
+#include <stdio.h>
+
+static int check_adopt(struct command *command, const struct volume *copy)
+{
+	const struct volume *served = served_here(command->store, copy->uuid);
+	if (!copy->replica || !replica_newest(command->store, copy))
+		return command_refuse(command, -EINVAL,
+				      "'%s' is no copy with a snapshot that was received in whole: "
+				      "send one with 'vstorectl replica send'.",
+				      copy->name);
+	if (served)
+		return command_refuse(command, -EEXIST,
+				      "'%s' is that volume already; delete the copy '%s', or "
+				      "clone a snapshot of it.",
+				      served->name, copy->name);
+	if (copy->taken)
+		return command_refuse(command, -EBUSY,
+				      "'%s' is being received: try again when that has ended.",
+				      copy->name);
+	if (copy->views)
+		return command_refuse(
+			command, -EBUSY,
+			"'%s' is attached %u times: disconnect its NBD clients first.", copy->name,
+			copy->views);
+	return command_new_name(command, command->other);
+}
+
+static int prepare_adopt(struct command *command)
+{
+	struct store *store = command->store;
+	uint8_t incarnation[16];
+	int res = 0;
+	struct volume *copy = command_volume(command, command->name, &res);
+	if (!copy || (res = check_adopt(command, copy)) < 0)
+		return res;
+	const struct snapshot *newest = replica_newest(store, copy);
+	uint64_t epoch = copy->epoch;
+	for (uint32_t i = 0; i < store->snapshot_count; i++) {
+		struct snapshot *snapshot = store->snapshots[i];
+		if (snapshot->volume != copy->number)
+			continue;
+		epoch = max_u64(epoch, snapshot->epoch);
+		if ((res = command_seal(command, snapshot)))
+			return res; /* it needs the layers that go */
+	}
+	if (fold_volume(store) == copy)
+		return WAITING;
+	struct volume changed = *copy;
+	changed.replica = changed.whole = false;
+	memset(changed.name, 0, sizeof changed.name);
+	memcpy(changed.name, command->other, strlen(command->other));
+	changed.size_bytes = newest->size_bytes;
+	changed.top = newest->top;
+	changed.mapped_chunks = newest->mapped_chunks;
+	env_random(store->env, incarnation, sizeof incarnation);
+	command->busy_volume = copy->number;
+	command_add(command, volume_encode_flags(&changed, PUT_ADMIN, command_record(command)));
+	command_add(command, volume_encode_flags(&changed, PUT_RESET, command_record(command)));
+	command_add(command,
+		    record_epoch(copy->number, epoch + 1, incarnation, command_record(command)));
+	replica_drop_cuts(command, copy);
+	return 0;
+}
+
+void store_replica_adopt(struct store *store, struct admin_op *op, const char *name,
+			 const char *new_name)
+{
+	struct command *command = command_new(store, op, name, prepare_adopt);
+	if (!command)
+		return;
+	snprintf(command->other, sizeof command->other, "%s", new_name);
+	command_start(command);
+}
