@@ -32,6 +32,12 @@ def fio_read(server, size, seconds, depth=32):
     return _fio(("--ioengine=nbd", f"--uri={server.uri()}", f"--iodepth={depth}"), "randread", seconds, size)
 
 
+def load_read(server, size, seconds, depth=32):
+    """The same by a client that asks and takes several blocks with one system call; fio makes five for each block."""
+    out = json.loads(run(LOAD, "--socket", server.sock, "--export", server.export, "--region", size, "--read", "--seconds", seconds, "--depth", depth))
+    return Reading(out["iops"], {k: v for k, v in out["latency_us"].items() if k != "max"})
+
+
 def fio_disk(path, rw, size, seconds, depth=32, extra=()):
     """The disk's own limit: the same work on the raw file, O_DIRECT, io_uring."""
     return _fio(("--ioengine=io_uring", f"--filename={path}", "--direct=1", f"--iodepth={depth}", *extra), rw, seconds, size)

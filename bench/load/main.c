@@ -209,14 +209,15 @@ static void report(void)
 	puts("]}");
 }
 
-static const char help[] = "usage: load --socket PATH --region SIZE --payload FILE [--export NAME] "
-			   "[--base FILE] [--state FILE]\n"
-			   "            [--connections N] [--depth N] [--seconds N] [--seed N] "
-			   "[--flush | --read | --verify]\n"
-			   "Random 4 KiB writes (each followed by its own flush with --flush) or "
-			   "reads; --verify reads the region and\n"
-			   "fails unless every block holds what --state says was written last, or "
-			   "what --base has there.\n";
+static const char help[] =
+	"usage: load --socket PATH --region SIZE [--payload FILE] [--export NAME] "
+	"[--base FILE] [--state FILE]\n"
+	"            [--connections N] [--depth N] [--seconds N] [--seed N] "
+	"[--flush | --read | --verify]\n"
+	"Random 4 KiB writes (each followed by its own flush with --flush) or "
+	"reads (these need no --payload); --verify reads the region and\n"
+	"fails unless every block holds what --state says was written last, or "
+	"what --base has there.\n";
 
 static const struct option options[] = {
 	{"socket", required_argument, NULL, 's'},
@@ -294,7 +295,7 @@ static void options_read(int argc, char **argv)
 			exit(2);
 		}
 	}
-	if (!load.socket_path || !load.payload || load.region_bytes < CHUNK_BYTES ||
+	if (!load.socket_path || (!load.payload && !load.read) || load.region_bytes < CHUNK_BYTES ||
 	    optind < argc) {
 		fputs(help, stderr);
 		exit(2);
@@ -305,7 +306,9 @@ int main(int argc, char **argv)
 {
 	options_read(argc, argv);
 	uint64_t block_count = load.region_bytes / BLOCK_BYTES;
-	content_open(&load.content, load.payload, load.base, load.state, block_count);
+	load.content.block_count = block_count;
+	if (!load.read)
+		content_open(&load.content, load.payload, load.base, load.state, block_count);
 	if (load.verify) {
 		uint64_t bytes;
 		int fd = conn_open(load.socket_path, load.export_name, &bytes);
