@@ -20,8 +20,10 @@ const struct command commands[] = {
 	{"store", "check", verb_store_check, "", "", "",
 	 "Reads every record and every root's tree and reports damage. Exit 11 when there is some.",
 	 "vstorectl store check --async", CHANGE},
-	{"store", "scrub", verb_store_scrub, "", "", "",
-	 "Verifies every record now, beside what goes on by itself, and names what damage affects.",
+	{"store", "scrub", verb_store_scrub, "", "deep", "[--deep]",
+	 "Verifies the checksum of every stored byte now, beside what goes on by itself, and names "
+	 "what damage affects. --deep decodes every record and makes its id anew as well, as the "
+	 "scrub that goes on by itself does in its 30 days.",
 	 "vstorectl store scrub --async", CHANGE},
 	{"store", "gc", verb_store_gc, "", "", "",
 	 "Frees the space that nothing refers to any more.", "vstorectl store gc", CHANGE},

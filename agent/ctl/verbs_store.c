@@ -190,8 +190,13 @@ int verb_store_gc(struct ctl *ctl)
 
 int verb_store_scrub(struct ctl *ctl)
 {
+	struct value *body = NULL;
+	if (ctl_option(ctl, "deep")) {
+		body = value_object();
+		value_set_bool(body, "deep", true);
+	}
 	const struct call_change change = {
-		.method = "POST", .path = "/v1/store/scrub", .wait_as_job = true};
+		.method = "POST", .path = "/v1/store/scrub", .body = body, .wait_as_job = true};
 	return call_change(ctl, &change, NULL);
 }
 

@@ -371,7 +371,11 @@ static void start_gc(struct job *job, struct store_work *work)
 }
 static void start_scrub(struct job *job, struct store_work *work)
 {
-	store_scrub(job_store(job), work);
+	store_scrub(job_store(job), work, false);
+}
+static void start_deep_scrub(struct job *job, struct store_work *work)
+{
+	store_scrub(job_store(job), work, true);
 }
 static void start_fold(struct job *job, struct store_work *work)
 {
@@ -409,7 +413,8 @@ static void gc_start(struct call *call)
 }
 static void scrub_start(struct call *call)
 {
-	work_start(call, "scrub", "", "", start_scrub);
+	bool deep = json_is_true(json_object_get(call->body, "deep"));
+	work_start(call, "scrub", "", "", deep ? start_deep_scrub : start_scrub);
 }
 static void fold_all_start(struct call *call)
 {
@@ -664,7 +669,7 @@ static const struct api_route routes[] = {
 	{"POST", "/v1/store/check", check_start, ""},
 	{"POST", "/v1/store/upgrade", upgrade_start, ""},
 	{"POST", "/v1/store/gc", gc_start, ""},
-	{"POST", "/v1/store/scrub", scrub_start, ""},
+	{"POST", "/v1/store/scrub", scrub_start, " deep? "},
 	{"POST", "/v1/store/fold", fold_all_start, ""},
 	{"GET", "/v1/volumes", volume_list, ""},
 	{"POST", "/v1/volumes", volume_create,

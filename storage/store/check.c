@@ -11,13 +11,16 @@
  * A record that is bad is looked for by its id, and so is a chunk that a map names and that cannot
  * be found: there may be another copy, or heal.c gets one. Such a one is mended, not damaged.
  *
+ * A scrub by hand that is not asked to be deep sweeps sealed segments (sweep.c): all stored bytes
+ * are checked, nothing is decoded, and only what does not hold there is read as above.
+ *
  * Keeps true: a bounded number of records is in memory; the store serves meanwhile; nothing is
  * changed, but that a record found bad is no target of deduplication any more, and what healing
  * stores anew.
  */
 #include "storage/store/pace.h"
 #include "storage/store/file_check.h"
-#include "storage/store/work.h"
+#include "storage/store/sweep.h"
 
 #include "storage/store/index_file.h"
 
@@ -53,8 +56,11 @@ struct verify {
 	/* check */
 	int phase;
 	uint32_t slot, entry, only_slot;
-	unsigned window;   /* records read side by side */
-	bool scrub;	   /* when it has gone through, all was verified since */
+	unsigned window; /* records read side by side */
+	bool scrub;	 /* when it has gone through, all was verified since: */
+	bool shallow;	 /* the stored bytes alone */
+	bool sweeping;	 /* the segment at `slot` */
+	struct sweep sweep;
 	uint64_t begun_ns; /* the store's age */
 	struct root *roots;
 	size_t root_count, root_at;
@@ -229,7 +235,7 @@ static int verify_start(struct verify *verify, const struct id *id, uint8_t type
 static bool verify_must_finish(const struct work *work)
 {
 	const struct verify *verify = container_of(work, struct verify, work);
-	return verify->busy > 0 || verify->index.busy || verify->files.busy;
+	return verify->busy > 0 || verify->index.busy || verify->files.busy || verify->sweep.busy;
 }
 
 static void verify_done(struct work *work)
@@ -241,6 +247,8 @@ static void verify_done(struct work *work)
 		index_check_done(&verify->index);
 	if (verify->files.store)
 		file_check_done(&verify->files);
+	if (verify->sweep.store)
+		sweep_done(&verify->sweep);
 	id_set_free(&verify->seen);
 	free(verify->damaged_ids);
 	free(verify->roots);
@@ -363,8 +371,54 @@ static void check_index_count(struct verify *verify)
 		    (unsigned long long)count, (unsigned long long)verify->record_count);
 }
 
+static void check_sweep_wake(struct sweep *sweep)
+{
+	work_kick(sweep->store);
+}
+
+static int check_sweep_begin(struct verify *verify, struct segment *segment)
+{
+	const struct directory *directory = segment_records(segment);
+	verify->sweep.store = verify->work.store;
+	verify->sweep.wake = check_sweep_wake;
+	int res = sweep_begin(&verify->sweep, segment);
+	if (res < 0)
+		return res;
+	for (uint32_t i = 0; i < directory->entry_count; i++)
+		check_indexed(verify, segment, &directory->entries[i]);
+	verify->work.public->chunks += directory->entry_count;
+	verify->work.public->progress += directory->entry_count * (uint64_t)CHUNK_BYTES;
+	verify->sweeping = true;
+	return 0;
+}
+
+/* What the sweep suspects is read and judged as every record of a deep check is. */
+static int check_swept(struct verify *verify)
+{
+	struct sweep *sweep = &verify->sweep;
+	const struct directory *directory = segment_records(sweep->segment);
+	uint32_t at;
+	bool paced;
+	int res;
+	while ((res = sweep_step(sweep, &verify->work.wait, &paced, &at)) == SWEEP_SUSPECT) {
+		const struct dir_entry *entry = &directory->entries[at];
+		res = verify_start(verify, &entry->id, entry->type,
+				   location_of(sweep->segment->slot, entry->offset64), 0);
+		if (res)
+			return res == WAITING ? work_waits(&verify->work) : WAITING;
+		sweep_told(sweep, at);
+	}
+	if (res == WAITING)
+		return paced ? work_waits(&verify->work) : WAITING;
+	verify->sweeping = false;
+	verify->slot++;
+	return WALK_MORE;
+}
+
 static int check_records(struct verify *verify)
 {
+	if (verify->sweeping)
+		return check_swept(verify);
 	struct store *store = verify->work.store;
 	while (verify->slot < segments_slot_count(store) &&
 	       (!verify->only_slot || verify->slot == verify->only_slot)) {
@@ -390,6 +444,10 @@ static int check_records(struct verify *verify)
 			verify->slot++;
 			verify->entry = 0;
 			continue;
+		}
+		if (verify->shallow && verify->entry == 0 && !segment->writer) {
+			res = check_sweep_begin(verify, segment);
+			return res < 0 ? res : WALK_MORE;
 		}
 		const struct dir_entry *entry = &directory->entries[verify->entry];
 		if (segment->writer &&
@@ -538,7 +596,7 @@ static int check_step(struct work *work)
 	}
 	res = check_maps(verify);
 	if (res == 0 && verify->scrub)
-		scrub_pass_ended(store, verify->begun_ns);
+		scrub_pass_ended(store, verify->begun_ns, verify->shallow);
 	return res;
 }
 
@@ -550,12 +608,13 @@ void store_check(struct store *store, struct store_work *public)
 	work_start(store, verify ? &verify->work : NULL, public);
 }
 
-void store_scrub(struct store *store, struct store_work *public)
+void store_scrub(struct store *store, struct store_work *public, bool deep)
 {
 	struct verify *verify = verify_new(store, "");
 	if (verify) {
 		verify->work.step = check_step;
 		verify->scrub = true;
+		verify->shallow = !deep;
 		verify->window = VERIFY_COUNT / 2;
 	}
 	work_start(store, verify ? &verify->work : NULL, public);

@@ -199,20 +199,8 @@ static int fetch_prove(const struct fetch *fetch, const uint8_t *record)
 				  .type = fetch->type,
 				  .domain = fetch->domain,
 				  .frame_count = (uint8_t)fetch->frame_to};
-	bool lost = false;
-	int res = record_header_matches(record, fetch->head_bytes, &known, fetch->frames);
-	if (res < 0)
-		return res;
-	for (uint32_t i = 0; i < fetch->frame_to; i++)
-		lost |= fetch->frames[i].codec == FRAME_LOST;
-	const struct domain_key *key = domain_key(fetch->store, fetch->domain);
-	if (fetch->type != RECORD_CHUNK || lost || !key)
-		return 0;
-	uint8_t quarters[QUARTER_COUNT][32];
-	struct id id;
-	memcpy(quarters, record + record_header_bytes(known.frame_count), sizeof quarters);
-	codec_id_quarters(key, (const uint8_t(*)[32])quarters, &id);
-	return id_equal(&id, &fetch->id) ? 0 : -VS_ECHECKSUM;
+	return record_head_prove(domain_key(fetch->store, fetch->domain), record, fetch->head_bytes,
+				 &known, fetch->frames);
 }
 
 static int64_t fetch_decode(struct env_job *job, unsigned worker_no)

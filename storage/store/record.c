@@ -114,6 +114,50 @@ int record_header_matches(const void *from, size_t bytes, const struct dir_entry
 	return 0;
 }
 
+int record_head_prove(const struct domain_key *key, const void *from, size_t bytes,
+		      const struct dir_entry *known, const struct frame_entry *known_frames)
+{
+	bool lost = false;
+	int res = record_header_matches(from, bytes, known, known_frames);
+	if (res < 0)
+		return res;
+	for (unsigned i = 0; i < known->frame_count; i++)
+		lost |= known_frames[i].codec == FRAME_LOST;
+	if (known->type != RECORD_CHUNK || lost || !key)
+		return 0;
+	uint8_t quarters[QUARTER_COUNT][32];
+	struct id id;
+	memcpy(quarters, (const uint8_t *)from + record_header_bytes(known->frame_count),
+	       sizeof quarters);
+	codec_id_quarters(key, (const uint8_t(*)[32])quarters, &id);
+	return id_equal(&id, &known->id) ? 0 : -VS_ECHECKSUM;
+}
+
+bool record_frames_whole(const struct dir_entry *entry, const struct frame_entry *frames,
+			 const uint8_t *stored)
+{
+	for (unsigned i = 0; i < entry->frame_count; i++) {
+		if (crc32c(codec_crc_seed(&entry->id, i), stored, frames[i].stored_bytes) !=
+		    frames[i].crc)
+			return false;
+		stored += frames[i].stored_bytes;
+	}
+	return true;
+}
+
+int record_prove(const struct domain_key *key, const void *from, size_t bytes,
+		 const struct dir_entry *known, const struct frame_entry *known_frames)
+{
+	if (record_bytes(known, known_frames) > bytes)
+		return -VS_EFORMAT;
+	int res = record_head_prove(key, from, bytes, known, known_frames);
+	if (res < 0)
+		return res;
+	const uint8_t *stored = (const uint8_t *)from + record_header_bytes(known->frame_count) +
+				record_prefix_bytes(known->type);
+	return record_frames_whole(known, known_frames, stored) ? 0 : -VS_ECHECKSUM;
+}
+
 void segment_header_encode(const uint8_t uuid[16], uint64_t segment_id, uint32_t slot,
 			   uint8_t out[SEGMENT_HEADER_BYTES])
 {

@@ -66,6 +66,16 @@ int record_decode_header(const void *from, size_t bytes, struct dir_entry *ret_e
  * known: its offset64 and frame_first do not count. */
 int record_header_matches(const void *from, size_t bytes, const struct dir_entry *known,
 			  const struct frame_entry *known_frames);
+/* Its header says what is known, and the hashes of its quarters make its id. key: of its domain, or
+ * NULL when that is not known. bytes: at least up to the frames. */
+int record_head_prove(const struct domain_key *key, const void *from, size_t bytes,
+		      const struct dir_entry *known, const struct frame_entry *known_frames);
+/* The stored bytes of its frames have their checksums. */
+bool record_frames_whole(const struct dir_entry *entry, const struct frame_entry *frames,
+			 const uint8_t *stored);
+/* All that can be said without decoding: -VS_EFORMAT, -VS_ECHECKSUM. bytes: there are so many. */
+int record_prove(const struct domain_key *key, const void *from, size_t bytes,
+		 const struct dir_entry *known, const struct frame_entry *known_frames);
 
 void segment_header_encode(const uint8_t uuid[16], uint64_t segment_id, uint32_t slot,
 			   uint8_t out[SEGMENT_HEADER_BYTES]);

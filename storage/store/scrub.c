@@ -8,7 +8,9 @@
  * Where it is, is in the checkpoints, so a restart goes on there. The work on a segment is
  * check.c's: a record found bad is no target of deduplication from then on (after a restart: from
  * its next reading on), and what it belongs to is named. A pass by hand goes over all of it at
- * once.
+ * once: over the stored bytes and their checksums, which finds what rots on a disk, or, when it is
+ * to be deep, as this one. The former does not set this one back: everything is still decoded once
+ * in a period.
  *
  * Keeps true: the oldest age that is told is never too young.
  */
@@ -136,10 +138,12 @@ const char *scrub_found(const struct store *store)
 	return store->scrub->found;
 }
 
-void scrub_pass_ended(struct store *store, uint64_t begun_ns)
+void scrub_pass_ended(struct store *store, uint64_t begun_ns, bool shallow)
 {
 	struct store_life *life = &store->scrub->life;
-	life->scrub_before_ns = begun_ns;
+	life->scrub_before_ns = max_u64(life->scrub_before_ns, begun_ns);
+	if (shallow) /* the pass that decodes everything goes on where it is */
+		return;
 	life->scrub_begun_ns = store_age_ns(store);
 	life->scrub_segment_id = 0;
 }
@@ -162,7 +166,7 @@ void scrub_tick(struct store *store)
 	uint64_t since = age - min_u64(age, scrub->life.scrub_begun_ns);
 	if (!segment) {
 		if (since >= period)
-			scrub_pass_ended(store, scrub->life.scrub_begun_ns);
+			scrub_pass_ended(store, scrub->life.scrub_begun_ns, false);
 		return;
 	}
 	/* Due when its part of the period has begun. */

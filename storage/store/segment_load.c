@@ -8,7 +8,6 @@
  */
 #include "storage/store/segment.h"
 
-#include "proto/crc32c.h"
 #include "proto/err.h"
 
 #include <errno.h>
@@ -76,18 +75,6 @@ int segment_load(struct env *env, struct env_file *file, const struct segment_na
 /* The largest record, and the padding that a forced write may put before it. */
 #define RECORD_ROOM (CHUNK_BYTES + 3 * BLOCK_BYTES)
 
-static bool frames_whole(const struct dir_entry *entry, const struct frame_entry *frames,
-			 const uint8_t *stored)
-{
-	for (unsigned i = 0; i < entry->frame_count; i++) {
-		if (crc32c(codec_crc_seed(&entry->id, i), stored, frames[i].stored_bytes) !=
-		    frames[i].crc)
-			return false;
-		stored += frames[i].stored_bytes;
-	}
-	return true;
-}
-
 /* The records in `bytes` of a segment, all in memory. Returns where the last one ends. */
 static int64_t scan_bytes(const uint8_t *buf, uint64_t bytes, bool salvage,
 			  struct directory *directory)
@@ -101,9 +88,10 @@ static int64_t scan_bytes(const uint8_t *buf, uint64_t bytes, bool salvage,
 		if (whole) {
 			length = record_bytes(&entry, frames);
 			whole = at + length <= bytes &&
-				frames_whole(&entry, frames,
-					     buf + at + record_header_bytes(entry.frame_count) +
-						     record_prefix_bytes(entry.type));
+				record_frames_whole(&entry, frames,
+						    buf + at +
+							    record_header_bytes(entry.frame_count) +
+							    record_prefix_bytes(entry.type));
 		}
 		if (!whole &&
 		    salvage) { /* payload that looks like a record has no id of anybody's: */

@@ -536,8 +536,9 @@ struct store_work {
 void store_gc(struct store *store, struct store_work *work);
 /* Reads every record and map node and every root's tree. res: 0 even when damage was found. */
 void store_check(struct store *store, struct store_work *work);
-/* As store_check, at a gentler pace; what it has gone through counts as scrubbed. */
-void store_scrub(struct store *store, struct store_work *work);
+/* Every stored byte against its checksum, in large reads that make room for guests, and all maps;
+ * deep: as store_check, at a gentler pace. What it has gone through counts as scrubbed. */
+void store_scrub(struct store *store, struct store_work *work, bool deep);
 /* One root's data: "NAME" (after a fold) or "NAME@SNAP". */
 void store_verify(struct store *store, struct store_work *work, const char *name);
 /* Chunks that differ between two of VOL, VOL@SNAP (of one domain), by their maps. */

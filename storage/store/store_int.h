@@ -582,7 +582,8 @@ struct store_life {
 int scrub_init(struct store *store);
 void scrub_exit(struct store *store);
 void scrub_tick(struct store *store);
-void scrub_pass_ended(struct store *store, uint64_t begun_ns); /* all was verified since then */
+/* All was verified since then; shallow: the stored bytes alone. */
+void scrub_pass_ended(struct store *store, uint64_t begun_ns, bool shallow);
 /* check.c: the records of one segment, and, when some are bad, what they affect. */
 void check_segment(struct store *store, struct store_work *work, uint32_t slot);
 void scrub_life(const struct store *store, struct store_life *ret);

@@ -175,7 +175,7 @@ static void work_some(struct world *world)
 		store_gc(world->store, &world->work);
 		break;
 	case 5:
-		store_scrub(world->store, &world->work);
+		store_scrub(world->store, &world->work, sim_random(world->sim, 2));
 		break;
 	case 1:
 		store_check(world->store, &world->work);

@@ -156,7 +156,7 @@ static const char *place_run(const struct place *place)
 	sim_flip(world.sim, place->file, place->offset);
 	world.rotten = true;
 	env_wait_prepare(&work.op);
-	store_scrub(world.store, &work);
+	store_scrub(world.store, &work, false);
 	if (env_wait(sim_env(world.sim), &work.op) < 0)
 		FAIL("the scrub failed: %s", work.sentence);
 	if (!work.damaged || !line_count)

@@ -54,6 +54,11 @@ static const char *work_run(struct world *world,
 	return failed;
 }
 
+static void scrub_some(struct store *store, struct store_work *work)
+{
+	store_scrub(store, work, store->counters.reads % 2);
+}
+
 static void fold_all(struct store *store, struct store_work *work)
 {
 	store_fold(store, work, NULL);
@@ -97,7 +102,7 @@ static const char *count_and_compare(struct world *world)
 /* A collection or a scrub, with guests writing meanwhile; sometimes it does not end. */
 static const char *busy_moment(struct world *world, bool crash, bool scrub)
 {
-	work_begin(world, scrub ? store_scrub : store_gc);
+	work_begin(world, scrub ? scrub_some : store_gc);
 	week_totals.scrubs += scrub;
 	const char *failed = world_guests(world, 6 + (unsigned)sim_random(world->sim, 14));
 	if (failed || !crash)

@@ -3,6 +3,7 @@
 #include "tests/unit/store_fixture.h"
 
 #include "storage/store/index_file.h"
+#include "storage/store/sweep.h"
 
 #include <fcntl.h>
 
@@ -47,6 +48,52 @@ static void counted_close(struct env_file *file)
 			segment_files_open--;
 		}
 	real->file_close(file);
+}
+
+/* ---- and one that counts reads, large ones of which several may be under way ---- */
+
+static struct counted_read {
+	struct io_op *op;
+	void (*done)(struct io_op *op);
+} large[64];
+static unsigned record_reads, large_reads, large_under_way, large_most;
+
+static void large_done(struct io_op *op)
+{
+	for (unsigned i = 0; i < 64; i++)
+		if (large[i].op == op) {
+			large[i].op = NULL;
+			large_under_way--;
+			op->done = large[i].done;
+			op->done(op);
+			return;
+		}
+	fail_msg("a read that nobody began");
+}
+
+static void counted_read(struct env_file *file, struct io_op *op, void *buf, uint32_t bytes,
+			 uint64_t offset)
+{
+	record_reads += bytes > CHUNK_BYTES && bytes <= 2 * CHUNK_BYTES;
+	if (bytes > 2 * CHUNK_BYTES) {
+		unsigned i = 0;
+		while (large[i].op)
+			i++;
+		large[i] = (struct counted_read){op, op->done};
+		op->done = large_done;
+		large_reads++;
+		large_most = (unsigned)max_u64(large_most, ++large_under_way);
+	}
+	real->file_read(file, op, buf, bytes, offset);
+}
+
+static void count_reads(struct fixture *f)
+{
+	real = f->env->ops;
+	counting = *real;
+	counting.file_read = counted_read;
+	record_reads = large_reads = large_most = 0;
+	f->env->ops = &counting;
 }
 
 static void count_files(struct fixture *f)
@@ -321,6 +368,90 @@ static void what_cannot_be_hashed_is_told_as_that(void **state)
 	assert_int_equal(CHECK(f, store_verify, "a").damaged, 0);
 }
 
+/* Chunks that do not shrink: a segment of PART_BYTES has about as many bytes of records. */
+static void a_scrub_by_hand_reads_in_large_parts_and_decodes_nothing(void **state)
+{
+	struct fixture *f = *state;
+	write_part(f, 0, 2 * PART_BYTES);
+	const uint32_t chunks = 2 * PART_BYTES / CHUNK_BYTES;
+	while (!index_loaded(f->store))
+		(void)env_step(f->env, true);
+	count_reads(f);
+	assert_true(CHECK(f, store_scrub, false).chunks >= chunks);
+	f->env->ops = real;
+	assert_int_equal(record_reads, 0);
+	assert_in_range(large_reads, 2 * PART_BYTES / SWEEP_PART_BYTES, chunks / 4);
+	assert_in_range(large_most, 2, SWEEP_PARTS);
+	count_reads(f);
+	assert_true(CHECK(f, store_scrub, true).chunks >= chunks);
+	f->env->ops = real;
+	assert_true(record_reads >= chunks);
+}
+
+static void a_scrub_by_hand_makes_room_for_guests(void **state)
+{
+	struct fixture *f = *state;
+	write_part(f, 0, 2 * PART_BYTES);
+	f->store->requests++; /* one is under way all the time */
+	count_reads(f);
+	assert_int_equal(CHECK(f, store_scrub, false).damaged, 0);
+	f->env->ops = real;
+	f->store->requests--;
+	assert_in_range(large_reads, 2 * PART_BYTES / SWEEP_PART_BYTES, UINT32_MAX);
+	assert_int_equal(large_most, 1);
+}
+
+/* More than are judged side by side, many in one part; each is told with what it affects. */
+static void a_scrub_by_hand_finds_every_record_that_rots(void **state)
+{
+	struct fixture *f = *state;
+	write_part(f, 0, 2 * PART_BYTES);
+	struct segment *segment = large_segment(f, 0);
+	uint64_t id = segment->id;
+	int64_t at[40];
+	unsigned count = 0;
+	const struct directory *records = records_of(f, segment);
+	for (uint32_t i = 0; i < records->entry_count && count < 40; i++)
+		if (records->entries[i].type == RECORD_CHUNK) /* header, hashes, frames in turn */
+			at[count++] = records->entries[i].offset64 * (int64_t)RECORD_ALIGN +
+				      (int64_t[]){9, 100, 20000}[i % 3];
+	fixture_close(f);
+	for (unsigned i = 0; i < count; i++)
+		flip_in_segment(f, id, at[i]);
+	fixture_open(f);
+	assert_int_equal(count, 40);
+	assert_int_equal(CHECK(f, store_scrub, false).damaged, count);
+	assert_non_null(strstr(last_line, "a, bytes "));
+	assert_int_equal(CHECK(f, store_scrub, true).damaged, count);
+}
+
+/* A checksum may be right, and the content wrong all the same: that is for the scrub in the
+ * background, which a pass by hand leaves where it is. */
+static void a_scrub_by_hand_does_not_set_the_other_back(void **state)
+{
+	struct fixture *f = *state;
+	struct store_life life, after;
+	write_part(f, 0, PART_BYTES);
+	scrub_life(f->store, &life);
+	life.scrub_segment_id = 1;
+	life.scrub_begun_ns = 1;
+	life.scrub_before_ns = 0;
+	scrub_life_set(f->store, &life);
+	assert_int_equal(CHECK(f, store_scrub, false).damaged, 0);
+	scrub_life(f->store, &after);
+	assert_int_equal(after.scrub_segment_id, 1);
+	assert_int_equal(after.scrub_begun_ns, 1);
+	assert_true(after.scrub_before_ns > 0);
+	life.scrub_before_ns = UINT64_MAX; /* nor is what is known made older */
+	scrub_life_set(f->store, &life);
+	scrub_pass_ended(f->store, 1, false);
+	scrub_life(f->store, &after);
+	assert_true(after.scrub_before_ns == UINT64_MAX);
+	assert_int_equal(CHECK(f, store_scrub, true).damaged, 0);
+	scrub_life(f->store, &after);
+	assert_int_equal(after.scrub_segment_id, 0);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, fixture_teardown)
 
 int main(void)
@@ -333,6 +464,10 @@ int main(void)
 		CASE(a_header_that_rots_is_no_reason_to_walk_all_maps),
 		CASE(a_map_node_that_cannot_be_read_is_told_once),
 		CASE(what_cannot_be_hashed_is_told_as_that),
+		CASE(a_scrub_by_hand_reads_in_large_parts_and_decodes_nothing),
+		CASE(a_scrub_by_hand_makes_room_for_guests),
+		CASE(a_scrub_by_hand_finds_every_record_that_rots),
+		CASE(a_scrub_by_hand_does_not_set_the_other_back),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

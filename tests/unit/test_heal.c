@@ -228,7 +228,7 @@ static void a_check_mends_what_nobody_has_read(void **state)
 	struct store_work work;
 	unsigned count = damage(pair, CHUNKS, 3) + damage(pair, NODES, 1);
 	reopen(pair);
-	assert_int_equal(WORK(pair->here, &work, store_scrub), 0);
+	assert_int_equal(WORK(pair->here, &work, store_scrub, false), 0);
 	assert_int_equal(work.damaged, 0);
 	assert_int_equal(work.mended, count);
 	assert_int_equal(pair->asked, count);
