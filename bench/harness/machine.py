@@ -16,7 +16,7 @@ COMMAND_SECONDS_MAX = 900
 TOOLS = {
     "fio": "fio", "qemu-nbd": "qemu-utils", "qemu-img": "qemu-utils", "qemu-io": "qemu-utils", "nbdkit": "nbdkit", "nbdcopy": "libnbd-bin", "zstd": "zstd",
     "restic": "restic", "borg": "borgbackup", "casync": "casync", "mkfs.btrfs": "btrfs-progs", "gnuplot": "gnuplot-nox",
-    "mmdebstrap": "mmdebstrap", "mke2fs": "e2fsprogs", "losetup": "mount", "valgrind": "valgrind",
+    "mmdebstrap": "mmdebstrap", "mke2fs": "e2fsprogs", "losetup": "mount", "iperf3": "iperf3", "ip": "iproute2", "valgrind": "valgrind",
 }
 
 

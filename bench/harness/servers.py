@@ -64,8 +64,8 @@ class Server:
 class Vstored(Server):
     """A store in folder/store (made when it is not there) with one volume `a`, and its daemon."""
 
-    def __init__(self, folder, size=None, log="256M", frame=None, **settings):
-        """settings: keys of [store] in vstored's configuration file: cache, node_cache, idle_fold ..."""
+    def __init__(self, folder, size=None, log="256M", frame=None, program=(VSTORED,), flags=(), **settings):
+        """settings: keys of [store] in vstored's configuration file: cache, node_cache, idle_fold ...; program: what runs it"""
         self.folder = os.path.abspath(folder)
         self.store, run_dir = os.path.join(self.folder, "store"), os.path.join(self.folder, "run")
         fresh = not os.path.exists(self.store)
@@ -76,7 +76,7 @@ class Vstored(Server):
         if fresh:
             run(VSTORED, "--init", "--store", self.store, "--log-size", log, "--any-file-system")
         self.control = os.path.join(run_dir, "storage.sock")
-        super().__init__([VSTORED, "--config", config, "--store", self.store, "--run", run_dir], self.control,
+        super().__init__([*program, "--config", config, "--store", self.store, "--run", run_dir, *flags], self.control,
                          os.path.join(self.folder, "log"), "a")
         try:
             self.sock = os.path.join(run_dir, "nbd/a.sock")

