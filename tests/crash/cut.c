@@ -185,13 +185,10 @@ static void event_apply(const struct recorded *event, struct disk_file *file, bo
 
 static void folder_empty(const char *path)
 {
-	char name[700];
 	DIR *dir = opendir(path);
-	for (struct dirent *at; dir && (at = readdir(dir));) {
-		snprintf(name, sizeof name, "%s/%s", path, at->d_name);
+	for (struct dirent *at; dir && (at = readdir(dir));)
 		if (at->d_name[0] != '.')
-			unlink(name);
-	}
+			unlinkat(dirfd(dir), at->d_name, 0);
 	if (dir)
 		closedir(dir);
 }
