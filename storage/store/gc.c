@@ -90,7 +90,7 @@ static bool space_low(const struct store *store)
 	uint64_t all = store->options.capacity_bytes
 			       ? store->options.capacity_bytes
 			       : store->segment_bytes + store->disk_free_bytes;
-	uint64_t room = store_room_bytes(store);
+	uint64_t room = segments_room_bytes(store);
 	return segments_full(store) || room < LOW_SEGMENTS * SEGMENT_BYTES ||
 	       room < all / LOW_SHARE;
 }

@@ -95,7 +95,7 @@ void store_info(const struct store *store, struct store_info *ret_info)
 		.index_bytes = index_bytes(store->index),
 		.lost_segments = store->lost_segments,
 		.full = segments_full(store),
-		.room_bytes = store_room_bytes(store),
+		.room_bytes = segments_room_bytes(store),
 		.fold_active = fold_running(store),
 		.index_phase = index_write_phase(store)};
 	space_fill(store, &info);

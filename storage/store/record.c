@@ -240,6 +240,27 @@ size_t footer_bytes_for(size_t entry_count, size_t frame_count)
 	return round_up(bytes, BLOCK_BYTES) + BLOCK_BYTES;
 }
 
+static_assert(SEGMENT_FILE_BYTES % SEGMENT_PART_BYTES == 0 && SEGMENT_PART_BYTES % BLOCK_BYTES == 0,
+	      "whole parts, whole blocks");
+
+uint64_t segment_data_bytes(uint64_t file_bytes)
+{
+	if (file_bytes >= SEGMENT_FILE_BYTES)
+		return SEGMENT_BYTES;
+	return file_bytes - max_u64(file_bytes / 65, 32 * KIB);
+}
+
+bool segment_length_open(uint64_t file_bytes)
+{
+	return file_bytes > 0 && file_bytes <= SEGMENT_FILE_BYTES &&
+	       file_bytes % SEGMENT_PART_BYTES == 0;
+}
+
+uint64_t footer_offset(const struct directory *directory, uint64_t end)
+{
+	return segment_length_open(end + footer_bytes(directory)) ? end + BLOCK_BYTES : end;
+}
+
 size_t footer_bytes(const struct directory *directory)
 {
 	return footer_bytes_for(directory->entry_count, directory->frame_count);

@@ -13,6 +13,9 @@
 /* What is reserved on the disk for one that is open: its directory lies behind the records, and a
  * full disk must not stop it from being sealed. */
 #define SEGMENT_FILE_BYTES (SEGMENT_BYTES + SEGMENT_BYTES / 64)
+/* One that is open has a length of whole parts, eight of them where there is room; one that is
+ * sealed never has, so that its length tells. */
+#define SEGMENT_PART_BYTES (SEGMENT_FILE_BYTES / 8 > 260 * KIB ? SEGMENT_FILE_BYTES / 8 : 260 * KIB)
 #define SEGMENT_HEADER_BYTES 4096u
 #define RECORD_ALIGN 64u
 #define RECORD_HEADER_BYTES 52u
@@ -87,7 +90,13 @@ int directory_add(struct directory *directory, const struct dir_entry *entry,
 		  const struct frame_entry *frames);
 struct dir_entry *directory_find(struct directory *directory, uint32_t offset64); /* NULL: none */
 
+/* Of an open one of so many bytes: records end a block before this at the latest (footer_offset
+ * may leave one free), the rest is for the footer. */
+uint64_t segment_data_bytes(uint64_t file_bytes);
+bool segment_length_open(uint64_t file_bytes);
 size_t footer_bytes(const struct directory *directory); /* directory and trailer */
+/* Where it goes when the records end, padded to a block, at `end`. */
+uint64_t footer_offset(const struct directory *directory, uint64_t end);
 size_t footer_bytes_for(size_t entry_count, size_t frame_count);
 /* offset: where the footer starts in the file, a multiple of 4 KiB. */
 void footer_encode(const struct directory *directory, uint64_t segment_id, uint64_t offset,

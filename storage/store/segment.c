@@ -38,6 +38,7 @@ struct segment_writer {
 	unsigned active;
 	uint64_t base; /* where the active buffer starts in the file: a multiple of the block */
 	uint32_t fill;
+	uint64_t end_most;
 	uint64_t written_end, durable_end, writing_end, syncing_end;
 	bool kicked, writing, syncing, refused;
 	bool more;   /* records are on their way here */
@@ -68,6 +69,9 @@ int segment_create(struct env *env, struct env_file *file, const struct segment_
 int segment_writer_new(struct env *env, struct env_file *file, const struct segment_name *name,
 		       void (*room_again)(void *arg), void *arg, struct segment_writer **ret_writer)
 {
+	int64_t bytes = env_file_bytes(file);
+	if (bytes < 0)
+		return (int)bytes;
 	struct segment_writer *writer = calloc(1, sizeof(*writer));
 	if (!writer)
 		return -ENOMEM;
@@ -76,6 +80,8 @@ int segment_writer_new(struct env *env, struct env_file *file, const struct segm
 					  .name = *name,
 					  .room_again = room_again,
 					  .arg = arg,
+					  .end_most =
+						  segment_data_bytes((uint64_t)bytes) - BLOCK_BYTES,
 					  .base = SEGMENT_HEADER_BYTES,
 					  .written_end = SEGMENT_HEADER_BYTES,
 					  .durable_end = SEGMENT_HEADER_BYTES};
@@ -139,6 +145,11 @@ uint64_t segment_appended_end(const struct segment_writer *writer)
 uint64_t segment_durable_end(const struct segment_writer *writer)
 {
 	return writer->durable_end;
+}
+
+uint64_t segment_end_most(const struct segment_writer *writer)
+{
+	return writer->end_most;
 }
 
 static void writer_kick(struct segment_writer *writer);
@@ -314,7 +325,7 @@ int segment_room(struct segment_writer *writer, uint32_t stored_bytes)
 	assert(!writer->seal);
 	if (writer->failed)
 		return writer->failed;
-	if (writer->base + writer->fill + bytes > SEGMENT_BYTES)
+	if (writer->base + writer->fill + bytes > writer->end_most)
 		return -ENOSPC;
 	if (writer->fill + bytes <= BUFFER_BYTES)
 		return 0;
@@ -405,6 +416,7 @@ static void seal_written(struct io_op *op)
 
 static void seal_footer(struct segment_writer *writer)
 {
+	writer->base = footer_offset(writer->directory, writer->base);
 	writer->footer_bytes = footer_bytes(writer->directory);
 	writer->footer = env_memory(writer->env, writer->footer_bytes);
 	if (!writer->footer) {

@@ -29,7 +29,8 @@ struct segment_writer;
  * opened with ENV_DIRECT. -ENOSPC: the file may be removed. */
 int segment_create(struct env *env, struct env_file *file, const struct segment_name *name);
 
-/* Appends go behind the header. room_again is called when an append was refused and may fit now.
+/* Appends go behind the header, as far as the file's length has room for them and their directory.
+ * room_again is called when an append was refused and may fit now.
  * The file stays the caller's. -ENOMEM. */
 int segment_writer_new(struct env *env, struct env_file *file, const struct segment_name *name,
 		       void (*room_again)(void *arg), void *arg,
@@ -64,6 +65,7 @@ struct directory *segment_take_directory(struct segment_writer *writer);
 uint64_t segment_written_end(const struct segment_writer *writer); /* below: can be read */
 uint64_t segment_appended_end(const struct segment_writer *writer);
 uint64_t segment_durable_end(const struct segment_writer *writer);
+uint64_t segment_end_most(const struct segment_writer *writer); /* no record ends behind this */
 
 /* Straight-line, of a sealed segment. -VS_EFORMAT: not sealed, or damaged; -VS_ECHECKSUM. */
 int segment_load(struct env *env, struct env_file *file, const struct segment_name *name,

@@ -150,6 +150,7 @@ int segment_seal_scanned(struct env *env, struct env_file *file, const struct se
 			 const struct directory *directory, uint64_t end)
 {
 	size_t bytes = footer_bytes(directory);
+	end = footer_offset(directory, end);
 	uint8_t *footer = env_memory(env, bytes);
 	if (!footer)
 		return -ENOMEM;

@@ -11,6 +11,8 @@
  * until the new one is durable;
  *  - the reserve is made before the spare, and no new data goes there: a store that is full for
  * its writers can still be collected, which gives space back;
+ *  - the reserve has the full length, so that all of a segment fits in; where there is no space for
+ * that, the others are as long as there is space: what is bought can be used;
  *  - directories of sealed segments are in memory within a bound, the least recently used leave
  * first, with their open files.
  * Recovery is in segments_recover.c.
@@ -527,13 +529,13 @@ static void segment_seal_start(struct segment *segment)
 }
 
 /* Many small records have a large directory: it must fit into what is reserved for it behind the
- * segment, so that no segment takes more than SEGMENT_FILE_BYTES. */
+ * segment, so that no segment takes more than its file. */
 static bool directory_fits(const struct segment *segment, uint64_t records, uint64_t frames)
 {
 	const struct directory *directory = segment_directory(segment->writer);
 	return footer_bytes_for(directory->entry_count + records,
 				directory->frame_count + frames) <=
-	       SEGMENT_FILE_BYTES - SEGMENT_BYTES;
+	       segment->bytes - segment_data_bytes(segment->bytes);
 }
 
 /* Room in one of them for `records` at most, and so many stored bytes. -ENOSPC: it is full and is
@@ -648,7 +650,7 @@ int segments_moved_fits(struct store *store, uint64_t bytes, uint32_t records, u
 {
 	struct segment_set *set = store->segment_set;
 	uint64_t end = set->moved ? segment_appended_end(set->moved->writer) : SEGMENT_BYTES;
-	if (set->reserve || (end + bytes + STORE_RECORD_BYTES_MAX <= SEGMENT_BYTES &&
+	if (set->reserve || (end + bytes + STORE_RECORD_BYTES_MAX < SEGMENT_BYTES - BLOCK_BYTES &&
 			     directory_fits(set->moved, records, frames + FRAMES_PER_CHUNK_MAX)))
 		return 0; /* all of a segment has room in an empty one */
 	if (!set->no_space)
@@ -671,6 +673,16 @@ void segments_moved_seal(struct store *store)
 
 static void spare_step(struct io_op *op);
 
+static void no_space(struct segment_set *set)
+{
+	if (!set->no_space)
+		log_event(
+			LOG_LEVEL_WARNING, "segment.no_space",
+			"effect=\"new data is refused\" hint=\"purge the trash, delete snapshots, "
+			"or add space\"");
+	set->no_space = true;
+}
+
 static void spare_fail(struct segment_set *set, int res)
 {
 	struct spare *spare = &set->making;
@@ -679,11 +691,7 @@ static void spare_fail(struct segment_set *set, int res)
 	env_file_close(spare->file);
 	spare->file = NULL;
 	if (res == -ENOSPC || res == -EDQUOT) {
-		if (!set->no_space)
-			log_event(LOG_LEVEL_WARNING, "segment.no_space",
-				  "effect=\"new data is refused\" hint=\"purge the trash, delete "
-				  "snapshots, or add space\"");
-		set->no_space = true;
+		no_space(set);
 	} else {
 		store_fail(set->store, res, "a new segment could not be made");
 	}
@@ -701,6 +709,8 @@ static void spare_logged(struct log_entry *entry, int res)
 	if (segment) {
 		segment->file = spare->file;
 		spare->file = NULL;
+		store->segment_bytes -= segment->bytes - spare->bytes;
+		segment->bytes = spare->bytes;
 		struct segment_name name = segment_name_of(segment);
 		res = segment_writer_new(store->env, segment->file, &name, room_again, set,
 					 &segment->writer);
@@ -711,14 +721,13 @@ static void spare_logged(struct log_entry *entry, int res)
 	}
 	spare->phase = SPARE_NONE;
 	spare->slot = 0;
-	if (set->reserve)
+	if (set->reserve || spare->bytes < SEGMENT_FILE_BYTES)
 		set->spare = segment;
 	else
 		set->reserve = segment;
 	set->no_space = false;
 	wait_wake_all(&set->room);
-	if (!set->spare)
-		spare_make(set);
+	spare_make(set);
 	work_kick(store);
 }
 
@@ -780,6 +789,31 @@ static void spare_step(struct io_op *op)
 	}
 }
 
+/* What segments may still take; a part of the disk is left to the checkpoints and the index. */
+static uint64_t space_left(const struct store *store)
+{
+	uint64_t capacity = store->options.capacity_bytes, segments = store->segment_bytes;
+	uint64_t grown = segments - min_u64(segments, store->polled_segment_bytes);
+	uint64_t disk = store->disk_free_bytes;
+	disk -= min_u64(disk, grown + SEGMENT_PART_BYTES);
+	return capacity ? min_u64(disk, capacity - min_u64(capacity, segments)) : disk;
+}
+
+/* How long the next one is; 0: there is no space. */
+static uint64_t spare_bytes(const struct segment_set *set)
+{
+	struct store *store = set->store;
+	uint64_t capacity = store->options.capacity_bytes;
+	if (!set->reserve && capacity && store->segment_bytes + SEGMENT_FILE_BYTES > capacity)
+		return 0;
+	if (!set->reserve)
+		return SEGMENT_FILE_BYTES; /* the disk says what it has */
+	if (space_left(store) < SEGMENT_FILE_BYTES)
+		store_poll_space(store);
+	uint64_t parts = space_left(store) / SEGMENT_PART_BYTES;
+	return min_u64(parts * SEGMENT_PART_BYTES, SEGMENT_FILE_BYTES);
+}
+
 /* Also while the store closes: what is under way then, and waits for it, still ends. */
 static void segment_make(struct segment_set *set)
 {
@@ -787,13 +821,14 @@ static void segment_make(struct segment_set *set)
 	struct store *store = set->store;
 	if (spare->phase != SPARE_NONE || (set->spare && set->reserve) || store->failed)
 		return;
-	if (store->options.capacity_bytes &&
-	    store->segment_bytes + SEGMENT_FILE_BYTES > store->options.capacity_bytes) {
-		set->no_space = true;
+	uint64_t bytes = spare_bytes(set);
+	if (bytes == 0) {
+		no_space(set);
 		return;
 	}
 	char name[32];
-	*spare = (struct spare){.id = store->next_segment_id++, .slot = free_slot(set)};
+	*spare = (struct spare){
+		.id = store->next_segment_id++, .slot = free_slot(set), .bytes = bytes};
 	segment_file_name(spare->id, name);
 	int res = env_file_open(store->seg_dir, name, ENV_CREATE | ENV_EXCL | ENV_DIRECT,
 				&spare->file);
@@ -804,7 +839,7 @@ static void segment_make(struct segment_set *set)
 	segment_header_encode(store->sb.uuid, spare->id, spare->slot, set->header);
 	spare->phase = SPARE_SPACE;
 	spare->op.done = spare_step;
-	env_file_allocate(spare->file, &spare->op, SEGMENT_FILE_BYTES);
+	env_file_allocate(spare->file, &spare->op, bytes);
 }
 
 /* The next one, before it is needed. */
@@ -857,11 +892,31 @@ bool segments_writers_idle(const struct store *store)
 	return true;
 }
 
-uint64_t segments_open_room(const struct store *store)
+/* The last record may not fit in, which in a short one is no small part. */
+static uint64_t usable(uint64_t bytes, uint64_t file_bytes)
+{
+	return file_bytes < SEGMENT_FILE_BYTES ? bytes - min_u64(bytes, STORE_RECORD_BYTES_MAX)
+					       : bytes;
+}
+
+static uint64_t segment_left(const struct segment *segment)
+{
+	return segment ? usable(segment_end_most(segment->writer) -
+					segment_appended_end(segment->writer),
+				segment->bytes)
+		       : 0;
+}
+
+uint64_t segments_room_bytes(const struct store *store)
 {
 	const struct segment_set *set = store->segment_set;
-	return (set->open ? SEGMENT_BYTES - segment_appended_end(set->open->writer) : 0) +
-	       (set->spare ? SEGMENT_BYTES : 0);
+	uint64_t space = space_left(store);
+	if (!set->reserve) /* it comes first */
+		space -= min_u64(space, SEGMENT_FILE_BYTES);
+	uint64_t rest = space % SEGMENT_FILE_BYTES / SEGMENT_PART_BYTES * SEGMENT_PART_BYTES;
+	return space / SEGMENT_FILE_BYTES * SEGMENT_BYTES +
+	       (rest ? usable(segment_data_bytes(rest), rest) : 0) + segment_left(set->open) +
+	       segment_left(set->spare);
 }
 
 void segments_seal_open(struct store *store)
@@ -875,9 +930,4 @@ void segments_seal_open(struct store *store)
 		segment_seal_start(set->reserve);
 	set->open = set->spare = set->reserve = NULL;
 	segments_moved_seal(store);
-}
-
-bool segments_reserve_there(const struct store *store)
-{
-	return store->segment_set->reserve;
 }

@@ -33,7 +33,7 @@ struct segment_set {
 	struct segment *gone;		 /* removed, still in use */
 	struct spare {
 		int phase;
-		uint64_t id;
+		uint64_t id, bytes;
 		uint32_t slot;
 		struct env_file *file;
 		struct io_op op;
@@ -66,7 +66,6 @@ struct segment *segments_moved_append(struct store *store, const struct dir_entr
 int segments_moved_fits(struct store *store, uint64_t bytes, uint32_t records, uint64_t frames,
 			struct wait *wait);
 void segments_moved_seal(struct store *store);
-bool segments_reserve_there(const struct store *store);
 /* NULL: not in memory. */
 struct directory *segment_records(const struct segment *segment);
 uint32_t segments_slot_count(const struct store *store);

@@ -36,9 +36,11 @@ static enum seal_fact seal_fact(const struct segment *segment, int res)
 	if (res == -VS_EFORMAT ||
 	    res == -VS_ECHECKSUM) /* what is wrong: the header, or the rest? */
 		res = segment_header_look(store->env, segment->file, &name);
-	if (res == 0) /* sealing cuts the file */
-		return env_file_bytes(segment->file) == SEGMENT_FILE_BYTES ? SEAL_NONE
-									   : SEAL_DAMAGED;
+	if (res == 0) { /* sealing cuts the file */
+		int64_t bytes = env_file_bytes(segment->file);
+		return bytes >= 0 && segment_length_open((uint64_t)bytes) ? SEAL_NONE
+									  : SEAL_DAMAGED;
+	}
 	if (res == -ENOMEM || res == -EMFILE || res == -ENFILE)
 		return SEAL_UNKNOWN;
 	return res == -VS_EFORMAT ? SEAL_ALIEN : SEAL_FAILED;

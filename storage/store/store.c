@@ -63,22 +63,6 @@ uint64_t store_age_ns(const struct store *store)
 	return store->age_base_ns + (env_now_ns(store->env) - store->age_opened_ns);
 }
 
-uint64_t store_room_bytes(const struct store *store)
-{
-	uint64_t disk = store->disk_free_bytes;
-	uint64_t grown = store->segment_bytes > store->polled_segment_bytes
-				 ? store->segment_bytes - store->polled_segment_bytes
-				 : 0;
-	uint64_t capacity = store->options.capacity_bytes;
-	disk -= min_u64(disk, grown);
-	if (!segments_reserve_there(store)) /* it comes first */
-		disk -= min_u64(disk, SEGMENT_FILE_BYTES);
-	if (capacity)
-		disk = min_u64(disk, capacity - min_u64(capacity, store->segment_bytes));
-	disk = disk / SEGMENT_FILE_BYTES * SEGMENT_BYTES; /* that is how it is taken */
-	return disk + segments_open_room(store);
-}
-
 /* ---- log ---- */
 
 static int owner_apply(struct log_owner *owner, const void *record, uint32_t bytes,

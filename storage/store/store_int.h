@@ -140,8 +140,8 @@ void segments_start(struct store *store);
 void segments_retry_space(struct store *store);
 void segments_wait_space(struct store *store, struct wait *wait); /* woken when it is tried again */
 bool segments_full(const struct store *store);			  /* nothing more can be appended */
-/* What the open segments still take. */
-uint64_t segments_open_room(const struct store *store);
+/* What records may still take: in the open segments, and in those that can be made. */
+uint64_t segments_room_bytes(const struct store *store);
 bool segments_idle(const struct store *store);
 bool segments_writers_idle(const struct store *store);
 void segments_seal_open(struct store *store); /* at close; segments_idle says when */
@@ -698,8 +698,6 @@ void store_fail(struct store *store, int res, const char *what);
  * at the pace of the machine's uptime, whatever the clock is set to, is kept in checkpoints, and
  * stands still while the store is closed: what is due may come later, never earlier. */
 uint64_t store_age_ns(const struct store *store);
-/* Bytes that segments may still take. */
-uint64_t store_room_bytes(const struct store *store);
 void store_poll_space(struct store *store);
 
 #endif

@@ -337,7 +337,7 @@ static int space_admit(struct store *store, uint32_t entries)
 	uint64_t coming = store->reserved_entries + entries;
 	uint64_t need = (min_u64(dirty, pool->log_blocks) + coming) * FOLD_DATA_BYTES +
 			(dirty + coming) * FOLD_NODE_BYTES;
-	if (need <= store_room_bytes(store) || MUTANT(17))
+	if (need <= segments_room_bytes(store) || MUTANT(17))
 		return ADMITTED;
 	if (dirty == 0 || fold_full(store))
 		return store->reserved_entries || gc_may_help(store) ? BLOCKED : -ENOSPC;

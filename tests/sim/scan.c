@@ -143,6 +143,10 @@ static const char *segments_read(struct scan *scan, struct store *store)
 			segment_read(found, data, bytes);
 		found->sealed = sealed;
 		found->file_bytes = bytes;
+		if (segment_length_open(bytes))
+			found->open_bytes = bytes;
+		else if (!found->open_bytes) /* never seen before it was cut */
+			found->open_bytes = segment->bytes;
 		if (segment->state == SEGMENT_LOST)
 			FAIL("segment %s is lost", name);
 	}
@@ -449,7 +453,7 @@ const char *scan_compare(const struct scan *scan, struct store *store, bool coun
 	store_info(store, &info);
 	for (size_t s = 0; s < scan->segment_count; s++)
 		files += scan->segments[s].sealed ? scan->segments[s].file_bytes
-						  : SEGMENT_FILE_BYTES;
+						  : scan->segments[s].open_bytes;
 	CLAIM("the segments' bytes", info.segment_bytes, files);
 	CLAIM("live, garbage, prepared and reserve",
 	      info.live_bytes + info.garbage_bytes + info.prepared_bytes + info.reserve_bytes,

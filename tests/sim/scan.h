@@ -21,6 +21,7 @@ struct scan_record {
 };
 struct scan_segment {
 	uint64_t id, file_bytes, live_bytes;
+	uint64_t open_bytes; /* its length before it was cut */
 	uint32_t slot, record_count, record_room, live_count;
 	bool sealed, seen;
 	struct scan_record *records;

@@ -341,7 +341,11 @@ static uint64_t file_rot(const char *path)
 	return 1;
 }
 
-/* Not even with the directories behind the records. */
+/*
+ * Not even with the directories behind the records; and no less than all of it but the reserve and
+ * a part of a segment, though what is left when segments of the full length are in it is less than
+ * one more.
+ */
 static void a_full_store_takes_no_more_than_its_capacity(void **state)
 {
 	struct fixture *f = *state;
@@ -362,6 +366,11 @@ static void a_full_store_takes_no_more_than_its_capacity(void **state)
 	store_view_close(view);
 	store_info(f->store, &info);
 	check_sum(&info);
+	assert_int_equal(info.reserve_bytes, SEGMENT_FILE_BYTES);
+	assert_in_range(info.live_bytes + info.garbage_bytes,
+			f->options.capacity_bytes - SEGMENT_FILE_BYTES - SEGMENT_PART_BYTES -
+				4 * MIB,
+			f->options.capacity_bytes - SEGMENT_FILE_BYTES);
 	fixture_close(f);
 	assert_in_range(each_segment(f, file_takes), 100 * MIB, f->options.capacity_bytes);
 	fixture_open(f);
