@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define LOG_BYTES_MAX (1u << 20)
 
@@ -180,42 +179,26 @@ void nic_detach(struct call *call)
 static void cdrom_change(struct call *call, const char *path)
 {
 	struct vm vm;
-	enum virt_state state = VIRT_UNKNOWN;
-	enum virt_reason reason;
 	if (!call_vm(call, &vm))
 		return;
-	int res = 0;
-	if (path && (path[0] != '/' || access(path, R_OK) < 0))
-		res = problem_set(&call->problem, -ENOENT,
-				  "%.150s cannot be read here; give the whole path of an ISO.",
-				  path);
-	if (res == 0)
-		res = vm_state(call->agent, vm.uuid, &state, &reason, &call->problem);
-	if (res == 0 && state != VIRT_STOPPED) {
-		char *xml = domxml_cdrom(path);
-		struct virt_args args = {.uuid = vm.uuid, .text = xml};
-		res = virt_do(call->agent->virt, VIRT_UPDATE, &args, NULL, &call->problem);
-		free(xml);
-	}
-	if (res == 0) {
-		json_object_set_new(vm.spec, "cdrom", json_string(path ? path : ""));
-		res = vm_save(call->agent, vm.spec, state == VIRT_STOPPED, &call->problem);
-	}
-	if (res < 0)
-		call_fail(call, res);
-	else
-		call_changed(call, 200,
-			     json_pack("{s:s, s:s}", "name", vm.name, "cdrom", path ? path : ""));
+	call_operate(call, &op_vm_set, "vm", vm.name,
+		     json_pack("{s:s, s:{s:s}}", "vm", vm.uuid, "change", "cdrom", path));
 	vm_free(&vm);
 }
 
 void cdrom_insert(struct call *call)
 {
-	cdrom_change(call, spec_text(call->body, "path"));
+	const char *path = spec_text(call->body, "path");
+	if (!*path) {
+		problem_set(&call->problem, -EINVAL, "Give the whole path of an ISO.");
+		call_fail(call, -EINVAL);
+		return;
+	}
+	cdrom_change(call, path);
 }
 void cdrom_eject(struct call *call)
 {
-	cdrom_change(call, NULL);
+	cdrom_change(call, "");
 }
 
 /* ---- consoles ---- */

@@ -275,43 +275,25 @@ void vm_delete(struct call *call)
 	vm_free(&vm);
 }
 
-static int change_check(struct call *call, const json_t *spec)
-{
-	json_t *body = json_copy((json_t *)spec), *made = NULL;
-	json_object_update(body, call->body);
-	json_object_del(body, "disks");
-	json_object_del(body, "nics");
-	int res = spec_new(body, &made, &call->problem);
-	json_decref(made);
-	json_decref(body);
-	return res;
-}
-
 void vm_change(struct call *call)
 {
 	struct vm vm;
 	const char *name = spec_text(call->body, "name");
 	if (!call_vm(call, &vm))
 		return;
-	int res = change_check(call, vm.spec);
-	if (res == 0 && json_object_get(call->body, "name") && json_object_size(call->body) > 1)
-		res = problem_set(&call->problem, -EINVAL,
-				  "A VM is renamed alone, without other changes.");
-	if (res < 0) {
-		call_fail(call, res);
-	} else if (*name) {
+	if (!json_object_get(call->body, "name")) {
+		call_operate(call, &op_vm_set, "vm", vm.name,
+			     json_pack("{s:s, s:O}", "vm", vm.uuid, "change", call->body));
+	} else if (json_object_size(call->body) > 1) {
+		problem_set(&call->problem, -EINVAL,
+			    "A VM is renamed alone, without other changes.");
+		call_fail(call, -EINVAL);
+	} else if (spec_name_check(name, &call->problem) < 0) {
+		call_fail(call, -EINVAL);
+	} else {
 		call_operate(
 			call, &op_vm_rename, "vm", vm.name,
 			json_pack("{s:O, s:s, s:s}", "spec", vm.spec, "from", vm.name, "to", name));
-	} else {
-		json_object_update(vm.spec, call->body);
-		res = vm_save(call->agent, vm.spec, true, &call->problem);
-		if (res < 0) {
-			call_fail(call, res);
-		} else {
-			agent_event(call->agent, "vm.changed", vm.name, json_incref(call->body));
-			call_changed(call, 200, json_incref(vm.spec));
-		}
 	}
 	vm_free(&vm);
 }

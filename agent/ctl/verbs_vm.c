@@ -373,6 +373,12 @@ int verb_vm_delete(struct ctl *ctl)
 		if (value_count(value_get(result, "kept")))
 			ctl_say(ctl, "Kept: %s.",
 				value_plain(value_get(result, "kept"), list, sizeof list));
+		const struct value *taken = value_get(result, "taken");
+		for (size_t i = 0; i < value_count(taken); i++)
+			ctl_say(ctl,
+				"Not this VM's any more, and left alone: %.63s, which %.63s has.",
+				value_get_text(value_at(taken, i), "volume"),
+				value_get_text(value_at(taken, i), "holder"));
 	}
 	return res;
 }

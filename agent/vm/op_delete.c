@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * vm delete, vm rename. A deleted VM's own disks go to the trash, its seed and definition are gone;
- * volumes that were only attached stay.
+ * volumes that were only attached stay, and so does what another holder has since it was fenced: it
+ * is not this VM's any more.
  *
- * data of delete: {spec, trash: [], kept: []}; of rename: {spec, from, to}
+ * data of delete: {spec, trash: [], kept: [], taken: [{volume, holder}]}; of rename: {spec, from,
+ * to}
  */
 #include "agent/vm/op.h"
 
@@ -134,15 +136,42 @@ static void note(struct op *op, const char *list, const char *volume)
 	json_array_append_new(array, json_string(volume));
 }
 
+static void note_taken(struct op *op, const char *volume, const char *holder)
+{
+	json_t *taken = json_object_get(op->data, "taken"), *one;
+	size_t i;
+	if (!taken)
+		json_object_set_new(op->data, "taken", taken = json_array());
+	json_array_foreach(taken, i, one) if (strcmp(spec_text(one, "volume"), volume) == 0) return;
+	json_array_append_new(taken, json_pack("{s:s, s:s}", "volume", volume, "holder", holder));
+}
+
+/* Whom vstored names as the holder of the volume's lease besides this VM; NULL: nobody. */
+static const char *taken_by(const struct op *op, const json_t *attachments, const char *volume)
+{
+	const char *uuid = spec_text(op_spec(op), "uuid");
+	json_t *one;
+	size_t i;
+	json_array_foreach(attachments, i, one) if (strcmp(spec_text(one, "volume"), volume) == 0 &&
+						    strcmp(spec_text(one, "holder"), uuid) !=
+							    0) return spec_text(one, "holder_name");
+	return NULL;
+}
+
 static int volumes(struct op *op)
 {
-	json_t *spec = op_spec(op), *disk, *seed = json_object_get(spec, "seed");
+	json_t *spec = op_spec(op), *disk, *seed = json_object_get(spec, "seed"), *held = NULL;
 	size_t i;
-	int res = 0;
+	int res = storage_attachments(&op->agent->storage, &held, &op->problem);
 	json_array_foreach(json_object_get(spec, "disks"), i, disk)
 	{
 		const char *name = spec_text(disk, "volume");
+		const char *other = taken_by(op, held, name);
 		bool owned = json_is_true(json_object_get(disk, "owned"));
+		if (res == 0 && other)
+			note_taken(op, name, other);
+		if (other)
+			continue;
 		if (res == 0 && owned)
 			res = holds_release(op, name);
 		if (res == 0 && owned)
@@ -156,6 +185,7 @@ static int volumes(struct op *op)
 	if (res == 0)
 		res = storage_volume_delete(&op->agent->storage, spec_text(spec, "meta"), true,
 					    &op->problem);
+	json_decref(held);
 	return res;
 }
 
@@ -172,9 +202,10 @@ static int forget(struct op *op)
 	vm_console_log(op->agent, uuid, path, sizeof path);
 	unlink(path);
 	agent_event(op->agent, "vm.deleted", spec_text(spec, "name"), NULL);
-	op->result = json_pack("{s:O, s:O, s:O}", "name", json_object_get(spec, "name"), "trash",
-			       json_object_get(op->data, "trash"), "kept",
-			       json_object_get(op->data, "kept"));
+	op->result = json_pack("{s:O, s:O, s:O, s:O?}", "name", json_object_get(spec, "name"),
+			       "trash", json_object_get(op->data, "trash"), "kept",
+			       json_object_get(op->data, "kept"), "taken",
+			       json_object_get(op->data, "taken"));
 	return 0;
 }
 

@@ -16,6 +16,8 @@
 #include <unistd.h>
 
 #define CPU_MAX 512
+#define ORDER_MAX 9999
+#define DELAY_S_MAX 3600
 #define MEMORY_BYTES_MIN (64 * MIB)
 #define MEMORY_BYTES_MAX (16 * TIB)
 #define MEMORY_BYTES_DEFAULT (2 * GIB)
@@ -247,6 +249,51 @@ static int word_check(const char *value, const char *words, const char *what,
 			   words);
 }
 
+int spec_name_check(const char *name, struct problem *problem)
+{
+	if (text_name_ok(name, strlen(name)) && strlen(name) <= NAME_BYTES_VM)
+		return 0;
+	return problem_set(problem, -EINVAL,
+			   "'%.80s' is no name for a VM: letters, digits, . _ and -, at most "
+			   "%u, the first a letter or digit.",
+			   name, NAME_BYTES_VM);
+}
+
+static int figures_check(int64_t cpu, int64_t memory, struct problem *problem)
+{
+	if (cpu < 1 || cpu > CPU_MAX)
+		return problem_set(problem, -EINVAL, "A VM has 1 to %d CPUs.", CPU_MAX);
+	if (memory < (int64_t)MEMORY_BYTES_MIN || memory > (int64_t)MEMORY_BYTES_MAX)
+		return problem_set(problem, -EINVAL, "A VM has 64M to 16T of memory.");
+	return 0;
+}
+
+static json_t *memory_json(int64_t bytes)
+{
+	return json_integer((json_int_t)round_up((uint64_t)bytes, MIB));
+}
+
+int spec_change(json_t *spec, const json_t *change, struct problem *problem)
+{
+	json_t *now = json_copy(spec);
+	json_object_update(now, (json_t *)change);
+	int64_t order = spec_number(now, "order"), delay_s = spec_number(now, "delay_s");
+	int res = figures_check(spec_number(now, "cpu"), spec_number(now, "memory_bytes"), problem);
+	if (res == 0 && (order < 0 || order > ORDER_MAX))
+		res = problem_set(problem, -EINVAL,
+				  "A VM's place in the order of a boot is 0 to %d.", ORDER_MAX);
+	if (res == 0 && (delay_s < 0 || delay_s > DELAY_S_MAX))
+		res = problem_set(problem, -EINVAL, "The delay after a VM's start is 0 to %d s.",
+				  DELAY_S_MAX);
+	if (res == 0) {
+		json_object_set_new(now, "memory_bytes",
+				    memory_json(spec_number(now, "memory_bytes")));
+		json_object_update(spec, now);
+	}
+	json_decref(now);
+	return res;
+}
+
 int spec_new(const json_t *body, json_t **ret_spec, struct problem *problem)
 {
 	const char *name = spec_text(body, "name"), *firmware = spec_text(body, "firmware");
@@ -257,17 +304,11 @@ int spec_new(const json_t *body, json_t **ret_spec, struct problem *problem)
 	accel = *accel ? accel : "auto";
 	cpu = json_object_get(body, "cpu") ? cpu : 1;
 	memory = json_object_get(body, "memory_bytes") ? memory : (int64_t)MEMORY_BYTES_DEFAULT;
-	if (!text_name_ok(name, strlen(name)) || strlen(name) > NAME_BYTES_VM)
-		return problem_set(
-			problem, -EINVAL,
-			"'%.80s' is no name for a VM: letters, digits, . _ and -, at most "
-			"%u, the first a letter or digit.",
-			name, NAME_BYTES_VM);
-	if (cpu < 1 || cpu > CPU_MAX)
-		return problem_set(problem, -EINVAL, "A VM has 1 to %d CPUs.", CPU_MAX);
-	if (memory < (int64_t)MEMORY_BYTES_MIN || memory > (int64_t)MEMORY_BYTES_MAX)
-		return problem_set(problem, -EINVAL, "A VM has 64M to 16T of memory.");
-	int res = word_check(firmware, " bios uefi ", "firmware", problem);
+	int res = spec_name_check(name, problem);
+	if (res == 0)
+		res = figures_check(cpu, memory, problem);
+	if (res == 0)
+		res = word_check(firmware, " bios uefi ", "firmware", problem);
 	if (res == 0)
 		res = word_check(accel, " auto kvm tcg ", "acceleration", problem);
 	if (res < 0)
@@ -275,14 +316,14 @@ int spec_new(const json_t *body, json_t **ret_spec, struct problem *problem)
 	spec_uuid_new(uuid);
 	snprintf(meta, sizeof meta, "%s-meta", name);
 	json_t *spec = json_pack(
-		"{s:s, s:s, s:i, s:I, s:I, s:s, s:s, s:b, s:s, s:s, s:b, s:i, s:i, s:s, s:[], "
+		"{s:s, s:s, s:i, s:I, s:o, s:s, s:s, s:b, s:s, s:s, s:b, s:i, s:i, s:s, s:[], "
 		"s:[], "
 		"s:n}",
 		"uuid", uuid, "name", name, "generation", 1, "cpu", (json_int_t)cpu, "memory_bytes",
-		(json_int_t)round_up((uint64_t)memory, MIB), "firmware", firmware, "accel", accel,
-		"tpm", json_is_true(json_object_get(body, "tpm")), "image",
-		spec_text(body, "image"), "cdrom", spec_text(body, "cdrom"), "autostart", 0,
-		"order", 0, "delay_s", 0, "meta", meta, "disks", "nics", "seed");
+		memory_json(memory), "firmware", firmware, "accel", accel, "tpm",
+		json_is_true(json_object_get(body, "tpm")), "image", spec_text(body, "image"),
+		"cdrom", spec_text(body, "cdrom"), "autostart", 0, "order", 0, "delay_s", 0, "meta",
+		meta, "disks", "nics", "seed");
 	res = disks_new(body, spec, problem);
 	if (res == 0)
 		res = nics_new(body, spec, problem);

@@ -34,6 +34,12 @@ static inline int64_t spec_number(const json_t *object, const char *key)
  */
 int spec_new(const json_t *body, json_t **ret_spec, struct problem *problem);
 
+/* Other figures: {cpu, memory_bytes, autostart, order, delay_s, cdrom}, any of them, checked. On a
+ * failure, -EINVAL with a sentence, nothing of `spec` has changed. */
+int spec_change(json_t *spec, const json_t *change, struct problem *problem);
+
+int spec_name_check(const char *name, struct problem *problem);
+
 /* One NIC from {bridge, vlan, mac, network}. */
 int spec_nic(const json_t *body, json_t **ret_nic, struct problem *problem);
 /* The bridge is on this host, and can do what is asked. */

@@ -205,7 +205,9 @@ int vm_define(struct agent *agent, json_t *spec, struct problem *problem)
 	if (!xml)
 		return problem_set(problem, -ENOMEM, "There is not enough memory.");
 	/* The first one since libvirtd started waits until that has asked QEMU what it can. */
-	struct virt_args args = {.text = xml, .timeout_ms = START_MS};
+	/* Named, so that one that libvirt has not answered yet does not land behind a later one. */
+	struct virt_args args = {
+		.uuid = spec_text(spec, "uuid"), .text = xml, .timeout_ms = START_MS};
 	int res = virt_do(agent->virt, VIRT_DEFINE, &args, NULL, problem);
 	free(xml);
 	return res;

@@ -75,6 +75,27 @@ for step in 1 2 3; do
 	dies vm.disk.grow "$step" vm disk grow base vda $((64 + step))M
 	[ "$(ctl -o csv --no-header -c size_bytes vm disk list base)" = $(((64 + step) << 20)) ] || fail "grow died after step $step: $(ctl vm disk list base)"
 done
+# What the catalog and libvirt have of its figures
+figures() {
+	ctl -o json vm show base | json 'd["cpu"], d["memory_bytes"] >> 20, d["order"], d["cdrom"]'
+	virsh -q dumpxml --inactive base | grep -oE "<vcpu.*|<memory.*|[^/]*\.iso" || true
+}
+truncate -s 1M cd.iso
+was=$(figures)
+for step in 0 1; do
+	dies vm.set "$step" vm set base cpu=3 memory=160M order=7
+	[ "$(figures)" = "$was" ] || fail "set died after step $step: $(figures)"
+	dies vm.set "$step" vm cdrom insert base cd.iso
+	[ "$(figures)" = "$was" ] || fail "cdrom insert died after step $step: $(figures)"
+done
+for step in 2 3; do
+	dies vm.set "$step" vm set base cpu=$((step + 1)) memory=$((160 + step))M order=7
+	[ "$(figures | tr '\n' ' ' | grep -c "$((step + 1)) $((160 + step)) 7 .*$(((160 + step) << 10)).*>$((step + 1))<")" = 1 ] || fail "set died after step $step: $(figures)"
+	dies vm.set "$step" vm cdrom insert base cd.iso
+	[ "$(figures | grep -c cd.iso)" = 2 ] || fail "cdrom insert died after step $step: $(figures)"
+	dies vm.set "$step" vm cdrom eject base
+	[ "$(figures | grep -c cd.iso)" = 0 ] || fail "cdrom eject died after step $step: $(figures)"
+done
 ip link add br-test type bridge
 mac=52:54:00:00:00:01
 for step in 0 1; do undone vm.nic.attach "$step" vm nic attach base bridge=br-test,mac=$mac; done

@@ -83,8 +83,29 @@ wait $starting || fail "p2 does not start"
 ctl vm nic list p2 | grep -q 52:54:00:00:00:0c || fail "the start forgot a NIC that was attached meanwhile"
 virsh -q domiflist p2 | grep -q 52:54:00:00:00:0c || fail "the guest has not the NIC that the catalog has"
 ctl vm stop p2
+rm -f go
+: >proxy.log
+ctl vm set p2 memory=160M &
+setting=$!
+until_true 20 grep -q held proxy.log
+refused 5 'busy with vm.set' vm set p2 cpu=2
+refused 5 'busy with vm.set' vm nic detach p2 52:54:00:00:00:0c
+: >go
+wait $setting || fail "p2 is not set"
+virsh -q dumpxml --inactive p2 | grep -q 163840 || fail "libvirt was not told: $(virsh -q dumpxml --inactive p2 | grep memory)"
 stop proxy || true
 stop agent; start_agent
+
+echo "-- wrong values are refused, and change nothing"
+was=$(ctl -o json vm show p2)
+refused 2 '1 to 512 CPUs' vm set p2 cpu=513
+refused 2 '64M to 16T' vm set p2 memory=1M order=4
+refused 2 '0 to 9999' vm set p2 order=10000
+refused 2 '0 to 3600' vm set p2 delay=3601
+refused 2 'renamed alone' api PATCH /v1/vms/p2 '{"name": "p3", "cpu": 2}'
+refused 2 'no name for a VM' vm rename p2 p--0123456789012345678901234567890123456789012345678
+refused 3 'whole path of an ISO' vm cdrom insert p2 /
+[ "$(ctl -o json vm show p2)" = "$was" ] || fail "a refused change left something: $(ctl -o json vm show p2)"
 
 echo "-- after a boot of the host: in their order, with their delay"
 ctl vm stop p1

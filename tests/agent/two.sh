@@ -74,3 +74,14 @@ wait $second || fail "the second host says the above"
 ctl vm stop first
 rc=0; ctl vm start first 2>words || rc=$?
 [ $rc = 0 ] || grep -q shared words || fail "the first one's start says: $(cat words)"
+
+# Its own disk goes to somebody else as well: deleting it ends, and leaves alone what is not its any more
+stopped() { is_state first stopped; }
+ctl vm stop first || until_true 60 stopped
+storage() { "$CTL" --host "unix:$shared/storage.sock" --yes "$@"; }
+storage volume fence first-disk0
+storage api PUT /v1/volumes/first-disk0/attachment '{"holder": "11111111-2222-4333-8444-555555555555", "holder_name": "third"}' >/dev/null
+ctl vm delete first >words 2>&1 || fail "deleting first: $(cat words)"
+grep -q 'first-disk0, which third has' words || fail "nobody says whose first-disk0 is: $(cat words)"
+[ "$(storage -o csv --no-header -c holder_name volume attachments first-disk0)" = third ] || fail "third has lost first-disk0: $(storage volume attachments first-disk0)"
+[ "$(ctl -o name vm list; ctl -o name volume list | grep first)" = first-disk0 ] || fail "left of first: $(ctl vm list; ctl volume list)"
