@@ -35,13 +35,14 @@ const struct command commands[] = {
 	 "In how many days the store is full, by its own history, and how sure that is.",
 	 "vstorectl store forecast", 0},
 
-	{"volume", "create", verb_volume_create, "n",
-	 "size= level= quota= frame=", "NAME --size S [--level N] [--quota S] [--frame S]",
+	{"volume", "create", verb_volume_create, "n", "size= level= quota= frame= replicas= mode=",
+	 "NAME --size S [--level N] [--quota S] [--frame S] [--replicas N] [--mode sync|async]",
 	 "Makes an empty volume. It takes space only for what is written. The size is rounded up "
 	 "to "
 	 "4 KiB; --level is zstd's (1 is fast); --quota bounds what it may take; --frame is the "
 	 "unit of compression: 4K, 8K, 16K (else) or 64K. Archives are smallest with 64K and "
-	 "level 3.",
+	 "level 3. --replicas is how many hosts have it, this one included: the others are the "
+	 "first peers that it knows, and follow as 'replica add' with this --mode says.",
 	 "vstorectl volume create web1-disk0 --size 20G", CHANGE},
 	{"volume", "list", verb_volume_list, "", "", "", "All volumes.",
 	 "vstorectl volume list --sort -used", 0},

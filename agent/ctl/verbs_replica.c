@@ -7,7 +7,10 @@
 #include "agent/ctl/table.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+#define REPLICAS_MAX 16u
 
 static int list(struct ctl *ctl, const char *path, const struct table *table)
 {
@@ -141,6 +144,70 @@ int verb_replica_add(struct ctl *ctl)
 	const struct call_change change = {
 		.method = "PUT", .path = path, .body = body, .done = words};
 	return call_change(ctl, &change, NULL);
+}
+
+int replicas_choose(struct ctl *ctl, struct value **ret_peers, size_t *ret_count)
+{
+	const char *wanted = ctl_option(ctl, "replicas"), *mode = ctl_option(ctl, "mode");
+	VALUE_AUTO document = NULL;
+	char *end;
+	*ret_count = 0;
+	if (!wanted && !mode)
+		return 0;
+	if (mode && strcmp(mode, "sync") != 0 && strcmp(mode, "async") != 0)
+		return ctl_fail(ctl, CTL_USAGE, "--mode is sync or async, not \"%.40s\".", mode);
+	if (!wanted)
+		return ctl_fail(ctl, CTL_USAGE,
+				"--mode says how copies follow: how many, this one included? Say "
+				"it with --replicas, such as --replicas 2.");
+	unsigned long copies = strtoul(wanted, &end, 10);
+	if (end == wanted || *end || wanted[0] == '-' || copies < 1 || copies > REPLICAS_MAX)
+		return ctl_fail(ctl, CTL_USAGE,
+				"\"%.40s\" is no number of copies: 1 (this one alone) to %u.",
+				wanted, REPLICAS_MAX);
+	if (copies == 1)
+		return 0;
+	int res = call_get(ctl, "/v1/peers", &document);
+	if (res)
+		return res;
+	const struct value *peers = value_get(document, "peers");
+	size_t count = value_count(peers);
+	if (count < copies - 1)
+		return ctl_fail(ctl, CTL_NOT_FOUND,
+				"%lu copies need %lu other host%s, and this one knows %zu: add one "
+				"with 'vstorectl peer add HOST ADDRESS'; nothing was created.",
+				copies, copies - 1, copies == 2 ? "" : "s", count);
+	*ret_peers = value_ref(peers);
+	*ret_count = copies - 1;
+	return 0;
+}
+
+int replicas_add(struct ctl *ctl, const char *volume, const struct value *peers, size_t count)
+{
+	char path[CLIENT_PATH_ROOM], tail[128];
+	VALUE_AUTO body = value_object();
+	if (ctl_option(ctl, "mode"))
+		value_set_text(body, "mode", ctl_option(ctl, "mode"));
+	char *text = value_dump(body, false);
+	int res = text ? 0 : CTL_FAILED;
+	for (size_t i = 0; i < count && res == 0; i++) {
+		struct client_reply reply;
+		snprintf(tail, sizeof tail, "/replicas/%s",
+			 value_get_text(value_at(peers, i), "name"));
+		const struct client_request request = {
+			.method = "PUT",
+			.path = client_path(path, "/v1/volumes/", volume, tail),
+			.body = text,
+			.timeout_ms = -1};
+		res = call_raw(ctl, &request, &reply);
+		if (res)
+			break;
+		if (reply.status >= 300)
+			res = call_error(ctl, &reply);
+		free(reply.body);
+	}
+	free(text);
+	return res ? CTL_PARTLY : 0; /* the volume is there */
 }
 
 int verb_replica_remove(struct ctl *ctl)

@@ -41,7 +41,9 @@ int verb_volume_create(struct ctl *ctl)
 	const char *name = ctl->args[0], *size = ctl_option(ctl, "size");
 	char words[160], human[32];
 	uint64_t bytes;
+	size_t replica_count = 0;
 	VALUE_AUTO body = value_object();
+	VALUE_AUTO peers = NULL;
 	if (!size)
 		return ctl_fail(ctl, CTL_USAGE,
 				"How large? Say it with --size, such as --size 20G.");
@@ -50,6 +52,8 @@ int verb_volume_create(struct ctl *ctl)
 		res = size_parse(ctl, size, &bytes);
 	if (res == 0)
 		res = volume_options(ctl, body);
+	if (res == 0)
+		res = replicas_choose(ctl, &peers, &replica_count);
 	if (res)
 		return res;
 	bytes = round_up(bytes, BLOCK_BYTES);
@@ -59,7 +63,8 @@ int verb_volume_create(struct ctl *ctl)
 		 text_human(bytes, human, sizeof human));
 	const struct call_change change = {
 		.method = "POST", .path = "/v1/volumes", .body = body, .done = words};
-	return call_change(ctl, &change, NULL);
+	res = call_change(ctl, &change, NULL);
+	return res ? res : replicas_add(ctl, name, peers, replica_count);
 }
 
 int verb_volume_list(struct ctl *ctl)

@@ -27,6 +27,17 @@ host a -q volume create v --size 64M
 put 1 0 8M
 host a -q peer add b 10.77.0.2:7410
 refused 2 "sync or async" host a replica add v b --mode always
+# Made with its replica; without enough hosts nothing is made.
+refused 3 'knows 1' host a volume create two --size 4M --replicas 3
+refused 2 'sync or async' host a volume create two --size 4M --replicas 2 --mode always
+refused 2 'no number of copies' host a volume create two --size 4M --replicas none
+refused 2 'replicas 2' host a volume create two --size 4M --mode sync
+host a -o name volume list | grep -qx two && fail "a volume was made although it could not be replicated"
+host a -o json volume create two --size 4M --replicas 2 --mode sync 2>/dev/null | python3 -c 'import json,sys; json.load(sys.stdin)' || fail "not one document"
+soon in_step || fail "the volume made with a replica does not get in step: $(host a -o json replica status)"
+[ "$(field volume) $(field host) $(field mode)" = 'two b sync' ] || fail "who follows is $(host a -o json replica status)"
+host a -q replica remove two b
+host a -q volume delete two --yes
 host a -q replica add v b --mode sync --max-lag 5s
 soon in_step || fail "b does not get in step: $(host a -o json replica status)"
 soon [ -S b/run/nbd/a:v.sock ] || fail "b has no socket for its copy"
