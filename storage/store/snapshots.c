@@ -68,6 +68,11 @@ static int prepare_one(struct command *command, const char *name)
 	if (!text_name_ok(at + 1, strlen(at + 1)))
 		return command_refuse(command, -EINVAL, "'%s' cannot be a snapshot's name.",
 				      at + 1);
+	if (volume->replica && !volume->whole) /* it would be no moment of its original */
+		return command_refuse(command, -EBUSY,
+				      "'%s' holds half of a transfer: its newest snapshot is the "
+				      "last whole state of it.",
+				      volume->name);
 	if (snapshot_of(store, volume->number, at + 1))
 		return command_refuse(command, -EEXIST,
 				      "A snapshot '%s' exists already; choose another name.", name);

@@ -300,6 +300,7 @@ static void an_adopted_copy_is_the_volume_with_its_snapshots(void **state)
 	pair->cut_after = 5;
 	assert_int_equal(send_snapshot(pair, "a@2"), -VS_ECANCELLED);
 	pair->cut_after = 0;
+	assert_int_equal(snap(pair->to, "h1/a@torn"), -EBUSY); /* half of it came */
 	struct view *view = open_view(pair->to, "h1/a");
 	assert_int_equal(DO(pair->to, store_replica_adopt, "h1/a", "a"), -EBUSY);
 	store_view_close(view);

@@ -1,0 +1,113 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# A host is lost with its disks, and an empty one takes its name: the lines of deploy/drill.md, as they stand there, with a kill -9 in the
+# middle of the way back; the old host returns, with its old certificate and with a good one. About 12 s.
+# Usage: drill.sh VSTORED VSTORECTL DRILL.MD
+VSTORED=$1 VSTORECTL=$(realpath "$2") page=$(realpath "$3") here=$(dirname "$(realpath "$0")")
+# shellcheck source=tests/integration/lib.sh
+. "$here/lib.sh"
+# shellcheck source=tests/integration/hosts.sh
+. "$here/hosts.sh"
+
+# What the page's words stand for here.
+mkdir bin
+printf '#!/bin/sh\nexec "%s" "$@" --any-file-system --log-size 32M\n' "$VSTORED" >bin/vstored
+printf '#!/bin/sh\nexec "%s" "$@" </dev/null\n' "$VSTORECTL" >bin/vstorectl
+chmod +x bin/*
+ran=0
+# page SECTION: runs its lines, each on its host
+page() {
+	local at command
+	while read -r at command; do
+		ran=$((ran + 1))
+		if [ "$command" = "systemctl start vstored" ]; then
+			serve "${at%#}" 10.77.0.1
+			continue
+		fi
+		env PATH="$work/bin:$PATH" CA="$work/ca" TLS="$work/${at%#}/tls" STORE="$work/${at%#}/store" A=10.77.0.1:7410 B=10.77.0.2:7410 \
+			VSTORE_HOST="unix:$work/${at%#}/run/storage.sock" bash -c "$command" >out 2>&1 </dev/null || fail "$at $command: $(cat out)"
+	done < <(sed -n "/^## $1/,/^## /s/^    \(\(a\|b\|ca\)# .*\)/\1/p" "$page")
+}
+state_is() {
+	host a -o json replica status >states
+	python3 -c "import json,sys; sys.exit(not any(r['volume'] == '$1' and r['state'] == '$2' for r in json.load(open('states'))['replicas']))"
+}
+settled() { state_is web1 'in step' && state_is files same; }
+
+two_hosts
+for volume in web1 files; do
+	host a -q volume create $volume --size 64M
+	head -c 12M /dev/urandom >data
+	qemu-img convert -n -f raw -O raw data "$(host_uri a $volume)"
+	host a -q snap create $volume@monday
+done
+page 'While all is well'
+soon settled || fail "b does not get near: $(host a -o json replica status)"
+# What was written behind the snapshots: flushed, or followed.
+qemu-io -f raw -t writeback -c 'write -P 7 20M 1M' -c flush "$(host_uri a web1)" >io || fail "a write: $(cat io)"
+qio a files 'write -P 8 30M 1M'
+soon settled || fail "b does not get near after writes"
+declare -A good=()
+for name in web1 files web1@monday files@monday; do good[$name]=$(export_of a $name); done
+
+# The machine is off; its disks are carried away, to come back at the end.
+stop a -9
+mkdir old
+mv a/store a/tls old/
+rm -rf a
+mkdir -p a/store
+page 'a is lost'
+
+# The way back is cut off by a kill of the receiver: there is nothing that could be taken for a volume, and then it goes on.
+sed '/The replacement/,$!d; /^    a# systemctl/q' "$page" >start.md
+whole_page=$page
+page=$work/start.md
+page 'The replacement'
+page=$whole_page
+host b -q peer add a 10.77.0.1:7410
+host b -o json replica send a/web1@rescued a --limit 2M >job 2>words &
+sender=$!
+sleep 1
+stop a -9
+wait $sender && fail "the send ended well without a receiver"
+serve a 10.77.0.1
+[ -z "$(host a -o name snap list)" ] || fail "half of a snapshot was published: $(host a -o name snap list)"
+refused 2 'received in whole' host a replica recover b/web1
+refused 5 'half of a transfer' host a snap create b/web1@torn
+sed '/^    a# mkdir\|^    a# vstored\|^    a# systemctl\|^    ca# vstorectl pki issue/d' "$page" >rest.md
+page=$work/rest.md
+page 'The replacement'
+page=$whole_page
+for name in "${!good[@]}"; do
+	[ "$(export_of a "$name")" = "${good[$name]}" ] || fail "$name is not what it was"
+done
+[ "$(host a -o name snap list web1 | grep -c '^web1@\(monday\|rescued\)$')" = 2 ] || fail "snapshots of web1 are missing: $(host a -o name snap list)"
+soon settled || fail "b does not follow the new a: $(host a -o json replica status)"
+qemu-io -f raw -t writeback -c 'write -P 9 40M 1M' -c flush "$(host_uri a web1)" >io || fail "a write to what came back: $(cat io)"
+reads "$(host_uri b a/web1)" 9 40M 1M || fail "what is flushed on the new a is not on b"
+[ "$ran" -ge 25 ] || fail "the page has only $ran lines that could be run"
+
+# The old machine comes back, with its old certificate, and then with one that is good.
+serves=$(export_of b a/web1@monday)
+answers() { host "$1" status >/dev/null 2>&1; }
+old_back() { # TLS-FOLDER
+	ip netns exec "$net-a" "$VSTORED" --store old/store --run old/run --any-file-system --tls "$1" --listen 10.77.0.1:7411 2>>old.log &
+	pids[old]=$!
+	soon answers old || fail "the old vstored does not start"
+}
+says() { host old -o json replica status | grep -q "$1"; }
+stop a -TERM
+refusals=$(grep -c 'peer.refused' log || true)
+old_back old/tls
+shut_out() { [ "$(grep -c 'peer.refused' log)" -gt "$refusals" ]; }
+soon shut_out || fail "b does not refuse the revoked certificate"
+says '"in step"\|"same"' && fail "the old host says that b has what it has"
+stop old -TERM
+old_back a/tls
+soon says 'older one' || fail "the old host is not told that it is stale: $(host old -o json replica status)"
+stop old -TERM
+reads "$(host_uri b a/web1)" 9 40M 1M || fail "the old host changed b's copy"
+[ "$(export_of b a/web1@monday)" = "$serves" ] || fail "the old host changed b's snapshot"
+serve a 10.77.0.1
+soon settled || fail "the new a is not in step after all that: $(host a -o json replica status)"
+both_whole
