@@ -167,6 +167,11 @@ int replicas_choose(struct ctl *ctl, struct value **ret_peers, size_t *ret_count
 				wanted, REPLICAS_MAX);
 	if (copies == 1)
 		return 0;
+	if (ctl->async)
+		return ctl_fail(
+			ctl, CTL_USAGE,
+			"--replicas needs the volume to be there first: leave --async out, or add "
+			"hosts with 'vstorectl replica add' later.");
 	int res = call_get(ctl, "/v1/peers", &document);
 	if (res)
 		return res;

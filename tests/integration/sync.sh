@@ -31,6 +31,7 @@ refused 2 "sync or async" host a replica add v b --mode always
 refused 3 'knows 1' host a volume create two --size 4M --replicas 3
 refused 2 'sync or async' host a volume create two --size 4M --replicas 2 --mode always
 refused 2 'no number of copies' host a volume create two --size 4M --replicas none
+refused 2 'leave --async out' host a --async volume create two --size 4M --replicas 2
 refused 2 'replicas 2' host a volume create two --size 4M --mode sync
 host a -o name volume list | grep -qx two && fail "a volume was made although it could not be replicated"
 host a -o json volume create two --size 4M --replicas 2 --mode sync 2>/dev/null | python3 -c 'import json,sys; json.load(sys.stdin)' || fail "not one document"
