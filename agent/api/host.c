@@ -14,6 +14,8 @@
 #define WAIT_S_MAX 20 /* of a thread of the pool */
 #define AUDIT_LINES 1000
 #define LIBVIRT_FOLDER "/var/lib/libvirt/qemu"
+#define APPARMOR_FILE "/etc/apparmor.d/local/abstractions/libvirt-qemu"
+#define APPARMOR_RULE "run/vstore/vm/@{profile_name}/"
 
 void network_list(struct call *call)
 {
@@ -216,6 +218,34 @@ static void doctor_users(const struct agent *agent, json_t *array)
 				 ".");
 }
 
+static bool file_says(const char *path, const char *text)
+{
+	char line[512];
+	bool found = false;
+	FILE *file = fopen(path, "re");
+	while (file && !found && fgets(line, sizeof line, file))
+		found = line[0] != '#' && strstr(line, text);
+	if (file)
+		fclose(file);
+	return found;
+}
+
+/* A second lock, where the kernel has it: the first is the users, and the folders' access lists. */
+static void doctor_apparmor(json_t *array)
+{
+	if (!file_says("/sys/module/apparmor/parameters/enabled", "Y"))
+		finding(array, "apparmor", true,
+			"This kernel does not use AppArmor: users and folders alone keep each "
+			"VM's disks from other VMs.");
+	else if (file_says(APPARMOR_FILE, APPARMOR_RULE))
+		finding(array, "apparmor", true,
+			"Its rule lets each VM's QEMU open its own VM's sockets alone.");
+	else
+		finding(array, "apparmor", false,
+			"libvirt's profiles do not let QEMU open its disks: cat "
+			"/usr/share/vstore/apparmor/libvirt-qemu >>" APPARMOR_FILE ".");
+}
+
 void doctor_show(struct call *call)
 {
 	struct agent *agent = call->agent;
@@ -241,6 +271,7 @@ void doctor_show(struct call *call)
 			"The store must have room: purge the trash, delete snapshots, or add "
 			"space.");
 	doctor_users(agent, array);
+	doctor_apparmor(array);
 	doctor_programs(array);
 	struct timespec now;
 	clock_gettime(CLOCK_REALTIME, &now);

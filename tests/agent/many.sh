@@ -29,6 +29,7 @@ until_true 60 other_answers
 users() { json '[f["state"] for f in d["findings"] if f["name"] == "users"][0]'; }
 [ "$(nobody curl -s --unix-socket /run/other/agent.sock http://x/v1/doctor | users)" = wrong ] || fail "the doctor finds nothing wrong with one user for all VMs"
 [ "$(ctl api GET /v1/doctor | users)" = ok ] || fail "the doctor: $(ctl doctor)"
+ctl doctor | grep -q apparmor || fail "the doctor does not look at AppArmor: $(ctl doctor)"
 stop other
 
 one warm >/dev/null 2>&1

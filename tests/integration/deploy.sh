@@ -41,6 +41,14 @@ for rule in rules:
 PY
 if command -v promtool >/dev/null; then promtool check rules "$deploy/prometheus/vstore.rules.yml" >/dev/null || fail "promtool"; fi
 
+# AppArmor's rule: in a guest's profile it is about that guest's folder, and about no other.
+command -v apparmor_parser >/dev/null || { echo "apparmor_parser is not installed"; exit 77; }
+for vm in 11111111 22222222; do
+	{ echo "profile libvirt-$vm flags=(attach_disconnected) {"; cat "$deploy/apparmor/libvirt-qemu"; echo "}"; } >profile
+	apparmor_parser -Q -K -d profile >rules 2>&1 || fail "AppArmor: $(cat rules)"
+	[ "$(grep -oE 'vstore/vm/[^/]*/' rules | sort -u)" = "vstore/vm/libvirt-$vm/" ] || fail "AppArmor's rule for $vm: $(cat rules)"
+done
+
 # The unit: understood by systemd, and shut in.
 sed "s|/usr/sbin/vstored|$VSTORED|; /^Documentation/d" "$deploy/systemd/vstored.service" >vstored.service
 systemd-analyze verify ./vstored.service >verify 2>&1 || true
