@@ -12,14 +12,27 @@
 
 #define LAG_SECONDS_DEFAULT 30u
 
-static json_t *state_json(const struct follow_state *state)
+/* Of a volume, this host's included, that are known to have what their rules say. */
+static unsigned copies(const struct follow_state *states, size_t count, const char *volume)
 {
-	char taken[TIME_TEXT_BYTES] = "", root[2 * ID_BYTES + 1] = "";
+	unsigned copies = 1;
+	for (size_t i = 0; i < count; i++)
+		copies += strcmp(states[i].info.volume, volume) == 0 && states[i].verified &&
+			  !states[i].late;
+	return copies;
+}
+
+static json_t *state_json(const struct daemon *daemon, const struct follow_state *state,
+			  unsigned copy_count)
+{
+	char taken[TIME_TEXT_BYTES] = "", oldest[TIME_TEXT_BYTES] = "", root[2 * ID_BYTES + 1] = "";
 	if (state->verified)
 		text_time(state->taken_wall_ns, taken);
 	if (state->verified && !state->in_step) {
 		text_hex(state->root, ID_BYTES, root);
 	}
+	if (state->verified && state->lag_ns)
+		text_time(env_wall_ns(daemon->env) - state->lag_ns, oldest);
 	/* What it is, in a word: that all is there, that some is not, more than it may be, or that
 	 * nothing is known. */
 	const char *word = !state->verified ? "unknown"
@@ -28,7 +41,7 @@ static json_t *state_json(const struct follow_state *state)
 			   : state->behind  ? "behind"
 					    : "same";
 	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:b, s:I, s:I, s:I, "
-			 "s:I, s:I, s:s}",
+			 "s:I, s:I, s:s, s:i, s:s}",
 			 "volume", state->info.volume, "host", state->info.host, "mode",
 			 state->info.rules.in_step ? "sync" : "async", "state", word, "verified",
 			 taken, "verified_root", root, "verified_epoch", (json_int_t)state->epoch,
@@ -38,7 +51,8 @@ static json_t *state_json(const struct follow_state *state)
 			 (json_int_t)state->cuts, "sent_bytes", (json_int_t)state->sent_bytes,
 			 "max_lag_seconds", (json_int_t)(state->info.rules.lag_ns / NSEC_PER_SEC),
 			 "max_lag_bytes", (json_int_t)state->info.rules.lag_bytes, "rate_bytes",
-			 (json_int_t)state->info.rules.rate_bytes, "error", state->sentence);
+			 (json_int_t)state->info.rules.rate_bytes, "error", state->sentence,
+			 "copies", (int)copy_count, "oldest_unreplicated", oldest);
 }
 
 void replica_list(struct call *call)
@@ -48,7 +62,9 @@ void replica_list(struct call *call)
 	json_t *array = json_array();
 	if (follows_states(replicas_follows(call->daemon), &states, &count) == 0) {
 		for (size_t i = 0; i < count; i++)
-			json_array_append_new(array, state_json(&states[i]));
+			json_array_append_new(
+				array, state_json(call->daemon, &states[i],
+						  copies(states, count, states[i].info.volume)));
 		free(states);
 	}
 	call_reply(call, 200, json_pack("{s:i, s:o}", "schema", 1, "replicas", array));

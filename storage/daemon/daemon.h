@@ -9,6 +9,7 @@
 #include "storage/store/store.h"
 
 #include <jansson.h>
+#include <stdio.h>
 
 #define VSTORED_VERSION "0.1.0"
 #define container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
@@ -95,7 +96,12 @@ json_t *domains_json(const struct daemon *daemon);
 json_t *transfers_json(const struct daemon *daemon);
 bool replicas_counters(const struct daemon *daemon, struct repl_counters *ret); /* false: none */
 const struct follows *replicas_follows(const struct daemon *daemon);		/* NULL: none */
+int replicas_clocks(const struct daemon *daemon, struct repl_clock **ret, size_t *ret_count);
 bool replicas_idle(const struct daemon *daemon);
+
+/* ---- metrics_replica.c ---- */
+void replicas_print(const struct daemon *daemon, FILE *out);
+void replicas_problems(const struct daemon *daemon, json_t *problems); /* adds to them */
 
 /* ---- metrics.c ---- */
 char *metrics_text(const struct daemon *daemon, size_t *ret_bytes); /* NULL: no memory */

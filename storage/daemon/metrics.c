@@ -174,6 +174,7 @@ char *metrics_text(const struct daemon *daemon, size_t *ret_bytes)
 			figures[i].name, figures[i].help, figures[i].name, figures[i].type,
 			figures[i].name, (unsigned long long)figures[i].value);
 	throttled_print(daemon, out);
+	replicas_print(daemon, out);
 	if (fclose(out) != 0) {
 		free(text);
 		return NULL;
@@ -304,6 +305,7 @@ json_t *status_json(const struct daemon *daemon)
 			 info.full ? ", and new data is refused" : "");
 		problem_add(problems, sentence, "Purge the trash, delete snapshots, or add space.");
 	}
+	replicas_problems(daemon, problems);
 	text_uuid(info.uuid, uuid);
 	const char *state = info.read_only		? "readonly"
 			    : json_array_size(problems) ? "warning"

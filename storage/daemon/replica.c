@@ -287,6 +287,11 @@ bool replicas_counters(const struct daemon *daemon, struct repl_counters *ret)
 	return true;
 }
 
+int replicas_clocks(const struct daemon *daemon, struct repl_clock **ret, size_t *ret_count)
+{
+	return daemon->replicas ? repl_clocks(daemon->replicas->repl, ret, ret_count) : -ENOENT;
+}
+
 const struct follows *replicas_follows(const struct daemon *daemon)
 {
 	return daemon->replicas ? daemon->replicas->follows : NULL;

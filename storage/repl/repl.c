@@ -100,12 +100,25 @@ uint64_t session_request(struct session *session)
 
 /* ---- what the channel says ---- */
 
+static void clock_note(struct repl *repl, const char *host, int64_t ahead_ns)
+{
+	unsigned at = 0;
+	while (at < repl->clock_count && strcmp(repl->clocks[at].host, host) != 0)
+		at++;
+	if (at == CLOCKS_MAX)
+		return;
+	if (at == repl->clock_count)
+		snprintf(repl->clocks[repl->clock_count++].host, NAME_ROOM, "%s", host);
+	repl->clocks[at].ahead_ns = ahead_ns;
+}
+
 static void opened(void *owner)
 {
 	struct session *session = owner;
 	const struct repl_hello *hello = channel_hello(session->channel);
 	snprintf(session->host, sizeof session->host, "%s", channel_peer(session->channel));
 	session->clock_ahead_ns = (int64_t)(hello->wall_ns - env_wall_ns(session->repl->env));
+	clock_note(session->repl, session->host, session->clock_ahead_ns);
 	log_event(LOG_LEVEL_INFO, "peer.connected", "host=%s direction=%s", session->host,
 		  session->incoming ? "in" : "out");
 	if (session->heals)
@@ -442,6 +455,16 @@ int repl_sessions(const struct repl *repl, struct repl_session_info **ret, size_
 	}
 	*ret = infos;
 	*ret_count = count;
+	return 0;
+}
+
+int repl_clocks(const struct repl *repl, struct repl_clock **ret, size_t *ret_count)
+{
+	*ret = malloc((repl->clock_count + 1ull) * sizeof(**ret));
+	if (!*ret)
+		return -ENOMEM;
+	memcpy(*ret, repl->clocks, repl->clock_count * sizeof(**ret));
+	*ret_count = repl->clock_count;
 	return 0;
 }
 

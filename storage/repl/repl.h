@@ -83,5 +83,12 @@ struct repl_counters {
 /* An array for the caller to free; -ENOMEM. */
 int repl_sessions(const struct repl *repl, struct repl_session_info **ret, size_t *ret_count);
 void repl_counters(const struct repl *repl, struct repl_counters *ret);
+/* A peer's time of day against ours, as it was when it connected last, either way. */
+struct repl_clock {
+	char host[NAME_ROOM];
+	int64_t ahead_ns;
+};
+/* An array for the caller to free; -ENOMEM. */
+int repl_clocks(const struct repl *repl, struct repl_clock **ret, size_t *ret_count);
 
 #endif

@@ -13,6 +13,7 @@
 #define SERVE_READS 16u /* records being read for one peer */
 static_assert(STORE_WANTS_MAX <= REPL_UNANSWERED_MAX, "each may be asked for alone");
 #define SESSIONS_MAX 256u
+#define CLOCKS_MAX 64u /* peers whose clocks are remembered */
 
 /* What a send waits for an answer to; other sessions stay NEW. One that asks for records (heal.c)
  * is HEAL from the time when it is open. */
@@ -101,6 +102,8 @@ struct repl {
 	struct heal_down *downs;
 	unsigned question_count;
 	struct repl_counters counters;
+	struct repl_clock clocks[CLOCKS_MAX];
+	unsigned clock_count;
 };
 
 static inline struct repl_position position_out(const struct store_position *at)

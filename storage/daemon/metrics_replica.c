@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What is known of copies on other hosts, for Prometheus and for `vstorectl status`: a replica that
+ * has less than its rules say, and clocks that differ (no safety depends on them, dates and
+ * policies do). */
+#include "storage/daemon/daemon.h"
+#include "storage/daemon/follow.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define CLOCK_WARN_NS (5ll * (int64_t)NSEC_PER_SEC)
+
+enum replica_figure {
+	REPLICA_KNOWN,
+	REPLICA_IN_STEP,
+	REPLICA_LATE,
+	REPLICA_LAG_SECONDS,
+	REPLICA_LAG_BYTES,
+	REPLICA_SENT_BYTES,
+	REPLICA_CUTS,
+};
+static const struct {
+	const char *name, *type, *help;
+} replica_figures[] = {
+	[REPLICA_KNOWN] = {"replica_known", "gauge",
+			   "1: what the replica has is known since vstored started."},
+	[REPLICA_IN_STEP] = {"replica_in_step", "gauge", "1: it gets each write as it is made."},
+	[REPLICA_LATE] = {"replica_late", "gauge", "1: it lags by more than its rules say."},
+	[REPLICA_LAG_SECONDS] = {"replica_lag_seconds", "gauge",
+				 "Age of the oldest write that it may not have."},
+	[REPLICA_LAG_BYTES] = {"replica_lag_bytes", "gauge",
+			       "Written, and lost if this host died now and it went on."},
+	[REPLICA_SENT_BYTES] = {"replica_sent_bytes_total", "counter", "Sent to it, on the wire."},
+	[REPLICA_CUTS] = {"replica_cuts_total", "counter", "Cuts that it has published."},
+};
+
+static double figure_of(const struct follow_state *state, enum replica_figure figure)
+{
+	switch (figure) {
+	case REPLICA_KNOWN:
+		return state->verified;
+	case REPLICA_IN_STEP:
+		return state->in_step;
+	case REPLICA_LATE:
+		return state->late;
+	case REPLICA_LAG_SECONDS:
+		return (double)state->lag_ns / (double)NSEC_PER_SEC;
+	case REPLICA_LAG_BYTES:
+		return (double)state->lag_bytes;
+	case REPLICA_SENT_BYTES:
+		return (double)state->sent_bytes;
+	case REPLICA_CUTS:
+		return (double)state->cuts;
+	}
+	return 0;
+}
+
+static void head_print(FILE *out, const char *name, const char *type, const char *help)
+{
+	fprintf(out, "# HELP vstore_%s %s\n# TYPE vstore_%s %s\n", name, help, name, type);
+}
+
+static void counters_print(const struct daemon *daemon, FILE *out)
+{
+	struct repl_counters c;
+	if (!replicas_counters(daemon, &c))
+		return;
+	const struct {
+		const char *name, *help;
+		uint64_t value;
+	} counters[] = {
+		{"repl_connections_total", "Connections of peers.", c.connections},
+		{"repl_refused_total", "Connections that were refused before a peer was known.",
+		 c.refused},
+		{"repl_sent_bytes_total", "Sent to peers, on the wire.", c.sent_bytes},
+		{"repl_received_bytes_total", "Received from peers, on the wire.",
+		 c.received_bytes},
+		{"repl_sends_total", "Snapshots and cuts that a peer published.", c.sends},
+		{"repl_sends_failed_total", "Snapshots and cuts that did not get there.",
+		 c.sends_failed},
+		{"repl_receives_total", "Snapshots and cuts of peers, published here.", c.receives},
+		{"repl_receives_failed_total", "Snapshots and cuts of peers that were not.",
+		 c.receives_failed},
+	};
+	for (size_t i = 0; i < sizeof counters / sizeof *counters; i++) {
+		head_print(out, counters[i].name, "counter", counters[i].help);
+		fprintf(out, "vstore_%s %llu\n", counters[i].name,
+			(unsigned long long)counters[i].value);
+	}
+}
+
+void replicas_print(const struct daemon *daemon, FILE *out)
+{
+	struct follow_state *states;
+	struct repl_clock *clocks;
+	size_t count;
+	counters_print(daemon, out);
+	if (follows_states(replicas_follows(daemon), &states, &count) == 0) {
+		for (unsigned f = 0; count && f < sizeof replica_figures / sizeof *replica_figures;
+		     f++) {
+			head_print(out, replica_figures[f].name, replica_figures[f].type,
+				   replica_figures[f].help);
+			for (size_t i = 0; i < count; i++)
+				fprintf(out,
+					"vstore_%s{volume=\"%s\",host=\"%s\",mode=\"%s\"} %.15g\n",
+					replica_figures[f].name, states[i].info.volume,
+					states[i].info.host,
+					states[i].info.rules.in_step ? "sync" : "async",
+					figure_of(&states[i], (enum replica_figure)f));
+		}
+		free(states);
+	}
+	if (replicas_clocks(daemon, &clocks, &count) < 0)
+		return;
+	if (count)
+		head_print(out, "peer_clock_ahead_seconds", "gauge",
+			   "A peer's time of day against ours, when it connected last.");
+	for (size_t i = 0; i < count; i++)
+		fprintf(out, "vstore_peer_clock_ahead_seconds{host=\"%s\"} %.3f\n", clocks[i].host,
+			(double)clocks[i].ahead_ns / (double)NSEC_PER_SEC);
+	free(clocks);
+}
+
+static void problem(json_t *problems, const char *sentence, const char *hint)
+{
+	json_array_append_new(problems,
+			      json_pack("{s:s, s:s}", "sentence", sentence, "hint", hint));
+}
+
+void replicas_problems(const struct daemon *daemon, json_t *problems)
+{
+	struct follow_state *states;
+	struct repl_clock *clocks;
+	size_t count;
+	char sentence[SENTENCE_BYTES];
+	if (follows_states(replicas_follows(daemon), &states, &count) == 0) {
+		for (size_t i = 0; i < count; i++) {
+			const struct follow_state *s = &states[i];
+			if (!s->late && (s->verified || !s->sentence[0]))
+				continue;
+			if (s->verified)
+				snprintf(sentence, sizeof sentence,
+					 "The replica of %s on %s is %llu s behind, and %llu bytes "
+					 "would be lost with this host.",
+					 s->info.volume, s->info.host,
+					 (unsigned long long)(s->lag_ns / NSEC_PER_SEC),
+					 (unsigned long long)s->lag_bytes);
+			else
+				snprintf(sentence, sizeof sentence,
+					 "What %s has of %s is not known: %.*s", s->info.host,
+					 s->info.volume, SENTENCE_BYTES - 160, s->sentence);
+			problem(problems, sentence, "vstorectl replica status says why.");
+		}
+		free(states);
+	}
+	if (replicas_clocks(daemon, &clocks, &count) < 0)
+		return;
+	for (size_t i = 0; i < count; i++) {
+		int64_t ahead = clocks[i].ahead_ns;
+		if (ahead <= CLOCK_WARN_NS && ahead >= -CLOCK_WARN_NS)
+			continue;
+		snprintf(sentence, sizeof sentence, "The clock of %s is %lld s %s this host's.",
+			 clocks[i].host, (long long)(llabs(ahead) / (int64_t)NSEC_PER_SEC),
+			 ahead > 0 ? "ahead of" : "behind");
+		problem(problems, sentence,
+			"Set both by NTP: dates and policies go by them, no data depends on them.");
+	}
+	free(clocks);
+}
