@@ -11,7 +11,7 @@
  * A record that is bad is looked for by its id, and so is a chunk that a map names and that cannot
  * be found: there may be another copy, or heal.c gets one. Such a one is mended, not damaged.
  *
- * A scrub by hand that is not asked to be deep sweeps sealed segments (sweep.c): all stored bytes
+ * A scrub by hand that is not asked to be deep sweeps segments (sweep.c): all stored bytes
  * are checked, nothing is decoded, and only what does not hold there is read as above.
  *
  * Keeps true: a bounded number of records is in memory; the store serves meanwhile; nothing is
@@ -384,10 +384,12 @@ static int check_sweep_begin(struct verify *verify, struct segment *segment)
 	int res = sweep_begin(&verify->sweep, segment);
 	if (res < 0)
 		return res;
-	for (uint32_t i = 0; i < directory->entry_count; i++)
+	uint32_t count = verify->sweep.end;
+	verify->unread_segments += count < directory->entry_count;
+	for (uint32_t i = 0; i < count; i++)
 		check_indexed(verify, segment, &directory->entries[i]);
-	verify->work.public->chunks += directory->entry_count;
-	verify->work.public->progress += directory->entry_count * (uint64_t)CHUNK_BYTES;
+	verify->work.public->chunks += count;
+	verify->work.public->progress += count * (uint64_t)CHUNK_BYTES;
 	verify->sweeping = true;
 	return 0;
 }
@@ -396,12 +398,11 @@ static int check_sweep_begin(struct verify *verify, struct segment *segment)
 static int check_swept(struct verify *verify)
 {
 	struct sweep *sweep = &verify->sweep;
-	const struct directory *directory = segment_records(sweep->segment);
 	uint32_t at;
 	bool paced;
 	int res;
 	while ((res = sweep_step(sweep, &verify->work.wait, &paced, &at)) == SWEEP_SUSPECT) {
-		const struct dir_entry *entry = &directory->entries[at];
+		const struct dir_entry *entry = &segment_records(sweep->segment)->entries[at];
 		res = verify_start(verify, &entry->id, entry->type,
 				   location_of(sweep->segment->slot, entry->offset64), 0);
 		if (res)
@@ -445,7 +446,7 @@ static int check_records(struct verify *verify)
 			verify->entry = 0;
 			continue;
 		}
-		if (verify->shallow && verify->entry == 0 && !segment->writer) {
+		if (verify->shallow) {
 			res = check_sweep_begin(verify, segment);
 			return res < 0 ? res : WALK_MORE;
 		}

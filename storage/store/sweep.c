@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Reading a sealed segment from its first record to its last.
+ * Reading a segment from its first record to the last one that is durable.
  *
  * A part is as many whole records as fit: it is read, proved by one job, and then waits until its
  * suspects were taken. The directory says where records lie, so a record whose own header is
@@ -59,15 +59,14 @@ static void part_proved(struct io_op *op)
 static int64_t part_prove(struct env_job *job, unsigned worker_no)
 {
 	struct sweep_part *part = container_of(job, struct sweep_part, job);
-	const struct directory *directory = segment_records(part->sweep->segment);
 	(void)worker_no;
 	for (uint32_t i = 0; i < part->count; i++) {
-		const struct dir_entry *entry = &directory->entries[part->first + i];
+		const struct dir_entry *entry = &part->entries[i];
 		uint64_t at = entry->offset64 * (uint64_t)RECORD_ALIGN - part->offset;
 		part->suspect[i] = at >= part->bytes ||
 				   record_prove(domain_key(part->sweep->store, entry->domain),
 						part->buf + at, part->bytes - at, entry,
-						&directory->frames[entry->frame_first]) < 0;
+						&part->frames[entry->frame_first]) < 0;
 	}
 	return 0;
 }
@@ -87,17 +86,25 @@ static void part_start(struct sweep_part *part)
 	struct segment *segment = sweep->segment;
 	const struct directory *directory = segment_records(segment);
 	uint64_t end = 0;
+	uint32_t frames = 0;
 	part->used = true;
 	part->done = false;
 	part->told = part->count = 0;
 	part->first = sweep->next;
 	part->offset = round_down(directory->entries[part->first].offset64 * (uint64_t)RECORD_ALIGN,
 				  BLOCK_BYTES);
-	while (sweep->next < directory->entry_count && part->count < SWEEP_PART_RECORDS) {
-		uint64_t next = segment_record_end(segment, &directory->entries[sweep->next]);
-		if (round_up(next, BLOCK_BYTES) - part->offset > SWEEP_PART_BYTES)
+	while (sweep->next < sweep->end && part->count < SWEEP_PART_RECORDS) {
+		const struct dir_entry *entry = &directory->entries[sweep->next];
+		uint64_t next = segment_record_end(segment, entry);
+		if (round_up(next, BLOCK_BYTES) - part->offset > SWEEP_PART_BYTES ||
+		    frames + entry->frame_count > SWEEP_PART_FRAMES)
 			break;
 		end = next;
+		part->entries[part->count] = *entry;
+		part->entries[part->count].frame_first = frames;
+		memcpy(&part->frames[frames], &directory->frames[entry->frame_first],
+		       entry->frame_count * sizeof(part->frames[0]));
+		frames += entry->frame_count;
 		part->count++;
 		sweep->next++;
 	}
@@ -140,13 +147,18 @@ int sweep_begin(struct sweep *sweep, struct segment *segment)
 	}
 	segment_use(segment);
 	sweep->segment = segment;
+	const struct directory *directory = segment_records(segment);
 	sweep->next = 0;
+	sweep->end = directory->entry_count;
+	while (segment->writer && sweep->end > 0 &&
+	       segment_record_end(segment, &directory->entries[sweep->end - 1]) >
+		       segment_durable_end(segment->writer))
+		sweep->end--;
 	return 0;
 }
 
 int sweep_step(struct sweep *sweep, struct wait *wait, bool *ret_paced, uint32_t *ret_entry)
 {
-	uint32_t all = segment_records(sweep->segment)->entry_count;
 	bool waits = false;
 	*ret_paced = false;
 	for (unsigned i = 0; i < SWEEP_PARTS; i++) {
@@ -156,7 +168,7 @@ int sweep_step(struct sweep *sweep, struct wait *wait, bool *ret_paced, uint32_t
 				return SWEEP_SUSPECT;
 			part->used = false;
 		}
-		if (!part->used && sweep->next < all) {
+		if (!part->used && sweep->next < sweep->end) {
 			if (sweep->resting || (sweep->busy && guests_there(sweep))) {
 				waits = true;
 				continue;

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * All records of one sealed segment as they lie on the disk: large reads in the file's order, a few
- * under way, each proved by a worker while the next ones are read. Of each record the header, the
- * hashes that its id is made of and every stored byte's checksum are looked at; nothing is decoded.
- * What does not hold is a suspect: whoever sweeps reads that record by itself and judges it.
+ * The durable records of one segment as they lie on the disk: large reads in the file's order, a
+ * few under way, each proved by a worker while the next ones are read. Of each record the header,
+ * the hashes that its id is made of and every stored byte's checksum are looked at; nothing is
+ * decoded. What does not hold is a suspect: whoever sweeps reads that record by itself and judges
+ * it.
  *
  * Keeps true: while guests are served it takes the disk and the workers for a quarter of the time
  * at most, one read at a time; a bounded number of bytes is in memory; the segment's file and
@@ -17,6 +18,7 @@
 #define SWEEP_PARTS 4u
 #define SWEEP_PART_BYTES (512u * 1024)
 #define SWEEP_PART_RECORDS 256u
+#define SWEEP_PART_FRAMES 1024u
 
 struct sweep_part {
 	struct sweep *sweep;
@@ -28,6 +30,9 @@ struct sweep_part {
 	uint32_t told;		      /* suspects among the first `told` were taken */
 	bool used, done;
 	bool suspect[SWEEP_PART_RECORDS];
+	/* Copies: the directory of an open segment grows meanwhile. */
+	struct dir_entry entries[SWEEP_PART_RECORDS];
+	struct frame_entry frames[SWEEP_PART_FRAMES];
 };
 
 struct sweep {
@@ -36,7 +41,7 @@ struct sweep {
 
 	/* sweep.c's own; zero at the start */
 	struct segment *segment; /* in use */
-	uint32_t next;		 /* the first record that no part has */
+	uint32_t next, end;	 /* the first record that no part has; what was durable */
 	unsigned busy;		 /* reads and jobs under way */
 	uint8_t *memory;
 	struct sweep_part parts[SWEEP_PARTS];
@@ -45,8 +50,7 @@ struct sweep {
 	bool resting;
 };
 
-/* The segment is sealed, has no writer, and its directory is in memory. -ENOMEM, or as opening its
- * file. */
+/* Its directory is in memory. -ENOMEM, or as opening its file. */
 int sweep_begin(struct sweep *sweep, struct segment *segment);
 /* 0: all of it was looked at, and sweep has let go of the segment. SWEEP_SUSPECT: *ret_entry is to
  * be judged, or, when that must wait, it comes again unless sweep_told was called. WAITING: through

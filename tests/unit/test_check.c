@@ -372,14 +372,22 @@ static void what_cannot_be_hashed_is_told_as_that(void **state)
 static void a_scrub_by_hand_reads_in_large_parts_and_decodes_nothing(void **state)
 {
 	struct fixture *f = *state;
-	write_part(f, 0, 2 * PART_BYTES);
+	struct store_work fold;
+	write_part(f, 0, PART_BYTES);
 	const uint32_t chunks = 2 * PART_BYTES / CHUNK_BYTES;
 	while (!index_loaded(f->store))
 		(void)env_step(f->env, true);
+	uint8_t *data = aligned_alloc(BLOCK_BYTES, PART_BYTES); /* in a segment that is open */
+	struct view *view = open_view(f, "a");
+	fill(data, PART_BYTES, PART_BYTES);
+	assert_int_equal(do_request(f, view, REQUEST_WRITE, PART_BYTES, PART_BYTES, data, 0), 0);
+	store_view_close(view);
+	free(data);
+	assert_int_equal(WORK(f, &fold, store_fold, NULL), 0);
 	count_reads(f);
 	assert_true(CHECK(f, store_scrub, false).chunks >= chunks);
 	f->env->ops = real;
-	assert_int_equal(record_reads, 0);
+	assert_in_range(record_reads, 0, 4); /* the last part of a segment may be as small */
 	assert_in_range(large_reads, 2 * PART_BYTES / SWEEP_PART_BYTES, chunks / 4);
 	assert_in_range(large_most, 2, SWEEP_PARTS);
 	count_reads(f);
