@@ -136,6 +136,8 @@ int sweep_begin(struct sweep *sweep, struct segment *segment)
 			env_memory(sweep->store->env, (size_t)SWEEP_PARTS * SWEEP_PART_BYTES);
 		if (!sweep->memory)
 			return -ENOMEM;
+		(void)guests_there(sweep); /* what came before does not count */
+		sweep->guests_ns = 0;
 	}
 	int res = segment_open_file(segment);
 	if (res < 0)
