@@ -160,6 +160,12 @@ void work_done(struct io_op *op)
 	world->guests.work_busy = false;
 	if (world->work.damaged && !world->rot && !world->faults && !world->index_rot)
 		world->guests.wrong = "a check found damage";
+	if (op->res < 0 && !world->rot && !world->faults && !world->full) {
+		static char what[SENTENCE_BYTES + 60];
+		snprintf(what, sizeof what, "long work failed without a reason: %s",
+			 world->work.sentence);
+		world->guests.wrong = what;
+	}
 }
 
 static void work_some(struct world *world)

@@ -183,6 +183,7 @@ static int totals_tell(uint64_t seeds)
 					     {COUNT(folds)},
 					     {COUNT(works)},
 					     {COUNT(opened)},
+					     {COUNT(refused)},
 					     {COUNT(folds_after_rot)},
 					     {COUNT(fold_at_crash)},
 					     {COUNT(checkpoints)},

@@ -73,7 +73,7 @@ static const char *count_and_compare(struct world *world)
 		const char *failed = work_run(world, fold_all, &folded);
 		if (!failed)
 			failed = work_run(world, store_gc, &collected);
-		if (failed || folded < 0)
+		if (failed || folded < 0) /* for want of space: else work_done had said so */
 			return failed;
 		store_counters(world->store, &before);
 		uint64_t purges = world->store->purges;

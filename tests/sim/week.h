@@ -53,6 +53,7 @@ struct world {
 	struct seen seen[SEEN_MAX];
 	unsigned seen_count;
 	struct store_work work;
+	bool work_may_fail; /* as things were when it began */
 };
 
 extern struct totals {

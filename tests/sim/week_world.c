@@ -159,9 +159,13 @@ static void work_done(struct io_op *op)
 {
 	struct world *world = (struct world *)((char *)op - offsetof(struct world, work.op));
 	world->guests.work_busy = false;
+	static char what[SENTENCE_BYTES + 60];
 	if (world->work.damaged && !world->ill) {
-		static char what[SENTENCE_BYTES + 40];
 		snprintf(what, sizeof what, "damage was found: %s", world->work.sentence);
+		world->guests.wrong = what;
+	} else if (op->res < 0 && !world->work_may_fail && !may_fail(world) && !world->rotten) {
+		snprintf(what, sizeof what, "long work failed without a reason: %s",
+			 world->work.sentence);
 		world->guests.wrong = what;
 	}
 }
@@ -170,6 +174,7 @@ void work_begin(struct world *world, void (*start)(struct store *store, struct s
 {
 	world->work = (struct store_work){.op.done = work_done};
 	world->guests.work_busy = true;
+	world->work_may_fail = may_fail(world); /* it may also become well meanwhile */
 	start(world->store, &world->work);
 }
 
