@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static json_t *op_change(const struct op *op)
@@ -26,7 +27,9 @@ static json_t *op_before(const struct op *op)
 static int cdrom_check(const json_t *change, struct problem *problem)
 {
 	const char *path = spec_text(change, "cdrom");
-	if (!*path || (path[0] == '/' && access(path, R_OK) == 0))
+	struct stat file;
+	if (!*path || (path[0] == '/' && access(path, R_OK) == 0 && stat(path, &file) == 0 &&
+		       !S_ISDIR(file.st_mode)))
 		return 0;
 	return problem_set(problem, -ENOENT,
 			   "%.150s cannot be read here; give the whole path of an ISO.", path);
