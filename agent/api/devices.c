@@ -280,6 +280,37 @@ static bool fenced(struct call *call, const struct vm *vm)
 	return res == -VS_EFENCED;
 }
 
+/* A copy in step that is away: flushes of the disk wait for it, without an error and without an
+ * end.
+ */
+static bool replica_away(struct call *call, const struct vm *vm, char words[SENTENCE_BYTES])
+{
+	struct problem problem = {0};
+	json_t *document = NULL, *one;
+	size_t i;
+	bool found = false;
+	if (storage_call(&call->agent->storage, "GET", "/v1/replicas", NULL, &document, &problem) <
+	    0)
+		return false;
+	json_array_foreach(json_object_get(document, "replicas"), i, one)
+	{
+		const char *volume = spec_text(one, "volume"), *host = spec_text(one, "host");
+		const char *error = spec_text(one, "error");
+		if (found || strcmp(spec_text(one, "mode"), "sync") != 0 ||
+		    strcmp(spec_text(one, "state"), "in step") == 0 || !spec_disk(vm->spec, volume))
+			continue;
+		found = true;
+		snprintf(words, SENTENCE_BYTES,
+			 "Flushes of %.63s wait for its copy on %.63s, which is not in "
+			 "step%s%.100s: "
+			 "bring %.63s back, or go on without it: vstorectl replica remove %.63s "
+			 "%.63s.",
+			 volume, host, *error ? ", " : "", error, host, volume, host);
+	}
+	json_decref(document);
+	return found;
+}
+
 /* The first that holds, from the outside in: an operation, the store, libvirt, the guest itself. */
 void vm_why(struct call *call)
 {
@@ -324,6 +355,8 @@ void vm_why(struct call *call)
 			"reaches vstored again.");
 	} else if (state == VIRT_PAUSED) {
 		why_answer(call, &vm, "paused", "It was paused by a person: vstorectl vm resume.");
+	} else if (state == VIRT_RUNNING && replica_away(call, &vm, words)) {
+		why_answer(call, &vm, "replica", words);
 	} else if (state == VIRT_RUNNING) {
 		why_answer(call, &vm, "none", "It runs; nothing outside of the guest holds it up.");
 	} else {

@@ -6,7 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define THREADS_MAX 32u
+#define THREADS_MAX (VIRT_CALLS_MAX + 32u) /* all that wait for libvirt, and some that do not */
 #define STACK_BYTES (512u * 1024u)
 
 struct pool {
@@ -14,7 +14,7 @@ struct pool {
 	pthread_mutex_t lock;
 	pthread_cond_t work, ended;
 	struct http_request *head, **tail;
-	unsigned threads, idle;
+	unsigned threads, idle, queued;
 	bool stopping;
 };
 
@@ -33,6 +33,7 @@ static void *pool_run(void *state)
 		pool->head = request->next;
 		if (!pool->head)
 			pool->tail = &pool->head;
+		pool->queued--;
 		pthread_mutex_unlock(&pool->lock);
 		call_handle(pool->agent, request);
 		pthread_mutex_lock(&pool->lock);
@@ -81,8 +82,10 @@ void pool_take(void *state, struct http_request *request)
 	pthread_mutex_lock(&pool->lock);
 	*pool->tail = request;
 	pool->tail = &request->next;
-	/* Without one more it waits in line: no failure. */
-	if (!pool->idle && pool->threads < THREADS_MAX && thread_new(pool) == 0)
+	pool->queued++;
+	/* An idle one that was woken counts as idle until it runs. Without one more it waits in
+	 * line: no failure. */
+	if (pool->queued > pool->idle && pool->threads < THREADS_MAX && thread_new(pool) == 0)
 		pool->threads++;
 	pthread_cond_signal(&pool->work);
 	pthread_mutex_unlock(&pool->lock);

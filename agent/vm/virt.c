@@ -25,7 +25,6 @@
 #define RETRY_S_MAX 5
 #define GONE_MAX 128u /* device events that are remembered */
 #define AGENT_ANSWER_S 5
-#define CALLS_MAX 64u /* threads; a hung libvirt must not take all memory */
 #define HOST_VERB VIRT_DEFINE
 
 struct virt_call {
@@ -50,7 +49,8 @@ struct virt {
 	bool lost;
 	char why[160];
 	struct virt_call *calls;
-	unsigned call_count;
+	unsigned call_count; /* under way: each has a thread */
+	unsigned waiting;    /* for their domain's turn */
 	uint64_t mark;
 	struct {
 		uint64_t mark;
@@ -581,8 +581,8 @@ static bool domain_busy(const struct virt *virt, const char *uuid)
 }
 
 /* Under the lock: the domain's turn comes, or not. */
-static int call_admit(struct virt *virt, const struct virt_args *args,
-		      const struct timespec *deadline, struct problem *problem)
+static int call_turn(struct virt *virt, const struct virt_args *args,
+		     const struct timespec *deadline, struct problem *problem)
 {
 	while (domain_busy(virt, args->uuid))
 		if (pthread_cond_timedwait(&virt->changed, &virt->lock, deadline) == ETIMEDOUT)
@@ -590,15 +590,26 @@ static int call_admit(struct virt *virt, const struct virt_args *args,
 				problem, -EBUSY,
 				"libvirt has not answered an earlier call about this VM; "
 				"look at QEMU and libvirtd, then try again.");
-	if (virt->call_count >= CALLS_MAX)
-		return problem_set(problem, -EBUSY,
-				   "%u calls to libvirt are under way: it hangs; restart libvirtd.",
-				   CALLS_MAX);
 	if (!virt->connection || virt->lost)
 		return problem_set(problem, -ECONNREFUSED,
 				   "libvirt does not answer at %.80s (%.120s): start libvirtd.",
 				   virt->uri, virt->why);
 	return 0;
+}
+
+static int call_admit(struct virt *virt, const struct virt_args *args,
+		      const struct timespec *deadline, struct problem *problem)
+{
+	if (virt->call_count + virt->waiting >= VIRT_CALLS_MAX)
+		return problem_set(
+			problem, -EBUSY,
+			"%u calls to libvirt are under way: it hangs, or has too much to "
+			"do; look at libvirtd.",
+			VIRT_CALLS_MAX);
+	virt->waiting++;
+	int res = call_turn(virt, args, deadline, problem);
+	virt->waiting--;
+	return res;
 }
 
 static int call_start(struct virt *virt, enum virt_verb verb, const struct virt_args *args,

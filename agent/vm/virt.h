@@ -88,6 +88,10 @@ struct virt_options {
 int virt_new(const struct virt_options *options, struct virt **ret_virt);
 bool virt_connected(struct virt *virt);
 
+/* So many calls wait for libvirt or for their turn; one more is refused at once. Whoever has more
+ * threads than that goes on with everything else while libvirt hangs. */
+#define VIRT_CALLS_MAX 64u
+
 struct virt_args {
 	const char *uuid, *text;
 	uint64_t number;

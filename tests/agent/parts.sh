@@ -105,6 +105,7 @@ refused 2 '0 to 3600' vm set p2 delay=3601
 refused 2 'renamed alone' api PATCH /v1/vms/p2 '{"name": "p3", "cpu": 2}'
 refused 2 'no name for a VM' vm rename p2 p--0123456789012345678901234567890123456789012345678
 refused 3 'whole path of an ISO' vm cdrom insert p2 /
+refused 3 'whole path of an ISO' api PUT /v1/vms/p2/cdrom '{"path": "/nosuch.iso"}'
 [ "$(ctl -o json vm show p2)" = "$was" ] || fail "a refused change left something: $(ctl -o json vm show p2)"
 
 echo "-- after a boot of the host: in their order, with their delay"
