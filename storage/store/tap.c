@@ -109,11 +109,13 @@ bool gate_hold(struct store_request *request)
 {
 	struct store *store = request->view->store;
 	struct tap *tap = store->tap;
-	if (tap->shut || gate_open(store, request))
+	if (gate_open(store, request))
 		return false;
 	request->next = NULL;
 	*tap->tail = request;
 	tap->tail = &request->next;
+	if (tap->shut) /* its own sync ended after the stop: no success, and it waits for nobody */
+		gate_look(store);
 	return true;
 }
 

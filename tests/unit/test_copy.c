@@ -359,6 +359,13 @@ static void a_flush_waits_for_who_is_in_step(void **state)
 	while (!requests[0].done)
 		env_step(f->env, true);
 	assert_int_equal(requests[0].request.op.res, -ESHUTDOWN);
+	/* And whose own sync ends after that is no success either, nor a write with FUA. */
+	flush_start(&requests[1], view, REQUEST_FLUSH, NULL);
+	flush_start(&requests[2], view, REQUEST_WRITE, block);
+	while (!requests[1].done || !requests[2].done)
+		env_step(f->env, true);
+	assert_int_equal(requests[1].request.op.res, -ESHUTDOWN);
+	assert_int_equal(requests[2].request.op.res, -ESHUTDOWN);
 	store_view_close(view);
 	free(block);
 }
