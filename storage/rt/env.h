@@ -124,6 +124,12 @@ struct env_ops {
 	void (*sock_send)(struct env_sock *sock, struct io_op *op, const struct iovec *iov,
 			  uint32_t iov_count);
 	void (*sock_shutdown)(struct env_sock *sock);
+	void (*recv_cancel)(struct env_sock *sock, struct io_op *op);
+	int (*sock_release)(struct env_sock *sock);
+	int (*sock_adopt)(struct env *env, int fd, struct env_sock **ret_sock);
+	int (*listener_release)(struct env_listener *listener);
+	int (*listener_adopt)(struct env *env, int fd, const char *path,
+			      struct env_listener **ret_listener);
 	void (*sock_close)(struct env_sock *sock);
 
 	/* workers */
@@ -353,6 +359,34 @@ static inline void env_sock_send(struct env_sock *sock, struct io_op *op, const 
 static inline void env_sock_shutdown(struct env_sock *sock)
 {
 	env_ops_of(sock)->sock_shutdown(sock);
+}
+/* A receive that is under way ends soon: with -ECANCELED, or with what it got; nothing is lost. */
+static inline void env_recv_cancel(struct env_sock *sock, struct io_op *op)
+{
+	env_ops_of(sock)->recv_cancel(sock, op);
+}
+/* For handing sockets to another process (descriptors are the caller's then, or again, the env's):
+ * a socket without an op under way gives its descriptor away and is freed; another env takes it. */
+static inline int env_sock_release(struct env_sock *sock)
+{
+	return env_ops_of(sock)->sock_release(sock);
+}
+static inline int env_sock_adopt(struct env *env, int fd, struct env_sock **ret_sock)
+{
+	return env->ops->sock_adopt(env, fd, ret_sock);
+}
+/* As env_listener_close, but its path stays, and who connects waits for who adopts it: returns a
+ * descriptor of it, or a negative code. */
+static inline int env_listener_release(struct env_listener *listener)
+{
+	return env_ops_of(listener)->listener_release(listener);
+}
+/* -ENOENT: its path is gone, so nobody could come by it. Failed, the descriptor stays the
+ * caller's. */
+static inline int env_listener_adopt(struct env *env, int fd, const char *path,
+				     struct env_listener **ret_listener)
+{
+	return env->ops->listener_adopt(env, fd, path, ret_listener);
 }
 /* No op of it may be under way. NULL is fine. */
 static inline void env_sock_close(struct env_sock *sock)

@@ -257,6 +257,33 @@ int real_listen_unix(struct env *env, const char *path, unsigned mode, int64_t g
 	return res;
 }
 
+int real_listener_adopt(struct env *env, int fd, const char *path,
+			struct env_listener **ret_listener)
+{
+	struct stat info;
+	if (lstat(path, &info) < 0 || !S_ISSOCK(info.st_mode))
+		return -ENOENT;
+	return listener_new(env, fd, path, ret_listener);
+}
+
+int real_sock_release(struct env_sock *sock)
+{
+	int fd = sock->fd;
+	free(sock);
+	return fd;
+}
+
+int real_sock_adopt(struct env *env, int fd, struct env_sock **ret_sock)
+{
+	struct env_sock *sock = calloc(1, sizeof(*sock));
+	if (!sock)
+		return -ENOMEM;
+	sock->env = env;
+	sock->fd = fd;
+	*ret_sock = sock;
+	return 0;
+}
+
 /* "ADDRESS:PORT" or "[V6]:PORT", numbers only: nothing here waits for a name server. */
 static int tcp_address(const char *address, struct sockaddr_storage *ret, socklen_t *ret_bytes)
 {

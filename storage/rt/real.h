@@ -43,6 +43,10 @@ int64_t real_file_bytes(struct env_file *file);
 unsigned real_file_align(struct env_file *file);
 int real_listen_unix(struct env *env, const char *path, unsigned mode, int64_t group,
 		     struct env_listener **ret_listener);
+int real_sock_release(struct env_sock *sock);
+int real_sock_adopt(struct env *env, int fd, struct env_sock **ret_sock);
+int real_listener_adopt(struct env *env, int fd, const char *path,
+			struct env_listener **ret_listener);
 int real_listen_tcp(struct env *env, const char *address, struct env_listener **ret_listener);
 /* A socket for it that is not connected yet, with its address. */
 int real_tcp_socket(struct env *env, const char *address, struct env_sock **ret_sock,

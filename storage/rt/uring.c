@@ -374,6 +374,15 @@ static void real_listener_close(struct env_listener *listener)
 		(const struct iovec *)listener; /* freed when the accept ends */
 }
 
+static int real_listener_release(struct env_listener *listener)
+{
+	int fd = fcntl(listener->fd, F_DUPFD_CLOEXEC, 0);
+	int res = fd < 0 ? -errno : fd;
+	listener->path[0] = 0;
+	real_listener_close(listener);
+	return res;
+}
+
 static void accept_done(struct real_env *real, struct io_op *op, int res)
 {
 	struct env_listener *listener = op->env.target;
@@ -483,6 +492,13 @@ static void send_done(struct real_env *real, struct io_op *op, int64_t res)
 static void real_sock_shutdown(struct env_sock *sock)
 {
 	shutdown(sock->fd, SHUT_RDWR);
+}
+
+static void real_recv_cancel(struct env_sock *sock, struct io_op *op)
+{
+	struct io_uring_sqe *sqe = sqe_get(real_of(sock->env));
+	io_uring_prep_cancel(sqe, op, 0);
+	io_uring_sqe_set_data(sqe, NULL);
 }
 
 static void real_sock_close(struct env_sock *sock)
@@ -712,6 +728,11 @@ static const struct env_ops real_ops = {
 	.sock_recv = real_sock_recv,
 	.sock_send = real_sock_send,
 	.sock_shutdown = real_sock_shutdown,
+	.recv_cancel = real_recv_cancel,
+	.sock_release = real_sock_release,
+	.sock_adopt = real_sock_adopt,
+	.listener_release = real_listener_release,
+	.listener_adopt = real_listener_adopt,
 	.sock_close = real_sock_close,
 	.job = real_job,
 	.worker_count = real_worker_count,

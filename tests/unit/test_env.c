@@ -288,6 +288,57 @@ static void sockets_carry_more_than_their_buffers(void **state)
 	free(out);
 }
 
+/* As a planned restart does it: nothing that the client sends, and no client that connects, is
+ * lost.
+ */
+static void sockets_change_hands(void **state)
+{
+	struct world *world = *state;
+	struct env_listener *listener;
+	struct env_sock *server = NULL;
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	struct io_op accept_op = {0}, recv_op = {0};
+	char in[8];
+	snprintf(address.sun_path, sizeof address.sun_path, "%.90s/hand", world->path);
+	assert_int_equal(env_listen_unix(world->env, address.sun_path, 0600, -1, &listener), 0);
+	env_wait_prepare(&accept_op);
+	env_accept(listener, &accept_op, &server);
+	int client = socket(AF_UNIX, SOCK_STREAM, 0), second = socket(AF_UNIX, SOCK_STREAM, 0);
+	assert_int_equal(connect(client, (struct sockaddr *)&address, sizeof address), 0);
+	assert_int_equal(env_wait(world->env, &accept_op), 0);
+
+	env_wait_prepare(&recv_op);
+	env_sock_recv(server, &recv_op, in, sizeof in);
+	env_step(world->env, false);
+	env_recv_cancel(server, &recv_op);
+	assert_int_equal(env_wait(world->env, &recv_op), -ECANCELED);
+	env_wait_prepare(&accept_op);
+	struct env_sock *none = NULL;
+	env_accept(listener, &accept_op, &none);
+	env_step(world->env, false);
+	int fd = env_sock_release(server), listening = env_listener_release(listener);
+	assert_int_equal(env_wait(world->env, &accept_op), -ECANCELED);
+	assert_int_equal(send(client, "abc", 3, 0), 3);
+	assert_int_equal(connect(second, (struct sockaddr *)&address, sizeof address), 0);
+
+	assert_int_equal(env_sock_adopt(world->env, fd, &server), 0);
+	env_wait_prepare(&recv_op);
+	env_sock_recv(server, &recv_op, in, sizeof in);
+	assert_int_equal(env_wait(world->env, &recv_op), 3);
+	assert_memory_equal(in, "abc", 3);
+	env_sock_close(server);
+	assert_int_equal(env_listener_adopt(world->env, listening, "/nowhere/sock", &listener),
+			 -ENOENT);
+	assert_int_equal(env_listener_adopt(world->env, listening, address.sun_path, &listener), 0);
+	env_wait_prepare(&accept_op);
+	env_accept(listener, &accept_op, &server);
+	assert_int_equal(env_wait(world->env, &accept_op), 0);
+	env_sock_close(server);
+	env_listener_close(listener);
+	close(client);
+	close(second);
+}
+
 /* ---- what the kernel may refuse ---- */
 
 /* Every rung of the ladder serves; each asks for less than the one before. */
@@ -403,6 +454,7 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(sockets_carry_more_than_their_buffers, setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(sockets_change_hands, setup, teardown),
 		cmocka_unit_test_setup_teardown(older_kernels_setup_flags_serve, setup, teardown),
 		cmocka_unit_test_setup_teardown(memory_is_registered_where_that_is_allowed, setup,
 						teardown),
