@@ -8,8 +8,8 @@
 
 static struct {
 	struct env *env;
-	struct io_op op;
-	bool stop; /* the reactor's */
+	struct io_op stop_op, restart_op;
+	bool stop, restart; /* the reactor's */
 } signals;
 
 static void signal_set(sigset_t *set)
@@ -17,23 +17,37 @@ static void signal_set(sigset_t *set)
 	sigemptyset(set);
 	sigaddset(set, SIGTERM);
 	sigaddset(set, SIGINT);
+	sigaddset(set, SIGUSR2);
 }
 
-static void signal_heard(struct io_op *op)
+static void stop_heard(struct io_op *op)
 {
 	signals.stop = true;
+}
+
+static void restart_heard(struct io_op *op)
+{
+	signals.restart = true;
 }
 
 static void *signal_wait(void *state)
 {
 	sigset_t set;
 	int number;
+	bool stop = false, restart = false; /* posted: an op is under way once */
 	signal_set(&set);
-	sigwait(&set, &number);
-	signals.op.done = signal_heard;
-	env_post(signals.env, &signals.op);
-	sigwait(&set, &number);
-	_exit(1);
+	for (;;) {
+		sigwait(&set, &number);
+		if (number != SIGUSR2 && stop)
+			_exit(1);
+		if (number != SIGUSR2)
+			env_post(signals.env, &signals.stop_op);
+		else if (!restart)
+			env_post(signals.env, &signals.restart_op);
+		stop |= number != SIGUSR2;
+		restart |= number == SIGUSR2;
+	}
+	return NULL;
 }
 
 void signals_block(void)
@@ -48,6 +62,8 @@ int signals_start(struct env *env)
 {
 	pthread_t thread;
 	signals.env = env;
+	signals.stop_op.done = stop_heard;
+	signals.restart_op.done = restart_heard;
 	int res = pthread_create(&thread, NULL, signal_wait, NULL);
 	if (res == 0)
 		pthread_detach(thread);
@@ -57,4 +73,9 @@ int signals_start(struct env *env)
 bool signals_stop_asked(void)
 {
 	return signals.stop;
+}
+
+bool signals_restart_asked(void)
+{
+	return signals.restart;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* SIGTERM and SIGINT: the first asks the reactor to end, the second ends the process at once. */
+/* SIGTERM and SIGINT: the first asks the reactor to end, the second ends the process at once.
+ * SIGUSR2 asks for a restart, which who does not know it ignores. */
 #ifndef STORAGE_CONTROL_SIGNALS_H
 #define STORAGE_CONTROL_SIGNALS_H
 
@@ -15,5 +16,6 @@ int signals_start(struct env *env);
 
 /* On the reactor's thread: one came. */
 bool signals_stop_asked(void);
+bool signals_restart_asked(void);
 
 #endif

@@ -27,6 +27,9 @@ struct daemon {
 	char store_path[512], run_path[96];
 	int64_t group; /* vstore-admin's; -1: there is none */
 	struct env_timer tick;
+	struct nbd_heir *heirs; /* between an end and a start, see handover.c */
+	size_t heir_count;
+	uint8_t heirs_store[16];
 	unsigned full_told; /* the percentage that was warned of last */
 	bool stopping;
 };
@@ -84,6 +87,15 @@ void attachment_cut(struct daemon *daemon, uint32_t number, struct io_op *op);
 int attachment_reconnect(struct daemon *daemon, uint32_t number);
 int daemon_volume(const struct daemon *daemon, const char *name, uint32_t number,
 		  struct volume_info *ret); /* by name, or (NULL) by number; -ENOENT */
+
+/* ---- handover.c: a planned restart keeps the NBD connections ---- */
+/* Of the process that ends, with its heirs: leaves them for the program that is executed next. */
+int handover_write(struct daemon *daemon);
+/* Of the one that starts: what was left, if anything; before the first export; after the last. */
+void handover_read(struct daemon *daemon);
+void handover_inherit(struct daemon *daemon);
+void handover_adopt(struct daemon *daemon);
+void handover_drop(struct daemon *daemon); /* closes what nobody took */
 
 /* ---- replica.c: peers and copies ---- */
 int replicas_new(struct daemon *daemon, const char *listen, const char *tls_folder, char *sentence);

@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +27,7 @@
 #define GROUP "vstore-admin"
 #define CRASHES_MAX 2u
 #define TICK_NS NSEC_PER_SEC /* a fast writer fills a small store in seconds */
+#define EXIT_AGAIN 256	     /* no exit code */
 #define EXIT_USAGE 2
 #define EXIT_BUSY 5
 #define EXIT_DAMAGE 11
@@ -130,10 +132,14 @@ static int daemon_listen(struct daemon *daemon, const struct daemon_options *opt
 	int res = jobs_new(daemon);
 	if (res == 0)
 		res = nbd_server_new(daemon->env, daemon->store, &options->nbd, &daemon->nbd);
-	if (res == 0)
+	if (res == 0) {
+		handover_inherit(daemon);
 		res = exports_new(daemon);
+	}
 	if (res == 0)
 		res = attachments_new(daemon);
+	if (daemon->nbd)
+		handover_adopt(daemon);
 	if (res == 0)
 		res = policies_new(daemon->env, daemon->store, &daemon->policies);
 	if (res == 0 && (res = replicas_new(daemon, options->listen, options->tls, sentence)) < 0)
@@ -152,7 +158,14 @@ static int daemon_listen(struct daemon *daemon, const struct daemon_options *opt
 	return http_new(daemon->env, &http, &daemon->http, sentence);
 }
 
-static void daemon_stop(struct daemon *daemon)
+static bool daemon_busy(const struct daemon *daemon)
+{
+	return (daemon->http && http_pending(daemon->http)) ||
+	       (daemon->jobs && !jobs_idle(daemon)) || !policies_idle(daemon->policies);
+}
+
+/* Who restarts ends its jobs first: guests wait from the parking of their connections on. */
+static void daemon_stop(struct daemon *daemon, bool restart)
 {
 	struct io_op stopped = {0};
 	daemon->stopping = true;
@@ -162,15 +175,19 @@ static void daemon_stop(struct daemon *daemon)
 	policies_stop(daemon->policies);
 	if (daemon->jobs)
 		jobs_cancel_all(daemon);
+	while (restart && daemon_busy(daemon))
+		env_step(daemon->env, true);
 	if (daemon->nbd) {
 		env_wait_prepare(&stopped);
-		nbd_server_stop(daemon->nbd, &stopped);
+		if (restart)
+			nbd_server_park(daemon->nbd, &stopped);
+		else
+			nbd_server_stop(daemon->nbd, &stopped);
 		env_wait(daemon->env, &stopped);
+		nbd_server_heirs(daemon->nbd, &daemon->heirs, &daemon->heir_count);
 	}
 	replicas_stop(daemon);
-	while ((daemon->http && http_pending(daemon->http)) ||
-	       (daemon->jobs && !jobs_idle(daemon)) || !policies_idle(daemon->policies) ||
-	       !replicas_idle(daemon))
+	while (daemon_busy(daemon) || !replicas_idle(daemon))
 		env_step(daemon->env, true);
 	http_free(daemon->http);
 	nbd_server_free(daemon->nbd);
@@ -181,15 +198,18 @@ static void daemon_stop(struct daemon *daemon)
 	jobs_free(daemon);
 }
 
+/* Returns EXIT_AGAIN when the program is to be executed again, which has the connections then. */
 static int serve(struct env *env, const struct daemon_options *options)
 {
 	struct daemon daemon = {.env = env, .group = -1};
 	char sentence[SENTENCE_BYTES] = "";
 	const struct group *group = getgrnam(GROUP);
+	bool restart = false;
 	memcpy(daemon.store_path, options->store_path, sizeof daemon.store_path);
 	memcpy(daemon.run_path, options->run_path, sizeof daemon.run_path);
 	if (group)
 		daemon.group = group->gr_gid;
+	handover_read(&daemon);
 	int res = run_open(daemon.run_path, sentence);
 	if (res == 0)
 		res = guard_enter(&daemon, sentence);
@@ -197,6 +217,7 @@ static int serve(struct env *env, const struct daemon_options *options)
 		return fail(res, sentence[0] ? sentence : vs_strerror(res));
 	res = store_open(env, daemon.store_path, &options->store, &daemon.store, sentence);
 	if (res < 0) {
+		handover_drop(&daemon);
 		guard_leave(&daemon); /* it said why: that is no crash */
 		return fail(res, sentence);
 	}
@@ -209,19 +230,28 @@ static int serve(struct env *env, const struct daemon_options *options)
 		daemon_tick(&daemon.tick);
 		log_event(LOG_LEVEL_INFO, "vstored.serving", "store=%s run=%s version=%s",
 			  daemon.store_path, daemon.run_path, VSTORED_VERSION);
-		while (!signals_stop_asked())
+		while (!signals_stop_asked() && !signals_restart_asked())
 			env_step(env, true);
-		log_event(LOG_LEVEL_INFO, "vstored.stopping", "store=%s", daemon.store_path);
+		restart = !signals_stop_asked();
+		log_event(LOG_LEVEL_INFO, "vstored.stopping", "store=%s restart=%d",
+			  daemon.store_path, restart);
 	}
-	daemon_stop(&daemon);
+	daemon_stop(&daemon, restart);
 	guard_leave(&daemon);
+	int left = restart ? handover_write(&daemon) : 0;
+	if (left < 0)
+		log_event(LOG_LEVEL_WARNING, "vstored.no_handover",
+			  "error=\"%s\" action=\"clients connect again\"", vs_strerror(left));
 	int closed = store_close(daemon.store);
 	if (res < 0)
 		return fail(res, sentence);
 	if (closed < 0)
 		return fail(closed, "The store could not be closed cleanly; the next start "
 				    "replays its log.");
-	return 0;
+	restart = restart && !signals_stop_asked();
+	if (!restart || left < 0)
+		handover_drop(&daemon);
+	return restart ? EXIT_AGAIN : 0;
 }
 
 /* ---- the other modes ---- */
@@ -274,6 +304,7 @@ int main(int argc, char **argv)
 	struct daemon_options options;
 	char sentence[SENTENCE_BYTES];
 	const char *why;
+	char program[PATH_MAX];
 	struct rlimit files;
 	struct env *env;
 	int res = options_read(argc, argv, &options, sentence);
@@ -282,6 +313,9 @@ int main(int argc, char **argv)
 	if (res)
 		return res < 0 ? EXIT_USAGE : 0;
 	signals_block();
+	/* Now, since an upgrade puts another file there. */
+	ssize_t bytes = readlink("/proc/self/exe", program, sizeof program - 1);
+	program[bytes < 0 ? 0 : bytes] = 0;
 	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
 		files.rlim_cur = files.rlim_max;
 		setrlimit(RLIMIT_NOFILE, &files);
@@ -297,5 +331,10 @@ int main(int argc, char **argv)
 		   : options.check ? check(env, &options)
 				   : serve(env, &options);
 	env_real_free(env);
+	if (code == EXIT_AGAIN) {
+		execv(program, argv);
+		return fail(-errno, "The program cannot be executed again: is it still where it "
+				    "was? Clients connect again once vstored is started.");
+	}
 	return code;
 }

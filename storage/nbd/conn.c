@@ -105,6 +105,10 @@ static void recv_done(struct io_op *op)
 		conn_run(conn);
 		return;
 	}
+	if (op->res == -ECANCELED && conn->recv_cancelled) {
+		conn_run(conn);
+		return;
+	}
 	if (op->res <= 0) {
 		conn_die(conn, false, op->res == 0 ? "the client closed" : "a receive failed");
 		conn_run(conn);
@@ -224,6 +228,8 @@ static enum step conn_step(struct conn *conn)
 		return STEP_BLOCKED;
 	case CONN_FENCE:
 		env_timer_stop(conn->server->env, &conn->handshake_timer);
+		if (conn->server->parking)
+			return park_step(conn);
 		if (fence_holds(conn)) {
 			if (in_left(conn) < conn->in.room) /* to see it vanish meanwhile */
 				conn->in_need = in_left(conn) + 1;
@@ -232,6 +238,7 @@ static enum step conn_step(struct conn *conn)
 		conn->state = CONN_REQUEST;
 		return STEP_MORE;
 	case CONN_REQUEST:
+		return conn->server->parking ? park_step(conn) : request_step(conn);
 	case CONN_PAYLOAD:
 	case CONN_DISCARD:
 		return request_step(conn);
@@ -335,26 +342,34 @@ static void handshake_late(struct env_timer *timer)
 	conn_run(conn);
 }
 
-int conn_new(struct export *export, struct env_sock *sock)
+struct conn *conn_blank(struct export *export, struct env_sock *sock)
 {
-	struct nbd_server *server = export->server;
 	struct conn *conn = calloc(1, sizeof(*conn));
 	uint8_t *in = malloc(IN_SMALL_BYTES);
 	if (!conn || !in) {
 		free(conn);
 		free(in);
-		return -ENOMEM;
+		return NULL;
 	}
-	conn->server = server;
+	conn->server = export->server;
 	conn->export = export;
 	conn->sock = sock;
 	conn->in = (struct in_buffer){.at = in, .room = IN_SMALL_BYTES};
 	request_list_init(&conn->ready);
 	request_list_init(&conn->sent);
 	conn->handshake_timer.fire = handshake_late;
+	return conn;
+}
+
+int conn_new(struct export *export, struct env_sock *sock)
+{
+	struct nbd_server *server = export->server;
+	struct conn *conn = conn_blank(export, sock);
+	if (!conn)
+		return -ENOMEM;
 	if (handshake_greet(conn) < 0) {
+		free(conn->in.at);
 		free(conn);
-		free(in);
 		return -ENOMEM;
 	}
 	server_conn_added(conn);

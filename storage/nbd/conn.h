@@ -128,6 +128,9 @@ struct conn {
 	uint64_t recv_number, send_number, watch_recv, watch_send;
 	unsigned watch_passes;
 
+	bool recv_cancelled; /* to be parked */
+	uint32_t park_order; /* 0: the newest */
+
 	/* Of the send under way. */
 	struct iovec iov[2 * CONN_REQUESTS_MAX];
 	uint8_t headers[CONN_REQUESTS_MAX * 32];
@@ -160,11 +163,17 @@ struct nbd_server {
 	struct conn *hungry, **hungry_tail; /* wait for shared bytes, in order */
 	struct limit *limits;
 	struct nbd_counters counters;
-	struct io_op *stop_op;
+	struct io_op *stop_op; /* ends when nothing is left, stopped or parked */
+	bool parking;
+	struct env_timer park_timer;
+	struct nbd_heir *heirs; /* parked, or, in another process, to be adopted */
+	size_t heir_count, heir_room;
 };
 
 /* conn.c */
 int conn_new(struct export *export, struct env_sock *sock);
+/* One that has not said anything and is not in the server's list. NULL: no memory. */
+struct conn *conn_blank(struct export *export, struct env_sock *sock);
 /* Drops the connection: `reason` is static. A warning is logged when it is the client's fault. */
 void conn_die(struct conn *conn, bool at_fault, const char *reason);
 /* Lets it step soon, in a pass of its own. */
@@ -212,7 +221,15 @@ void limit_forget(struct conn *conn); /* it waits no more */
 void limits_rename(struct nbd_server *server, const char *from, const char *to);
 void limits_free(struct nbd_server *server);
 
+/* handover.c */
+enum step park_step(struct conn *conn);
+/* An export's socket that was handed over; -ENOENT: there is none. */
+int heir_listener(struct nbd_server *server, const char *path, struct env_listener **ret_listener);
+
 /* server.c */
+struct export *export_find(const struct nbd_server *server, const char *path);
+void export_retire(struct export *export); /* no new client, and its socket is gone or given away */
+void server_check_stopped(struct nbd_server *server);
 void server_conn_added(struct conn *conn);
 void server_conn_gone(struct conn *conn);
 

@@ -105,6 +105,39 @@ void nbd_server_rename(struct nbd_server *server, const char *from, const char *
  * are closed. Nothing may be exported after. Never done before it returns. */
 void nbd_server_stop(struct nbd_server *server, struct io_op *op);
 
+/* ---- handover.c: another process goes on with the connections, and clients see nothing ---- */
+
+/* A listening socket, or a connection at the boundary between two requests, none of them under way.
+ */
+struct nbd_heir {
+	int fd; /* -1: it was adopted */
+	bool listening;
+	char path[NBD_PATH_ROOM];
+
+	/* Of a connection; listed from the oldest to the newest. */
+	char name[SNAP_NAME_ROOM];
+	uint8_t volume_uuid[16];
+	uint64_t generation, size_bytes, since_wall_ns;
+	uint32_t order; /* 0: the newest */
+	bool read_only, structured, meta_allocation;
+	uint32_t input_bytes; /* received, not parsed */
+	uint8_t *input;
+};
+
+/* Takes no new request, answers those that it has, and ends op with 0 when every connection is
+ * parked; those that do not get there in a second are dropped, and clients in their handshake.
+ * Nothing may be exported after. Never done before it returns. */
+void nbd_server_park(struct nbd_server *server, struct io_op *op);
+/* Once parked: what there is, the caller's from here on. The server can be freed. */
+void nbd_server_heirs(struct nbd_server *server, struct nbd_heir **ret, size_t *ret_count);
+/* In the other process, on a server without exports: each that is made at an heir's path gets that
+ * socket. `heirs` stay the caller's, and live until nbd_server_adopt. */
+void nbd_server_inherit(struct nbd_server *server, struct nbd_heir *heirs, size_t count);
+/* When all exports are made: goes on with each connection whose volume, lease, size and rights are
+ * what they were, forgets all else, whose
+ * descriptors the caller closes. Returns how many go on. */
+size_t nbd_server_adopt(struct nbd_server *server);
+
 /* Only when stopped, or when there was never an export. NULL is fine. */
 void nbd_server_free(struct nbd_server *server);
 

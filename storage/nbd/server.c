@@ -23,10 +23,11 @@
 
 /* ---- exports ---- */
 
-static void server_check_stopped(struct nbd_server *server)
+void server_check_stopped(struct nbd_server *server)
 {
 	if (!server->stop_op || server->exports || server->conns)
 		return;
+	env_timer_stop(server->env, &server->park_timer);
 	env_complete(server->env, server->stop_op, 0);
 	server->stop_op = NULL;
 }
@@ -103,7 +104,7 @@ static void export_accept(struct export *export)
 	env_accept(export->listener, &export->accept_op, &export->accepted);
 }
 
-static struct export *export_find(const struct nbd_server *server, const char *path)
+struct export *export_find(const struct nbd_server *server, const char *path)
 {
 	struct export *export = server->exports;
 	while (export && (export->closed || strcmp(export->path, path) != 0))
@@ -124,7 +125,9 @@ static int export_new(struct nbd_server *server, const char *path, const char *v
 	struct export *export = calloc(1, sizeof(*export));
 	if (!export)
 		return -ENOMEM;
-	int res = env_listen_unix(server->env, path, mode, group, &export->listener);
+	int res = heir_listener(server, path, &export->listener);
+	if (res == -ENOENT)
+		res = env_listen_unix(server->env, path, mode, group, &export->listener);
 	if (res < 0) {
 		free(export);
 		return res;
@@ -150,6 +153,14 @@ int nbd_server_export_leased(struct nbd_server *server, const char *path, const 
 			     unsigned mode, uint64_t generation)
 {
 	return export_new(server, path, volume, mode, -1, generation);
+}
+
+void export_retire(struct export *export)
+{
+	export->closed = true;
+	export->listener = NULL;
+	env_timer_stop(export->server->env, &export->retry_timer);
+	export_check_free(export);
 }
 
 static void export_close(struct export *export)

@@ -546,6 +546,11 @@ uint64_t store_view_bytes(const struct view *view)
 	return view->snapshot ? view->snapshot->size_bytes : view->volume->size_bytes;
 }
 
+const uint8_t *store_view_uuid(const struct view *view)
+{
+	return view->volume->uuid;
+}
+
 bool store_view_read_only(const struct view *view)
 {
 	return view->read_only || view->volume->replica || view->store->read_only;

@@ -137,6 +137,7 @@ void store_view_fence(struct view *view);
 void store_view_close(struct view *view);
 uint64_t store_view_bytes(const struct view *view);
 bool store_view_read_only(const struct view *view);
+const uint8_t *store_view_uuid(const struct view *view); /* of its volume */
 /* Data is cached and ordered for all connections of a volume alike: a flush on one covers all. */
 
 /* ---- administration ---- */

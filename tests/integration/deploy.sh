@@ -52,6 +52,7 @@ done
 # The unit: understood by systemd, and shut in.
 sed "s|/usr/sbin/vstored|$VSTORED|; /^Documentation/d" "$deploy/systemd/vstored.service" >vstored.service
 systemd-analyze verify ./vstored.service >verify 2>&1 || true
+grep -q '^ExecReload=/bin/kill -USR2' vstored.service || fail "a reload of the unit does not hand over"
 grep 'vstored.service' verify && fail "the unit: $(cat verify)"
 systemd-analyze security --offline=yes --threshold=20 ./vstored.service >security || fail "the unit is open: $(tail -n 1 security)"
 stop_vstored

@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define BLOCK_BYTES 4096u
 #define BLOCKS_MAX (1u << 20) /* of the volume: 4 GiB */
@@ -35,7 +36,7 @@ static struct slot {
 	int failed;	       /* errno */
 } slots[IN_FLIGHT];
 static uint8_t busy[BLOCKS_MAX];
-static uint64_t answered_blocks;
+static uint64_t answered_blocks, last_ms, pause_ms_max; /* between two answers */
 static int failed;
 
 static uint64_t mix(uint64_t z)
@@ -56,8 +57,19 @@ static void block_fill(uint8_t *to, uint32_t block, uint32_t generation)
 	}
 }
 
+static uint64_t now_ms(void)
+{
+	struct timespec at;
+	clock_gettime(CLOCK_MONOTONIC, &at);
+	return (uint64_t)at.tv_sec * 1000 + (uint64_t)at.tv_nsec / 1000000;
+}
+
 static int written(void *state, int *error)
 {
+	uint64_t now = now_ms();
+	if (last_ms && now - last_ms > pause_ms_max)
+		pause_ms_max = now - last_ms;
+	last_ms = now;
 	struct slot *slot = state;
 	for (uint32_t i = 0; i < slot->count; i++) {
 		busy[slot->block + i] = 0;
@@ -192,7 +204,8 @@ int main(int argc, char **argv)
 	if (know(argv[4], "w") < 0)
 		return 4;
 	if (argv[1][0] == 'w')
-		printf("%llu blocks answered%s%s\n", (unsigned long long)answered_blocks,
+		printf("%llu blocks answered, longest pause %llu ms%s%s\n",
+		       (unsigned long long)answered_blocks, (unsigned long long)pause_ms_max,
 		       error ? ", then: " : "", error ? strerror(error) : "");
 	return error == 0 ? 0 : error == ENOSPC ? 2 : error == EIO ? 3 : 4;
 }

@@ -81,6 +81,12 @@ uint64_t store_view_bytes(const struct view *view)
 	return view->volume->bytes;
 }
 
+const uint8_t *store_view_uuid(const struct view *view)
+{
+	static const uint8_t uuid[16];
+	return uuid;
+}
+
 bool store_view_read_only(const struct view *view)
 {
 	return strchr(view->volume->name, '@') != NULL;
