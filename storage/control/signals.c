@@ -4,12 +4,15 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <unistd.h>
 
 static struct {
 	struct env *env;
 	struct io_op stop_op, restart_op;
 	bool stop, restart; /* the reactor's */
+	pthread_t thread;
+	atomic_bool stop_came, ending;
 } signals;
 
 static void signal_set(sigset_t *set)
@@ -34,20 +37,22 @@ static void *signal_wait(void *state)
 {
 	sigset_t set;
 	int number;
-	bool stop = false, restart = false; /* posted: an op is under way once */
+	bool restart = false; /* posted: an op is under way once */
 	signal_set(&set);
 	for (;;) {
 		sigwait(&set, &number);
-		if (number != SIGUSR2 && stop)
+		if (number == SIGUSR2 && atomic_load(&signals.ending))
+			return NULL;
+		if (number == SIGUSR2) {
+			if (!restart)
+				env_post(signals.env, &signals.restart_op);
+			restart = true;
+			continue;
+		}
+		if (atomic_exchange(&signals.stop_came, true))
 			_exit(1);
-		if (number != SIGUSR2)
-			env_post(signals.env, &signals.stop_op);
-		else if (!restart)
-			env_post(signals.env, &signals.restart_op);
-		stop |= number != SIGUSR2;
-		restart |= number == SIGUSR2;
+		env_post(signals.env, &signals.stop_op);
 	}
-	return NULL;
 }
 
 void signals_block(void)
@@ -60,14 +65,18 @@ void signals_block(void)
 
 int signals_start(struct env *env)
 {
-	pthread_t thread;
 	signals.env = env;
 	signals.stop_op.done = stop_heard;
 	signals.restart_op.done = restart_heard;
-	int res = pthread_create(&thread, NULL, signal_wait, NULL);
-	if (res == 0)
-		pthread_detach(thread);
-	return -res;
+	return -pthread_create(&signals.thread, NULL, signal_wait, NULL);
+}
+
+bool signals_end(void)
+{
+	atomic_store(&signals.ending, true);
+	pthread_kill(signals.thread, SIGUSR2);
+	pthread_join(signals.thread, NULL);
+	return atomic_load(&signals.stop_came);
 }
 
 bool signals_stop_asked(void)

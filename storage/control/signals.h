@@ -18,4 +18,8 @@ int signals_start(struct env *env);
 bool signals_stop_asked(void);
 bool signals_restart_asked(void);
 
+/* Before the process becomes another program: nobody waits for signals from here on, so that one
+ * that comes is pending until that program waits. Returns whether an end was asked for before. */
+bool signals_end(void);
+
 #endif

@@ -9,13 +9,15 @@
  *
  * Keeps true: only this process has the descriptors, so whenever it dies, or the exec or the
  * opening fails, they are closed and clients connect again, as after any other end. What is read
- * is checked like bytes of a stranger; of another store or another version, it is left out.
+ * is checked like bytes of a stranger; of another store or another version, it is left out, and
+ * each socket that came along is closed: one that nobody serves would let its client wait forever.
  */
 #include "storage/daemon/daemon.h"
 
 #include "proto/cursor.h"
 #include "storage/rt/log_event.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -29,6 +31,7 @@
 #define MAGIC 0x3152454847545356u /* "VSTGHER1" */
 #define HEAD_BYTES (8 + 16 + 4)
 #define HEIR_BYTES (4 + 1 + 3 + NBD_PATH_ROOM + SNAP_NAME_ROOM + 16 + 3 * 8 + 4)
+#define SEALS (F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
 #define BYTES_MAX (512 * MIB)
 #define INPUT_BYTES_MAX (256 * KIB)
 
@@ -115,9 +118,11 @@ int handover_write(struct daemon *daemon)
 	char number[16];
 	size_t bytes;
 	uint8_t *buf = heirs_encode(daemon, &bytes);
-	int fd = memfd_create("vstored-handover", 0);
+	int fd = memfd_create("vstored-handover", MFD_ALLOW_SEALING);
 	int res = !buf ? -ENOMEM : fd < 0 ? -errno : write_all(fd, buf, bytes) ? 0 : -EIO;
 	free(buf);
+	if (res == 0 && fcntl(fd, F_ADD_SEALS, SEALS) < 0)
+		res = -errno;
 	for (size_t i = 0; i < daemon->heir_count && res == 0; i++)
 		if (daemon->heirs[i].fd >= 0 && fcntl(daemon->heirs[i].fd, F_SETFD, 0) < 0)
 			res = -errno;
@@ -129,12 +134,29 @@ int handover_write(struct daemon *daemon)
 
 /* ---- taking ---- */
 
-/* From here on no program that this one starts has them. */
-static bool heir_guard(const struct nbd_heir *heir)
+/* A socket that came along; what this process opened, or took already, is closed on exec. */
+static bool inherited(int fd)
 {
 	struct stat info;
-	return heir->fd > STDERR_FILENO && fstat(heir->fd, &info) == 0 && S_ISSOCK(info.st_mode) &&
-	       fcntl(heir->fd, F_SETFD, FD_CLOEXEC) == 0;
+	return fd > STDERR_FILENO && fcntl(fd, F_GETFD) == 0 && fstat(fd, &info) == 0 &&
+	       S_ISSOCK(info.st_mode);
+}
+
+/* From here on no program that this one starts has it. */
+static bool heir_guard(const struct nbd_heir *heir)
+{
+	return inherited(heir->fd) && fcntl(heir->fd, F_SETFD, FD_CLOEXEC) == 0;
+}
+
+static void strangers_close(void)
+{
+	struct dirent *entry;
+	DIR *dir = opendir("/proc/self/fd");
+	while (dir && (entry = readdir(dir)))
+		if (inherited(atoi(entry->d_name)))
+			close(atoi(entry->d_name));
+	if (dir)
+		closedir(dir);
 }
 
 static bool heirs_decode(struct daemon *daemon, const uint8_t *buf, size_t bytes)
@@ -167,10 +189,13 @@ void handover_read(struct daemon *daemon)
 	if (!value)
 		return;
 	int fd = atoi(value);
+	uint8_t *buf = NULL;
 	unsetenv(VARIABLE);
-	if (fd <= STDERR_FILENO || fstat(fd, &info) < 0 || info.st_size > (off_t)BYTES_MAX)
-		return;
-	uint8_t *buf = malloc((size_t)info.st_size + 1);
+	/* Whatever else the number may name, only such a memfd is touched. */
+	bool ours = fd > STDERR_FILENO && fcntl(fd, F_GETFD) == 0 &&
+		    fcntl(fd, F_GET_SEALS) == SEALS && fstat(fd, &info) == 0;
+	if (ours && info.st_size <= (off_t)BYTES_MAX)
+		buf = malloc((size_t)info.st_size + 1);
 	if (!buf || lseek(fd, 0, SEEK_SET) < 0 ||
 	    read(fd, buf, (size_t)info.st_size) != info.st_size ||
 	    !heirs_decode(daemon, buf, (size_t)info.st_size)) {
@@ -180,7 +205,9 @@ void handover_read(struct daemon *daemon)
 		handover_drop(daemon);
 	}
 	free(buf);
-	close(fd);
+	if (ours)
+		close(fd);
+	strangers_close();
 }
 
 void handover_inherit(struct daemon *daemon)

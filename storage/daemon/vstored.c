@@ -248,7 +248,7 @@ static int serve(struct env *env, const struct daemon_options *options)
 	if (closed < 0)
 		return fail(closed, "The store could not be closed cleanly; the next start "
 				    "replays its log.");
-	restart = restart && !signals_stop_asked();
+	restart = restart && !signals_end(); /* a later signal is the next program's */
 	if (!restart || left < 0)
 		handover_drop(&daemon);
 	return restart ? EXIT_AGAIN : 0;

@@ -114,6 +114,8 @@ void nbd_server_park(struct nbd_server *server, struct io_op *op)
 		if (heir) {
 			heir->listening = true;
 			heir->fd = env_listener_release(export->listener);
+			if (heir->fd < 0) /* the next process listens anew */
+				server->heir_count--;
 		} else {
 			env_listener_close(export->listener);
 		}

@@ -54,11 +54,49 @@ ctl_free=$(uri c)
 reads "$ctl_free" 0 0 4k || qemu-img info "$ctl_free" >/dev/null || fail "a new client was refused"
 soon restarted || fail "vstored did not restart"
 
+# Who is asked to end while it restarts, ends
+for pause in 0 0.01 0.02 0.04 0.08; do
+	kill -USR2 "$pid"
+	sleep $pause
+	kill "$pid"
+	rc=0
+	wait "$pid" || rc=$?
+	[ $rc = 0 ] || fail "told to end $pause s into a restart, vstored ends with $rc"
+	start_vstored
+done
+
+# What another version leaves: its sockets are closed, no client waits for an answer of nobody
+stop_vstored
+program=$VSTORED
+cat >other_version <<END
+#!/usr/bin/env python3
+import fcntl, os, socket, sys
+ours, client = socket.socketpair()
+if os.fork() == 0:
+    ours.close()
+    client.settimeout(60)
+    open("heard", "w").write("%d" % len(client.recv(1)))
+    os._exit(0)
+client.close()
+left = os.memfd_create("other", os.MFD_ALLOW_SEALING)
+os.write(left, b"VSTGHER9" + bytes(20))
+fcntl.fcntl(left, fcntl.F_ADD_SEALS, 15)
+os.set_inheritable(left, True)
+ours.set_inheritable(True)
+os.environ["VSTORED_HANDOVER"] = str(left)
+os.execv("$program", ["$program"] + sys.argv[1:])
+END
+chmod +x other_version
+VSTORED=./other_version start_vstored
+heard() { [ "$(cat heard 2>/dev/null)" = 0 ]; }
+soon heard || fail "a socket that another version left stays open"
+[ "$(grep -c 'not understood' log)" = 1 ] || fail "what another version left was taken"
+
 # What is left of no restart is no reason not to start; one whose program is gone ends, and clients hear of it
 stop_vstored
 echo nonsense >nonsense
 VSTORED_HANDOVER=9 start_vstored 9<nonsense
-grep -q 'not understood' log || fail "nonsense was taken for a handover"
+[ "$(grep -c 'not understood' log)" = 2 ] || fail "nonsense was taken for a handover"
 "$stamps" write run/nbd/b.sock b b.known 100000 >b.said 2>&1 &
 b=$!
 mv "$VSTORED" "$VSTORED.gone"
