@@ -179,10 +179,14 @@ static void daemon_stop(struct daemon *daemon, bool restart)
 		env_step(daemon->env, true);
 	if (daemon->nbd) {
 		env_wait_prepare(&stopped);
-		if (restart)
+		if (restart) {
 			nbd_server_park(daemon->nbd, &stopped);
-		else
+		} else {
 			nbd_server_stop(daemon->nbd, &stopped);
+			/* A flush may wait for a follower that is away, and its connection with
+			 * it. Behind their deaths: their guests get no answer and repeat it. */
+			store_followers_stop(daemon->store);
+		}
 		env_wait(daemon->env, &stopped);
 		nbd_server_heirs(daemon->nbd, &daemon->heirs, &daemon->heir_count);
 	}

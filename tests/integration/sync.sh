@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # A replica in step: what was flushed is on the other host, at every moment; a flush waits while that host is stopped, dead or cut off, and
-# ends when it is back or given up; the other host goes on with all that was flushed when the first is lost. About 30 s.
+# ends when it is back or given up; the other host goes on with all that was flushed when the first is lost. About 35 s.
 # Usage: sync.sh VSTORED VSTORECTL
 VSTORED=$1 VSTORECTL=$(realpath "$2") here=$(dirname "$(realpath "$0")")
 # shellcheck source=tests/integration/lib.sh
@@ -73,6 +73,21 @@ ip -n "$net-b" link set veth0 up
 wait $waiting || fail "the flush that had waited for the link failed"
 there 63 22M 64k || fail "what had waited for the link is not there"
 soon in_step || fail "b does not get in step after the cut"
+
+# a ends while a flush waits for b: it does not wait with it, and the flush is no success.
+stop b -9
+qemu-io -f raw -t writeback -c 'write -P 66 24M 64k' -c flush "$(host_uri a v)" >io.waits 2>&1 &
+waiting=$!
+sleep 1.5
+kill -0 $waiting 2>/dev/null || fail "a flush ended although b is dead and a is to end: $(cat io.waits)"
+kill -TERM "${pids[a]}"
+ended() { ! kill -0 "${pids[a]}" 2>/dev/null; }
+soon ended || { kill -9 "${pids[a]}"; fail "a does not end while a flush waits for b"; }
+wait "${pids[a]}" || fail "a, stopped while a flush waited, ended with $?"
+! wait $waiting || fail "a flush ended well although b never saw it: $(cat io.waits)"
+serve a 10.77.0.1
+serve b 10.77.0.2
+soon in_step || fail "b does not get in step with an a that was stopped while a flush waited"
 
 # A volume that grows goes on being in step.
 host a -q volume grow v 80M
