@@ -604,6 +604,6 @@ void store_receive_kick(struct store_receive *public)
 	if (!receiving)
 		return;
 	receiving->own.cancel = public->cancel;
-	receiving->work.waits = false; /* whatever it waits for, it looks at the cancel first */
+	/* While its wait is in somebody's list, that somebody has to wake it before it may end. */
 	work_kick(receiving->work.store);
 }
