@@ -326,16 +326,18 @@ static uint64_t file_remove(const char *path)
 	return (uint64_t)(unlink(path) == 0);
 }
 
-/* In the middle of what is written. */
+/* In the middle of what is written; more than a header is long, so that the data of a record is
+ * hit. */
 static uint64_t file_rot(const char *path)
 {
 	struct stat st;
-	uint8_t byte;
+	uint8_t bytes[256];
 	int fd = open(path, O_RDWR);
 	assert_int_equal(fstat(fd, &st), 0);
-	assert_int_equal(pread(fd, &byte, 1, st.st_size / 2), 1);
-	byte ^= 1;
-	assert_int_equal(pwrite(fd, &byte, 1, st.st_size / 2), 1);
+	assert_int_equal(pread(fd, bytes, sizeof bytes, st.st_size / 2), sizeof bytes);
+	for (size_t i = 0; i < sizeof bytes; i++)
+		bytes[i] ^= 1;
+	assert_int_equal(pwrite(fd, bytes, sizeof bytes, st.st_size / 2), sizeof bytes);
 	assert_int_equal(fsync(fd), 0);
 	close(fd);
 	return 1;
@@ -545,7 +547,7 @@ static void rot_gets_no_new_checksum(void **state)
 		bad += res == -VS_ECHECKSUM;
 		assert_true(res == -VS_ECHECKSUM || memcmp(got, data + at, CHUNK_BYTES) == 0);
 	}
-	assert_int_equal(bad, 1);
+	assert_in_range(bad, 1, 2); /* the end of one may be hit, and the next */
 	store_view_close(view);
 	free(got);
 	free(data);
