@@ -9,6 +9,8 @@
  * block, so a torn write never touches what was durable before;
  *  - one write and one sync are under way at most; a sync promises only what was written before it
  * began;
+ *  - what a seal writes comes after the records are durable: whoever finds it whole, after whatever
+ * crash, may believe the directory;
  *  - after a failed write or sync nothing is promised any more, and nothing retried.
  * Not here: reading (callers read below segment_written_end from the file), and names of segments.
  */
@@ -284,14 +286,15 @@ static void kick_done(struct io_op *op)
 		(!writer->more || writer->fill >= LINGER_BYTES || writer->seal);
 	if (!writer->writing && writer->fill && (force || writer->fill >= FLUSH_BYTES))
 		write_start(writer, force);
+	bool all_written = !writer->writing && !writer->fill;
+	sync |= writer->seal && all_written && writer->durable_end < writer->written_end;
 	if (sync && !writer->syncing) {
 		writer->syncing = true;
 		writer->syncing_end = MUTANT(7) ? writer->base + writer->fill : writer->written_end;
 		writer->sync_op.done = sync_done;
 		env_file_sync(writer->file, &writer->sync_op);
 	}
-	if (writer->seal && !writer->writing && !writer->syncing && !writer->fill &&
-	    !writer->footer)
+	if (writer->seal && all_written && !writer->syncing && !writer->footer)
 		seal_footer(writer);
 }
 
@@ -368,7 +371,7 @@ void segment_wait_durable(struct segment_writer *writer, struct durable_wait *wa
 	writer_kick(writer);
 }
 
-/* ---- sealing: footer written, file cut, all synced ---- */
+/* ---- sealing: records durable, footer written, file cut, all synced ---- */
 
 static void seal_end(struct segment_writer *writer, int res)
 {

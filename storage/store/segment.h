@@ -55,8 +55,8 @@ uint32_t segment_append(struct segment_writer *writer, const struct dir_entry *e
 			uint64_t *ret_end);
 /* Never ends inside the call. Many waits share one sync. */
 void segment_wait_durable(struct segment_writer *writer, struct durable_wait *wait, uint64_t end);
-/* No append may follow. Writes what is left, directory and trailer, cuts the file, syncs; then op.
- */
+/* No append may follow. Writes what is left and syncs, writes directory and trailer, cuts the file,
+ * syncs; then op. */
 void segment_seal(struct segment_writer *writer, struct io_op *op);
 
 /* Of all that was appended; the writer's until it is freed, or taken. */
