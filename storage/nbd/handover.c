@@ -90,6 +90,7 @@ static void park_late(struct env_timer *timer)
 		conn_die(conn, false, "what it had under way did not end in time");
 		conn_kick(conn);
 	}
+	store_followers_stop(server->store); /* a flush may wait for a host that is away */
 }
 
 void nbd_server_park(struct nbd_server *server, struct io_op *op)

@@ -44,6 +44,11 @@ int store_view_open_leased(struct store *store, const char *name, uint64_t gener
 	return generation == FAKE_FENCED ? -VS_EFENCED : store_view_open(store, name, ret_view);
 }
 
+void store_followers_stop(struct store *store)
+{
+	(void)store;
+}
+
 void store_view_fence(struct view *view)
 {
 	view->fake->fences++;
