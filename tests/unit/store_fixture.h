@@ -36,12 +36,12 @@ static inline void fixture_close(struct fixture *f)
 	f->store = NULL;
 }
 
-static inline int fixture_setup(void **state)
+static inline int fixture_setup_log(void **state, uint64_t log_bytes)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
 	const char *why;
 	char sentence[SENTENCE_BYTES];
-	struct store_make_options make = {.log_bytes = 8 * MIB, .any_file_system = true};
+	struct store_make_options make = {.log_bytes = log_bytes, .any_file_system = true};
 	snprintf(f->path, sizeof f->path, "./test-store.XXXXXX");
 	assert_non_null(mkdtemp(f->path));
 	assert_int_equal(env_real_new(&(struct env_real_options){.worker_count = 1}, &f->env, &why),
@@ -53,6 +53,11 @@ static inline int fixture_setup(void **state)
 	fixture_open(f);
 	*state = f;
 	return 0;
+}
+
+static inline int fixture_setup(void **state)
+{
+	return fixture_setup_log(state, 8 * MIB);
 }
 
 static inline int fixture_teardown(void **state)

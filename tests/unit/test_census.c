@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A collection and a fold at once: what a fold has stored and no map names yet is not garbage. */
+#include "tests/unit/store_fixture.h"
+
+#include "storage/store/census.h"
+#include "storage/store/fold.h"
+
+#define DATA_BYTES (72 * MIB) /* a sealed segment, and some */
+#define PART_BYTES (32 * KIB) /* less than a chunk: it is the fold that stores chunks */
+#define STEPS 1000u	      /* of the loop: a count that did not wait would long have begun */
+
+static const struct env_ops *real;
+static struct fold *held_fold;
+static struct held {
+	struct env_file *file;
+	struct io_op *op;
+	const void *buf;
+	uint32_t bytes;
+	uint64_t offset;
+	unsigned flags;
+} held[8];
+static unsigned held_count;
+
+/* Everything that the fold has stored is durable, and the record that names it is not. */
+static bool root_is_on_its_way(void)
+{
+	return held_fold && held_fold->volume && held_fold->phase == FOLD_LOGGING;
+}
+
+static void hold_write(struct env_file *file, struct io_op *op, const void *buf, uint32_t bytes,
+		       uint64_t offset, unsigned flags)
+{
+	if (!root_is_on_its_way()) {
+		real->file_write(file, op, buf, bytes, offset, flags);
+		return;
+	}
+	assert_true(held_count < 8);
+	held[held_count++] = (struct held){file, op, buf, bytes, offset, flags};
+}
+
+static void let_go(struct fixture *f)
+{
+	f->env->ops = real;
+	held_fold = NULL;
+	for (unsigned i = 0; i < held_count; i++)
+		env_file_write(held[i].file, held[i].op, held[i].buf, held[i].bytes, held[i].offset,
+			       held[i].flags);
+	held_count = 0;
+}
+
+static int setup(void **state)
+{
+	int res = fixture_setup_log(state, 256 * MIB);
+	struct fixture *f = *state;
+	fixture_close(f);
+	f->options.idle_fold_ns = 3600 * NSEC_PER_SEC;
+	fixture_open(f);
+	return res;
+}
+
+static uint8_t *write_all(struct fixture *f)
+{
+	uint8_t *data = aligned_alloc(BLOCK_BYTES, DATA_BYTES);
+	test_random_fill(&f->seed, data, DATA_BYTES);
+	assert_int_equal(make_volume(f, "a", DATA_BYTES), 0);
+	struct view *view = open_view(f, "a");
+	for (uint64_t at = 0; at < DATA_BYTES; at += PART_BYTES)
+		assert_int_equal(do_request(f, view, REQUEST_WRITE, at, PART_BYTES, data + at, 0),
+				 0);
+	store_view_close(view);
+	return data;
+}
+
+static void read_back(struct fixture *f, const uint8_t *data)
+{
+	uint8_t *got = aligned_alloc(BLOCK_BYTES, MIB);
+	struct store_work work;
+	struct view *view = open_view(f, "a");
+	for (uint64_t at = 0; at < DATA_BYTES; at += MIB) {
+		assert_int_equal(do_request(f, view, REQUEST_READ, at, MIB, got, 0), 0);
+		assert_memory_equal(got, data + at, MIB);
+	}
+	store_view_close(view);
+	free(got);
+	assert_int_equal(WORK(f, &work, store_check), 0);
+	assert_int_equal(work.damaged, 0);
+}
+
+static void a_collection_waits_for_the_map_of_a_fold_that_runs(void **state)
+{
+	struct fixture *f = *state;
+	struct store_work fold = {0}, gc = {0};
+	uint8_t *data = write_all(f);
+	real = f->env->ops;
+	struct env_ops ops = *real;
+	ops.file_write = hold_write;
+	held_fold = f->store->fold;
+	f->env->ops = &ops;
+	env_wait_prepare(&fold.op);
+	store_fold(f->store, &fold, NULL);
+	while (!held_count)
+		env_step(f->env, true);
+	assert_true(id_is_null(&f->store->volumes[0]->top));
+	uint64_t rounds = f->store->census->round;
+	env_wait_prepare(&gc.op);
+	store_gc(f->store, &gc);
+	while (f->store->census->round == rounds)
+		env_step(f->env, true);
+	for (unsigned i = 0; i < STEPS; i++) /* far more than it takes to begin to count */
+		env_step(f->env, false);
+	assert_true(root_is_on_its_way());
+	assert_int_equal(f->store->census->phase, CENSUS_BEGIN);
+	let_go(f);
+	assert_int_equal(env_wait(f->env, &fold.op), 0);
+	assert_int_equal(env_wait(f->env, &gc.op), 0);
+	assert_int_equal(gc.chunks, DATA_BYTES / CHUNK_BYTES);
+	assert_true(gc.freed_bytes < MIB); /* the first opening's segment had nothing in it */
+	read_back(f, data);
+	fixture_close(f);
+	fixture_open(f);
+	read_back(f, data);
+	free(data);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(a_collection_waits_for_the_map_of_a_fold_that_runs,
+						setup, fixture_teardown),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
