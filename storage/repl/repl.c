@@ -180,11 +180,13 @@ int session_channel(struct session *session, struct env_sock *sock)
 {
 	struct repl *repl = session->repl;
 	struct store_info info;
-	struct channel_options options = {.tls = repl->tls, .plain_peer = repl->plain_host};
+	struct channel_options options = {.tls = repl->tls};
 	store_info(repl->store, &info);
 	memcpy(options.store_uuid, info.uuid, 16);
 	if (!session->incoming)
-		options.expected_host = session->host;
+		options.plain_peer = options.expected_host = session->host;
+	else if (repl->plain_peer)
+		options.plain_peer = repl->plain_peer(sock);
 	return channel_new(repl->env, sock, session->incoming, &options, &session_ops, session,
 			   &session->channel);
 }
@@ -395,8 +397,7 @@ int repl_new(struct env *env, struct store *store, const struct repl_options *op
 		return res;
 	}
 	repl->tls = options->tls;
-	if (options->plain_host)
-		snprintf(repl->plain_host, sizeof repl->plain_host, "%s", options->plain_host);
+	repl->plain_peer = options->plain_peer;
 	if (repl->listener)
 		accept_start(repl);
 	*ret_repl = repl;

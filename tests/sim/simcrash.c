@@ -5,6 +5,8 @@
  */
 #include "tests/sim/simenv_int.h"
 
+#include <stdalign.h>
+
 /* What becomes of the next thing that a crash finds in doubt. */
 static enum sim_fate fate_next(struct sim *sim)
 {
@@ -52,8 +54,28 @@ static void file_power_cut(struct sim *sim, struct sim_file *file)
 
 void *sim_process_memory(struct sim *sim, size_t bytes)
 {
-	struct process_memory *memory = calloc(1, sizeof(*memory) + bytes);
-	assert(memory);
+	void *at = sim_process_memory_raw(sim, bytes, alignof(max_align_t));
+	return memset(at, 0, bytes);
+}
+
+static struct process_memory *memory_of(void *at)
+{
+	return (struct process_memory *)((char *)at - offsetof(struct process_memory, data));
+}
+
+size_t sim_process_memory_bytes(void *at)
+{
+	return memory_of(at)->bytes;
+}
+
+void *sim_process_memory_raw(struct sim *sim, size_t bytes, size_t align)
+{
+	char *raw = malloc(sizeof(struct process_memory) + align + bytes);
+	assert(raw);
+	void *at = (void *)round_up((uintptr_t)(raw + sizeof(struct process_memory)), align);
+	struct process_memory *memory = memory_of(at);
+	memory->raw = raw;
+	memory->bytes = bytes;
 	memory->next = sim->process_memory;
 	memory->before = &sim->process_memory;
 	if (memory->next)
@@ -64,21 +86,25 @@ void *sim_process_memory(struct sim *sim, size_t bytes)
 
 void sim_process_memory_free(void *at)
 {
-	struct process_memory *memory =
-		(struct process_memory *)((char *)at - offsetof(struct process_memory, data));
+	struct process_memory *memory = memory_of(at);
 	*memory->before = memory->next;
 	if (memory->next)
 		memory->next->before = memory->before;
-	free(memory);
+	free(memory->raw);
 }
 
 void process_memory_drop(struct sim *sim)
 {
 	while (sim->process_memory) {
 		struct process_memory *next = sim->process_memory->next;
-		free(sim->process_memory);
+		free(sim->process_memory->raw);
 		sim->process_memory = next;
 	}
+}
+
+void sim_process_end(struct sim *sim)
+{
+	process_memory_drop(sim);
 }
 
 /* A write that was under way: after a kill it is there, or not, or in part; a power cut finds it
@@ -111,7 +137,8 @@ void sim_crash(struct sim *sim, bool power_cut)
 	for (size_t i = 0; i < sim->event_count; i++)
 		if (sim->events[i].kind == EVENT_WRITE)
 			write_interrupted(sim, &sim->events[i], power_cut);
-	process_memory_drop(sim);
+	if (!sim->net)
+		process_memory_drop(sim);
 	sim->event_count = sim->timer_count = 0;
 	for (unsigned i = 0; i < FILES_MAX; i++) {
 		struct sim_file *file = &sim->files[i];
@@ -137,6 +164,58 @@ uint32_t sim_crash_planned(struct sim *sim, const struct sim_crash_plan *plan)
 	sim_crash(sim, plan->power_cut);
 	sim->plan = NULL;
 	return sim->doubts;
+}
+
+/* ---- a copy of the disk, made while no process runs, and put back later ---- */
+
+struct sim_backup {
+	struct sim_file files[FILES_MAX];
+};
+
+struct sim_backup *sim_backup_new(const struct sim *sim)
+{
+	struct sim_backup *backup = calloc(1, sizeof(*backup));
+	for (unsigned i = 0; i < FILES_MAX; i++) {
+		const struct sim_file *from = &sim->files[i];
+		struct sim_file *to = &backup->files[i];
+		if (!from->used || from->unlinked)
+			continue;
+		*to = *from;
+		to->now = malloc(from->touched + 1);
+		memcpy(to->now, from->now, from->touched);
+	}
+	return backup;
+}
+
+void sim_backup_restore(struct sim *sim, const struct sim_backup *backup)
+{
+	for (unsigned i = 0; i < FILES_MAX; i++) {
+		const struct sim_file *from = &backup->files[i];
+		struct sim_file *to = &sim->files[i];
+		assert(!to->used || !to->handles);
+		if (to->used)
+			file_gone(to);
+		if (!from->used)
+			continue;
+		*to = *from;
+		to->entry_durable = true;
+		to->differs = false;
+		to->handles = 0;
+		to->durable_bytes = to->bytes;
+		to->writes = NULL;
+		to->last = &to->writes;
+		to->now = file_memory();
+		to->durable = file_memory();
+		memcpy(to->now, from->now, from->touched);
+		memcpy(to->durable, from->now, from->touched);
+	}
+}
+
+void sim_backup_free(struct sim_backup *backup)
+{
+	for (unsigned i = 0; backup && i < FILES_MAX; i++)
+		free(backup->files[i].now);
+	free(backup);
 }
 
 /* ---- rot ---- */

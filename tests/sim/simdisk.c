@@ -57,7 +57,7 @@ static struct sim_file *file_find(const struct env_dir *dir, const char *name)
 static int sim_dir_list(struct env_dir *dir, struct env_dir_entry **ret_entries, size_t *ret_count)
 {
 	struct sim *sim = sim_of(dir->env);
-	struct env_dir_entry *entries = calloc(FILES_MAX, sizeof(*entries));
+	struct env_dir_entry *entries = list_calloc(FILES_MAX, sizeof(*entries));
 	size_t count = 0;
 	for (unsigned i = 0; i < FILES_MAX; i++)
 		if (sim->files[i].used && !sim->files[i].unlinked &&

@@ -84,7 +84,7 @@ static void sim_timer_start(struct env *env, struct env_timer *timer, uint64_t d
 {
 	struct sim *sim = sim_of(env);
 	sim_timer_stop(env, timer);
-	assert(sim->timer_count < 64);
+	assert(sim->timer_count < TIMERS_MAX);
 	timer->at_ns = sim->now_ns + delay_ns;
 	timer->heap_index = 1;
 	sim->timers[sim->timer_count++] = timer;
@@ -146,11 +146,19 @@ static bool timer_step(struct sim *sim, uint64_t before_ns)
 	return true;
 }
 
-static bool sim_step(struct env *env, bool wait)
+bool sim_due(const struct sim *sim, uint64_t *ret_ns)
 {
-	struct sim *sim = sim_of(env);
+	*ret_ns = UINT64_MAX;
+	for (size_t i = 0; i < sim->event_count; i++)
+		*ret_ns = min_u64(*ret_ns, sim->events[i].due_ns);
+	for (unsigned i = 0; i < sim->timer_count; i++)
+		*ret_ns = min_u64(*ret_ns, sim->timers[i]->at_ns);
+	return sim->event_count || sim->timer_count;
+}
+
+bool sim_step_own(struct sim *sim)
+{
 	size_t first = 0, oldest = 0;
-	(void)wait;
 	for (size_t i = 1; i < sim->event_count; i++) {
 		const struct event *a = &sim->events[i], *b = &sim->events[first];
 		if (a->due_ns < b->due_ns || (a->due_ns == b->due_ns && a->number < b->number))
@@ -174,6 +182,13 @@ static bool sim_step(struct env *env, bool wait)
 	sim_note(sim, (uint64_t)event.op->res ^ event.offset);
 	event.op->done(event.op);
 	return true;
+}
+
+static bool sim_step(struct env *env, bool wait)
+{
+	struct sim *sim = sim_of(env);
+	(void)wait;
+	return sim->net ? sim->net_step(sim->net) : sim_step_own(sim);
 }
 
 struct sim *sim_new(uint64_t seed)

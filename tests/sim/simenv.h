@@ -38,6 +38,11 @@ void sim_clock_move(struct sim *sim, uint64_t skip_ns, int64_t jump_ns);
 /* Zeroed memory of the simulated process: gone at the next crash, or with the sim. */
 void *sim_process_memory(struct sim *sim, size_t bytes);
 void sim_process_memory_free(void *at);
+/* The same without zeros, aligned; and how much was asked for. */
+void *sim_process_memory_raw(struct sim *sim, size_t bytes, size_t align);
+size_t sim_process_memory_bytes(void *at);
+/* Of one of several hosts (simnet.h) a crash leaves the memory, until here. */
+void sim_process_end(struct sim *sim);
 void sim_faults_set(struct sim *sim, const struct sim_faults *faults);
 /* What is free on the disk from now on; UINT64_MAX: plenty. */
 void sim_disk_room_set(struct sim *sim, uint64_t bytes);
@@ -53,6 +58,12 @@ void sim_flip(struct sim *sim, const char *name, uint64_t offset);
  * env may be used at once by the next life; old files, ops and timers are forgotten, memory is the
  * caller's to free. */
 void sim_crash(struct sim *sim, bool power_cut);
+
+/* The disk as it is, while no process has a file open; and the same disk again. */
+struct sim_backup;
+struct sim_backup *sim_backup_new(const struct sim *sim);
+void sim_backup_restore(struct sim *sim, const struct sim_backup *backup);
+void sim_backup_free(struct sim_backup *backup);
 
 /* What becomes of each thing that a crash finds in doubt: a write under way or not synced, a new
  * file or a removal whose folder was not synced, a size. What cannot be torn is dropped then. */

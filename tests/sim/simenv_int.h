@@ -16,11 +16,20 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* A list is its caller's to free, in a build where callers have memory of their process. */
+#ifdef SIM_PROCESS
+#include "tests/sim/process_outside.h"
+#define list_calloc process_calloc
+#else
+#define list_calloc calloc
+#endif
+
 #define SECTOR_BYTES 512u
 #define FILES_MAX 256u
 #ifndef FILE_BYTES_MAX
 #define FILE_BYTES_MAX (80 * MIB)
 #endif
+#define TIMERS_MAX 512u
 #define DISK_BYTES (UINT64_C(1) << 40)
 
 struct unsynced {
@@ -72,6 +81,8 @@ struct env_file {
 
 struct process_memory {
 	struct process_memory *next, **before;
+	size_t bytes;
+	void *raw; /* what is freed */
 	max_align_t data[];
 };
 
@@ -85,7 +96,7 @@ struct sim {
 	struct sim_file files[FILES_MAX];
 	struct event *events;
 	size_t event_count, event_room;
-	struct env_timer *timers[64];
+	struct env_timer *timers[TIMERS_MAX];
 	unsigned timer_count;
 	struct process_memory *process_memory;
 	struct sim_faults faults;
@@ -97,6 +108,8 @@ struct sim {
 	void *before_change_arg;
 	const struct sim_crash_plan *plan; /* while a planned crash is made */
 	uint32_t doubts;
+	struct simnet *net; /* NULL: a world of one host */
+	bool (*net_step)(struct simnet *net);
 };
 
 static inline struct sim *sim_of(struct env *env)
@@ -113,6 +126,10 @@ static inline bool sim_chance(struct sim *sim, unsigned of_10000)
 struct event *event_add(struct sim *sim, enum event_kind kind, struct io_op *op, uint64_t delay_ns);
 uint64_t io_delay(struct sim *sim);
 void sim_complete(struct env *env, struct io_op *op, int64_t res);
+
+/* When its next event or timer is due; false: there is none. */
+bool sim_due(const struct sim *sim, uint64_t *ret_ns);
+bool sim_step_own(struct sim *sim); /* as env_step, of this host alone */
 
 /* ---- simdisk.c ---- */
 

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The world of sim_cluster: three hosts, each with a store, its connections (storage/repl, in the
+ * clear) and its followers (storage/daemon/follow.c), three volumes, their guests and their model.
+ */
+#ifndef TESTS_SIM_CLUSTER_H
+#define TESTS_SIM_CLUSTER_H
+
+#include "proto/err.h"
+#include "proto/units.h"
+#include "storage/daemon/follow.h"
+#include "storage/repl/repl.h"
+#include "storage/store/store.h"
+#include "tests/sim/cluster_model.h"
+#include "tests/sim/seeds.h"
+#include "tests/sim/simnet.h"
+
+#include "tests/sim/process.h"
+#include "tests/sim/process_outside.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#define HOSTS 3u
+#define VOLUMES 3u
+#define BLOCKS 256u
+#define VOLUME_BYTES (BLOCKS * (uint64_t)BLOCK_BYTES)
+#define PROMISES 6u
+
+/* A snapshot that was sent; `kept`: the peer said that it has it. */
+struct promise {
+	bool used, kept;
+	unsigned volume, from, to;
+	char name[NAME_ROOM];
+	uint64_t values[BLOCKS];
+};
+
+struct host {
+	struct cluster *cluster;
+	struct sim *sim;
+	struct env *env;
+	unsigned number;
+	struct store *store; /* NULL: no process runs */
+	struct repl *repl;
+	struct follows *follows;
+	bool stopped, ill, leaving, power_cut;
+	uint64_t back_ns; /* it comes back then, or goes on */
+	struct sim_backup *backup;
+	uint64_t backup_epoch[VOLUMES];
+};
+
+struct volume {
+	struct cluster_model model;
+	unsigned primary;
+	struct view *view; /* of its guests; NULL: there are none now */
+	bool in_step[HOSTS];
+	bool sure[HOSTS]; /* a flush since it is in step was answered */
+	bool was[HOSTS];  /* its primary, and has been replaced */
+	uint64_t written; /* when the first write of this primary was answered */
+	unsigned under_way;
+};
+
+struct cluster {
+	struct simnet *net;
+	struct host hosts[HOSTS];
+	struct volume volumes[VOLUMES];
+	struct promise promises[PROMISES];
+	uint64_t links_back_ns;
+	unsigned snapshots;
+	const char *wrong;
+};
+
+struct cluster_totals {
+	uint64_t seeds, writes, reads, flushes, flushes_in_step, kills, power_cuts, stops, restarts,
+		links_down, cuts, ill, sends, published, promotions, promotions_in_step, returned,
+		held_flushes, restored, in_step, cuts_sent;
+	struct sim_counts faults;
+	struct simnet_counts network;
+};
+extern struct cluster_totals totals;
+extern const char *const cluster_hosts[HOSTS], *const cluster_volumes[VOLUMES];
+
+extern char failure[800];
+#define FAIL(...)                                                                                  \
+	do {                                                                                       \
+		snprintf(failure, sizeof failure, __VA_ARGS__);                                    \
+		return failure;                                                                    \
+	} while (0)
+
+/* Functions that return a sentence return NULL when all is well. Waits run the whole world. */
+
+/* ---- cluster_world.c: hosts ---- */
+
+const char *cluster_make(struct cluster *cluster);
+void cluster_free(struct cluster *cluster);
+/* Its process is what the calls that follow are of. */
+void host_enter(struct host *host);
+bool host_runs(const struct host *host);
+/* With its guests' volumes looked at. */
+const char *host_open(struct host *host, bool check);
+void host_crash(struct host *host, bool power_cut);
+const char *host_close(struct host *host);
+#define HOST_DO(host, call, name, ...)                                                             \
+	({                                                                                         \
+		struct admin_op op_ = {0};                                                         \
+		host_enter(host);                                                                  \
+		env_wait_prepare(&op_.op);                                                         \
+		call((host)->store, &op_, name, ##__VA_ARGS__);                                    \
+		int res_ = (int)env_wait((host)->env, &op_.op);                                    \
+		if (res_ < 0)                                                                      \
+			snprintf(failure, sizeof failure, "%s", op_.sentence);                     \
+		res_;                                                                              \
+	})
+/* All of "NAME" or "NAME@SNAP" there. */
+int host_read(struct host *host, const char *name, uint8_t *image);
+/* Others follow the volume from now on. */
+const char *volume_follow(struct cluster *cluster, unsigned volume);
+const char *cluster_pass(struct cluster *cluster, uint64_t ns);
+
+/* ---- cluster_guests.c ---- */
+
+void guest_write(struct cluster *cluster, unsigned volume);
+void guest_read(struct cluster *cluster, unsigned volume);
+void guest_flush(struct cluster *cluster, unsigned volume);
+
+/* ---- cluster_fate.c: what happens to hosts and volumes ---- */
+
+const char *fate(struct cluster *cluster);
+const char *fate_back(struct cluster *cluster, bool all);
+const char *cluster_end(struct cluster *cluster);
+
+#endif

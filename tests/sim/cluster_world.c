@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The hosts of a cluster: made, opened, crashed, closed, as vstored does it. */
+#include "tests/sim/cluster.h"
+
+const char *const cluster_hosts[HOSTS] = {"h0", "h1", "h2"};
+const char *const cluster_volumes[VOLUMES] = {"v0", "v1", "v2"};
+char failure[800];
+
+static uint8_t image[VOLUME_BYTES] __attribute__((aligned(4096)));
+
+void host_enter(struct host *host)
+{
+	sim_process = host->sim;
+}
+
+bool host_runs(const struct host *host)
+{
+	return host->store && !host->stopped;
+}
+
+const char *cluster_pass(struct cluster *cluster, uint64_t ns)
+{
+	uint64_t end = simnet_now_ns(cluster->net) + ns;
+	while (simnet_now_ns(cluster->net) < end && !cluster->wrong)
+		if (!simnet_step(cluster->net))
+			simnet_wait(cluster->net, NSEC_PER_MSEC);
+	return cluster->wrong;
+}
+
+static const char *plain_peer(const struct env_sock *sock)
+{
+	return cluster_hosts[simnet_peer(sock)];
+}
+
+int host_read(struct host *host, const char *name, uint8_t *to)
+{
+	struct view *view;
+	host_enter(host);
+	int res = store_view_open(host->store, name, &view);
+	if (res < 0)
+		return res;
+	struct store_request request = {
+		.view = view, .kind = REQUEST_READ, .length_bytes = VOLUME_BYTES, .data = to};
+	env_wait_prepare(&request.op);
+	store_submit(&request);
+	res = (int)env_wait(host->env, &request.op);
+	store_view_close(view);
+	return res;
+}
+
+static const char *volumes_look(struct host *host, bool check)
+{
+	for (unsigned v = 0; v < VOLUMES; v++) {
+		struct volume *volume = &host->cluster->volumes[v];
+		if (volume->primary != host->number)
+			continue;
+		int res = check ? host_read(host, cluster_volumes[v], image) : 0;
+		if (res < 0)
+			FAIL("%s cannot be read on its primary %s: %s", cluster_volumes[v],
+			     cluster_hosts[host->number], vs_strerror(res));
+		const char *failed =
+			check ? cluster_check(&volume->model, image,
+					      host->power_cut ? FLOOR_FLUSHED : FLOOR_ANSWERED)
+			      : NULL;
+		if (failed)
+			FAIL("%s on its primary %s: %s", cluster_volumes[v],
+			     cluster_hosts[host->number], failed);
+		if (check)
+			cluster_settle(&volume->model, false);
+		host_enter(host);
+		if (store_view_open(host->store, cluster_volumes[v], &volume->view) < 0)
+			FAIL("%s is gone from its primary", cluster_volumes[v]);
+	}
+	return NULL;
+}
+
+const char *host_open(struct host *host, bool check)
+{
+	char sentence[SENTENCE_BYTES], address[32];
+	struct store_options options = {.cache_bytes = MIB,
+					.node_cache_bytes = MIB,
+					.directory_cache_bytes = MIB,
+					.idle_fold_ns = NSEC_PER_SEC / 4};
+	struct repl_options repl = {.listen = address, .plain_peer = plain_peer};
+	snprintf(address, sizeof address, "10.0.0.%u:7410", host->number + 1);
+	host_enter(host);
+	sim_faults_set(host->sim, &(struct sim_faults){0});
+	simnet_power(host->cluster->net, host->number, true);
+	if (store_open(host->env, "store", &options, &host->store, sentence) < 0) {
+		host->store = NULL;
+		FAIL("the store of %s was refused: %s", cluster_hosts[host->number], sentence);
+	}
+	if (repl_new(host->env, host->store, &repl, &host->repl, sentence) < 0)
+		FAIL("no connections: %s", sentence);
+	if (follows_new(host->env, host->store, host->repl, &host->follows) < 0)
+		FAIL("no followers");
+	host->back_ns = 0;
+	host->ill = host->leaving = false;
+	return volumes_look(host, check);
+}
+
+static void guests_gone(struct host *host)
+{
+	for (unsigned v = 0; v < VOLUMES; v++) {
+		struct volume *volume = &host->cluster->volumes[v];
+		if (volume->primary != host->number)
+			continue;
+		volume->view = NULL;
+		volume->under_way = 0;
+		for (uint32_t b = 0; b < BLOCKS; b++)
+			volume->model.blocks[b].busy = false;
+	}
+}
+
+void host_crash(struct host *host, bool power_cut)
+{
+	host_enter(host);
+	sim_crash(host->sim, power_cut);
+	simnet_crashed(host->cluster->net, host->number, power_cut);
+	store_abandon(host->store);
+	sim_process_end(host->sim);
+	host->store = NULL;
+	host->repl = NULL;
+	host->follows = NULL;
+	host->power_cut = power_cut;
+	host->stopped = false;
+	guests_gone(host);
+}
+
+const char *host_close(struct host *host)
+{
+	struct cluster *cluster = host->cluster;
+	struct io_op stopped = {0};
+	host->leaving = true;
+	host_enter(host);
+	store_followers_stop(host->store);
+	for (unsigned v = 0; v < VOLUMES; v++) {
+		struct volume *volume = &cluster->volumes[v];
+		if (volume->primary != host->number || !volume->view)
+			continue;
+		while (volume->under_way)
+			if (!simnet_step(cluster->net))
+				FAIL("requests never end");
+		store_view_close(volume->view);
+		volume->view = NULL;
+	}
+	follows_stop(host->follows);
+	env_wait_prepare(&stopped);
+	repl_stop(host->repl, &stopped);
+	env_wait(host->env, &stopped);
+	while (!follows_idle(host->follows))
+		if (!env_step(host->env, true))
+			FAIL("the followers never end");
+	follows_free(host->follows);
+	repl_free(host->repl);
+	int res = store_close(host->store);
+	host->store = NULL;
+	host->power_cut = host->ill;
+	sim_process_end(host->sim);
+	if (res < 0 && !host->ill)
+		FAIL("a store could not be closed: %s", vs_strerror(res));
+	return cluster->wrong;
+}
+
+const char *volume_follow(struct cluster *cluster, unsigned number)
+{
+	struct volume *volume = &cluster->volumes[number];
+	struct host *host = &cluster->hosts[volume->primary];
+	volume->written = 0;
+	for (unsigned h = 0; h < HOSTS; h++) {
+		volume->sure[h] = volume->in_step[h] = false;
+		if (h == volume->primary)
+			continue;
+		struct follower_rules rules = {.lag_ns = 2 * NSEC_PER_SEC,
+					       .in_step = number == 0 || sim_random(host->sim, 2)};
+		if (HOST_DO(host, store_follower_set, cluster_volumes[number], cluster_hosts[h],
+			    &rules) < 0)
+			return host->ill ? NULL : failure;
+		volume->in_step[h] = rules.in_step;
+	}
+	return NULL;
+}
+
+const char *cluster_make(struct cluster *cluster)
+{
+	char sentence[SENTENCE_BYTES], address[32];
+	const char *failed = NULL;
+	for (unsigned h = 0; h < HOSTS; h++) {
+		struct host *host = &cluster->hosts[h];
+		struct store_make_options make = {.log_bytes = 8 * MIB};
+		host->cluster = cluster;
+		host->number = h;
+		host->sim = simnet_host(cluster->net, h);
+		host->env = sim_env(host->sim);
+		host_enter(host);
+		if (store_make(host->env, "store", &make, sentence) < 0)
+			FAIL("no store was made: %s", sentence);
+	}
+	for (unsigned v = 0; v < VOLUMES; v++) {
+		cluster->volumes[v].primary = HOSTS;
+		cluster_model_make(&cluster->volumes[v].model, BLOCKS);
+	}
+	for (unsigned h = 0; h < HOSTS && !failed; h++)
+		failed = host_open(&cluster->hosts[h], false);
+	for (unsigned h = 0; h < HOSTS && !failed; h++)
+		for (unsigned to = 0; to < HOSTS; to++) {
+			snprintf(address, sizeof address, "10.0.0.%u:7410", to + 1);
+			if (to != h && HOST_DO(&cluster->hosts[h], store_peer_add,
+					       cluster_hosts[to], address) < 0)
+				return failure;
+		}
+	for (unsigned v = 0; v < VOLUMES && !failed; v++) {
+		struct host *host = &cluster->hosts[v % HOSTS];
+		struct volume_options options = {.size_bytes = VOLUME_BYTES};
+		if (HOST_DO(host, store_volume_create, cluster_volumes[v], &options) < 0)
+			return failure;
+		cluster->volumes[v].primary = host->number;
+		host_enter(host);
+		if (store_view_open(host->store, cluster_volumes[v], &cluster->volumes[v].view) < 0)
+			FAIL("a new volume is gone");
+		failed = volume_follow(cluster, v);
+	}
+	return failed;
+}
+
+void cluster_free(struct cluster *cluster)
+{
+	for (unsigned h = 0; h < HOSTS; h++) {
+		struct host *host = &cluster->hosts[h];
+		if (host->store)
+			host_crash(host, false);
+		if (host->sim)
+			seeds_faults_add(&totals.faults, host->sim);
+		sim_backup_free(host->backup);
+	}
+	for (unsigned v = 0; v < VOLUMES; v++)
+		cluster_model_free(&cluster->volumes[v].model);
+	simnet_free(cluster->net);
+	free(cluster);
+}
