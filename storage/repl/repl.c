@@ -185,8 +185,8 @@ int session_channel(struct session *session, struct env_sock *sock)
 	memcpy(options.store_uuid, info.uuid, 16);
 	if (!session->incoming)
 		options.plain_peer = options.expected_host = session->host;
-	else if (repl->plain_peer)
-		options.plain_peer = repl->plain_peer(sock);
+	else
+		options.plain_peer = repl->plain_peer ? repl->plain_peer(sock) : repl->plain_host;
 	return channel_new(repl->env, sock, session->incoming, &options, &session_ops, session,
 			   &session->channel);
 }
@@ -398,6 +398,8 @@ int repl_new(struct env *env, struct store *store, const struct repl_options *op
 	}
 	repl->tls = options->tls;
 	repl->plain_peer = options->plain_peer;
+	if (options->plain_host)
+		snprintf(repl->plain_host, sizeof repl->plain_host, "%s", options->plain_host);
 	if (repl->listener)
 		accept_start(repl);
 	*ret_repl = repl;

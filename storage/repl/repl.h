@@ -16,6 +16,7 @@ struct repl;
 struct repl_options {
 	struct tls_context *tls; /* this object's from here on; NULL: in the clear (tests only) */
 	const char *listen;	 /* "ADDRESS:PORT", or NULL: sends only */
+	const char *plain_host;	 /* without TLS: who every peer is taken for, or: */
 	/* Without TLS: who is at the other end of a connection that came. */
 	const char *(*plain_peer)(const struct env_sock *sock);
 };

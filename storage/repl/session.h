@@ -88,6 +88,7 @@ struct repl {
 	struct env *env;
 	struct store *store;
 	struct tls_context *tls;
+	char plain_host[NAME_ROOM];
 	const char *(*plain_peer)(const struct env_sock *sock);
 	struct env_listener *listener;
 	struct io_op accept_op;
