@@ -73,7 +73,7 @@ struct cluster {
 struct cluster_totals {
 	uint64_t seeds, writes, reads, flushes, flushes_in_step, kills, power_cuts, stops, restarts,
 		links_down, cuts, ill, sends, published, promotions, promotions_in_step, returned,
-		held_flushes, restored, in_step, cuts_sent;
+		held_flushes, restored, in_step, cuts_sent, kept_promises;
 	struct sim_counts faults;
 	struct simnet_counts network;
 };

@@ -103,6 +103,7 @@ static int totals_tell(uint64_t seeds)
 					     {COUNT(restored)},
 					     {COUNT(in_step)},
 					     {COUNT(cuts_sent)},
+					     {COUNT(kept_promises)},
 					     {NETWORK(connections)},
 					     {NETWORK(refused)},
 					     {NETWORK(packets)},
