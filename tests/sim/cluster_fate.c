@@ -343,15 +343,18 @@ static bool epochs(struct host *host, const struct host *from, uint64_t ret[VOLU
 
 static const char *restart(struct host *host)
 {
-	uint64_t now[VOLUMES];
-	bool known = epochs(host, NULL, now);
 	const char *failed = host_close(host);
+	bool kept = !failed && !host->ill && !host->backup;
 	totals.restarts++;
-	if (!failed && known && !host->ill && !host->backup) {
+	if (kept)
 		host->backup = sim_backup_new(host->sim);
-		memcpy(host->backup_epoch, now, sizeof now);
-	}
-	return failed ? failed : host_open(host, true);
+	if (!failed)
+		failed = host_open(host, true);
+	/* What ended while it closed may have raised an epoch: the backup's are those it opens
+	 * with. */
+	if (!failed && kept && !epochs(host, NULL, host->backup_epoch))
+		FAIL("the epochs of a backup are not known");
+	return failed;
 }
 
 /* A host comes back with the disk of long ago, two epochs behind: whoever was in step knows better.

@@ -106,6 +106,7 @@ static void guests_gone(struct host *host)
 		if (volume->primary != host->number)
 			continue;
 		volume->view = NULL;
+		volume->written = 0; /* may be lost: a flush of nothing waits for nobody */
 		volume->under_way = 0;
 		for (uint32_t b = 0; b < BLOCKS; b++)
 			volume->model.blocks[b].busy = false;
