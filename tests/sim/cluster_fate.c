@@ -504,19 +504,54 @@ static bool followers_near(struct host *host)
 	return near;
 }
 
+/* What a promotion on `host` would take: the copy as it is, or a snapshot that is newer: where an
+ * old one that somebody sent arrived last, the copy holds that. */
+static void copy_newest(struct host *host, unsigned v, char ret_name[SNAP_NAME_ROOM])
+{
+	char copy[NAME_ROOM];
+	uint64_t epoch = 0, vseq = 0;
+	struct volume_info *volumes;
+	struct snapshot_info *snapshots;
+	size_t count;
+	snprintf(copy, sizeof copy, "%s/%s", cluster_hosts[host->cluster->volumes[v].primary],
+		 cluster_volumes[v]);
+	snprintf(ret_name, SNAP_NAME_ROOM, "%s", copy);
+	host_enter(host);
+	if (store_volumes(host->store, false, &volumes, &count) < 0)
+		return;
+	for (size_t i = 0; i < count; i++)
+		if (strcmp(volumes[i].name, copy) == 0) {
+			epoch = volumes[i].epoch;
+			vseq = volumes[i].vseq;
+		}
+	process_free(volumes);
+	if (store_snapshots(host->store, false, &snapshots, &count) < 0)
+		return;
+	for (size_t i = 0; i < count; i++) {
+		const struct snapshot_info *at = &snapshots[i];
+		if (strcmp(at->volume, copy) != 0 || at->epoch < epoch ||
+		    (at->epoch == epoch && at->vseq <= vseq))
+			continue;
+		epoch = at->epoch;
+		vseq = at->vseq;
+		snprintf(ret_name, SNAP_NAME_ROOM, "%.63s@%.63s", at->volume, at->name);
+	}
+	process_free(snapshots);
+}
+
 static const char *copies_same(struct cluster *cluster, unsigned v)
 {
 	struct volume *volume = &cluster->volumes[v];
-	char copy[NAME_ROOM];
+	char copy[SNAP_NAME_ROOM];
 	if (host_read(&cluster->hosts[volume->primary], cluster_volumes[v], image) < 0)
 		FAIL("%s cannot be read at the end", cluster_volumes[v]);
 	const char *failed = cluster_check(&volume->model, image, FLOOR_ANSWERED);
 	if (failed)
 		FAIL("%s at the end: %s", cluster_volumes[v], failed);
-	snprintf(copy, sizeof copy, "%s/%s", cluster_hosts[volume->primary], cluster_volumes[v]);
 	for (unsigned h = 0; h < HOSTS; h++) {
 		if (h == volume->primary)
 			continue;
+		copy_newest(&cluster->hosts[h], v, copy);
 		if (host_read(&cluster->hosts[h], copy, other) < 0)
 			FAIL("%s cannot be read on %s", copy, cluster_hosts[h]);
 		if (memcmp(image, other, sizeof image) != 0)
@@ -529,7 +564,16 @@ static int root_of(struct host *host, const char *name, uint8_t ret_root[ID_BYTE
 {
 	struct volume_info *infos;
 	struct store_work work = {0};
+	struct store_offer offer;
 	size_t count;
+	if (strchr(name, '@')) {
+		int sealed = HOST_DO(host, store_snap_seal, name);
+		host_enter(host);
+		if (sealed < 0 || (sealed = store_offer(host->store, name, &offer)) < 0)
+			return sealed;
+		memcpy(ret_root, offer.root, ID_BYTES);
+		return 0;
+	}
 	host_enter(host);
 	env_wait_prepare(&work.op);
 	store_fold(host->store, &work, name);
@@ -550,14 +594,17 @@ static const char *roots_same(struct cluster *cluster, unsigned v)
 {
 	unsigned primary = cluster->volumes[v].primary;
 	uint8_t root[ID_BYTES], there[ID_BYTES];
-	char copy[NAME_ROOM];
-	snprintf(copy, sizeof copy, "%s/%s", cluster_hosts[primary], cluster_volumes[v]);
+	char copy[SNAP_NAME_ROOM];
 	if (root_of(&cluster->hosts[primary], cluster_volumes[v], root) < 0)
 		FAIL("%s has no root", cluster_volumes[v]);
-	for (unsigned h = 0; h < HOSTS; h++)
-		if (h != primary && (root_of(&cluster->hosts[h], copy, there) < 0 ||
-				     memcmp(root, there, ID_BYTES) != 0))
+	for (unsigned h = 0; h < HOSTS; h++) {
+		if (h == primary)
+			continue;
+		copy_newest(&cluster->hosts[h], v, copy);
+		if (root_of(&cluster->hosts[h], copy, there) < 0 ||
+		    memcmp(root, there, ID_BYTES) != 0)
 			FAIL("%s on %s has another root", copy, cluster_hosts[h]);
+	}
 	return NULL;
 }
 
