@@ -4,18 +4,12 @@
  * collection moves, one in reserve for the next of those, the rest sealed.
  *
  * Keeps true:
- *  - a segment takes records only after its LOG_PUT_SEGMENT is in the log, so every record that
- * names a chunk of it comes later in the chain; a file whose record was lost is an orphan;
  *  - the index knows a record from its append on; whoever finds it there waits for its durability
  * like the one who appended it; what a collection moves keeps its old place in the index, too,
  * until the new one is durable;
- *  - the reserve is made before the spare, and no new data goes there: a store that is full for
- * its writers can still be collected, which gives space back;
- *  - the reserve has the full length, so that all of a segment fits in; where there is no space for
- * that, the others are as long as there is space: what is bought can be used;
  *  - directories of sealed segments are in memory within a bound, the least recently used leave
  * first, with their open files.
- * Recovery is in segments_recover.c.
+ * New ones are made in segments_make.c; recovery is in segments_recover.c.
  */
 #include "storage/store/index_file.h"
 
@@ -25,9 +19,6 @@
 #include <stdlib.h>
 
 #define LOAD_AGAIN_NS NSEC_PER_SEC /* after a directory could not be read */
-
-static void segment_make(struct segment_set *set);
-static void spare_make(struct segment_set *set);
 
 void segment_file_name(uint64_t id, char out[32])
 {
@@ -209,14 +200,6 @@ struct segment *segment_of(const struct store *store, uint32_t slot)
 uint32_t segments_slot_count(const struct store *store)
 {
 	return store->segment_set->slot_count;
-}
-
-static uint32_t free_slot(const struct segment_set *set)
-{
-	for (uint32_t slot = 1; slot < set->slot_count; slot++)
-		if (!set->slots[slot] && slot != set->making.slot)
-			return slot;
-	return set->slot_count ? set->slot_count : 1;
 }
 
 int segments_add(struct store *store, uint64_t id, uint32_t slot)
@@ -489,12 +472,6 @@ uint64_t segment_record_end(const struct segment *segment, const struct dir_entr
 
 /* ---- appending ---- */
 
-static void room_again(void *arg)
-{
-	struct segment_set *set = arg;
-	wait_wake_all(&set->room);
-}
-
 static void seal_done(struct io_op *op)
 {
 	struct segment *segment = container_of(op, struct segment, seal_op);
@@ -569,11 +546,11 @@ int segments_room(struct store *store, uint32_t stored_bytes, struct wait *wait)
 			set->open = set->spare;
 			set->spare = NULL;
 			segment_expect(set->open->writer, set->coming > 0);
-			spare_make(set);
+			segments_make_ahead(set);
 		}
 		if (!set->open) {
 			if (!set->no_space)
-				segment_make(set);
+				segments_make(set);
 			if (set->no_space)
 				return -ENOSPC;
 			wait_add(&set->room, wait);
@@ -619,12 +596,12 @@ int segments_moved_room(struct store *store, uint32_t stored_bytes, struct wait 
 		if (!set->moved && set->reserve) {
 			set->moved = set->reserve;
 			set->reserve = NULL;
-			spare_make(set);
+			segments_make_ahead(set);
 		}
 		if (!set->moved) {
 			if (set->no_space)
 				return -ENOSPC;
-			spare_make(set);
+			segments_make_ahead(set);
 			wait_add(&set->room, wait);
 			return WAITING;
 		}
@@ -654,7 +631,7 @@ int segments_moved_fits(struct store *store, uint64_t bytes, uint32_t records, u
 			     directory_fits(set->moved, records, frames + FRAMES_PER_CHUNK_MAX)))
 		return 0; /* all of a segment has room in an empty one */
 	if (!set->no_space)
-		spare_make(set);
+		segments_make_ahead(set);
 	if ((set->no_space && !set->sealing) || store->failed || store->closing)
 		return -ENOSPC;
 	wait_add(&set->room, wait);
@@ -667,211 +644,6 @@ void segments_moved_seal(struct store *store)
 	if (set->moved)
 		segment_seal_start(set->moved);
 	set->moved = NULL;
-}
-
-/* ---- the spare: file, space, header, sync, folder, log, ready ---- */
-
-static void spare_step(struct io_op *op);
-
-static void no_space(struct segment_set *set)
-{
-	if (!set->no_space)
-		log_event(
-			LOG_LEVEL_WARNING, "segment.no_space",
-			"effect=\"new data is refused\" hint=\"purge the trash, delete snapshots, "
-			"or add space\"");
-	set->no_space = true;
-}
-
-static void spare_fail(struct segment_set *set, int res)
-{
-	struct spare *spare = &set->making;
-	spare->phase = SPARE_NONE;
-	spare->slot = 0;
-	env_file_close(spare->file);
-	spare->file = NULL;
-	if (res == -ENOSPC || res == -EDQUOT) {
-		no_space(set);
-	} else {
-		store_fail(set->store, res, "a new segment could not be made");
-	}
-	wait_wake_all(&set->room);
-}
-
-static void spare_logged(struct log_entry *entry, int res)
-{
-	struct segment_set *set = container_of(entry, struct segment_set, making.entry);
-	struct spare *spare = &set->making;
-	struct store *store = set->store;
-	if (res == 0)
-		res = segments_add(store, spare->id, spare->slot);
-	struct segment *segment = res == 0 ? segment_of(store, spare->slot) : NULL;
-	if (segment) {
-		segment->file = spare->file;
-		spare->file = NULL;
-		store->segment_bytes -= segment->bytes - spare->bytes;
-		segment->bytes = spare->bytes;
-		struct segment_name name = segment_name_of(segment);
-		res = segment_writer_new(store->env, segment->file, &name, room_again, set,
-					 &segment->writer);
-	}
-	if (res < 0) {
-		spare_fail(set, res);
-		return;
-	}
-	spare->phase = SPARE_NONE;
-	spare->slot = 0;
-	if (set->reserve || spare->bytes < SEGMENT_FILE_BYTES)
-		set->spare = segment;
-	else
-		set->reserve = segment;
-	set->no_space = false;
-	wait_wake_all(&set->room);
-	spare_make(set);
-	work_kick(store);
-}
-
-static void spare_log(struct segment_set *set)
-{
-	uint8_t record[LOG_RECORD_BYTES_MAX];
-	uint32_t bytes = record_segment(set->making.id, set->making.slot, record);
-	set->making.phase = SPARE_LOG;
-	if (!log_room(set->store->log, bytes, 0, true))
-		return; /* segments_kick tries again */
-	set->making.phase = SPARE_LOGGING;
-	set->making.entry.done = spare_logged;
-	log_append(set->store->log, &set->making.entry, record, bytes, NULL, 0, false);
-}
-
-void segments_kick(struct store *store)
-{
-	if (store->segment_set->making.phase == SPARE_LOG)
-		spare_log(store->segment_set);
-}
-
-static void spare_removed(struct io_op *op)
-{
-	struct segment_set *set = container_of(op, struct segment_set, making.op);
-	spare_fail(set, -ENOSPC);
-}
-
-static void spare_step(struct io_op *op)
-{
-	struct segment_set *set = container_of(op, struct segment_set, making.op);
-	struct spare *spare = &set->making;
-	struct env_file *file = spare->file;
-	if (op->res < 0 && (op->res == -ENOSPC || op->res == -EDQUOT)) {
-		char name[32];
-		segment_file_name(spare->id, name);
-		op->done = spare_removed; /* a file that was grown in part holds space */
-		env_file_remove(set->store->seg_dir, op, name);
-		return;
-	}
-	if (op->res < 0) {
-		spare_fail(set, (int)op->res);
-		return;
-	}
-	switch (spare->phase++) {
-	case SPARE_SPACE:
-		env_file_write(file, op, set->header, SEGMENT_HEADER_BYTES, 0, 0);
-		return;
-	case SPARE_HEADER:
-		env_file_sync(file, op);
-		return;
-	case SPARE_SYNC:
-		if (MUTANT(19))
-			env_complete(set->store->env, op, 0);
-		else
-			env_dir_sync(set->store->seg_dir, op);
-		return;
-	default:
-		spare_log(set);
-	}
-}
-
-/* What segments may still take; a part of the disk is left to the checkpoints and the index. */
-static uint64_t space_left(const struct store *store)
-{
-	uint64_t capacity = store->options.capacity_bytes, segments = store->segment_bytes;
-	uint64_t grown = segments - min_u64(segments, store->polled_segment_bytes);
-	uint64_t disk = store->disk_free_bytes;
-	disk -= min_u64(disk, grown + SEGMENT_PART_BYTES);
-	return capacity ? min_u64(disk, capacity - min_u64(capacity, segments)) : disk;
-}
-
-/* How long the next one is; 0: there is no space. */
-static uint64_t spare_bytes(const struct segment_set *set)
-{
-	struct store *store = set->store;
-	uint64_t capacity = store->options.capacity_bytes;
-	if (!set->reserve && capacity && store->segment_bytes + SEGMENT_FILE_BYTES > capacity)
-		return 0;
-	if (!set->reserve)
-		return SEGMENT_FILE_BYTES; /* the disk says what it has */
-	if (space_left(store) < SEGMENT_FILE_BYTES)
-		store_poll_space(store);
-	uint64_t parts = space_left(store) / SEGMENT_PART_BYTES;
-	return min_u64(parts * SEGMENT_PART_BYTES, SEGMENT_FILE_BYTES);
-}
-
-/* Also while the store closes: what is under way then, and waits for it, still ends. */
-static void segment_make(struct segment_set *set)
-{
-	struct spare *spare = &set->making;
-	struct store *store = set->store;
-	if (spare->phase != SPARE_NONE || (set->spare && set->reserve) || store->failed)
-		return;
-	uint64_t bytes = spare_bytes(set);
-	if (bytes == 0) {
-		no_space(set);
-		return;
-	}
-	char name[32];
-	*spare = (struct spare){
-		.id = store->next_segment_id++, .slot = free_slot(set), .bytes = bytes};
-	segment_file_name(spare->id, name);
-	int res = env_file_open(store->seg_dir, name, ENV_CREATE | ENV_EXCL | ENV_DIRECT,
-				&spare->file);
-	if (res < 0) {
-		spare_fail(set, res);
-		return;
-	}
-	segment_header_encode(store->sb.uuid, spare->id, spare->slot, set->header);
-	spare->phase = SPARE_SPACE;
-	spare->op.done = spare_step;
-	env_file_allocate(spare->file, &spare->op, bytes);
-}
-
-/* The next one, before it is needed. */
-static void spare_make(struct segment_set *set)
-{
-	if (!set->store->closing)
-		segment_make(set);
-}
-
-void segments_start(struct store *store)
-{
-	spare_make(store->segment_set);
-}
-
-void segments_retry_space(struct store *store)
-{
-	struct segment_set *set = store->segment_set;
-	if (!set->no_space)
-		return;
-	set->no_space = false;
-	spare_make(set);
-	wait_wake_all(&set->room);
-}
-
-void segments_wait_space(struct store *store, struct wait *wait)
-{
-	wait_add(&store->segment_set->room, wait);
-}
-
-bool segments_full(const struct store *store)
-{
-	return store->segment_set->no_space && !store->segment_set->open;
 }
 
 bool segments_idle(const struct store *store)
@@ -890,33 +662,6 @@ bool segments_writers_idle(const struct store *store)
 			return false;
 	}
 	return true;
-}
-
-/* The last record may not fit in, which in a short one is no small part. */
-static uint64_t usable(uint64_t bytes, uint64_t file_bytes)
-{
-	return file_bytes < SEGMENT_FILE_BYTES ? bytes - min_u64(bytes, STORE_RECORD_BYTES_MAX)
-					       : bytes;
-}
-
-static uint64_t segment_left(const struct segment *segment)
-{
-	return segment ? usable(segment_end_most(segment->writer) -
-					segment_appended_end(segment->writer),
-				segment->bytes)
-		       : 0;
-}
-
-uint64_t segments_room_bytes(const struct store *store)
-{
-	const struct segment_set *set = store->segment_set;
-	uint64_t space = space_left(store);
-	if (!set->reserve) /* it comes first */
-		space -= min_u64(space, SEGMENT_FILE_BYTES);
-	uint64_t rest = space % SEGMENT_FILE_BYTES / SEGMENT_PART_BYTES * SEGMENT_PART_BYTES;
-	return space / SEGMENT_FILE_BYTES * SEGMENT_BYTES +
-	       (rest ? usable(segment_data_bytes(rest), rest) : 0) + segment_left(set->open) +
-	       segment_left(set->spare);
 }
 
 void segments_seal_open(struct store *store)

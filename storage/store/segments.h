@@ -70,4 +70,10 @@ void segments_moved_seal(struct store *store);
 struct directory *segment_records(const struct segment *segment);
 uint32_t segments_slot_count(const struct store *store);
 
+/* The reserve, or the next spare, if one is missing: also while the store closes, for what is under
+ * way then, and waits for it, still ends. */
+void segments_make(struct segment_set *set);
+/* The next one, before it is needed. */
+void segments_make_ahead(struct segment_set *set);
+
 #endif
