@@ -40,7 +40,7 @@ struct segment_set {
 		struct log_entry entry;
 	} making;
 	uint8_t *header;
-	bool no_space;
+	bool no_space, no_space_told;
 	uint32_t unlisted; /* segments whose records the index lacks */
 	struct wait_list room;
 	uint32_t coming; /* records that are being hashed or compressed */

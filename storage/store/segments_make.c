@@ -55,12 +55,12 @@ uint64_t segments_room_bytes(const struct store *store)
 
 static void no_space(struct segment_set *set)
 {
-	if (!set->no_space)
+	if (!set->no_space_told)
 		log_event(
 			LOG_LEVEL_WARNING, "segment.no_space",
 			"effect=\"new data is refused\" hint=\"purge the trash, delete snapshots, "
 			"or add space\"");
-	set->no_space = true;
+	set->no_space = set->no_space_told = true;
 }
 
 /* ---- file, space, header, sync, folder, log, ready ---- */
@@ -115,7 +115,7 @@ static void spare_logged(struct log_entry *entry, int res)
 		set->spare = segment;
 	else
 		set->reserve = segment;
-	set->no_space = false;
+	set->no_space = set->no_space_told = false;
 	wait_wake_all(&set->room);
 	segments_make_ahead(set);
 	work_kick(store);
