@@ -218,13 +218,18 @@ int64_t codec_encode(struct codec *codec, unsigned worker_no, int level, uint32_
 	return at - (uint8_t *)out;
 }
 
+bool codec_frame_whole(const struct id *id, unsigned frame_no, const struct frame_entry *entry,
+		       const void *stored)
+{
+	return crc32c(codec_crc_seed(id, frame_no), stored, entry->stored_bytes) == entry->crc;
+}
+
 int codec_decode(struct codec *codec, unsigned worker_no, const struct frame_entry *entry,
 		 unsigned frame_no, const struct id *id, const void *stored, void *raw,
 		 uint32_t raw_bytes)
 {
 	assert(worker_no < codec->worker_count);
-	if (crc32c(codec_crc_seed(id, frame_no), stored, entry->stored_bytes) != entry->crc &&
-	    !MUTANT(15))
+	if (!codec_frame_whole(id, frame_no, entry, stored) && !MUTANT(15))
 		return -VS_ECHECKSUM;
 	switch (entry->codec) {
 	case FRAME_ZERO:

@@ -63,6 +63,9 @@ bool codec_is_zero(const void *at, size_t bytes); /* a multiple of 64 */
 
 /* What a frame's checksum starts from, so that a frame read from the wrong place fails. */
 uint32_t codec_crc_seed(const struct id *id, unsigned frame_no);
+/* The stored bytes are what the entry's checksum says; nothing is decoded. */
+bool codec_frame_whole(const struct id *id, unsigned frame_no, const struct frame_entry *entry,
+		       const void *stored);
 
 /* The checksum of the same stored bytes under another seed, without looking at them: what did not
  * fit before does not fit after. bytes: at most CHUNK_BYTES. */

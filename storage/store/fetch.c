@@ -8,7 +8,6 @@
  * is never a target of deduplication again, and another copy of it, if there is one, is used; if
  * there is none, the fetch waits, once, until heal.c has stored one or says that nobody has it.
  */
-#include "proto/crc32c.h"
 #include "storage/rt/log_event.h"
 #include "storage/store/heal.h"
 #include "storage/store/segments.h"
@@ -234,11 +233,9 @@ static int64_t fetch_verify(struct env_job *job, unsigned worker_no)
 	const uint8_t *stored = fetch_record(fetch) + fetch->head_bytes;
 	(void)worker_no;
 	for (uint32_t i = fetch->frame_from; i < fetch->frame_to; i++) {
-		const struct frame_entry *frame = &fetch->frames[i];
-		if (crc32c(codec_crc_seed(&fetch->id, i), stored, frame->stored_bytes) !=
-		    frame->crc)
+		if (!codec_frame_whole(&fetch->id, i, &fetch->frames[i], stored))
 			return -VS_ECHECKSUM;
-		stored += frame->stored_bytes;
+		stored += fetch->frames[i].stored_bytes;
 	}
 	return 0;
 }

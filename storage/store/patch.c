@@ -41,9 +41,7 @@ static uint16_t quarter_blocks(unsigned quarter)
 
 static bool frame_whole(const struct patch *patch, unsigned frame_no, const uint8_t *stored)
 {
-	const struct frame_entry *frame = &patch->frames[frame_no];
-	return crc32c(codec_crc_seed(&patch->base_id, frame_no), stored, frame->stored_bytes) ==
-		       frame->crc ||
+	return codec_frame_whole(&patch->base_id, frame_no, &patch->frames[frame_no], stored) ||
 	       MUTANT(32);
 }
 

@@ -137,8 +137,7 @@ bool record_frames_whole(const struct dir_entry *entry, const struct frame_entry
 			 const uint8_t *stored)
 {
 	for (unsigned i = 0; i < entry->frame_count; i++) {
-		if (crc32c(codec_crc_seed(&entry->id, i), stored, frames[i].stored_bytes) !=
-		    frames[i].crc)
+		if (!codec_frame_whole(&entry->id, i, &frames[i], stored))
 			return false;
 		stored += frames[i].stored_bytes;
 	}
