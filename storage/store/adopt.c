@@ -47,12 +47,10 @@ static int prepare_adopt(struct command *command)
 	if (!copy || (res = check_adopt(command, copy)) < 0)
 		return res;
 	const struct snapshot *newest = replica_newest(store, copy);
-	uint64_t epoch = copy->epoch;
 	for (uint32_t i = 0; i < store->snapshot_count; i++) {
 		struct snapshot *snapshot = store->snapshots[i];
 		if (snapshot->volume != copy->number)
 			continue;
-		epoch = max_u64(epoch, snapshot->epoch);
 		if ((res = command_seal(command, snapshot)))
 			return res; /* it needs the layers that go */
 	}
@@ -69,8 +67,8 @@ static int prepare_adopt(struct command *command)
 	command->busy_volume = copy->number;
 	command_add(command, volume_encode_flags(&changed, PUT_ADMIN, command_record(command)));
 	command_add(command, volume_encode_flags(&changed, PUT_RESET, command_record(command)));
-	command_add(command,
-		    record_epoch(copy->number, epoch + 1, incarnation, command_record(command)));
+	command_add(command, record_epoch(copy->number, replica_epoch(store, copy) + 1, incarnation,
+					  command_record(command)));
 	replica_drop_cuts(command, copy);
 	return 0;
 }

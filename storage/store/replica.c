@@ -77,6 +77,15 @@ static int check_offer(struct command *command, const struct store_offer *offer)
 	return 0;
 }
 
+uint64_t replica_epoch(const struct store *store, const struct volume *copy)
+{
+	uint64_t epoch = copy->epoch; /* of what it follows, which no snapshot may have yet */
+	for (uint32_t i = 0; i < store->snapshot_count; i++)
+		if (store->snapshots[i]->volume == copy->number)
+			epoch = max_u64(epoch, store->snapshots[i]->epoch);
+	return epoch;
+}
+
 /* What says that the sender is no longer the primary. */
 static int check_fence(struct command *command, const struct store_offer *offer)
 {
@@ -90,10 +99,7 @@ static int check_fence(struct command *command, const struct store_offer *offer)
 	const struct volume *copy = volume_by_name(store, command->name);
 	if (!copy || !offer->cut)
 		return 0;
-	uint64_t epoch = copy->epoch; /* of what it follows, which no snapshot may have yet */
-	for (uint32_t i = 0; i < store->snapshot_count; i++)
-		if (store->snapshots[i]->volume == copy->number)
-			epoch = max_u64(epoch, store->snapshots[i]->epoch);
+	uint64_t epoch = replica_epoch(store, copy);
 	if (epoch <= offer->epoch)
 		return 0;
 	return command_refuse(command, -VS_EFENCED,

@@ -38,6 +38,8 @@ void replica_publish(struct store *store, struct admin_op *op, const char *name,
 		     const struct store_offer *offer);
 /* The newest snapshot of a copy, by its position; NULL: it has none. */
 struct snapshot *replica_newest(const struct store *store, const struct volume *copy);
+/* The highest that is known of a copy: who stands in an older one is an older store. */
+uint64_t replica_epoch(const struct store *store, const struct volume *copy);
 /* Adds records that take its cuts away, but for those that somebody uses or keeps. */
 void replica_drop_cuts(struct command *command, const struct volume *volume);
 /* 0: there is none of that name; 1: it is here, with the offer's root; -EEXIST: with another. */
