@@ -348,7 +348,7 @@ static int prepare_promote(struct command *command)
 				.level = copy->level,
 				.frame_bytes = copy->frame_bytes,
 				.size_bytes = newest->size_bytes,
-				.epoch = newest->epoch + 1,
+				.epoch = replica_epoch(store, copy) + 1,
 				.vseq = newest->vseq,
 				.top = newest->top,
 				.mapped_chunks = newest->mapped_chunks};

@@ -259,8 +259,14 @@ static void an_older_primarys_cut_takes_nothing_of_a_newer_epoch_away(void **sta
 	assert_int_equal(apply(live, &newer), 0);
 	live_end(live);
 	assert_int_equal(send_snapshot(pair, "a@cut-0"), -VS_EFENCED);
-	/* A person may send an old one. */
+	/* A person may send an old one; who is promoted then is still above all that was followed. */
 	assert_int_equal(send_snapshot(pair, "a@1"), 0);
+	char kept[SNAP_NAME_ROOM];
+	snprintf(kept, sizeof kept, "h1/a@cut-%llu-%llu-kept", (unsigned long long)newer.to.epoch,
+		 (unsigned long long)newer.to.vseq);
+	assert_int_equal(DO(pair->to, store_snap_delete, kept), 0);
+	assert_int_equal(DO(pair->to, store_replica_promote, "h1/a", "a", true), 0);
+	assert_int_equal(volume_named(pair->to, "a", false).epoch, newer.to.epoch + 1);
 }
 
 static void a_promoted_copy_has_all_that_came(void **state)
