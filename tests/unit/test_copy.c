@@ -259,7 +259,8 @@ static void an_older_primarys_cut_takes_nothing_of_a_newer_epoch_away(void **sta
 	assert_int_equal(apply(live, &newer), 0);
 	live_end(live);
 	assert_int_equal(send_snapshot(pair, "a@cut-0"), -VS_EFENCED);
-	/* A person may send an old one; who is promoted then is still above all that was followed. */
+	/* A person may send an old one; who is promoted then is still above all that was followed.
+	 */
 	assert_int_equal(send_snapshot(pair, "a@1"), 0);
 	char kept[SNAP_NAME_ROOM];
 	snprintf(kept, sizeof kept, "h1/a@cut-%llu-%llu-kept", (unsigned long long)newer.to.epoch,
