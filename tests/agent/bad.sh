@@ -10,7 +10,6 @@ at_exit() { rc=$?; [ -z "${pids[libvirtd]:-}" ] || kill -CONT "${pids[libvirtd]}
 trap at_exit EXIT # a stopped one could not be ended
 start_host
 ctl image import "$guest_image" small --format raw
-settled() { [ -z "$(ctl -o csv --no-header job list --filter state=running)" ]; }
 make() { ctl vm create "$@" --image small --disk 64M --memory 128M --net none --accel tcg; }
 
 echo "-- two creates of one name at once: one has it, the other is told so, nothing is left over"

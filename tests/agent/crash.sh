@@ -8,7 +8,6 @@ VSTORE_TEST_NET=1
 . "$(dirname "$0")/lib.sh"
 start_host
 ctl image import "$guest_image" small --format raw
-settled() { [ -z "$(ctl -o csv --no-header job list --filter state=running)" ]; }
 # The members of an unfinished operation are undone or done: what is there beside the catalog's own numbers
 there() {
 	inventory

@@ -61,8 +61,7 @@ virsh -q domfsfreeze web1 >/dev/null
 start agent "$AGENT" --run /run/vstore --state /run/vstore/agent --storage /run/vstore/away.sock # while the store does not answer
 until_true 30 is_thawed || fail "it stays frozen"
 stop agent; start_agent
-gone() { [ -z "$(ctl -o csv --no-header job list --filter state=running)" ]; }
-until_true 30 gone
+until_true 30 settled
 [ "$(ctl -o name vm snap list web1 | tr '\n' ' ')" = "one slow " ] || fail "snapshots: $(ctl vm snap list web1)"
 ctl vm snap delete web1 slow
 since

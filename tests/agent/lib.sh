@@ -109,6 +109,8 @@ ctl() { timeout "${CTL_TIMEOUT:-300}" "$CTL" --host unix:/run/vstore/agent.sock 
 json() { python3 -c "import json,sys; d=json.load(sys.stdin); print($1)"; }
 state() { ctl -o json vm show "$1" 2>/dev/null | json 'd["state"]'; }
 is_state() { [ "$(state "$1")" = "$2" ]; }
+# No job is under way
+settled() { [ -z "$(ctl -o csv --no-header job list --filter state=running)" ]; }
 answers() { curl -sf --max-time 5 --unix-socket "$1" http://x/v1/status; }
 
 start_vstored() {
