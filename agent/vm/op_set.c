@@ -45,6 +45,10 @@ static int check(struct op *op)
 		json_object_foreach(op_change(op), key, value)
 			json_object_set(before, key, json_object_get(vm.spec, key));
 		res = spec_change(vm.spec, op_change(op), &op->problem);
+		/* As the definition has it: memory is rounded. The request itself is audited. */
+		json_t *change = json_copy(op_change(op));
+		json_object_update_existing(change, vm.spec);
+		json_object_set_new(op->data, "change", change);
 		vm_free(&vm);
 	}
 	if (res == 0)

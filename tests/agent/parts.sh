@@ -93,6 +93,9 @@ refused 5 'busy with vm.set' vm nic detach p2 52:54:00:00:00:0c
 : >go
 wait $setting || fail "p2 is not set"
 virsh -q dumpxml --inactive p2 | grep -q 163840 || fail "libvirt was not told: $(virsh -q dumpxml --inactive p2 | grep memory)"
+ctl vm set p2 memory=$(((160 << 20) + 1))
+[ "$(ctl -o json vm show p2 | json 'd["memory_bytes"]')" = $((161 << 20)) ] || fail "memory is not rounded up to MiB, as when a VM is made: $(ctl -o json vm show p2)"
+ctl vm set p2 memory=160M
 stop proxy || true
 stop agent; start_agent
 
