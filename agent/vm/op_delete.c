@@ -146,18 +146,6 @@ static void note_taken(struct op *op, const char *volume, const char *holder)
 	json_array_append_new(taken, json_pack("{s:s, s:s}", "volume", volume, "holder", holder));
 }
 
-/* Whom vstored names as the holder of the volume's lease besides this VM; NULL: nobody. */
-static const char *taken_by(const struct op *op, const json_t *attachments, const char *volume)
-{
-	const char *uuid = spec_text(op_spec(op), "uuid");
-	json_t *one;
-	size_t i;
-	json_array_foreach(attachments, i, one) if (strcmp(spec_text(one, "volume"), volume) == 0 &&
-						    strcmp(spec_text(one, "holder"), uuid) !=
-							    0) return spec_text(one, "holder_name");
-	return NULL;
-}
-
 static int volumes(struct op *op)
 {
 	json_t *spec = op_spec(op), *disk, *seed = json_object_get(spec, "seed"), *held = NULL;
@@ -166,7 +154,7 @@ static int volumes(struct op *op)
 	json_array_foreach(json_object_get(spec, "disks"), i, disk)
 	{
 		const char *name = spec_text(disk, "volume");
-		const char *other = taken_by(op, held, name);
+		const char *other = storage_other_holder(held, spec_text(spec, "uuid"), name);
 		bool owned = json_is_true(json_object_get(disk, "owned"));
 		if (res == 0 && other)
 			note_taken(op, name, other);

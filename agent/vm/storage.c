@@ -213,35 +213,50 @@ int storage_limit(const struct storage *storage, const char *volume, const json_
 	return res;
 }
 
-static int lease_check(const json_t *attachments, const char *holder, const json_t *disk,
-		       struct problem *problem)
+static const json_t *lease_find(const json_t *attachments, const char *volume)
 {
-	const char *volume = json_string_value(json_object_get(disk, "volume"));
 	json_t *one;
 	size_t i;
 	json_array_foreach(attachments, i, one)
 	{
-		if (strcmp(json_string_value(json_object_get(one, "volume")), volume) != 0)
-			continue;
-		if (strcmp(json_string_value(json_object_get(one, "holder")), holder) == 0)
-			return json_equal(json_object_get(one, "socket"),
-					  json_object_get(disk, "socket"))
-				       ? 0
-				       : problem_set(problem, -VS_EFENCED,
-						     "The lease of volume %.63s was broken and "
-						     "taken anew: stop the VM and start it.",
-						     volume);
-		snprintf(problem->holder, sizeof problem->holder, "%s",
-			 json_string_value(json_object_get(one, "holder_name")));
+		if (strcmp(json_string_value(json_object_get(one, "volume")), volume) == 0)
+			return one;
+	}
+	return NULL;
+}
+
+const char *storage_other_holder(const json_t *attachments, const char *holder, const char *volume)
+{
+	const json_t *lease = lease_find(attachments, volume);
+	return lease && strcmp(json_string_value(json_object_get(lease, "holder")), holder) != 0
+		       ? json_string_value(json_object_get(lease, "holder_name"))
+		       : NULL;
+}
+
+static int lease_check(const json_t *attachments, const char *holder, const json_t *disk,
+		       struct problem *problem)
+{
+	const char *volume = json_string_value(json_object_get(disk, "volume"));
+	const json_t *lease = lease_find(attachments, volume);
+	const char *other = storage_other_holder(attachments, holder, volume);
+	if (!lease)
+		return problem_set(problem, -VS_EFENCED,
+				   "The lease of volume %.63s was broken (volume fence): stop the "
+				   "VM and start it, if it is to have the disk again.",
+				   volume);
+	if (other) {
+		snprintf(problem->holder, sizeof problem->holder, "%s", other);
 		return problem_set(problem, -VS_EFENCED,
 				   "The lease of volume %.63s was broken, and %.63s has it now: "
 				   "this VM must be stopped.",
 				   volume, problem->holder);
 	}
-	return problem_set(problem, -VS_EFENCED,
-			   "The lease of volume %.63s was broken (volume fence): stop the VM and "
-			   "start it, if it is to have the disk again.",
-			   volume);
+	if (!json_equal(json_object_get(lease, "socket"), json_object_get(disk, "socket")))
+		return problem_set(problem, -VS_EFENCED,
+				   "The lease of volume %.63s was broken and taken anew: stop the "
+				   "VM and start it.",
+				   volume);
+	return 0;
 }
 
 int storage_attachments(const struct storage *storage, json_t **ret_list, struct problem *problem)
