@@ -33,6 +33,12 @@ struct op {
 	struct op *next;
 };
 
+/* data.vm: of which VM it is, for all that change one and read its definition while they run. */
+static inline const char *op_vm(const struct op *op)
+{
+	return spec_text(op->data, "vm");
+}
+
 struct op_step {
 	const char *name;
 	int (*redo)(struct op *op);

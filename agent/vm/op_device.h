@@ -8,10 +8,6 @@
 
 #define ALIAS_ROOM 64
 
-static inline const char *op_vm(const struct op *op)
-{
-	return spec_text(op->data, "vm");
-}
 /* A step: the catalog still has the VM. */
 int op_vm_check(struct op *op);
 

@@ -6,7 +6,7 @@
  * data: {vm: uuid, change: {cpu, memory_bytes, autostart, order, delay_s, cdrom}, any of them,
  *        before: the same keys as they were}
  */
-#include "agent/vm/op_device.h"
+#include "agent/vm/op.h"
 
 #include "agent/vm/domxml.h"
 

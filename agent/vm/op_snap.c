@@ -22,11 +22,6 @@
 #define FREEZE_MS 8000
 #define FROZEN_MS_MAX 5000
 
-static const char *op_vm(const struct op *op)
-{
-	return spec_text(op->data, "vm");
-}
-
 static int64_t now_ms(void)
 {
 	struct timespec now;
