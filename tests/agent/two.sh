@@ -81,6 +81,10 @@ ctl vm stop first || until_true 60 stopped
 storage() { "$CTL" --host "unix:$shared/storage.sock" --yes "$@"; }
 storage volume fence first-disk0
 storage api PUT /v1/volumes/first-disk0/attachment '{"holder": "11111111-2222-4333-8444-555555555555", "holder_name": "third"}' >/dev/null
+rc=0; ctl vm set first cpu=2 2>words || rc=$?
+[ $rc != 0 ] && grep -q third words || fail "a change that needs third's disk exits $rc: $(cat words)"
+settled || fail "undoing a change waits for third's disk: $(ctl job list)"
+[ "$(ctl -o json vm show first | json 'd["cpu"]')" = 1 ] || fail "a change that failed has left something: $(ctl -o json vm show first)"
 ctl vm delete first >words 2>&1 || fail "deleting first: $(cat words)"
 grep -q 'first-disk0, which third has' words || fail "nobody says whose first-disk0 is: $(cat words)"
 [ "$(storage -o csv --no-header -c holder_name volume attachments first-disk0)" = third ] || fail "third has lost first-disk0: $(storage volume attachments first-disk0)"
