@@ -12,6 +12,7 @@
 #include "storage/rt/log_event.h"
 #include "storage/store/store.h"
 #include "tests/crash/cut.h"
+#include "tests/sim/fail.h"
 #include "tests/sim/model.h"
 
 #include <assert.h>
@@ -78,13 +79,6 @@ static struct view *views[VOLUMES];
 static bool busy[VOLUMES][BLOCKS];
 static unsigned under_way;
 static uint64_t seed, fold_began;
-static char failure[300];
-
-#define FAIL(...)                                                                                  \
-	do {                                                                                       \
-		snprintf(failure, sizeof failure, __VA_ARGS__);                                    \
-		return failure;                                                                    \
-	} while (0)
 
 static uint64_t random_below(uint64_t below)
 {

@@ -12,6 +12,7 @@
 #include "storage/repl/repl.h"
 #include "storage/store/store.h"
 #include "tests/sim/cluster_model.h"
+#include "tests/sim/fail.h"
 #include "tests/sim/seeds.h"
 #include "tests/sim/simnet.h"
 
@@ -19,7 +20,6 @@
 #include "tests/sim/process_outside.h"
 
 #include <errno.h>
-#include <stdio.h>
 
 #define HOSTS 3u
 #define VOLUMES 3u
@@ -79,13 +79,6 @@ struct cluster_totals {
 };
 extern struct cluster_totals totals;
 extern const char *const cluster_hosts[HOSTS], *const cluster_volumes[VOLUMES];
-
-extern char failure[800];
-#define FAIL(...)                                                                                  \
-	do {                                                                                       \
-		snprintf(failure, sizeof failure, __VA_ARGS__);                                    \
-		return failure;                                                                    \
-	} while (0)
 
 /* Functions that return a sentence return NULL when all is well. Waits run the whole world. */
 

@@ -1,17 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/sim/cluster_model.h"
 
+#include "tests/sim/fail.h"
 #include "tests/sim/model.h"
 #ifdef SIM_PROCESS
 #include "tests/sim/process_outside.h"
 #endif
 
 #include <assert.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-static char failure[200];
 
 static void version_add(struct cluster_block *block, uint64_t value, uint64_t submitted,
 			uint64_t answered)
@@ -97,11 +95,10 @@ const char *cluster_check(struct cluster_model *model, const uint8_t *image, enu
 		if (first == block->count) {
 			while (least > 0 && !cluster_is(block->versions[least].value, got))
 				least--;
-			snprintf(failure, sizeof failure, "block %u: %s", b,
-				 cluster_is(block->versions[least].value, got)
-					 ? "what was promised is lost"
-					 : "it is nothing that was ever written there");
-			return failure;
+			FAIL("block %u: %s", b,
+			     cluster_is(block->versions[least].value, got)
+				     ? "what was promised is lost"
+				     : "it is nothing that was ever written there");
 		}
 		survivor = survivor > block->versions[first].submitted
 				   ? survivor
@@ -113,11 +110,8 @@ const char *cluster_check(struct cluster_model *model, const uint8_t *image, enu
 	}
 	for (uint32_t b = 0; b < model->block_count; b++) {
 		const struct cluster_block *block = &model->blocks[b];
-		if (block->seen < last_answered(block, survivor)) {
-			snprintf(failure, sizeof failure,
-				 "block %u: older than what was written after it and is there", b);
-			return failure;
-		}
+		if (block->seen < last_answered(block, survivor))
+			FAIL("block %u: older than what was written after it and is there", b);
 	}
 	return NULL;
 }

@@ -4,7 +4,6 @@
 
 const char *const cluster_hosts[HOSTS] = {"h0", "h1", "h2"};
 const char *const cluster_volumes[VOLUMES] = {"v0", "v1", "v2"};
-char failure[800];
 
 static uint8_t image[VOLUME_BYTES] __attribute__((aligned(4096)));
 

@@ -3,10 +3,7 @@
 
 #include "proto/units.h"
 
-#include <stdio.h>
-
 const char *const volume_names[VOLUMES] = {"a", "b"};
-char failure[800];
 
 /* ---- views ---- */
 

@@ -8,6 +8,7 @@
 #define TESTS_SIM_GUESTS_H
 
 #include "storage/store/store.h"
+#include "tests/sim/fail.h"
 #include "tests/sim/model.h"
 #include "tests/sim/simenv.h"
 
@@ -39,12 +40,6 @@ struct operation {
 };
 
 /* Functions that return a sentence return NULL when all is well. */
-extern char failure[800];
-#define FAIL(...)                                                                                  \
-	do {                                                                                       \
-		snprintf(failure, sizeof failure, __VA_ARGS__);                                    \
-		return failure;                                                                    \
-	} while (0)
 
 const char *guests_views_open(struct guests *guests, struct store *store);
 void guests_views_close(struct guests *guests);

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/sim/model.h"
 
-#include <stdio.h>
+#include "tests/sim/fail.h"
+
 #include <stdlib.h>
 #include <string.h>
-
-static char failure[200];
 
 static void block_forget_older(struct block *block, const struct version *keep)
 {
@@ -159,14 +158,10 @@ const char *model_check(struct model *model, unsigned volume, const uint8_t *ima
 			if (at->answered)
 				least = at;
 		block->seen = block_match(least, got);
-		if (!block->seen) {
-			snprintf(failure, sizeof failure, "volume %c, block %u: %s",
-				 'a' + (int)volume, b,
-				 block_match(block->oldest, got)
-					 ? "an answered write is lost"
-					 : "it is nothing that it should be");
-			return failure;
-		}
+		if (!block->seen)
+			FAIL("volume %c, block %u: %s", 'a' + (int)volume, b,
+			     block_match(block->oldest, got) ? "an answered write is lost"
+							     : "it is nothing that it should be");
 		/* A version that looks like an older one proves nothing. */
 		struct version *first = least;
 		while (!data_equal(first->data, got))
@@ -186,13 +181,10 @@ const char *model_check_order(struct model *model, unsigned volume, const uint8_
 			if ((at->answered && at->answered < survivor) ||
 			    (at->together && at->together < survivor))
 				least = at;
-		if (block->seen && !block_match(least, image + (size_t)b * BLOCK_BYTES)) {
-			snprintf(failure, sizeof failure,
-				 "volume %c, block %u: lost, though a write submitted after its "
-				 "answer survived",
-				 'a' + (int)volume, b);
-			return failure;
-		}
+		if (block->seen && !block_match(least, image + (size_t)b * BLOCK_BYTES))
+			FAIL("volume %c, block %u: lost, though a write submitted after its "
+			     "answer survived",
+			     'a' + (int)volume, b);
 	}
 	return NULL;
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/sim/scan.h"
 
+#include "tests/sim/fail.h"
+
 #include <endian.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #define RECORD_MAGIC 0x52435356u
@@ -20,13 +21,6 @@ struct scan_place {
 	uint32_t segment, record; /* of the first */
 	bool twice;
 };
-
-static char failure[300];
-#define FAIL(...)                                                                                  \
-	do {                                                                                       \
-		snprintf(failure, sizeof failure, __VA_ARGS__);                                    \
-		return failure;                                                                    \
-	} while (0)
 
 void scan_init(struct scan *scan, struct sim *sim)
 {
