@@ -98,10 +98,9 @@ static int range_run(const struct range *range, unsigned job_count)
 			children[i] = job_fork(range, i);
 		}
 	}
-	uint64_t *totals = range->seeds->totals;
 	for (unsigned i = 0; i < job_count; i++)
-		for (size_t k = 0; k < range->seeds->totals_bytes / sizeof(uint64_t); k++)
-			totals[k] += job_totals(range, i)[k];
+		seeds_counts_add(range->seeds->totals, job_totals(range, i),
+				 range->seeds->totals_bytes);
 	int res = range->seeds->tell(range->to - range->from + 1);
 	if (common->failed)
 		printf("%u seeds failed\n", common->failed);
@@ -168,9 +167,13 @@ int seeds_counts_tell(const struct seeds_count *counts, size_t count, bool none_
 	return res;
 }
 
+void seeds_counts_add(void *to, const void *from, size_t bytes)
+{
+	for (size_t i = 0; i < bytes / sizeof(uint64_t); i++)
+		((uint64_t *)to)[i] += ((const uint64_t *)from)[i];
+}
+
 void seeds_faults_add(struct sim_counts *to, const struct sim *sim)
 {
-	const uint64_t *from = (const uint64_t *)sim_counts(sim);
-	for (size_t i = 0; i < sizeof(*to) / sizeof(uint64_t); i++)
-		((uint64_t *)to)[i] += from[i];
+	seeds_counts_add(to, sim_counts(sim), sizeof(*to));
 }

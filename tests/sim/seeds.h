@@ -31,6 +31,8 @@ struct seeds_count {
 };
 /* Prints them; 1 when one is zero that must not be. */
 int seeds_counts_tell(const struct seeds_count *counts, size_t count, bool none_is_zero);
+/* Of structs of nothing but uint64_t. */
+void seeds_counts_add(void *to, const void *from, size_t bytes);
 void seeds_faults_add(struct sim_counts *to, const struct sim *sim);
 
 #endif

@@ -53,13 +53,6 @@ static const char *life(struct cluster *cluster)
 	return failed ? failed : cluster->wrong;
 }
 
-static void network_count(const struct simnet *net)
-{
-	const uint64_t *from = (const uint64_t *)simnet_counts(net);
-	for (size_t i = 0; i < sizeof totals.network / sizeof(uint64_t); i++)
-		((uint64_t *)&totals.network)[i] += from[i];
-}
-
 static const char *seed_run(uint64_t seed, uint64_t *ret_trace)
 {
 	struct cluster *cluster = calloc(1, sizeof(*cluster));
@@ -70,7 +63,7 @@ static const char *seed_run(uint64_t seed, uint64_t *ret_trace)
 	if (!failed)
 		failed = cluster_end(cluster);
 	*ret_trace = simnet_trace(cluster->net);
-	network_count(cluster->net);
+	seeds_counts_add(&totals.network, simnet_counts(cluster->net), sizeof totals.network);
 	cluster_free(cluster);
 	totals.seeds++;
 	return failed;
