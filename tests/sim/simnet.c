@@ -32,7 +32,7 @@ struct env_sock {
 	struct packet *coming, **coming_last; /* to this end */
 	struct packet *here, **here_last;     /* arrived, not received */
 	uint64_t queued_bytes;		      /* of both */
-	bool connecting, shut, ended, reset, closed;
+	bool shut, ended, reset, closed;
 	struct io_op *connect_op, *recv_op, *send_op;
 	void *recv_buf;
 	uint32_t recv_bytes;
@@ -156,8 +156,6 @@ static void conn_look(struct conn *conn)
 }
 
 /* ---- what a process does ---- */
-
-static void recv_look(struct env_sock *sock);
 
 static void send_look(struct env_sock *sock)
 {
@@ -291,7 +289,6 @@ static int net_connect(struct env *env, const char *address, struct io_op *op,
 	sock_make(conn, 1, net, number - 1);
 	conn->next = net->conns;
 	net->conns = conn;
-	conn->ends[0].connecting = true;
 	conn->ends[0].connect_op = op;
 	conn->ends[1].closed = true; /* nobody has it yet */
 	packet_send(&conn->ends[1], PACKET_SYN, NULL, 0);
@@ -362,7 +359,6 @@ static void arrives(struct env_sock *sock, struct packet *packet)
 			packet_send(sock->other, PACKET_RESET, NULL, 0);
 		}
 	} else if (packet->kind == PACKET_ACCEPTED) {
-		sock->connecting = false;
 		op_end(sock, &sock->connect_op, 0);
 	} else if (packet->kind == PACKET_DATA) {
 		packet->next = NULL;
@@ -502,11 +498,6 @@ void simnet_link(struct simnet *net, unsigned from, unsigned to, bool up)
 	net->down[from][to] = !up;
 }
 
-bool simnet_link_up(const struct simnet *net, unsigned from, unsigned to)
-{
-	return !net->down[from][to];
-}
-
 static void sock_cut(struct env_sock *sock)
 {
 	struct packet **at = &sock->coming;
@@ -559,7 +550,7 @@ void simnet_crashed(struct simnet *net, unsigned host, bool power_cut)
 {
 	net->stopped[host] = false;
 	for (unsigned i = 0; i < LISTENERS_MAX; i++)
-		if (net->listeners[i].open && net->listeners[i].host == host)
+		if (net->listeners[i].host == host)
 			net->listeners[i].open = false;
 	for (struct conn *conn = net->conns, *next; conn; conn = next) {
 		next = conn->next;

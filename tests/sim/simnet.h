@@ -40,7 +40,6 @@ unsigned simnet_peer(const struct env_sock *sock);
 
 /* One direction. */
 void simnet_link(struct simnet *net, unsigned from, unsigned to, bool up);
-bool simnet_link_up(const struct simnet *net, unsigned from, unsigned to);
 /* Connections between the two end now; of what is on its way a part arrives. */
 void simnet_cut(struct simnet *net, unsigned a, unsigned b);
 /* Chances in 10,000 that a packet takes long. */
