@@ -93,18 +93,13 @@ void sim_process_memory_free(void *at)
 	free(memory->raw);
 }
 
-void process_memory_drop(struct sim *sim)
+void sim_process_end(struct sim *sim)
 {
 	while (sim->process_memory) {
 		struct process_memory *next = sim->process_memory->next;
 		free(sim->process_memory->raw);
 		sim->process_memory = next;
 	}
-}
-
-void sim_process_end(struct sim *sim)
-{
-	process_memory_drop(sim);
 }
 
 /* A write that was under way: after a kill it is there, or not, or in part; a power cut finds it
@@ -138,7 +133,7 @@ void sim_crash(struct sim *sim, bool power_cut)
 		if (sim->events[i].kind == EVENT_WRITE)
 			write_interrupted(sim, &sim->events[i], power_cut);
 	if (!sim->net)
-		process_memory_drop(sim);
+		sim_process_end(sim);
 	sim->event_count = sim->timer_count = 0;
 	for (unsigned i = 0; i < FILES_MAX; i++) {
 		struct sim_file *file = &sim->files[i];

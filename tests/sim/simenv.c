@@ -218,7 +218,7 @@ void sim_free(struct sim *sim)
 	for (unsigned i = 0; i < FILES_MAX; i++)
 		if (sim->files[i].used)
 			file_gone(&sim->files[i]);
-	process_memory_drop(sim);
+	sim_process_end(sim);
 	while (sim->handles)
 		env_file_close(sim->handles);
 	while (sim->dirs)

@@ -146,10 +146,6 @@ void file_write(struct sim *sim, const struct event *event);
 void file_gone(struct sim_file *file);
 void writes_drop(struct sim_file *file);
 
-/* ---- simcrash.c ---- */
-
-void process_memory_drop(struct sim *sim);
-
 /* ---- simmemory.c ---- */
 
 void *sim_memory(struct env *env, size_t bytes);
