@@ -129,17 +129,23 @@ static void fill(uint8_t *data, uint64_t at, uint64_t bytes)
 	test_random_fill(&seed, data, bytes);
 }
 
-/* A part of "a" goes to segments of its own, which are sealed and in the index's file. */
-static void write_part(struct fixture *f, uint64_t at, uint64_t bytes)
+/* A part of "a" goes to segments of its own, the last of which is open. */
+static void write_open(struct fixture *f, uint64_t at, uint64_t bytes)
 {
-	struct store_work work;
+	struct store_work fold;
 	uint8_t *data = aligned_alloc(BLOCK_BYTES, bytes);
 	struct view *view = open_view(f, "a");
 	fill(data, at, bytes);
 	assert_int_equal(do_request(f, view, REQUEST_WRITE, at, bytes, data, 0), 0);
 	store_view_close(view);
 	free(data);
-	assert_int_equal(WORK(f, &work, store_fold, NULL), 0);
+	assert_int_equal(WORK(f, &fold, store_fold, NULL), 0);
+}
+
+/* And all of them are sealed and in the index's file. */
+static void write_part(struct fixture *f, uint64_t at, uint64_t bytes)
+{
+	write_open(f, at, bytes);
 	fixture_close(f);
 	fixture_open(f);
 }
@@ -372,18 +378,11 @@ static void what_cannot_be_hashed_is_told_as_that(void **state)
 static void a_scrub_by_hand_reads_in_large_parts_and_decodes_nothing(void **state)
 {
 	struct fixture *f = *state;
-	struct store_work fold;
 	write_part(f, 0, PART_BYTES);
 	const uint32_t chunks = 2 * PART_BYTES / CHUNK_BYTES;
 	while (!index_loaded(f->store))
 		(void)env_step(f->env, true);
-	uint8_t *data = aligned_alloc(BLOCK_BYTES, PART_BYTES); /* in a segment that is open */
-	struct view *view = open_view(f, "a");
-	fill(data, PART_BYTES, PART_BYTES);
-	assert_int_equal(do_request(f, view, REQUEST_WRITE, PART_BYTES, PART_BYTES, data, 0), 0);
-	store_view_close(view);
-	free(data);
-	assert_int_equal(WORK(f, &fold, store_fold, NULL), 0);
+	write_open(f, PART_BYTES, PART_BYTES);
 	count_reads(f);
 	assert_true(CHECK(f, store_scrub, false).chunks >= chunks);
 	f->env->ops = real;
