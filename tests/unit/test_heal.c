@@ -363,13 +363,33 @@ static void time_is_up(struct pair *pair)
 	question_fire(timer);
 }
 
+/* A guest reads the first chunk, until the first answer has come; `ended` tells of its end. */
+static void read_begin(struct pair *pair, struct store_request *request)
+{
+	*request = (struct store_request){.op.done = read_ended,
+					  .view = open_view(pair->here, "a"),
+					  .kind = REQUEST_READ,
+					  .length_bytes = CHUNK_BYTES,
+					  .data = aligned_alloc(BLOCK_BYTES, CHUNK_BYTES)};
+	ended = false;
+	pair->answered = 0;
+	store_submit(request);
+	while (!pair->answered)
+		env_step(pair->here->env, true);
+}
+
+static void read_forget(struct store_request *request)
+{
+	store_view_close(request->view);
+	free(request->data);
+}
+
 /* Time is up while what came is being proved; it is not the id's, and the next one who is asked
  * says nothing. */
 static void a_second_question_has_its_time_as_well(void **state)
 {
 	struct pair *pair = *state;
-	struct store_request request = {
-		.op.done = read_ended, .kind = REQUEST_READ, .length_bytes = CHUNK_BYTES};
+	struct store_request request;
 	damage(pair, CHUNKS, 1);
 	reopen(pair);
 	pair->spoiled = 1;
@@ -379,13 +399,7 @@ static void a_second_question_has_its_time_as_well(void **state)
 	timed.timer_stop = timed_stop;
 	pair->here->env->ops = &timed;
 	question = NULL;
-	request.data = aligned_alloc(BLOCK_BYTES, CHUNK_BYTES);
-	request.view = open_view(pair->here, "a");
-	ended = false;
-	pair->answered = 0;
-	store_submit(&request);
-	while (!pair->answered)
-		env_step(pair->here->env, true);
+	read_begin(pair, &request);
 	assert_non_null(question);
 	time_is_up(pair);
 	pair->silent = 1;
@@ -399,32 +413,23 @@ static void a_second_question_has_its_time_as_well(void **state)
 	assert_int_equal(request.op.res, -VS_ECHECKSUM);
 	assert_int_equal(counters_of(pair).heals_failed, 1);
 	pair->here->env->ops = real;
-	store_view_close(request.view);
-	free(request.data);
+	read_forget(&request);
 }
 
 static void a_store_that_may_not_write_asks_nobody_else(void **state)
 {
 	struct pair *pair = *state;
-	struct store_request request = {
-		.op.done = read_ended, .kind = REQUEST_READ, .length_bytes = CHUNK_BYTES};
+	struct store_request request;
 	damage(pair, CHUNKS, 1);
 	reopen(pair);
 	pair->spoiled = 99;
-	request.data = aligned_alloc(BLOCK_BYTES, CHUNK_BYTES);
-	request.view = open_view(pair->here, "a");
-	ended = false;
-	pair->answered = 0;
-	store_submit(&request);
-	while (!pair->answered)
-		env_step(pair->here->env, true);
+	read_begin(pair, &request);
 	pair->here->store->failed = true;
 	while (!ended)
 		env_step(pair->here->env, true);
 	pair->here->store->failed = false;
 	assert_int_equal(pair->asked, 1);
-	store_view_close(request.view);
-	free(request.data);
+	read_forget(&request);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, pair_setup, pair_teardown)
