@@ -73,13 +73,10 @@ static const char *promise_check(struct cluster *cluster, const struct promise *
 	return NULL;
 }
 
-static bool guests_quiet(struct cluster *cluster, struct volume *volume)
+static bool guests_quiet(struct cluster *cluster, const struct volume *volume)
 {
 	for (unsigned steps = 0; steps < 20000; steps++) {
-		bool busy = false;
-		for (uint32_t b = 0; b < BLOCKS; b++)
-			busy |= volume->model.blocks[b].busy;
-		if (!busy)
+		if (cluster_idle(&volume->model, 0, BLOCKS))
 			return true;
 		if (!simnet_step(cluster->net))
 			return false;

@@ -15,22 +15,17 @@ struct operation {
 	void *memory;
 };
 
-static void write_done(struct operation *operation, struct volume *volume, int64_t res)
+static void write_done(const struct operation *operation, struct volume *volume)
 {
-	for (uint32_t i = 0; i < operation->count; i++) {
-		volume->model.blocks[operation->block + i].busy = false;
-		if (res == 0 && !volume->written)
-			volume->written = volume->model.events;
-		if (res == 0)
-			cluster_answered(&volume->model, operation->block + i, operation->number);
-	}
+	if (!volume->written)
+		volume->written = volume->model.events;
+	for (uint32_t i = 0; i < operation->count; i++)
+		cluster_answered(&volume->model, operation->block + i, operation->number);
 }
 
-static void read_done(const struct operation *operation, struct volume *volume, int64_t res)
+static void read_done(const struct operation *operation)
 {
 	for (uint32_t i = 0; i < operation->count; i++)
-		volume->model.blocks[operation->block + i].busy = false;
-	for (uint32_t i = 0; i < operation->count && res == 0; i++)
 		if (operation->known[i] &&
 		    !cluster_is(operation->expected[i], operation->data + i * (size_t)BLOCK_BYTES))
 			operation->cluster->wrong =
@@ -60,11 +55,13 @@ static void operation_done(struct io_op *op)
 	volume->model.events++;
 	if (op->res < 0 && !host->ill && !host->leaving)
 		cluster->wrong = "a request failed without a reason";
-	if (kind == REQUEST_WRITE || kind == REQUEST_ZERO)
-		write_done(operation, volume, op->res);
-	else if (kind == REQUEST_READ)
-		read_done(operation, volume, op->res);
-	else if (kind == REQUEST_FLUSH && op->res == 0)
+	for (uint32_t i = 0; i < operation->count; i++)
+		volume->model.blocks[operation->block + i].busy = false;
+	if (op->res == 0 && (kind == REQUEST_WRITE || kind == REQUEST_ZERO))
+		write_done(operation, volume);
+	else if (op->res == 0 && kind == REQUEST_READ)
+		read_done(operation);
+	else if (op->res == 0 && kind == REQUEST_FLUSH)
 		flush_done(operation, volume);
 	sim_process_memory_free(operation->memory);
 	sim_process_memory_free(operation);
@@ -106,9 +103,8 @@ void guest_write(struct cluster *cluster, unsigned number)
 	uint32_t block = (uint32_t)sim_random(sim, BLOCKS - count + 1);
 	if (chunk)
 		block = block / CHUNK_BLOCKS * CHUNK_BLOCKS;
-	for (uint32_t i = 0; i < count; i++)
-		if (volume->model.blocks[block + i].busy)
-			return;
+	if (!cluster_idle(&volume->model, block, count))
+		return;
 	struct operation *operation =
 		operation_new(cluster, number, zero ? REQUEST_ZERO : REQUEST_WRITE, block, count);
 	uint64_t value = (number + 1) * 10000000 + operation->number * 16;
@@ -130,9 +126,8 @@ void guest_read(struct cluster *cluster, unsigned number)
 	struct sim *sim = cluster->hosts[volume->primary].sim;
 	uint32_t count = 1 + (uint32_t)sim_random(sim, 8);
 	uint32_t block = (uint32_t)sim_random(sim, BLOCKS - count + 1);
-	for (uint32_t i = 0; i < count; i++)
-		if (volume->model.blocks[block + i].busy)
-			return;
+	if (!cluster_idle(&volume->model, block, count))
+		return;
 	struct operation *operation = operation_new(cluster, number, REQUEST_READ, block, count);
 	totals.reads++;
 	for (uint32_t i = 0; i < count; i++) {

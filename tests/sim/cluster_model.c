@@ -39,6 +39,14 @@ void cluster_model_free(struct cluster_model *model)
 	free(model->blocks);
 }
 
+bool cluster_idle(const struct cluster_model *model, uint32_t block, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++)
+		if (model->blocks[block + i].busy)
+			return false;
+	return true;
+}
+
 void cluster_submit(struct cluster_model *model, uint32_t block, uint64_t value, uint64_t number)
 {
 	version_add(&model->blocks[block], value, number, 0);

@@ -34,6 +34,8 @@ struct cluster_model {
 
 void cluster_model_make(struct cluster_model *model, uint32_t block_count);
 void cluster_model_free(struct cluster_model *model);
+/* No operation on these blocks is under way. */
+bool cluster_idle(const struct cluster_model *model, uint32_t block, uint32_t count);
 void cluster_submit(struct cluster_model *model, uint32_t block, uint64_t value, uint64_t number);
 void cluster_answered(struct cluster_model *model, uint32_t block, uint64_t number);
 void cluster_flushed(struct cluster_model *model, uint64_t number);
