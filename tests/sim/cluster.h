@@ -119,7 +119,11 @@ void guest_flush(struct cluster *cluster, unsigned volume);
 /* ---- cluster_fate.c: what happens to hosts and volumes ---- */
 
 const char *fate(struct cluster *cluster);
+/* Links that are up again by now, and hosts that are back; all: whatever was in store for them. */
 const char *fate_back(struct cluster *cluster, bool all);
+
+/* ---- cluster_end.c: all is the same everywhere ---- */
+
 const char *cluster_end(struct cluster *cluster);
 
 #endif
