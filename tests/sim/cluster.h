@@ -104,6 +104,8 @@ const char *host_close(struct host *host);
 			snprintf(failure, sizeof failure, "%s", op_.sentence);                     \
 		res_;                                                                              \
 	})
+/* -ENOENT: there is none of that name. */
+int host_volume(struct host *host, const char *name, struct volume_info *ret);
 /* All of "NAME" or "NAME@SNAP" there. */
 int host_read(struct host *host, const char *name, uint8_t *image);
 /* Others follow the volume from now on. */

@@ -31,31 +31,23 @@ static bool followers_near(struct host *host)
 static void copy_newest(struct host *host, unsigned v, char ret_name[SNAP_NAME_ROOM])
 {
 	char copy[NAME_ROOM];
-	uint64_t epoch = 0, vseq = 0;
-	struct volume_info *volumes;
+	struct volume_info newest = {0};
 	struct snapshot_info *snapshots;
 	size_t count;
 	snprintf(copy, sizeof copy, "%s/%s", cluster_hosts[host->cluster->volumes[v].primary],
 		 cluster_volumes[v]);
 	snprintf(ret_name, SNAP_NAME_ROOM, "%s", copy);
-	host_enter(host);
-	if (store_volumes(host->store, false, &volumes, &count) < 0)
-		return;
-	for (size_t i = 0; i < count; i++)
-		if (strcmp(volumes[i].name, copy) == 0) {
-			epoch = volumes[i].epoch;
-			vseq = volumes[i].vseq;
-		}
-	process_free(volumes);
-	if (store_snapshots(host->store, false, &snapshots, &count) < 0)
+	int res = host_volume(host, copy, &newest);
+	if ((res < 0 && res != -ENOENT) ||
+	    store_snapshots(host->store, false, &snapshots, &count) < 0)
 		return;
 	for (size_t i = 0; i < count; i++) {
 		const struct snapshot_info *at = &snapshots[i];
-		if (strcmp(at->volume, copy) != 0 || at->epoch < epoch ||
-		    (at->epoch == epoch && at->vseq <= vseq))
+		if (strcmp(at->volume, copy) != 0 || at->epoch < newest.epoch ||
+		    (at->epoch == newest.epoch && at->vseq <= newest.vseq))
 			continue;
-		epoch = at->epoch;
-		vseq = at->vseq;
+		newest.epoch = at->epoch;
+		newest.vseq = at->vseq;
 		snprintf(ret_name, SNAP_NAME_ROOM, "%.63s@%.63s", at->volume, at->name);
 	}
 	process_free(snapshots);
@@ -84,10 +76,9 @@ static const char *copies_same(struct cluster *cluster, unsigned v)
 
 static int root_of(struct host *host, const char *name, uint8_t ret_root[ID_BYTES])
 {
-	struct volume_info *infos;
+	struct volume_info info;
 	struct store_work work = {0};
 	struct store_offer offer;
-	size_t count;
 	if (strchr(name, '@')) {
 		int sealed = HOST_DO(host, store_snap_seal, name);
 		host_enter(host);
@@ -100,15 +91,10 @@ static int root_of(struct host *host, const char *name, uint8_t ret_root[ID_BYTE
 	env_wait_prepare(&work.op);
 	store_fold(host->store, &work, name);
 	int res = (int)env_wait(host->env, &work.op);
-	if (res < 0 || (res = store_volumes(host->store, false, &infos, &count)) < 0)
-		return res;
-	res = -ENOENT;
-	for (size_t i = 0; i < count; i++)
-		if (strcmp(infos[i].name, name) == 0) {
-			memcpy(ret_root, infos[i].root, ID_BYTES);
-			res = 0;
-		}
-	process_free(infos);
+	if (res >= 0)
+		res = host_volume(host, name, &info);
+	if (res == 0)
+		memcpy(ret_root, info.root, ID_BYTES);
 	return res;
 }
 

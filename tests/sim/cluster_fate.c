@@ -300,21 +300,15 @@ static const char *primary_lost(struct cluster *cluster)
 static bool epochs(struct host *host, const struct host *from, uint64_t ret[VOLUMES])
 {
 	char name[NAME_ROOM];
-	struct volume_info *infos;
-	size_t count;
-	host_enter(host);
-	memset(ret, 0, VOLUMES * sizeof(*ret));
-	if (store_volumes(host->store, false, &infos, &count) < 0)
-		return false;
-	for (size_t i = 0; i < count; i++)
-		for (unsigned v = 0; v < VOLUMES; v++) {
-			snprintf(name, sizeof name, "%s%s%s",
-				 from ? cluster_hosts[from->number] : "", from ? "/" : "",
-				 cluster_volumes[v]);
-			if (strcmp(infos[i].name, name) == 0)
-				ret[v] = infos[i].epoch;
-		}
-	process_free(infos);
+	for (unsigned v = 0; v < VOLUMES; v++) {
+		struct volume_info info = {0};
+		snprintf(name, sizeof name, "%s%s%s", from ? cluster_hosts[from->number] : "",
+			 from ? "/" : "", cluster_volumes[v]);
+		int res = host_volume(host, name, &info);
+		if (res < 0 && res != -ENOENT)
+			return false;
+		ret[v] = info.epoch;
+	}
 	return true;
 }
 

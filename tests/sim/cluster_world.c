@@ -31,6 +31,24 @@ static const char *plain_peer(const struct env_sock *sock)
 	return cluster_hosts[simnet_peer(sock)];
 }
 
+int host_volume(struct host *host, const char *name, struct volume_info *ret)
+{
+	struct volume_info *infos;
+	size_t count;
+	host_enter(host);
+	int res = store_volumes(host->store, false, &infos, &count);
+	if (res < 0)
+		return res;
+	res = -ENOENT;
+	for (size_t i = 0; i < count; i++)
+		if (strcmp(infos[i].name, name) == 0) {
+			*ret = infos[i];
+			res = 0;
+		}
+	process_free(infos);
+	return res;
+}
+
 int host_read(struct host *host, const char *name, uint8_t *to)
 {
 	struct view *view;
