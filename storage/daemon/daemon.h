@@ -118,6 +118,7 @@ void replicas_problems(const struct daemon *daemon, json_t *problems); /* adds t
 /* ---- metrics.c ---- */
 char *metrics_text(const struct daemon *daemon, size_t *ret_bytes); /* NULL: no memory */
 json_t *status_json(const struct daemon *daemon);
+void problem_add(json_t *problems, const char *sentence, const char *hint); /* to a status */
 json_t *store_json(const struct daemon *daemon);
 json_t *format_json(const struct daemon *daemon);
 json_t *forecast_json(const struct daemon *daemon);

@@ -244,7 +244,7 @@ json_t *forecast_json(const struct daemon *daemon)
 			 days_json(f.days_high));
 }
 
-static void problem_add(json_t *problems, const char *sentence, const char *hint)
+void problem_add(json_t *problems, const char *sentence, const char *hint)
 {
 	json_array_append_new(problems,
 			      json_pack("{s:s, s:s}", "sentence", sentence, "hint", hint));

@@ -121,12 +121,6 @@ void replicas_print(const struct daemon *daemon, FILE *out)
 	free(clocks);
 }
 
-static void problem(json_t *problems, const char *sentence, const char *hint)
-{
-	json_array_append_new(problems,
-			      json_pack("{s:s, s:s}", "sentence", sentence, "hint", hint));
-}
-
 void replicas_problems(const struct daemon *daemon, json_t *problems)
 {
 	struct follow_state *states;
@@ -149,7 +143,7 @@ void replicas_problems(const struct daemon *daemon, json_t *problems)
 				snprintf(sentence, sizeof sentence,
 					 "What %s has of %s is not known: %.*s", s->info.host,
 					 s->info.volume, SENTENCE_BYTES - 160, s->sentence);
-			problem(problems, sentence, "vstorectl replica status says why.");
+			problem_add(problems, sentence, "vstorectl replica status says why.");
 		}
 		free(states);
 	}
@@ -162,7 +156,8 @@ void replicas_problems(const struct daemon *daemon, json_t *problems)
 		snprintf(sentence, sizeof sentence, "The clock of %s is %lld s %s this host's.",
 			 clocks[i].host, (long long)(llabs(ahead) / (int64_t)NSEC_PER_SEC),
 			 ahead > 0 ? "ahead of" : "behind");
-		problem(problems, sentence,
+		problem_add(
+			problems, sentence,
 			"Set both by NTP: dates and policies go by them, no data depends on them.");
 	}
 	free(clocks);
