@@ -118,6 +118,9 @@ void replicas_problems(const struct daemon *daemon, json_t *problems); /* adds t
 /* ---- metrics.c ---- */
 char *metrics_text(const struct daemon *daemon, size_t *ret_bytes); /* NULL: no memory */
 json_t *status_json(const struct daemon *daemon);
+/* "vstore_NAME" and what it is; the samples follow, or (metric_print) its only one. */
+void metric_head(FILE *out, const char *name, const char *type, const char *help);
+void metric_print(FILE *out, const char *name, const char *type, const char *help, uint64_t value);
 void problem_add(json_t *problems, const char *sentence, const char *hint); /* to a status */
 json_t *store_json(const struct daemon *daemon);
 json_t *format_json(const struct daemon *daemon);

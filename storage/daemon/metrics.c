@@ -136,6 +136,17 @@ static size_t figures_collect(const struct daemon *daemon, struct figure *out)
 	return sizeof figures / sizeof *figures;
 }
 
+void metric_head(FILE *out, const char *name, const char *type, const char *help)
+{
+	fprintf(out, "# HELP vstore_%s %s\n# TYPE vstore_%s %s\n", name, help, name, type);
+}
+
+void metric_print(FILE *out, const char *name, const char *type, const char *help, uint64_t value)
+{
+	metric_head(out, name, type, help);
+	fprintf(out, "vstore_%s %llu\n", name, (unsigned long long)value);
+}
+
 /* Of volumes with limits alone. */
 static void throttled_print(const struct daemon *daemon, FILE *out)
 {
@@ -144,17 +155,14 @@ static void throttled_print(const struct daemon *daemon, FILE *out)
 	if (nbd_server_throttled(daemon->nbd, &list, &count) < 0)
 		return;
 	if (count)
-		fputs("# HELP vstore_volume_throttled_seconds_total Time that connections waited "
-		      "for their volume's limits.\n"
-		      "# TYPE vstore_volume_throttled_seconds_total counter\n",
-		      out);
+		metric_head(out, "volume_throttled_seconds_total", "counter",
+			    "Time that connections waited for their volume's limits.");
 	for (size_t i = 0; i < count; i++)
 		fprintf(out, "vstore_volume_throttled_seconds_total{volume=\"%s\"} %.6f\n",
 			list[i].volume, (double)list[i].waited_ns / (double)NSEC_PER_SEC);
 	if (count)
-		fputs("# HELP vstore_volume_throttled_requests_total Requests that had to wait for "
-		      "it.\n# TYPE vstore_volume_throttled_requests_total counter\n",
-		      out);
+		metric_head(out, "volume_throttled_requests_total", "counter",
+			    "Requests that had to wait for it.");
 	for (size_t i = 0; i < count; i++)
 		fprintf(out, "vstore_volume_throttled_requests_total{volume=\"%s\"} %llu\n",
 			list[i].volume, (unsigned long long)list[i].requests);
@@ -170,9 +178,8 @@ char *metrics_text(const struct daemon *daemon, size_t *ret_bytes)
 	if (!out)
 		return NULL;
 	for (size_t i = 0; i < count; i++)
-		fprintf(out, "# HELP vstore_%s %s\n# TYPE vstore_%s %s\nvstore_%s %llu\n",
-			figures[i].name, figures[i].help, figures[i].name, figures[i].type,
-			figures[i].name, (unsigned long long)figures[i].value);
+		metric_print(out, figures[i].name, figures[i].type, figures[i].help,
+			     figures[i].value);
 	throttled_print(daemon, out);
 	replicas_print(daemon, out);
 	if (fclose(out) != 0) {

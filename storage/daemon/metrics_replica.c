@@ -55,11 +55,6 @@ static double figure_of(const struct follow_state *state, enum replica_figure fi
 	return 0;
 }
 
-static void head_print(FILE *out, const char *name, const char *type, const char *help)
-{
-	fprintf(out, "# HELP vstore_%s %s\n# TYPE vstore_%s %s\n", name, help, name, type);
-}
-
 static void counters_print(const struct daemon *daemon, FILE *out)
 {
 	struct repl_counters c;
@@ -82,11 +77,8 @@ static void counters_print(const struct daemon *daemon, FILE *out)
 		{"repl_receives_failed_total", "Snapshots and cuts of peers that were not.",
 		 c.receives_failed},
 	};
-	for (size_t i = 0; i < sizeof counters / sizeof *counters; i++) {
-		head_print(out, counters[i].name, "counter", counters[i].help);
-		fprintf(out, "vstore_%s %llu\n", counters[i].name,
-			(unsigned long long)counters[i].value);
-	}
+	for (size_t i = 0; i < sizeof counters / sizeof *counters; i++)
+		metric_print(out, counters[i].name, "counter", counters[i].help, counters[i].value);
 }
 
 void replicas_print(const struct daemon *daemon, FILE *out)
@@ -98,8 +90,8 @@ void replicas_print(const struct daemon *daemon, FILE *out)
 	if (follows_states(replicas_follows(daemon), &states, &count) == 0) {
 		for (unsigned f = 0; count && f < sizeof replica_figures / sizeof *replica_figures;
 		     f++) {
-			head_print(out, replica_figures[f].name, replica_figures[f].type,
-				   replica_figures[f].help);
+			metric_head(out, replica_figures[f].name, replica_figures[f].type,
+				    replica_figures[f].help);
 			for (size_t i = 0; i < count; i++)
 				fprintf(out,
 					"vstore_%s{volume=\"%s\",host=\"%s\",mode=\"%s\"} %.15g\n",
@@ -113,8 +105,8 @@ void replicas_print(const struct daemon *daemon, FILE *out)
 	if (replicas_clocks(daemon, &clocks, &count) < 0)
 		return;
 	if (count)
-		head_print(out, "peer_clock_ahead_seconds", "gauge",
-			   "A peer's time of day against ours, when it connected last.");
+		metric_head(out, "peer_clock_ahead_seconds", "gauge",
+			    "A peer's time of day against ours, when it connected last.");
 	for (size_t i = 0; i < count; i++)
 		fprintf(out, "vstore_peer_clock_ahead_seconds{host=\"%s\"} %.3f\n", clocks[i].host,
 			(double)clocks[i].ahead_ns / (double)NSEC_PER_SEC);
