@@ -58,7 +58,7 @@ static void lease_taken(struct io_op *op)
 		reply_failed(call, res);
 		return;
 	}
-	res = daemon_volume(daemon, call->args[0], 0, &info);
+	res = daemon_volume(daemon, call->args[0], &info);
 	if (res == 0 && !daemon->stopping)
 		res = attachment_serve(daemon, &info, body_uid(call));
 	if (res == 0) {
@@ -126,7 +126,7 @@ static bool call_held(struct call *call, struct volume_info *ret)
 	uint8_t uuid[16];
 	char sentence[SENTENCE_BYTES];
 	if (text_uuid_parse(body_text(call, "holder"), uuid) == 0 &&
-	    daemon_volume(call->daemon, call->args[0], 0, ret) == 0 && ret->lease.holder_name[0] &&
+	    daemon_volume(call->daemon, call->args[0], ret) == 0 && ret->lease.holder_name[0] &&
 	    memcmp(uuid, ret->lease.holder, sizeof uuid) == 0)
 		return true;
 	snprintf(sentence, sizeof sentence, "Volume %.63s is not attached to that holder.",
@@ -179,7 +179,7 @@ void volume_fence(struct call *call)
 {
 	struct volume_info info;
 	char sentence[SENTENCE_BYTES];
-	int res = daemon_volume(call->daemon, call->args[0], 0, &info);
+	int res = daemon_volume(call->daemon, call->args[0], &info);
 	if (res < 0 || !info.lease.holder_name[0]) {
 		snprintf(sentence, sizeof sentence,
 			 res < 0 ? "There is no volume %.63s; vstorectl volume list shows what "

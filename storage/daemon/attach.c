@@ -45,13 +45,10 @@ struct attachments {
 	struct attachment *head;
 };
 
-int daemon_volume(const struct daemon *daemon, const char *name, uint32_t number,
-		  struct volume_info *ret)
+int daemon_volume(const struct daemon *daemon, const char *name, struct volume_info *ret)
 {
 	struct volume_info *infos;
 	size_t count;
-	if (!name)
-		return store_volume_info(daemon->store, number, ret);
 	int res = store_volumes(daemon->store, false, &infos, &count);
 	if (res < 0)
 		return res;
@@ -170,7 +167,7 @@ int attachment_user_free(const struct daemon *daemon, const char *holder, uint32
 	struct volume_info info;
 	for (const struct attachment *at = daemon->attachments->head; uid && at; at = at->next)
 		if (at->uid == uid && strcmp(at->holder, holder) != 0 &&
-		    daemon_volume(daemon, NULL, at->number, &info) == 0) {
+		    store_volume_info(daemon->store, at->number, &info) == 0) {
 			snprintf(ret_other, NAME_ROOM, "%s", info.lease.holder_name);
 			return -EEXIST;
 		}
@@ -233,7 +230,7 @@ static void attachment_load(struct daemon *daemon, const json_t *one)
 	json_int_t number = 0, generation = 0, uid = 0;
 	if (json_unpack((json_t *)one, "{s:I, s:I, s:I, s:s}", "number", &number, "generation",
 			&generation, "uid", &uid, "holder", &holder) < 0 ||
-	    daemon_volume(daemon, NULL, (uint32_t)number, &info) < 0)
+	    store_volume_info(daemon->store, (uint32_t)number, &info) < 0)
 		return;
 	text_uuid(info.lease.holder, has);
 	if (!info.lease.holder_name[0] || info.lease.generation != (uint64_t)generation ||

@@ -85,8 +85,8 @@ void attachment_cut(struct daemon *daemon, uint32_t number, struct io_op *op);
 /* Drops its connections, without an answer: its client connects again. -ENOENT: it has no socket.
  */
 int attachment_reconnect(struct daemon *daemon, uint32_t number);
-int daemon_volume(const struct daemon *daemon, const char *name, uint32_t number,
-		  struct volume_info *ret); /* by name, or (NULL) by number; -ENOENT */
+/* By its name: -ENOENT. By its number: store_volume_info. */
+int daemon_volume(const struct daemon *daemon, const char *name, struct volume_info *ret);
 
 /* ---- handover.c: a planned restart keeps the NBD connections ---- */
 /* Of the process that ends, with its heirs: leaves them for the program that is executed next. */
