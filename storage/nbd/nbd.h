@@ -134,8 +134,7 @@ void nbd_server_heirs(struct nbd_server *server, struct nbd_heir **ret, size_t *
  * socket. `heirs` stay the caller's, and live until nbd_server_adopt. */
 void nbd_server_inherit(struct nbd_server *server, struct nbd_heir *heirs, size_t count);
 /* When all exports are made: goes on with each connection whose volume, lease, size and rights are
- * what they were, forgets all else, whose
- * descriptors the caller closes. Returns how many go on. */
+ * what they were, forgets all else, whose descriptors the caller closes. Returns how many go on. */
 size_t nbd_server_adopt(struct nbd_server *server);
 
 /* Only when stopped, or when there was never an export. NULL is fine. */

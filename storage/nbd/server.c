@@ -165,10 +165,8 @@ void export_retire(struct export *export)
 
 static void export_close(struct export *export)
 {
-	export->closed = true;
-	env_timer_stop(export->server->env, &export->retry_timer);
 	env_listener_close(export->listener); /* a pending accept ends, canceled */
-	export->listener = NULL;
+	export_retire(export);
 }
 
 int nbd_server_unexport(struct nbd_server *server, const char *path)
@@ -176,14 +174,13 @@ int nbd_server_unexport(struct nbd_server *server, const char *path)
 	struct export *export = export_find(server, path);
 	if (!export)
 		return -ENOENT;
-	export_close(export);
 	for (struct conn *conn = server->conns; conn; conn = conn->next) {
 		if (conn->export != export || conn->view)
 			continue;
 		conn_die(conn, false, "its socket was removed");
 		conn_kick(conn);
 	}
-	export_check_free(export);
+	export_close(export);
 	return 0;
 }
 
@@ -209,7 +206,6 @@ void nbd_server_cut(struct nbd_server *server, const char *path, struct io_op *o
 		return;
 	}
 	export->cut_op = op;
-	export_close(export);
 	for (struct conn *conn = server->conns; conn; conn = conn->next) {
 		if (conn->export != export)
 			continue;
@@ -218,7 +214,7 @@ void nbd_server_cut(struct nbd_server *server, const char *path, struct io_op *o
 		conn_die(conn, false, "its lease ended");
 		conn_kick(conn);
 	}
-	export_check_free(export);
+	export_close(export);
 }
 
 void nbd_server_rename(struct nbd_server *server, const char *from, const char *to)
@@ -305,7 +301,6 @@ void nbd_server_stop(struct nbd_server *server, struct io_op *op)
 		next = export->next;
 		if (!export->closed)
 			export_close(export);
-		export_check_free(export);
 	}
 	server_check_stopped(server);
 }
