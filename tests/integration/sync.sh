@@ -21,6 +21,14 @@ held() {
 	sleep 1.5
 	kill -0 $waiting 2>/dev/null || fail "a flush ended although b $3"
 }
+# given_up PATTERN OFFSET WHY: b dies, and then a write whose flush must not end yet, and is to fail; its pid is in `waiting`
+given_up() {
+	stop b -9
+	qemu-io -f raw -t writeback -c "write -P $1 $2 64k" -c flush "$(host_uri a v)" >io.waits 2>&1 &
+	waiting=$!
+	sleep 1.5
+	kill -0 $waiting 2>/dev/null || fail "a flush ended although b is dead and $3: $(cat io.waits)"
+}
 
 two_hosts
 host a -q volume create v --size 64M
@@ -75,11 +83,7 @@ there 63 22M 64k || fail "what had waited for the link is not there"
 soon in_step || fail "b does not get in step after the cut"
 
 # a ends while a flush waits for b: it does not wait with it, and the flush is no success.
-stop b -9
-qemu-io -f raw -t writeback -c 'write -P 66 24M 64k' -c flush "$(host_uri a v)" >io.waits 2>&1 &
-waiting=$!
-sleep 1.5
-kill -0 $waiting 2>/dev/null || fail "a flush ended although b is dead and a is to end: $(cat io.waits)"
+given_up 66 24M 'a is to end'
 kill -TERM "${pids[a]}"
 ended() { ! kill -0 "${pids[a]}" 2>/dev/null; }
 soon ended || { kill -9 "${pids[a]}"; fail "a does not end while a flush waits for b"; }
@@ -90,11 +94,7 @@ serve b 10.77.0.2
 soon in_step || fail "b does not get in step with an a that was stopped while a flush waited"
 
 # So it is with a planned restart: the waiting connection is given up, the rest goes on.
-stop b -9
-qemu-io -f raw -t writeback -c 'write -P 67 26M 64k' -c flush "$(host_uri a v)" >io.waits 2>&1 &
-waiting=$!
-sleep 1.5
-kill -0 $waiting 2>/dev/null || fail "a flush ended although b is dead and a is to restart: $(cat io.waits)"
+given_up 67 26M 'a is to restart'
 kill -USR2 "${pids[a]}"
 ! wait $waiting || fail "a flush ended well although b never saw it, and a restarted: $(cat io.waits)"
 soon host a -q volume list || fail "a does not come back from a planned restart while a flush waited"
