@@ -8,11 +8,10 @@ import os
 import random
 import shutil
 import time
-import types
 
 from .hosts import Hosts
 from .loads import Writer
-from .machine import MIB, Failed, remove, run, wait_until
+from .machine import MIB, Failed, remove, run, sha256_of, wait_until
 from .result import OURS, interleave, row
 
 CLEAR, LINK, LOCAL = "its own plaintext", "iperf3", "vstored, no replica"
@@ -124,9 +123,8 @@ class Replication:
                 source.seek(number * CHUNK % (64 * MIB))
                 yield seed.to_bytes(4, "little") + number.to_bytes(8, "little") + source.read(CHUNK)[12:]
 
-    def change(self, a, run_chunks, seed):
-        """1 % of the chunks become others; what these take compressed, and how many there were."""
-        used = [number for number, _ in chunks_of(self.bench.data.image)]
+    def change(self, a, used, run_chunks, seed):
+        """1 % of the chunks, those of numbers `used`, become others; what these take compressed, and how many there were."""
         runs = max(1, len(used) // 100 // run_chunks)
         first = random.Random(seed).sample(range(len(used) // run_chunks), runs)
         numbers = [used[at * run_chunks + i] for at in first for i in range(run_chunks)]
@@ -138,19 +136,20 @@ class Replication:
             with open(name, "wb") as file:
                 file.write(chunk)
             command += ["-c", f"write -s {name} {number * CHUNK} {CHUNK}"]
-        run(*command, "-c", "flush", f"nbd+unix:///v?socket={a.control.replace('storage.sock', 'nbd/v.sock')}")
+        run(*command, "-c", "flush", a.volume("v").uri())
         shutil.rmtree(folder)
         return compressed, len(numbers)
 
     def changes(self, a):
         measure = self.out.measure("bytes on the wire, all counted, against the changed chunks compressed by zstd -1 alone", "MiB", "less")
+        keys = {number: key_of(chunk) for number, chunk in chunks_of(self.bench.data.image)}
         for name, run_chunks, seed in (("in runs of 512 KiB", RUN_CHUNKS, 2), ("each alone", 1, 3)):
-            compressed, count = self.change(a, run_chunks, seed)
+            compressed, count = self.change(a, list(keys), run_chunks, seed)
             a.ctl("snap", "create", f"v@{seed}")
             sent = self.send(a, f"v@{seed}")
             self.out.check(f"1 % changed {name}: these chunks went over, and no other", sent["sent"] == count, f"{sent['sent']} of {count}")
             measure.bound(f"1 % changed, {name} ({compressed / MIB:.2f} MiB compressed)", sent["sent_bytes"] / compressed, 1.06, "x")
-        known = {key_of(chunk) for _, chunk in chunks_of(self.bench.data.image)}
+        known = set(keys.values())
         compressed = count = 0
         for _, chunk in chunks_of(self.bench.data.sibling):
             key = key_of(chunk)
@@ -171,8 +170,7 @@ class Replication:
         writers = {}
         for name, volume in ((OURS, "step"), (LOCAL, "local")):
             a.ctl("volume", "create", volume, "--size", region)
-            sock = os.path.join(os.path.dirname(a.control), "nbd", volume + ".sock")
-            writers[name] = Writer(self.bench.folder, volume, types.SimpleNamespace(sock=sock, export=volume), region, self.bench.data.dense(64), base)
+            writers[name] = Writer(self.bench.folder, volume, a.volume(volume), region, self.bench.data.dense(64), base)
         a.ctl("replica", "add", "step", "b", "--mode", "sync")
         wait_until("being in step", lambda: '"in step"' in a.ctl("-o", "json", "replica", "status"), 30, 0.1)
         measure = self.out.measure("4 KiB write + flush, 1 client, in step with a replica over TLS", "IOPS",
@@ -202,7 +200,7 @@ class Replication:
                 out = os.path.join(self.bench.folder, "replica.img")
                 remove(out)
                 server.ctl("volume", "export", name, out)
-                sums.append(run("sha256sum", out).split()[0])
+                sums.append(sha256_of(out))
                 remove(out)
             self.out.check(f"{snapshot} is the same on both hosts", sums[0] == sums[1])
 

@@ -15,11 +15,21 @@ CTL = os.path.join(BUILD, "agent/ctl/vstorectl")
 START_SECONDS_MAX = 60
 
 
-class Server:
+class Export:
+    """What a client connects to."""
+
+    def __init__(self, sock, export):
+        self.sock, self.export = sock, export
+
+    def uri(self):
+        return f"nbd+unix:///{self.export}?socket={self.sock}"
+
+
+class Server(Export):
     """A process that listens at a unix socket; stopped by its own pid when its context ends."""
 
     def __init__(self, argv, sock, log, export=""):
-        self.sock, self.export = sock, export
+        super().__init__(sock, export)
         remove(sock)
         self.log = open(log, "ab")
         try:
@@ -39,9 +49,6 @@ class Server:
             raise Failed(f"{self.name} ended with {self.process.returncode} at its start; see {self.log.name}")
         with contextlib.closing(socket.socket(socket.AF_UNIX)) as probe:
             return probe.connect_ex(self.sock) == 0
-
-    def uri(self):
-        return f"nbd+unix:///{self.export}?socket={self.sock}"
 
     def stop(self, number=signal.SIGTERM):
         if self.process.poll() is None:
@@ -67,7 +74,7 @@ class Vstored(Server):
     def __init__(self, folder, size=None, log="256M", frame=None, program=(VSTORED,), flags=(), **settings):
         """settings: keys of [store] in vstored's configuration file: cache, node_cache, idle_fold ...; program: what runs it"""
         self.folder = os.path.abspath(folder)
-        self.store, run_dir = os.path.join(self.folder, "store"), os.path.join(self.folder, "run")
+        self.store, self.run_dir = os.path.join(self.folder, "store"), os.path.join(self.folder, "run")
         fresh = not os.path.exists(self.store)
         os.makedirs(self.folder, exist_ok=True)
         config = os.path.join(self.folder, "vstored.conf")
@@ -75,11 +82,11 @@ class Vstored(Server):
             file.write("[store]\nany_file_system = true\n" + "".join(f"{k} = {v}\n" for k, v in settings.items()))
         if fresh:
             run(VSTORED, "--init", "--store", self.store, "--log-size", log, "--any-file-system")
-        self.control = os.path.join(run_dir, "storage.sock")
-        super().__init__([*program, "--config", config, "--store", self.store, "--run", run_dir, *flags], self.control,
+        self.control = os.path.join(self.run_dir, "storage.sock")
+        super().__init__([*program, "--config", config, "--store", self.store, "--run", self.run_dir, *flags], self.control,
                          os.path.join(self.folder, "log"), "a")
         try:
-            self.sock = os.path.join(run_dir, "nbd/a.sock")
+            self.sock = self.volume("a").sock
             if fresh and size:
                 self.ctl("volume", "create", "a", "--size", size)
                 if frame:
@@ -87,6 +94,9 @@ class Vstored(Server):
         except Failed:
             self.stop()
             raise
+
+    def volume(self, name):
+        return Export(os.path.join(self.run_dir, "nbd", name + ".sock"), name)
 
     def ctl(self, *argv):
         return run(CTL, "--host", "unix:" + self.control, "--progress=none", "--yes", *argv)
