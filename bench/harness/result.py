@@ -54,7 +54,7 @@ class Measure:
         out = {}
         for peer in self.series:
             ratios = self.ratios(peer)
-            if peer.startswith(OURS) or not ratios:  # other settings of vstored are no peers
+            if not ratios or (peer.startswith(OURS) and peer not in self.targets):  # other settings of vstored are no peers
                 continue
             wanted = self.targets.get(peer, (None, ""))[0]
             median = statistics.median(ratios)
