@@ -114,7 +114,7 @@ class Replication:
                                    "both stores on the same disk, both daemons on these processors")
         measure.target(CLEAR, 0.8)
         interleave(self.out, measure, {CLEAR: lambda: whole(True), OURS: lambda: whole(False)}, self.rounds)
-        self.out.note(f"row 11: the image: {self.result['sent']:,} chunks, {self.result['sent_bytes'] / MIB:.1f} MiB on the wire")
+        self.out.note(f"the image: {self.result['sent']:,} chunks, {self.result['sent_bytes'] / MIB:.1f} MiB on the wire")
 
     def payload(self, count, seed):
         """Chunks of real data that are nowhere yet."""
