@@ -141,7 +141,7 @@ void nbd_server_heirs(struct nbd_server *server, struct nbd_heir **ret, size_t *
 	*ret = server->heirs;
 	*ret_count = server->heir_count;
 	server->heirs = NULL;
-	server->heir_count = 0;
+	server->heir_count = server->heir_room = 0;
 }
 
 /* ---- adopting ---- */
