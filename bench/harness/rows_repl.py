@@ -41,6 +41,7 @@ class Zstd:
 
 def chunks_of(path):
     """(number, chunk) of those that are not zero; holes are not read."""
+    zero = bytes(CHUNK)
     with open(path, "rb") as file:
         end, at = os.fstat(file.fileno()).st_size, 0
         while at < end:
@@ -48,13 +49,10 @@ def chunks_of(path):
                 at = os.lseek(file.fileno(), at, os.SEEK_DATA) // CHUNK * CHUNK
             except OSError:
                 return
-            hole = os.lseek(file.fileno(), at, os.SEEK_HOLE)
-            file.seek(at)
-            while at < max(hole, at + 1):
-                chunk = file.read(CHUNK)
-                if not chunk:
-                    return
-                if chunk.count(0) < len(chunk):
+            hole = max(os.lseek(file.fileno(), at, os.SEEK_HOLE), at + 1)  # data may begin behind the chunk's beginning
+            while at < hole:
+                chunk = os.pread(file.fileno(), CHUNK, at)  # the file's own place moves with SEEK_DATA
+                if chunk != zero[:len(chunk)]:
                     yield at // CHUNK, chunk
                 at += CHUNK
 
