@@ -4,8 +4,8 @@
  *
  * It stands at a position {epoch, vseq, incarnation} of its original: all up to there is in it. A
  * batch is what one commit there had; its parts are written as a guest's would be, in their order,
- * and when all are in the log, a record says the new position. So after a crash the copy is where a
- * crash there could have left it.
+ * and behind the last of them a record says the new position, in the same commit where it fits. So
+ * after a crash the copy is where a crash there could have left it.
  *
  * Keeps true: a copy takes a batch only when it is whole (no transfer is half done), the batch
  * begins where the copy stands, in no lower epoch, and the volume itself is not served here; one
@@ -94,6 +94,8 @@ void store_copy_close(struct view *view)
 
 /* ---- a batch ---- */
 
+/* The position's record goes to the log right behind the last part's, so that one commit, and one
+ * sync of the device, may have them all. */
 struct part_write {
 	struct store_request request;
 	struct applying *applying;
@@ -101,7 +103,8 @@ struct part_write {
 struct applying {
 	struct store_copy_batch *batch;
 	struct store *store;
-	uint32_t pending;
+	uint32_t unlogged; /* parts that the log was not given yet */
+	uint32_t pending;  /* parts that have not ended, and the position */
 	int res;
 	struct env_timer room_timer;
 	struct log_entry entry;
@@ -109,10 +112,15 @@ struct applying {
 	struct part_write writes[];
 };
 
-static void batch_end(struct applying *applying, int res)
+static void applying_end(struct applying *applying, int res)
 {
 	struct store *store = applying->store;
 	struct store_copy_batch *batch = applying->batch;
+	if (res < 0 && applying->res == 0)
+		applying->res = res;
+	if (--applying->pending)
+		return;
+	res = applying->res;
 	store->requests--;
 	free(applying);
 	env_complete(store->env, &batch->op, res);
@@ -126,17 +134,18 @@ static void position_logged(struct log_entry *entry, int res)
 		if (res < 0)
 			store_fail(applying->store, res, "a copy's position could not be applied");
 	}
-	batch_end(applying, res);
+	applying_end(applying, res);
 }
 
 static void position_again(struct env_timer *timer);
 
+/* All parts are in the log, or in what it was given: replay finds no position without them. */
 static void position_log(struct applying *applying)
 {
 	struct store *store = applying->store;
 	const struct store_copy_batch *batch = applying->batch;
 	if (applying->res < 0 || store->failed) {
-		batch_end(applying, applying->res < 0 ? applying->res : -VS_EFAILSTOP);
+		applying_end(applying, -VS_EFAILSTOP);
 		return;
 	}
 	if (!log_room(store->log, FOLLOW_RECORD_BYTES, 0, true)) {
@@ -155,13 +164,18 @@ static void position_again(struct env_timer *timer)
 	position_log(container_of(timer, struct applying, room_timer));
 }
 
+static void part_logged(struct store_request *request)
+{
+	struct applying *applying = container_of(request, struct part_write, request)->applying;
+	if (request->status < 0 && applying->res == 0)
+		applying->res = request->status;
+	if (--applying->unlogged == 0)
+		position_log(applying);
+}
+
 static void part_done(struct io_op *op)
 {
-	struct applying *applying = container_of(op, struct part_write, request.op)->applying;
-	if (op->res < 0 && applying->res == 0)
-		applying->res = (int)op->res;
-	if (--applying->pending == 0)
-		position_log(applying);
+	applying_end(container_of(op, struct part_write, request.op)->applying, (int)op->res);
 }
 
 static int batch_check(const struct store_copy_batch *batch)
@@ -199,10 +213,12 @@ void store_copy_apply(struct store_copy_batch *batch)
 	}
 	applying->batch = batch;
 	applying->store = store;
-	applying->pending = batch->part_count;
+	applying->unlogged = batch->part_count;
+	applying->pending = batch->part_count + 1;
 	store->requests++;
 	if (!batch->part_count)
 		position_log(applying);
+	/* Nothing ends before the loop's next pass: `applying` and the batch outlive the calls. */
 	for (uint32_t i = 0; i < batch->part_count; i++) {
 		const struct store_copy_part *part = &batch->parts[i];
 		applying->writes[i].applying = applying;
@@ -212,7 +228,8 @@ void store_copy_apply(struct store_copy_batch *batch)
 					       .kind = part->data ? REQUEST_WRITE : REQUEST_ZERO,
 					       .offset_bytes = part->offset_bytes,
 					       .length_bytes = part->length_bytes,
-					       .data = (void *)part->data};
+					       .data = (void *)part->data,
+					       .logged = part_logged};
 		store->requests++;
 		write_submit(&applying->writes[i].request);
 	}

@@ -571,7 +571,8 @@ void store_submit(struct store_request *request)
 	uint64_t size = store_view_bytes(request->view);
 	store->requests++;
 	request->status = 0;
-	request->pending = 0;
+	request->pending = request->unlogged = 0;
+	request->logged = NULL;
 	request->phase = 0;
 	request->progress_bytes = 0;
 	if (request->kind != REQUEST_FLUSH &&

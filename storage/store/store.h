@@ -114,9 +114,12 @@ struct store_request {
 	uint64_t vseq;
 	uint64_t progress_bytes;
 	uint32_t pending;
+	uint32_t unlogged; /* of a write's pieces: those that the log was not given yet */
 	int32_t status;
 	uint8_t phase;
 	void *part; /* what it waits with */
+	/* Or NULL. Of a write: the log was given all of it, or it failed (`status`). */
+	void (*logged)(struct store_request *request);
 };
 
 /* Starts a request. It may be queued inside when the log or a pool is full. */

@@ -39,7 +39,7 @@ struct piece {
 	const uint8_t *payload;
 	uint8_t *block; /* BLOCK_BYTES of its own, for parts of blocks */
 	uint32_t skip_bytes, bytes, block_count, entries_reserved, record_bytes;
-	bool locked, zero;
+	bool locked, zero, unlogged;
 	uint8_t record[CHUNK_RECORD_BYTES];
 };
 
@@ -208,6 +208,22 @@ static void flush_start(struct store_request *request)
 
 /* ---- ends of pieces ---- */
 
+/* The request's last piece was given to the log, or failed: who asked for it hears of that once. */
+static void request_look_logged(struct store_request *request)
+{
+	if (request->logged && request->phase == 0 && request->unlogged == 0)
+		request->logged(request);
+}
+
+static void piece_given(struct piece *piece)
+{
+	if (!piece->unlogged)
+		return;
+	piece->unlogged = false;
+	piece->request->unlogged--;
+	request_look_logged(piece->request);
+}
+
 static void piece_end(struct piece *piece, int res)
 {
 	struct store *store = piece->store;
@@ -229,6 +245,7 @@ static void piece_end(struct piece *piece, int res)
 	writes->under_way--;
 	if (res < 0 && request->status == 0)
 		request->status = res;
+	piece_given(piece);
 	if (--request->pending == 0 && request->phase == 0) {
 		if (request->status == 0 && request->flags & REQUEST_FUA && !MUTANT(18))
 			flush_start(request);
@@ -267,6 +284,7 @@ static bool piece_append(struct piece *piece)
 	piece->entry.done = piece_logged;
 	log_append(log, &piece->entry, piece->record, piece->record_bytes, piece->payload,
 		   piece->block_count, piece->request->flags & REQUEST_FUA && !MUTANT(18));
+	piece_given(piece);
 	return true;
 }
 
@@ -388,6 +406,8 @@ static void piece_taken(struct piece *piece, uint64_t bytes)
 	writes->under_way++;
 	store->reserved_entries += piece->entries_reserved;
 	piece->request->pending++;
+	piece->request->unlogged++;
+	piece->unlogged = true;
 	piece->request->progress_bytes += bytes;
 }
 
@@ -567,6 +587,7 @@ static bool head_go_on(struct store *store, struct write_queue *queue)
 	}
 	queue_pop(queue);
 	request->phase = 0;
+	request_look_logged(request);
 	if (request->pending == 0)
 		request_end(request, request->status);
 	return true;

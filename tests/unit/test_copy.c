@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A copy that takes its original's writes commit by commit, and flushes that wait for it. */
+#include "storage/store/store_int.h"
 #include "tests/unit/store_pair.h"
 
 #define BATCHES_MAX 4096u
@@ -183,6 +184,25 @@ static void a_copy_follows_write_by_write(void **state)
 	struct volume_info from = volume_named(pair->from, "a", false),
 			   to = volume_named(pair->to, "h1/a", false);
 	assert_memory_equal(from.root, to.root, ID_BYTES);
+	live_end(live);
+}
+
+/* A write and its position: a header block and a block of data in the log, and one sync for both. */
+static void a_small_batch_is_one_commit(void **state)
+{
+	struct pair *pair = *state;
+	struct live *live = live_new(pair);
+	prepare(pair);
+	live_begin(live);
+	for (unsigned i = 0; i < 3; i++) {
+		write_random(pair->from, "a", i * BLOCK_BYTES, BLOCK_BYTES);
+		uint64_t before = log_used_blocks(pair->to->store->log);
+		apply_all(live);
+		uint64_t blocks = log_used_blocks(pair->to->store->log) - before;
+		/* The first one raises the copy's epoch before. */
+		assert_true(i == 0 || blocks == 2);
+	}
+	read_both(pair, "a", "h1/a");
 	live_end(live);
 }
 
@@ -458,6 +478,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(a_copy_follows_write_by_write),
+		TEST(a_small_batch_is_one_commit),
 		TEST(what_does_not_continue_is_refused),
 		TEST(a_transfer_takes_nothing_of_what_followed_away),
 		TEST(an_older_primarys_cut_takes_nothing_of_a_newer_epoch_away),
