@@ -3,6 +3,7 @@
  * over, a name without end, or a number out of its range is refused. */
 #include "proto/repl.h"
 
+#include "proto/node_delta.h"
 #include "proto/text.h"
 
 #include <assert.h>
@@ -266,14 +267,64 @@ int repl_decode_get(const void *body, size_t bytes, struct repl_get *ret)
 	bool good = zeros(&c, 3);
 	get.count = get_u32(&c);
 	get_bytes(&c, get.domain, 16);
-	good = good && (get.type == 1 || get.type == 2) && get.count >= 1 &&
-	       get.count <= REPL_GET_MAX;
+	good = good && (get.type == REPL_GET_CHUNK || get.type == REPL_GET_NODE) &&
+	       get.count >= 1 && get.count <= REPL_GET_MAX;
 	if (!good)
 		return -VS_EFORMAT;
 	get.ids = cursor_take(&c, get.count * ID_BYTES);
 	if (whole(&c, true) < 0)
 		return -VS_EFORMAT;
 	*ret = get;
+	return 0;
+}
+
+uint32_t repl_encode_get_delta(uint64_t request, const struct repl_get_delta *get, void *out)
+{
+	assert(get->count >= 1 && get->count <= REPL_GET_MAX);
+	struct cursor c = begin(out, REPL_GET_DELTA, 0, request, 24 + get->count * 2 * ID_BYTES);
+	put_u32(&c, get->count);
+	put_zeros(&c, 4);
+	put_bytes(&c, get->domain, 16);
+	put_bytes(&c, get->pairs, (size_t)get->count * 2 * ID_BYTES);
+	return end(&c, out);
+}
+
+int repl_decode_get_delta(const void *body, size_t bytes, struct repl_get_delta *ret)
+{
+	struct cursor c = cursor_reading(body, bytes);
+	struct repl_get_delta get = {.count = get_u32(&c)};
+	bool good = zeros(&c, 4) && get.count >= 1 && get.count <= REPL_GET_MAX;
+	get_bytes(&c, get.domain, 16);
+	if (!good)
+		return -VS_EFORMAT;
+	get.pairs = cursor_take(&c, (size_t)get.count * 2 * ID_BYTES);
+	if (whole(&c, true) < 0)
+		return -VS_EFORMAT;
+	*ret = get;
+	return 0;
+}
+
+uint32_t repl_encode_delta(uint64_t request, const struct repl_delta *delta, void *out)
+{
+	struct cursor c =
+		begin(out, REPL_DELTA, REPL_REPLY, request, 2 * ID_BYTES + delta->delta_bytes);
+	put_bytes(&c, delta->id, ID_BYTES);
+	put_bytes(&c, delta->base, ID_BYTES);
+	put_bytes(&c, delta->delta, delta->delta_bytes);
+	return end(&c, out);
+}
+
+int repl_decode_delta(const void *body, size_t bytes, struct repl_delta *ret)
+{
+	struct cursor c = cursor_reading(body, bytes);
+	struct repl_delta delta = {0};
+	get_bytes(&c, delta.id, ID_BYTES);
+	get_bytes(&c, delta.base, ID_BYTES);
+	if (c.failed || !node_delta_good(c.at, cursor_left(&c)))
+		return -VS_EFORMAT;
+	delta.delta = c.at;
+	delta.delta_bytes = (uint32_t)cursor_left(&c);
+	*ret = delta;
 	return 0;
 }
 

@@ -13,7 +13,7 @@
 #define REPL_MAGIC 0x52505356u
 #define REPL_HEADER_BYTES 16u
 #define REPL_BODY_MAX (132u * 1024)
-#define REPL_GET_MAX 64u	     /* ids of one GET */
+#define REPL_GET_MAX 64u	     /* ids of one GET or GET_DELTA */
 #define REPL_WRITE_MAX (128u * 1024) /* bytes of one WRITE's data */
 #define REPL_UNANSWERED_MAX 256u     /* requests of one side */
 #define REPL_NAME_ROOM (NAME_BYTES_MAX + 1)
@@ -29,6 +29,8 @@ enum repl_type {
 	REPL_RECORD = 8,
 	REPL_MISSING = 9,
 	REPL_CANCEL = 10,
+	REPL_GET_DELTA = 11,
+	REPL_DELTA = 12,
 	REPL_FOLLOW = 16,
 	REPL_POSITION = 17,
 	REPL_WRITE = 18,
@@ -36,6 +38,9 @@ enum repl_type {
 	REPL_TYPE_IGNORED = 128, /* from here on, unknown ones are */
 };
 enum repl_flags { REPL_REPLY = 1 };
+/* Bits of HELLO's features that may be known. */
+#define REPL_FEATURE_DELTA 1u /* answers GET_DELTA */
+#define REPL_FEATURES_KNOWN REPL_FEATURE_DELTA
 
 struct repl_header {
 	uint32_t body_bytes;
@@ -76,11 +81,25 @@ struct repl_state {
 	uint8_t root[ID_BYTES];
 };
 
+enum repl_get_type { REPL_GET_CHUNK = 1, REPL_GET_NODE = 2 };
 struct repl_get {
 	uint8_t type; /* as a record's: 1 chunk, 2 map node */
 	uint32_t count;
 	uint8_t domain[16];
 	const uint8_t *ids; /* within the decoded bytes, or the caller's when encoding */
+};
+
+/* Map nodes, each with one that the asker has: pairs of ids, the wanted one first. */
+struct repl_get_delta {
+	uint32_t count;
+	uint8_t domain[16];
+	const uint8_t *pairs; /* as repl_get's ids */
+};
+
+struct repl_delta {
+	uint8_t id[ID_BYTES], base[ID_BYTES];
+	const uint8_t *delta; /* within the decoded bytes, and node_delta_good */
+	uint32_t delta_bytes;
 };
 
 struct repl_record {
@@ -117,6 +136,8 @@ uint32_t repl_encode_domain(uint64_t request, const struct repl_domain *domain, 
 uint32_t repl_encode_offer(uint64_t request, const struct repl_offer *offer, void *out);
 uint32_t repl_encode_state(uint64_t request, const struct repl_state *state, void *out);
 uint32_t repl_encode_get(uint64_t request, const struct repl_get *get, void *out);
+uint32_t repl_encode_get_delta(uint64_t request, const struct repl_get_delta *get, void *out);
+uint32_t repl_encode_delta(uint64_t request, const struct repl_delta *delta, void *out);
 /* Header and id of a RECORD; the record's bytes follow, sent by the caller. */
 uint32_t repl_encode_record(uint64_t request, const uint8_t id[ID_BYTES], uint32_t record_bytes,
 			    void *out);
@@ -137,6 +158,8 @@ int repl_decode_domain(const void *body, size_t bytes, struct repl_domain *ret);
 int repl_decode_offer(const void *body, size_t bytes, struct repl_offer *ret);
 int repl_decode_state(const void *body, size_t bytes, struct repl_state *ret);
 int repl_decode_get(const void *body, size_t bytes, struct repl_get *ret);
+int repl_decode_get_delta(const void *body, size_t bytes, struct repl_get_delta *ret);
+int repl_decode_delta(const void *body, size_t bytes, struct repl_delta *ret);
 int repl_decode_record(const void *body, size_t bytes, struct repl_record *ret);
 int repl_decode_missing(const void *body, size_t bytes, uint8_t ret_id[ID_BYTES], int *ret_code);
 int repl_decode_follow(const void *body, size_t bytes, struct repl_follow *ret);

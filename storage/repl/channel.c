@@ -231,6 +231,7 @@ static void hello_send(struct channel *channel)
 	uint8_t message[REPL_HEADER_BYTES + 64];
 	struct repl_hello hello = {.version_min = REPL_VERSION_MIN,
 				   .version_max = REPL_VERSION_MAX,
+				   .features_known = REPL_FEATURES_KNOWN,
 				   .wall_ns = env_wall_ns(channel->env)};
 	memcpy(hello.store_uuid, channel->options.store_uuid, 16);
 	channel->state = CHANNEL_HELLO;

@@ -120,7 +120,38 @@ static void received(struct io_op *op)
 	session_look(session);
 }
 
-static void want(struct store_receive *receive, uint8_t type, const uint8_t *ids, uint32_t count)
+/* Of the nodes, those for which the peer is told of another one (or not). */
+static void want_nodes(struct session *session, const uint8_t *ids, const uint8_t *bases,
+		       uint32_t count, bool based)
+{
+	static const uint8_t none[ID_BYTES];
+	uint8_t message[REPL_HEADER_BYTES + 24 + REPL_GET_MAX * 2 * ID_BYTES];
+	uint8_t wanted[REPL_GET_MAX * 2 * ID_BYTES];
+	uint32_t each = based ? 2 * ID_BYTES : ID_BYTES, found = 0;
+	bool known = channel_hello(session->channel)->features_known & REPL_FEATURE_DELTA;
+	for (uint32_t i = 0; i < count; i++) {
+		const uint8_t *base = bases + (size_t)i * ID_BYTES;
+		if ((known && memcmp(base, none, ID_BYTES) != 0) != based)
+			continue;
+		uint8_t *at = wanted + (size_t)found++ * each;
+		memcpy(at, ids + (size_t)i * ID_BYTES, ID_BYTES);
+		if (based)
+			memcpy(at + ID_BYTES, base, ID_BYTES);
+	}
+	struct repl_get get = {.type = REPL_GET_NODE, .count = found, .ids = wanted};
+	struct repl_get_delta get_delta = {.count = found, .pairs = wanted};
+	memcpy(get.domain, session->receive.offer.domain, 16);
+	memcpy(get_delta.domain, session->receive.offer.domain, 16);
+	if (!found)
+		return;
+	uint64_t request = session_request(session);
+	channel_send(session->channel, message,
+		     based ? repl_encode_get_delta(request, &get_delta, message)
+			   : repl_encode_get(request, &get, message));
+}
+
+static void want(struct store_receive *receive, uint8_t type, const uint8_t *ids,
+		 const uint8_t *bases, uint32_t count)
 {
 	struct session *session = session_of(receive, receive);
 	uint8_t message[REPL_HEADER_BYTES + 24 + REPL_GET_MAX * ID_BYTES];
@@ -130,6 +161,13 @@ static void want(struct store_receive *receive, uint8_t type, const uint8_t *ids
 		struct repl_get get = {.type = type,
 				       .count = (uint32_t)min_u64(count - at, REPL_GET_MAX),
 				       .ids = ids + (size_t)at * ID_BYTES};
+		if (bases) {
+			want_nodes(session, get.ids, bases + (size_t)at * ID_BYTES, get.count,
+				   false);
+			want_nodes(session, get.ids, bases + (size_t)at * ID_BYTES, get.count,
+				   true);
+			continue;
+		}
 		memcpy(get.domain, receive->offer.domain, 16);
 		channel_send(session->channel, message,
 			     repl_encode_get(session_request(session), &get, message));
@@ -188,6 +226,19 @@ static int take_record(struct session *session, const struct repl_header *header
 	return 0;
 }
 
+static int take_delta(struct session *session, const struct repl_header *header,
+		      const uint8_t *body)
+{
+	struct repl_delta delta;
+	if (repl_decode_delta(body, header->body_bytes, &delta) < 0 ||
+	    !(header->flags & REPL_REPLY))
+		return -VS_EFORMAT;
+	if (session->receive_busy)
+		store_receive_delta(&session->receive, delta.id, delta.base, delta.delta,
+				    delta.delta_bytes);
+	return 0;
+}
+
 int receive_message(struct session *session, const struct repl_header *header, const uint8_t *body)
 {
 	uint8_t transfer[16], message[REPL_HEADER_BYTES];
@@ -199,6 +250,8 @@ int receive_message(struct session *session, const struct repl_header *header, c
 	case REPL_RECORD:
 	case REPL_MISSING:
 		return take_record(session, header, body);
+	case REPL_DELTA:
+		return take_delta(session, header, body);
 	case REPL_FOLLOW:
 	case REPL_WRITE:
 	case REPL_COMMIT:

@@ -86,9 +86,13 @@ static int send_state(struct session *session, const struct repl_header *header,
 int send_message(struct session *session, const struct repl_header *header, const uint8_t *body)
 {
 	struct repl_error error;
-	if (header->type == REPL_GET && !(header->flags & REPL_REPLY))
-		return session->state == SESSION_OFFER ? serve_get(session, header, body)
-						       : -VS_EFORMAT;
+	bool asks = header->type == REPL_GET || header->type == REPL_GET_DELTA;
+	if (asks && !(header->flags & REPL_REPLY)) {
+		if (session->state != SESSION_OFFER)
+			return -VS_EFORMAT;
+		return header->type == REPL_GET ? serve_get(session, header, body)
+						: serve_get_delta(session, header, body);
+	}
 	if (!(header->flags & REPL_REPLY) || header->request != session->next_request - 1)
 		return -VS_EFORMAT;
 	if (header->type == REPL_ERROR) {

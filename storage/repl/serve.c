@@ -7,6 +7,8 @@
  */
 #include "storage/repl/session.h"
 
+#include "proto/node_delta.h"
+
 #include <stdlib.h>
 
 int serve_init(struct session *session)
@@ -80,6 +82,15 @@ static void serve_answer(struct serve_read *read)
 		channel_send(session->channel, message, bytes);
 		return;
 	}
+	if (read->read.delta) {
+		uint8_t whole[REPL_HEADER_BYTES + 2 * ID_BYTES + NODE_DELTA_BYTES_MAX];
+		struct repl_delta delta = {.delta = read->read.buf, .delta_bytes = (uint32_t)res};
+		memcpy(delta.id, read->read.id, ID_BYTES);
+		memcpy(delta.base, read->read.base, ID_BYTES);
+		channel_send(session->channel, whole,
+			     repl_encode_delta(read->request, &delta, whole));
+		return;
+	}
 	uint32_t bytes = repl_encode_record(read->request, read->read.id, (uint32_t)res, message);
 	channel_send(session->channel, message, bytes);
 	channel_send(session->channel, read->read.buf, (size_t)res);
@@ -112,6 +123,7 @@ void serve_kick(struct session *session)
 		read->request = get->request;
 		read->read.type = get->type;
 		memcpy(read->read.id, get->ids[get->at], ID_BYTES);
+		memcpy(read->read.base, get->bases[get->at], ID_BYTES);
 		read->read.op = (struct io_op){.done = serve_read_done};
 		store_record_read(&read->read);
 		if (++get->at < get->count)
@@ -124,6 +136,21 @@ void serve_kick(struct session *session)
 	}
 }
 
+static struct serve_get *get_new(struct session *session, uint64_t request, uint8_t type,
+				 uint32_t count)
+{
+	struct serve_get *get = calloc(1, sizeof(*get));
+	if (!get)
+		return NULL;
+	get->request = request;
+	get->count = count;
+	get->type = type;
+	*session->gets_tail = get;
+	session->gets_tail = &get->next;
+	session->get_count++;
+	return get;
+}
+
 /* Who has a domain's key may read its records: the id is the proof that it knew them. */
 int serve_get(struct session *session, const struct repl_header *header, const uint8_t *body)
 {
@@ -131,18 +158,28 @@ int serve_get(struct session *session, const struct repl_header *header, const u
 	int res = repl_decode_get(body, header->body_bytes, &wanted);
 	if (res < 0 || session->get_count == REPL_UNANSWERED_MAX)
 		return -VS_EFORMAT;
-	struct serve_get *get = malloc(sizeof(*get));
+	struct serve_get *get = get_new(session, header->request, wanted.type, wanted.count);
 	if (!get)
 		return -ENOMEM;
-	get->next = NULL;
-	get->request = header->request;
-	get->count = wanted.count;
-	get->at = 0;
-	get->type = wanted.type;
 	memcpy(get->ids, wanted.ids, (size_t)wanted.count * ID_BYTES);
-	*session->gets_tail = get;
-	session->gets_tail = &get->next;
-	session->get_count++;
+	serve_kick(session);
+	return 0;
+}
+
+int serve_get_delta(struct session *session, const struct repl_header *header, const uint8_t *body)
+{
+	struct repl_get_delta wanted;
+	int res = repl_decode_get_delta(body, header->body_bytes, &wanted);
+	if (res < 0 || session->get_count == REPL_UNANSWERED_MAX)
+		return -VS_EFORMAT;
+	struct serve_get *get = get_new(session, header->request, REPL_GET_NODE, wanted.count);
+	if (!get)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < wanted.count; i++) {
+		const uint8_t *pair = wanted.pairs + (size_t)i * 2 * ID_BYTES;
+		memcpy(get->ids[i], pair, ID_BYTES);
+		memcpy(get->bases[i], pair + ID_BYTES, ID_BYTES);
+	}
 	serve_kick(session);
 	return 0;
 }

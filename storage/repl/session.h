@@ -25,7 +25,7 @@ struct serve_get {
 	uint64_t request;
 	uint32_t count, at;
 	uint8_t type;
-	uint8_t ids[REPL_GET_MAX][ID_BYTES];
+	uint8_t ids[REPL_GET_MAX][ID_BYTES], bases[REPL_GET_MAX][ID_BYTES];
 };
 struct serve_read {
 	struct store_record_read read;
@@ -141,6 +141,7 @@ void stop_look(struct repl *repl);
 int serve_init(struct session *session);
 void serve_free(struct session *session);
 int serve_get(struct session *session, const struct repl_header *header, const uint8_t *body);
+int serve_get_delta(struct session *session, const struct repl_header *header, const uint8_t *body);
 void serve_kick(struct session *session);
 
 /* send.c: the outgoing side. */

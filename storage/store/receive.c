@@ -6,7 +6,8 @@
  *     MAKE -> FOLD -> DIFF -> FOLD -> COMPARE -> PUBLISH
  *
  * Nodes that are not here are asked for and stored as they come, so that the walk reads both trees
- * the same way; chunks become the copy's by writes of kind REQUEST_COPY, which hold and admit them
+ * the same way; the peer is told which node the copy has in their place, and may answer with what
+ * differs. Chunks become the copy's by writes of kind REQUEST_COPY, which hold and admit them
  * as a guest's writes. So a cut loses nothing that arrived: the next try finds it in the map.
  * Nodes are in no map until a fold names equal ones: while the walk may come to them, they are
  * touched for each collection.
@@ -17,6 +18,8 @@
 #include "storage/store/replica.h"
 
 #include "storage/store/work.h"
+
+#include "proto/node_delta.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -42,7 +45,8 @@ struct entry {
 	uint8_t type;
 	uint64_t chunk_no;
 	struct copy copy;
-	uint8_t *record; /* what came */
+	struct id base;	 /* of a node: what the copy has in its place; null: nothing */
+	uint8_t *record; /* what came: a record, or what differs from `base` */
 	struct store_request request;
 	struct put *put; /* of a node */
 	struct wait wait;
@@ -61,6 +65,7 @@ struct receiving {
 	unsigned restarts, busy, nodes_wanted;
 	struct entry entries[ENTRY_COUNT];
 	uint8_t want_ids[2][WANT_BATCH][ID_BYTES]; /* chunks, nodes */
+	uint8_t want_bases[WANT_BATCH][ID_BYTES];
 	uint32_t want_count[2];
 
 	struct id path[MAP_LEVELS][2]; /* the offered tree, the copy's */
@@ -79,21 +84,43 @@ static void want_flush(struct receiving *receiving, unsigned nodes)
 	receiving->want_count[nodes] = 0;
 	if (count)
 		receiving->public->want(receiving->public, nodes ? RECORD_NODE : RECORD_CHUNK,
-					receiving->want_ids[nodes][0], count);
+					receiving->want_ids[nodes][0],
+					nodes ? receiving->want_bases[0] : NULL, count);
 }
 
 static void entry_want(struct entry *entry)
 {
 	struct receiving *receiving = entry->receiving;
 	unsigned nodes = entry->type == RECORD_NODE;
+	uint32_t at = receiving->want_count[nodes]++;
 	entry->state = ENTRY_WANTED;
-	memcpy(receiving->want_ids[nodes][receiving->want_count[nodes]++], entry->copy.id.bytes,
-	       ID_BYTES);
+	memcpy(receiving->want_ids[nodes][at], entry->copy.id.bytes, ID_BYTES);
+	if (nodes)
+		memcpy(receiving->want_bases[at], entry->base.bytes, ID_BYTES);
 	if (receiving->want_count[nodes] == WANT_BATCH)
 		want_flush(receiving, nodes);
 }
 
 /* ---- entries ---- */
+
+/* 0: the record is here, and a node can be read; -ENOENT; WAITING. */
+static int is_here(struct receiving *receiving, const struct id *id, uint8_t type,
+		   struct wait *wait)
+{
+	struct segment *segment;
+	struct dir_entry *entry;
+	int res = segments_locate(receiving->work.store, id, true, wait, &segment, &entry);
+	if (res == WAITING)
+		return WAITING;
+	if (res < 0 || entry->type != type)
+		return -ENOENT;
+	if (type == RECORD_NODE)
+		index_touch(receiving->work.store->index, id); /* it may be in no map */
+	/* What is still being written cannot be read; a put of it waits for that. */
+	bool written = !segment->writer ||
+		       segment_durable_end(segment->writer) >= segment_record_end(segment, entry);
+	return written || type == RECORD_CHUNK ? 0 : -ENOENT;
+}
 
 static struct entry *entry_new(struct receiving *receiving, uint8_t type, const struct id *id)
 {
@@ -105,6 +132,7 @@ static struct entry *entry_new(struct receiving *receiving, uint8_t type, const 
 	receiving->busy++;
 	entry->type = type;
 	entry->copy = (struct copy){.id = *id};
+	entry->base = (struct id){0};
 	entry->record = NULL;
 	entry->put = NULL;
 	receiving->nodes_wanted += type == RECORD_NODE;
@@ -133,6 +161,7 @@ static void entry_end(struct entry *entry, int res)
 	entry->record = NULL;
 	if (res == -ENOENT && !receiving->error) { /* it was here, and a collection took it */
 		entry->copy = (struct copy){.id = id};
+		entry->base = (struct id){0};
 		entry_want(entry);
 		work_kick(receiving->work.store);
 		return;
@@ -192,6 +221,46 @@ static void node_start(struct wait *wait)
 	put_start_copy(entry->put, &entry->copy);
 }
 
+/* -ENOENT: the whole record is asked for. */
+static void delta_stored(struct put *put, int res)
+{
+	const struct entry *entry = put->owner;
+	bool other = res == 0 && !id_equal(&put->id, &entry->copy.id);
+	node_stored(put, other ? -ENOENT : res);
+}
+
+static void delta_start(struct wait *wait)
+{
+	struct entry *entry = container_of(wait, struct entry, wait);
+	struct receiving *receiving = entry->receiving;
+	struct store *store = receiving->work.store;
+	entry->wait.wake = delta_start;
+	if (!entry->put)
+		entry->put = put_new(store, true, &entry->wait);
+	if (!entry->put)
+		return;
+	const struct id *ids = NULL;
+	int res = is_here(receiving, &entry->base, RECORD_NODE, &entry->wait);
+	if (res == 0)
+		ids = map_node(store, &entry->base, &entry->wait, &res);
+	if (res == WAITING)
+		return;
+	struct put *put = entry->put;
+	put->owner = entry;
+	if (!ids) {
+		node_stored(put, -ENOENT);
+		return;
+	}
+	memcpy(put->room, ids, NODE_BYTES);
+	node_delta_apply(entry->record, put->room);
+	put->type = RECORD_NODE;
+	put->domain = receiving->view->volume->domain;
+	put->level = 1;
+	put->raw = put->room;
+	put->done = delta_stored;
+	put_start(put);
+}
+
 /* A record that came, or, of a chunk, one that is here. */
 static void entry_take(struct entry *entry)
 {
@@ -234,26 +303,30 @@ void store_receive_record(struct store_receive *public, const uint8_t id_bytes[I
 	entry_take(entry);
 }
 
-/* ---- the comparison ---- */
-
-/* 0: the record is here, and a node can be read; -ENOENT; WAITING. */
-static int is_here(struct receiving *receiving, const struct id *id, uint8_t type,
-		   struct wait *wait)
+void store_receive_delta(struct store_receive *public, const uint8_t id_bytes[ID_BYTES],
+			 const uint8_t base[ID_BYTES], const void *delta, uint32_t delta_bytes)
 {
-	struct segment *segment;
-	struct dir_entry *entry;
-	int res = segments_locate(receiving->work.store, id, true, wait, &segment, &entry);
-	if (res == WAITING)
-		return WAITING;
-	if (res < 0 || entry->type != type)
-		return -ENOENT;
-	if (type == RECORD_NODE)
-		index_touch(receiving->work.store->index, id); /* it may be in no map */
-	/* What is still being written cannot be read; a put of it waits for that. */
-	bool written = !segment->writer ||
-		       segment_durable_end(segment->writer) >= segment_record_end(segment, entry);
-	return written || type == RECORD_CHUNK ? 0 : -ENOENT;
+	struct receiving *receiving = public->state;
+	struct entry *entry;
+	struct id id;
+	memcpy(id.bytes, id_bytes, ID_BYTES);
+	if (!receiving || !(entry = entry_of(receiving, RECORD_NODE, &id, ENTRY_WANTED)))
+		return;
+	if (id_is_null(&entry->base) || memcmp(base, entry->base.bytes, ID_BYTES) != 0) {
+		entry_end(entry, -VS_EFORMAT); /* of something that nobody named */
+		return;
+	}
+	entry->record = malloc(delta_bytes);
+	if (!entry->record || receiving->error) {
+		entry_end(entry, -ENOMEM);
+		return;
+	}
+	memcpy(entry->record, delta, delta_bytes);
+	entry->state = ENTRY_TAKEN;
+	delta_start(&entry->wait);
 }
+
+/* ---- the comparison ---- */
 
 /* 0, WAITING, or -EBUSY: no entry is free. */
 static int take_chunk(struct receiving *receiving, uint64_t chunk_no, const struct id *id)
@@ -290,10 +363,14 @@ static int take_chunk(struct receiving *receiving, uint64_t chunk_no, const stru
 	return 0;
 }
 
-static void want_node(struct receiving *receiving, const struct id *id)
+/* `own`: the copy's node in its place, or null. */
+static void want_node(struct receiving *receiving, const struct id *id, const struct id *own)
 {
-	if (!entry_of(receiving, RECORD_NODE, id, ENTRY_FREE) && receiving->busy < ENTRY_COUNT)
-		entry_want(entry_new(receiving, RECORD_NODE, id));
+	if (entry_of(receiving, RECORD_NODE, id, ENTRY_FREE) || receiving->busy == ENTRY_COUNT)
+		return;
+	struct entry *entry = entry_new(receiving, RECORD_NODE, id);
+	entry->base = *own;
+	entry_want(entry);
 }
 
 /* Children that will be needed soon, so that the walk does not wait a round trip for each. */
@@ -302,7 +379,7 @@ static void want_ahead(struct receiving *receiving, const struct id *offered, co
 	for (unsigned i = 0; i < NODE_SLOTS && receiving->nodes_wanted < NODE_SHARE; i++)
 		if (!id_is_null(&offered[i]) && !id_equal(&offered[i], &own[i]) &&
 		    is_here(receiving, &offered[i], RECORD_NODE, NULL) == -ENOENT)
-			want_node(receiving, &offered[i]);
+			want_node(receiving, &offered[i], &own[i]);
 }
 
 /* The ids of a node of one of the trees; NULL: *ret_res is WAITING, -EBUSY or an error. */
@@ -315,7 +392,7 @@ static const struct id *node_of(struct receiving *receiving, unsigned side, int 
 	if (side == 0) {
 		int here = is_here(receiving, id, RECORD_NODE, &receiving->work.wait);
 		if (here == -ENOENT) {
-			want_node(receiving, id);
+			want_node(receiving, id, &receiving->path[receiving->depth][1]);
 			*ret_res = -EBUSY;
 			return NULL;
 		}

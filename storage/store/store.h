@@ -481,8 +481,8 @@ int store_copy_open(struct store *store, const char *name, const uint8_t uuid[16
 /* Its batches must be done. */
 void store_copy_close(struct view *view);
 /* What one commit of the original had. The caller's until op.done: 0 when all of it is in the log
- * (a flush on the view makes it durable), and the copy stands at `to`. -EAGAIN: it does not stand
- * at from_vseq. One at a time. */
+ * (a flush on the view makes it durable), and the copy stands at `to`; where it fits, both are one
+ * commit here too. -EAGAIN: it does not stand at from_vseq. One at a time. */
 struct store_copy_part {
 	uint64_t offset_bytes, length_bytes; /* whole blocks */
 	const void *data;		     /* aligned to 4 KiB is faster; NULL: zeros */
@@ -573,7 +573,11 @@ struct store_record_read {
 	struct io_op op;
 	struct store *store;
 	uint8_t id[ID_BYTES];
-	uint8_t type;	 /* 1 a chunk, 2 a map node */
+	uint8_t type; /* 1 a chunk, 2 a map node */
+	/* Of a node: another one, that the asker has; zeros: none. Where both can be read and that
+	 * is shorter, `buf` has what differs (proto/node_delta.h), and `delta` is set. */
+	uint8_t base[ID_BYTES];
+	bool delta;
 	uint8_t *buf;	 /* STORE_RECORD_BYTES_MAX, the caller's */
 	void *state[24]; /* the store's own */
 };
@@ -591,9 +595,11 @@ struct store_receive {
 	struct store_offer offer;
 	char host[NAME_ROOM];
 	/* The records of these ids (of one type) are needed; never inside store_receive. Each is
-	 * answered by store_receive_record, in any order. At most STORE_WANTS_MAX are open. */
+	 * answered by store_receive_record, in any order. At most STORE_WANTS_MAX are open. Of a
+	 * node `bases` has one that is here already (or zeros), and store_receive_delta, with what
+	 * differs from that, is an answer too; of chunks it is NULL. */
 	void (*want)(struct store_receive *receive, uint8_t type, const uint8_t *ids,
-		     uint32_t count);
+		     const uint8_t *bases, uint32_t count);
 	/* So far: chunks that differed, of those fetched, of those found here. */
 	uint64_t chunks, fetched, found;
 	void *state; /* the store's own */
@@ -604,6 +610,10 @@ void store_receive(struct store *store, struct store_receive *receive);
  * that was not wanted is ignored. */
 void store_receive_record(struct store_receive *receive, const uint8_t id[ID_BYTES],
 			  const void *record, uint32_t record_bytes, int code);
+/* A node as what differs from the base that was told, copied (proto/node_delta.h, a good one); it
+ * is verified against the id, and asked for as a record when that fails. */
+void store_receive_delta(struct store_receive *receive, const uint8_t id[ID_BYTES],
+			 const uint8_t base[ID_BYTES], const void *delta, uint32_t delta_bytes);
 /* `cancel` was set: ends soon, with -VS_ECANCELLED. */
 void store_receive_kick(struct store_receive *receive);
 

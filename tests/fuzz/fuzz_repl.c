@@ -7,6 +7,7 @@
  * HELLO of a newer version may be longer, an ERROR's text is made printable, RECORD and WRITE point
  * into their body and not behind it.
  */
+#include "proto/node_delta.h"
 #include "proto/repl.h"
 #include "tests/fuzz/replay.h"
 
@@ -67,6 +68,27 @@ static void fuzz_get(uint64_t request, const uint8_t *body, size_t bytes)
 		same(body, bytes, repl_encode_get(request, &get, out));
 }
 
+static void fuzz_get_delta(uint64_t request, const uint8_t *body, size_t bytes)
+{
+	struct repl_get_delta get;
+	if (repl_decode_get_delta(body, bytes, &get) == 0)
+		same(body, bytes, repl_encode_get_delta(request, &get, out));
+}
+
+/* What is applied fits a node, whatever it says; and the node then differs by it, or by less. */
+static void fuzz_delta(uint64_t request, const uint8_t *body, size_t bytes)
+{
+	static const uint8_t base[NODE_DELTA_SLOTS * ID_BYTES];
+	static uint8_t node[sizeof base], again[NODE_DELTA_BYTES_MAX];
+	struct repl_delta delta;
+	if (repl_decode_delta(body, bytes, &delta) < 0)
+		return;
+	same(body, bytes, repl_encode_delta(request, &delta, out));
+	memset(node, 0, sizeof node);
+	node_delta_apply(delta.delta, node);
+	assert(node_delta_encode(node, base, again) <= delta.delta_bytes);
+}
+
 static void fuzz_body(const struct repl_header *header, const uint8_t *body, size_t bytes)
 {
 	struct repl_hello hello;
@@ -99,6 +121,12 @@ static void fuzz_body(const struct repl_header *header, const uint8_t *body, siz
 		break;
 	case REPL_GET:
 		fuzz_get(header->request, body, bytes);
+		break;
+	case REPL_GET_DELTA:
+		fuzz_get_delta(header->request, body, bytes);
+		break;
+	case REPL_DELTA:
+		fuzz_delta(header->request, body, bytes);
 		break;
 	case REPL_RECORD:
 		if (repl_decode_record(body, bytes, &record) == 0)
@@ -171,6 +199,12 @@ static int corpus_write(const char *folder)
 	put(folder, "offer", repl_encode_offer(7, &offer, out));
 	put(folder, "state", repl_encode_state(7, &state, out));
 	put(folder, "get", repl_encode_get(8, &get, out));
+	const struct repl_get_delta get_delta = {.count = 1, .pairs = ids};
+	uint8_t changed[NODE_DELTA_MAP_BYTES + 2 * ID_BYTES] = {1, 0, 128, [40] = 9, [70] = 8};
+	const struct repl_delta delta = {
+		.id = {7}, .base = {8}, .delta = changed, .delta_bytes = sizeof changed};
+	put(folder, "get_delta", repl_encode_get_delta(8, &get_delta, out));
+	put(folder, "delta", repl_encode_delta(8, &delta, out));
 	put(folder, "missing", repl_encode_missing(8, id, -ENOENT, out));
 	put(folder, "cancel", repl_encode_cancel(9, id, out));
 	const struct repl_position position = {.epoch = 3, .vseq = 9};

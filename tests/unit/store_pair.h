@@ -12,13 +12,16 @@
 struct pair {
 	struct fixture *from, *to;
 	struct store_receive receive;
-	uint8_t queue[QUEUE][ID_BYTES], types[QUEUE];
+	uint8_t queue[QUEUE][ID_BYTES], bases[QUEUE][ID_BYTES], types[QUEUE];
 	unsigned head, tail;
-	uint64_t sent_bytes, records, nodes;
+	uint64_t sent_bytes, records, nodes, deltas;
 	unsigned collect_after; /* a collection runs in the receiver behind so many; 0: never */
 	unsigned cut_after;	/* the connection is cut behind so many records; 0: never */
 	unsigned damage;	/* one bit of this record; 0: none */
 	bool lose;		/* the sender has nothing */
+	bool whole;		/* the sender knows no deltas */
+	bool other_base;	/* a delta is of another node than the one that was named */
+	bool bad_deltas;	/* one bit of each */
 	uint8_t buf[STORE_RECORD_BYTES_MAX];
 };
 
@@ -48,12 +51,16 @@ static inline int pair_teardown(void **state)
 }
 
 static inline void want(struct store_receive *receive, uint8_t type, const uint8_t *ids,
-			uint32_t count)
+			const uint8_t *bases, uint32_t count)
 {
 	struct pair *pair = (struct pair *)((char *)receive - offsetof(struct pair, receive));
 	for (uint32_t i = 0; i < count; i++) {
 		assert_true(pair->tail - pair->head < QUEUE);
 		memcpy(pair->queue[pair->tail % QUEUE], ids + (size_t)i * ID_BYTES, ID_BYTES);
+		memset(pair->bases[pair->tail % QUEUE], 0, ID_BYTES);
+		if (bases && !pair->whole)
+			memcpy(pair->bases[pair->tail % QUEUE], bases + (size_t)i * ID_BYTES,
+			       ID_BYTES);
 		pair->types[pair->tail++ % QUEUE] = type;
 	}
 }
@@ -64,6 +71,7 @@ static inline void serve_one(struct pair *pair)
 	struct store_record_read read = {
 		.store = pair->from->store, .type = pair->types[at], .buf = pair->buf};
 	memcpy(read.id, pair->queue[at], ID_BYTES);
+	memcpy(read.base, pair->bases[at], ID_BYTES);
 	env_wait_prepare(&read.op);
 	store_record_read(&read);
 	int64_t bytes = env_wait(pair->from->env, &read.op);
@@ -73,8 +81,13 @@ static inline void serve_one(struct pair *pair)
 	if (pair->damage && pair->records == pair->damage)
 		pair->buf[bytes - 1] ^= 4;
 	pair->sent_bytes += (uint64_t)bytes;
+	pair->deltas += read.delta;
+	pair->buf[bytes - 1] ^= read.delta && pair->bad_deltas;
+	read.base[0] ^= pair->other_base;
 	if (pair->lose)
 		store_receive_record(&pair->receive, read.id, NULL, 0, -VS_ELOST);
+	else if (read.delta)
+		store_receive_delta(&pair->receive, read.id, read.base, pair->buf, (uint32_t)bytes);
 	else
 		store_receive_record(&pair->receive, read.id, pair->buf, (uint32_t)bytes, 0);
 }
@@ -113,7 +126,7 @@ static inline int send_snapshot(struct pair *pair, const char *name)
 	pair->receive = (struct store_receive){.op.done = receive_done, .want = want, .host = "h1"};
 	assert_int_equal(store_offer(pair->from->store, name, &pair->receive.offer), 0);
 	pair->head = pair->tail = 0;
-	pair->sent_bytes = pair->records = pair->nodes = 0;
+	pair->sent_bytes = pair->records = pair->nodes = pair->deltas = 0;
 	ended = false;
 	store_receive(pair->to->store, &pair->receive);
 	while (!ended) {

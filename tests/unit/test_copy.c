@@ -187,7 +187,8 @@ static void a_copy_follows_write_by_write(void **state)
 	live_end(live);
 }
 
-/* A write and its position: a header block and a block of data in the log, and one sync for both. */
+/* A write and its position: a header block and a block of data in the log, and one sync for both.
+ */
 static void a_small_batch_is_one_commit(void **state)
 {
 	struct pair *pair = *state;

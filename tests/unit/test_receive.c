@@ -47,6 +47,82 @@ static void only_what_changed_is_sent(void **state)
 	read_both(pair, "a@1", "h1/a@1");
 }
 
+/* A chunk in each of two leaves: their four ways down to them are what changed of the map. */
+static void change_two_chunks(struct pair *pair, const char *name)
+{
+	write_random(pair->from, "a", 2 * MIB, CHUNK_BYTES);
+	write_random(pair->from, "a", 21 * MIB, CHUNK_BYTES);
+	assert_int_equal(snap(pair->from, name), 0);
+}
+
+static void of_a_node_goes_what_differs(void **state)
+{
+	struct pair *pair = *state;
+	prepare(pair);
+	assert_int_equal(send_snapshot(pair, "a@1"), 0);
+	assert_int_equal(pair->deltas, 0); /* there is nothing that they could differ from */
+	change_two_chunks(pair, "a@2");
+	assert_int_equal(send_snapshot(pair, "a@2"), 0);
+	assert_int_equal(pair->nodes, 5);
+	assert_int_equal(pair->deltas, 5);
+	uint64_t with = pair->sent_bytes;
+	read_both(pair, "a@2", "h1/a@2");
+	change_two_chunks(pair, "a@3");
+	pair->whole = true;
+	assert_int_equal(send_snapshot(pair, "a@3"), 0);
+	assert_int_equal(pair->nodes, 5);
+	assert_int_equal(pair->deltas, 0);
+	assert_true(pair->sent_bytes > with + 2000);
+	read_both(pair, "a@3", "h1/a@3");
+}
+
+static void a_node_that_its_delta_does_not_make_is_asked_for_whole(void **state)
+{
+	struct pair *pair = *state;
+	prepare(pair);
+	assert_int_equal(send_snapshot(pair, "a@1"), 0);
+	change_two_chunks(pair, "a@2");
+	pair->bad_deltas = true;
+	assert_int_equal(send_snapshot(pair, "a@2"), 0);
+	assert_int_equal(pair->deltas, 5);
+	assert_int_equal(pair->nodes, 10);
+	read_both(pair, "a@2", "h1/a@2");
+	/* One that is made of something else ends it. */
+	pair->bad_deltas = false;
+	change_two_chunks(pair, "a@3");
+	pair->other_base = true;
+	assert_int_equal(send_snapshot(pair, "a@3"), -VS_EFORMAT);
+	pair->other_base = false;
+	assert_int_equal(send_snapshot(pair, "a@3"), 0);
+	read_both(pair, "a@3", "h1/a@3");
+}
+
+/* Of a node that is there, and of one that is not. */
+static void a_base_that_the_sender_lacks_costs_a_whole_record(void **state)
+{
+	struct pair *pair = *state;
+	prepare(pair);
+	assert_int_equal(send_snapshot(pair, "a@1"), 0);
+	change_two_chunks(pair, "a@2");
+	struct store_record_read read = {
+		.store = pair->from->store, .type = 2, .buf = pair->buf, .base = {1, 2, 3}};
+	struct store_offer offer;
+	struct admin_op seal = {0};
+	env_wait_prepare(&seal.op);
+	store_snap_seal(pair->from->store, &seal, "a@2");
+	assert_int_equal(env_wait(pair->from->env, &seal.op), 0);
+	assert_int_equal(store_offer(pair->from->store, "a@2", &offer), 0);
+	memcpy(read.id, offer.top, ID_BYTES);
+	env_wait_prepare(&read.op);
+	store_record_read(&read);
+	assert_true(env_wait(pair->from->env, &read.op) > 0);
+	assert_false(read.delta);
+	read.id[0] ^= 1;
+	env_wait_prepare(&read.op);
+	store_record_read(&read);
+	assert_true(env_wait(pair->from->env, &read.op) < 0);
+}
+
 static void a_cut_loses_nothing_that_arrived(void **state)
 {
 	struct pair *pair = *state;
@@ -398,6 +474,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(a_snapshot_arrives_whole),
 		TEST(only_what_changed_is_sent),
+		TEST(of_a_node_goes_what_differs),
+		TEST(a_node_that_its_delta_does_not_make_is_asked_for_whole),
+		TEST(a_base_that_the_sender_lacks_costs_a_whole_record),
 		TEST(a_cut_loses_nothing_that_arrived),
 		TEST(nodes_that_came_outlive_a_collection),
 		TEST(a_record_that_is_not_what_it_says_ends_it),

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/unit/unit.h"
 
+#include "proto/node_delta.h"
 #include "proto/repl.h"
 
 #define ROOM (REPL_HEADER_BYTES + REPL_BODY_MAX)
@@ -95,6 +96,47 @@ static void a_get_has_1_to_64_ids_and_nothing_else(void **state)
 	memset(body + 5, 0, 3);
 	body[0] = 3;
 	assert_int_equal(repl_decode_get(body, count, &got), -VS_EFORMAT);
+}
+
+static void a_delta_is_as_long_as_its_bitmap_says(void **state)
+{
+	uint8_t base[NODE_DELTA_SLOTS * ID_BYTES], node[sizeof base], made[sizeof base];
+	uint8_t difference[NODE_DELTA_BYTES_MAX], pairs[2 * 2 * ID_BYTES];
+	struct repl_delta delta = {.id = {1}, .base = {2}, .delta = difference}, got;
+	uint32_t count;
+	memset(base, 9, sizeof base);
+	memcpy(node, base, sizeof node);
+	node[0] = node[5 * ID_BYTES + 31] = node[255 * ID_BYTES] = 1;
+	delta.delta_bytes = node_delta_encode(node, base, difference);
+	assert_int_equal(delta.delta_bytes, 32 + 3 * ID_BYTES);
+	uint8_t *body = (uint8_t *)body_of(repl_encode_delta(1, &delta, bytes), &count, REPL_DELTA);
+	assert_int_equal(repl_decode_delta(body, count, &got), 0);
+	assert_memory_equal(got.id, delta.id, ID_BYTES);
+	assert_memory_equal(got.base, delta.base, ID_BYTES);
+	memcpy(made, base, sizeof made);
+	node_delta_apply(got.delta, made);
+	assert_memory_equal(made, node, sizeof node);
+	assert_int_equal(repl_decode_delta(body, count - 1, &got), -VS_EFORMAT);
+	assert_int_equal(repl_decode_delta(body, count - ID_BYTES, &got), -VS_EFORMAT);
+	assert_int_equal(repl_decode_delta(body, 2 * ID_BYTES + 31, &got), -VS_EFORMAT);
+	assert_int_equal(repl_decode_delta(body, 40, &got), -VS_EFORMAT);
+	body[2 * ID_BYTES + 1] = 1;
+	assert_int_equal(repl_decode_delta(body, count, &got), -VS_EFORMAT);
+
+	struct repl_get_delta get = {.count = 2, .pairs = pairs}, asked;
+	memset(pairs, 7, sizeof pairs);
+	body = (uint8_t *)body_of(repl_encode_get_delta(1, &get, bytes), &count, REPL_GET_DELTA);
+	assert_int_equal(repl_decode_get_delta(body, count, &asked), 0);
+	assert_int_equal(asked.count, 2);
+	assert_memory_equal(asked.pairs, pairs, sizeof pairs);
+	assert_int_equal(repl_decode_get_delta(body, count - ID_BYTES, &asked), -VS_EFORMAT);
+	body[0] = 65;
+	assert_int_equal(repl_decode_get_delta(body, count, &asked), -VS_EFORMAT);
+	body[0] = 0;
+	assert_int_equal(repl_decode_get_delta(body, 24, &asked), -VS_EFORMAT);
+	body[0] = 2;
+	body[4] = 1;
+	assert_int_equal(repl_decode_get_delta(body, count, &asked), -VS_EFORMAT);
 }
 
 static void an_errors_sentence_cannot_move_the_terminal(void **state)
@@ -230,6 +272,7 @@ int main(void)
 		cmocka_unit_test(offers_come_back_as_they_were),
 		cmocka_unit_test(an_offer_of_no_name_or_size_is_refused),
 		cmocka_unit_test(a_get_has_1_to_64_ids_and_nothing_else),
+		cmocka_unit_test(a_delta_is_as_long_as_its_bitmap_says),
 		cmocka_unit_test(an_errors_sentence_cannot_move_the_terminal),
 		cmocka_unit_test(headers_with_unknown_bits_or_lengths_are_refused),
 		cmocka_unit_test(the_rest_comes_back_as_it_was),
