@@ -7,6 +7,7 @@ import json
 import os
 import random
 import shutil
+import sys
 import time
 
 from .hosts import Hosts
@@ -65,6 +66,8 @@ class Replication:
     def __init__(self, bench, out, hosts):
         self.bench, self.out, self.hosts = bench, out, hosts
         self.rounds = 1 if bench.quick else bench.rounds
+        self.image_rounds = 1 if bench.quick else 3  # each makes a store anew; they hardly differ
+        self.seconds = min(bench.seconds, 2)
         self.log = "64M" if bench.quick else "256M"
         self.sender, self.receiver = bench.fresh("repl-a"), bench.fresh("repl-b")
         self.zstd = Zstd()
@@ -88,10 +91,9 @@ class Replication:
                                        caches="two network namespaces, veth; messages of 24 KiB; both ends and the link share these processors")
             measure.target(CLEAR, 0.8)
             measure.target(LINK, 0.5)
-            seconds = self.bench.seconds
             interleave(self.out, measure, {
-                OURS: lambda n=streams: self.hosts.carried(n, seconds), CLEAR: lambda n=streams: self.hosts.carried(n, seconds, clear=True),
-                LINK: lambda n=streams: self.hosts.iperf3(n, seconds)}, self.rounds)
+                OURS: lambda n=streams: self.hosts.carried(n, self.seconds), CLEAR: lambda n=streams: self.hosts.carried(n, self.seconds, clear=True),
+                LINK: lambda n=streams: self.hosts.iperf3(n, self.seconds)}, self.rounds)
 
     def image(self):
         """All of it to an empty peer; each time the same sender and a new receiver."""
@@ -111,7 +113,7 @@ class Replication:
         measure = self.out.measure("an image to an empty peer, until it is durable and published there", "s", "less",
                                    "both stores on the same disk, both daemons on these processors")
         measure.target(CLEAR, 0.8)
-        interleave(self.out, measure, {CLEAR: lambda: whole(True), OURS: lambda: whole(False)}, self.rounds)
+        interleave(self.out, measure, {CLEAR: lambda: whole(True), OURS: lambda: whole(False)}, self.image_rounds)
         self.out.note(f"the image: {self.result['sent']:,} chunks, {self.result['sent_bytes'] / MIB:.1f} MiB on the wire")
 
     def payload(self, count, seed):
@@ -174,7 +176,7 @@ class Replication:
         measure = self.out.measure("4 KiB write + flush, 1 client, in step with a replica over TLS", "IOPS",
                                    caches="both stores on the same disk: the replica's writes and flushes are beside our own")
         measure.target(LOCAL, 0.5)
-        interleave(self.out, measure, {name: lambda w=writer: w.write(self.bench.seconds, flush=True) for name, writer in writers.items()}, self.rounds)
+        interleave(self.out, measure, {name: lambda w=writer: w.write(self.seconds, flush=True) for name, writer in writers.items()}, self.rounds)
         for name, writer in writers.items():
             self.out.checked(f"{name}: every block is what was answered last", writer.verify)
         a.ctl("replica", "remove", "step", "b")
@@ -207,10 +209,18 @@ class Replication:
 def row11(bench, rows):
     with Hosts(bench.fresh("hosts")) as hosts:
         work = Replication(bench, rows[11], hosts)
-        work.connections()
-        work.image()
+        start = time.monotonic()
+
+        def part(name, function, *args):
+            nonlocal start
+            function(*args)
+            print(f"    {name}: {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
+            start = time.monotonic()
+
+        part("connections", work.connections)
+        part("image", work.image)
         a, b = work.pair(fresh=False)
-        work.changes(a)
-        work.in_step(a)
-        work.same(a, b)
+        part("changes", work.changes, a)
+        part("in step", work.in_step, a)
+        part("the same on both hosts", work.same, a, b)
         bench.profile(rows[11], "connections alone, 1 stream", lambda: hosts.carried(1, 3))
