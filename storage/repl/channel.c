@@ -6,8 +6,9 @@
  * socket
  *
  * One receive and one send are under way at most. What gathers in a pass of the loop is encrypted
- * and sent at its end, at once. In CLOSING what is queued is still sent; in CLOSED the socket is
- * shut down, and `closed` comes when no operation is left.
+ * while it is in the processor's cache, and sent at the pass's end, at once. In CLOSING what is
+ * queued is still sent; in CLOSED the socket is shut down, and `closed` comes when no operation is
+ * left.
  */
 #include "storage/repl/channel.h"
 
@@ -20,7 +21,9 @@
 
 #define WIRE_BYTES (256u * 1024)
 #define IN_BYTES (2 * (REPL_HEADER_BYTES + REPL_BODY_MAX))
-#define QUEUE_MANY (2 * MIB) /* queued bytes from which channel_room says no */
+#define QUEUE_MANY (2 * MIB)	   /* queued bytes from which channel_room says no */
+#define GATHER_MANY 65536u	   /* plain bytes that are encrypted without waiting for more */
+#define IN_ROOM_MIN (IN_BYTES / 2) /* to receive into; a message is never longer */
 #define HANDSHAKE_NS (10 * NSEC_PER_SEC)
 #define LINGER_NS (2 * NSEC_PER_SEC) /* for the last words to leave */
 #define SILENCE_NS (60 * NSEC_PER_SEC)
@@ -159,6 +162,18 @@ static bool gather_room(struct channel *channel, size_t bytes)
 	return true;
 }
 
+/* Encrypts what gathered: whole records of it, or all. */
+static int gather_encrypt(struct channel *channel, bool all)
+{
+	size_t bytes = channel->gather_bytes;
+	if (!all)
+		bytes -= bytes % TLS_RECORD_MAX;
+	int res = tls_write(channel->tls, channel->gather, bytes);
+	channel->gather_bytes -= bytes;
+	memmove(channel->gather, channel->gather + bytes, channel->gather_bytes);
+	return res;
+}
+
 void channel_send(struct channel *channel, const void *bytes, size_t byte_count)
 {
 	if (channel->state >= CHANNEL_CLOSING)
@@ -169,12 +184,20 @@ void channel_send(struct channel *channel, const void *bytes, size_t byte_count)
 	}
 	memcpy(channel->gather + channel->gather_bytes, bytes, byte_count);
 	channel->gather_bytes += byte_count;
+	if (channel->tls && channel->state == CHANNEL_OPEN &&
+	    channel->gather_bytes >= GATHER_MANY) {
+		int res = gather_encrypt(channel, false);
+		if (res < 0)
+			channel_shut(channel, res, tls_sentence(channel->tls));
+	}
 	channel_kick(channel);
 }
 
 bool channel_room(const struct channel *channel)
 {
-	return channel->gather_bytes + (channel->sending ? channel->out_bytes : 0) < QUEUE_MANY;
+	size_t encrypted = channel->tls ? tls_out_bytes(channel->tls) : 0;
+	return channel->gather_bytes + encrypted + (channel->sending ? channel->out_bytes : 0) <
+	       QUEUE_MANY;
 }
 
 /* What gathered becomes what is sent: encrypted, or by exchanging the buffers. */
@@ -183,10 +206,8 @@ static int out_prepare(struct channel *channel)
 	channel->out_bytes = 0;
 	if (channel->tls) {
 		int res = 0;
-		if (channel->gather_bytes && channel->state != CHANNEL_TLS) {
-			res = tls_write(channel->tls, channel->gather, channel->gather_bytes);
-			channel->gather_bytes = 0;
-		}
+		if (channel->gather_bytes && channel->state != CHANNEL_TLS)
+			res = gather_encrypt(channel, true);
 		if (channel->state == CHANNEL_CLOSING && !channel->goodbye) {
 			channel->goodbye = true;
 			tls_close(channel->tls);
@@ -307,21 +328,28 @@ static void in_dispatch(struct channel *channel)
 		if (res < 0)
 			channel_end(channel, res, "The peer sent a message that makes no sense.");
 	}
-	if (channel->in_at) {
-		memmove(channel->in, channel->in + channel->in_at,
-			channel->in_end - channel->in_at);
-		channel->in_end -= channel->in_at;
+}
+
+/* Room to receive into. What is left of a message moves to the front only where it must, and never
+ * under a receive. */
+static uint32_t in_room(struct channel *channel)
+{
+	uint32_t left = channel->in_end - channel->in_at;
+	if (channel->in_at && (left == 0 || IN_BYTES - channel->in_end < IN_ROOM_MIN)) {
+		memmove(channel->in, channel->in + channel->in_at, left);
 		channel->in_at = 0;
+		channel->in_end = left;
 	}
+	return IN_BYTES - channel->in_end;
 }
 
 /* Decrypts into `in` as much as fits. False: nothing more is there, or there is no room. */
 static bool in_fill(struct channel *channel)
 {
-	if (!channel->tls || channel->in_end == IN_BYTES)
+	uint32_t room = channel->tls ? in_room(channel) : 0;
+	if (!room)
 		return false;
-	int64_t got =
-		tls_read(channel->tls, channel->in + channel->in_end, IN_BYTES - channel->in_end);
+	int64_t got = tls_read(channel->tls, channel->in + channel->in_end, room);
 	if (got > 0) {
 		channel->in_end += (uint32_t)got;
 		return true;
@@ -380,9 +408,11 @@ static void recv_done(struct io_op *op)
 
 static void recv_arm(struct channel *channel)
 {
+	if (channel->receiving || (channel->tls && tls_in_left(channel->tls)))
+		return;
+	uint32_t room = channel->tls ? WIRE_BYTES : in_room(channel);
 	void *to = channel->tls ? channel->wire : channel->in + channel->in_end;
-	uint32_t room = channel->tls ? WIRE_BYTES : IN_BYTES - channel->in_end;
-	if (channel->receiving || (channel->tls && tls_in_left(channel->tls)) || room == 0)
+	if (room == 0)
 		return;
 	channel->receiving = true;
 	channel->recv_op.done = recv_done;

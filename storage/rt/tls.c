@@ -383,6 +383,11 @@ void tls_close(struct tls_session *session)
 	ERR_clear_error();
 }
 
+size_t tls_out_bytes(const struct tls_session *session)
+{
+	return session->out_end;
+}
+
 size_t tls_out_take(struct tls_session *session, uint8_t **buffer, size_t *room)
 {
 	size_t bytes = session->out_end;

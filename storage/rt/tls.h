@@ -59,6 +59,8 @@ int64_t tls_read(struct tls_session *session, void *buf, size_t bytes);
 /* Encrypts all of it into what tls_out_take gives; the caller bounds how much it lets gather there.
  * -ENOMEM, -EPROTO. */
 int tls_write(struct tls_session *session, const void *buf, size_t bytes);
+/* What gathered for the peer so far. */
+size_t tls_out_bytes(const struct tls_session *session);
 /* Says goodbye, so that the peer can tell an end from a cut. */
 void tls_close(struct tls_session *session);
 
