@@ -88,9 +88,21 @@ static int job_look(struct ctl *ctl, const char *id, struct progress *progress,
 	return 0;
 }
 
+/* Says once what the job waits for, when it does. */
+static void job_waits(const struct ctl *ctl, const char *id, const struct value *job,
+		      struct progress *progress, char told[SENTENCE_BYTES])
+{
+	const char *waits = value_get_text(job, "waits");
+	if (!*waits || strcmp(told, waits) == 0)
+		return;
+	snprintf(told, SENTENCE_BYTES, "%s", waits);
+	progress_done(progress);
+	ctl_say(ctl, "%s Cancel it with: vstorectl job cancel %s", waits, id);
+}
+
 int call_job_wait(struct ctl *ctl, const char *id, struct value **ret_job)
 {
-	char what[64] = "";
+	char what[64] = "", told[SENTENCE_BYTES] = "";
 	struct progress progress;
 	progress_init(&progress, ctl, what, false);
 	for (unsigned round = 0;; round++) {
@@ -109,6 +121,7 @@ int call_job_wait(struct ctl *ctl, const char *id, struct value **ret_job)
 			job = NULL;
 			return 0;
 		}
+		job_waits(ctl, id, job, &progress, told);
 		snprintf(what, sizeof what, "%.40s", value_get_text(job, "kind"));
 		progress.bytes = job_in_bytes(job);
 		progress_at(&progress, (uint64_t)value_get_integer(job, "progress"),
@@ -149,6 +162,14 @@ static void job_summary(const struct ctl *ctl, const struct value *job)
 	const struct value *result = value_get(job, "result");
 	const char *kind = value_get_text(job, "kind");
 	int64_t damaged = value_get_integer(result, "damaged");
+	if (strcmp(kind, "send") == 0 && value_get_integer(result, "sent") == 0)
+		ctl_say(ctl, "No chunk had to be sent: the peer had all of them.");
+	else if (strcmp(kind, "send") == 0)
+		ctl_say(ctl, "%" PRId64 " chunks were sent, %s in all; %" PRId64 " were there.",
+			value_get_integer(result, "sent"),
+			text_human((uint64_t)value_get_integer(result, "sent_bytes"), text,
+				   sizeof text),
+			value_get_integer(result, "found"));
 	if (value_get(result, "freed_bytes"))
 		ctl_say(ctl, "%s were freed.",
 			text_human((uint64_t)value_get_integer(result, "freed_bytes"), text,

@@ -66,8 +66,8 @@ static const struct column job_columns[] = {
 	{"ID", "id", CELL_TEXT, false},		{"KIND", "kind", CELL_TEXT, false},
 	{"OBJECT", "object", CELL_TEXT, false}, {"STATE", "state", CELL_TEXT, false},
 	{"DONE", "progress", CELL_PART, false}, {"CREATED", "created", CELL_TIME, false},
-	{"ENDED", "ended", CELL_TIME, false},	{"ERROR", "error", CELL_MESSAGE, true},
-	{NULL, NULL, CELL_TEXT, false},
+	{"ENDED", "ended", CELL_TIME, false},	{"WAITS", "waits", CELL_TEXT, true},
+	{"ERROR", "error", CELL_MESSAGE, true}, {NULL, NULL, CELL_TEXT, false},
 };
 const struct table table_jobs = {"jobs", job_columns};
 

@@ -57,6 +57,7 @@ void job_end(struct job *job, int res, const char *sentence, const char *holder,
 int job_cancel(struct job *job); /* -EBUSY: this one cannot be */
 /* Of work that is not the store's: how it goes, and how it is cancelled. */
 void job_progress(struct job *job, uint64_t progress, uint64_t total);
+void job_waits(struct job *job, const char *sentence); /* what it waits for now; "": nothing */
 void job_cancels(struct job *job, void (*cancel)(struct job *job, void *state), void *state);
 json_t *job_json(const struct job *job);
 json_t *jobs_json(const struct daemon *daemon);

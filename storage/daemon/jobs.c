@@ -31,7 +31,7 @@ struct job {
 	struct job *next; /* newer ones first */
 	uint64_t id, created_wall_ns, ended_wall_ns;
 	const char *kind;
-	char object[SNAP_NAME_ROOM], other[SNAP_NAME_ROOM];
+	char object[SNAP_NAME_ROOM], other[SNAP_NAME_ROOM], waits[SENTENCE_BYTES];
 	enum job_state state;
 	bool has_work;
 	void (*cancel)(struct job *job, void *state);
@@ -163,6 +163,8 @@ json_t *job_json(const struct job *job)
 			  "created", time_json(job->created_wall_ns));
 	if (job->ended_wall_ns)
 		json_object_set_new(out, "ended", time_json(job->ended_wall_ns));
+	else if (job->waits[0])
+		json_object_set_new(out, "waits", json_string(job->waits));
 	if (job->error)
 		json_object_set(out, "error", json_object_get(job->error, "error"));
 	if (job->result)
@@ -282,6 +284,11 @@ void job_progress(struct job *job, uint64_t progress, uint64_t total)
 {
 	job->work.progress = progress;
 	job->work.total = total;
+}
+
+void job_waits(struct job *job, const char *sentence)
+{
+	snprintf(job->waits, sizeof job->waits, "%s", sentence);
 }
 
 void job_cancels(struct job *job, void (*cancel)(struct job *job, void *state), void *state)

@@ -160,6 +160,7 @@ void replicas_free(struct daemon *daemon)
 static void progress(struct env_timer *timer)
 {
 	struct sending *sending = container_of(timer, struct sending, timer);
+	job_waits(sending->job, sending->send.waits);
 	/* The peer says how many differ as it finds them: there is no total before the end. */
 	job_progress(sending->job, sending->send.fetched + sending->send.found,
 		     sending->send.chunks);
@@ -196,6 +197,7 @@ static void sealed(struct io_op *op)
 	}
 	sending->send.op.done = sent;
 	repl_send(sending->replicas->repl, &sending->send);
+	job_waits(sending->job, sending->send.waits); /* it is never done before that returns */
 }
 
 static void cancel(struct job *job, void *state)

@@ -4,7 +4,8 @@
  *
  * Keeps true: what a peer sends goes to volumes under its own certificate's name; an OFFER is
  * answered by published, or by an error, or the connection ends; nothing is answered before it is
- * durable.
+ * durable. A peer sends to a copy over one connection at a time, so an OFFER ends the older one
+ * that has the copy: it is dead, and only this side does not know yet.
  */
 #include "storage/repl/session.h"
 
@@ -174,6 +175,20 @@ static void want(struct store_receive *receive, uint8_t type, const uint8_t *ids
 	}
 }
 
+/* Older connections of the same host let go of the copy: this OFFER is refused as busy, and not the
+ * next one. */
+static void take_over(struct session *session, const char *volume)
+{
+	char copy[2 * NAME_ROOM];
+	snprintf(copy, sizeof copy, "%s/%s", session->host, volume);
+	copy_take_over(session, copy);
+	for (struct session *other = session->repl->sessions; other; other = other->next)
+		if (other != session && other->receive_busy &&
+		    strcmp(other->host, session->host) == 0 &&
+		    strcmp(other->receive.offer.volume, volume) == 0)
+			session_end(other, -VS_ECANCELLED, "A newer connection has the copy.");
+}
+
 static int take_offer(struct session *session, const struct repl_header *header,
 		      const uint8_t *body)
 {
@@ -199,9 +214,7 @@ static int take_offer(struct session *session, const struct repl_header *header,
 	memcpy(to->snapshot, offer.snapshot, sizeof to->snapshot);
 	memcpy(receive->host, session->host, sizeof receive->host);
 	snprintf(session->object, sizeof session->object, "%s@%s", offer.volume, offer.snapshot);
-	char copy[2 * NAME_ROOM];
-	snprintf(copy, sizeof copy, "%s/%s", session->host, offer.volume);
-	copy_take_over(session, copy); /* it is refused now, and not the next time */
+	take_over(session, offer.volume);
 	session->offer_request = header->request;
 	session->receive_busy = true;
 	session->timer.fire = progress;

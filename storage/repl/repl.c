@@ -125,7 +125,7 @@ static void opened(void *owner)
 		heal_opened(session);
 	else if (session->stream)
 		stream_opened(session);
-	else if (session->send)
+	else if (session->sender)
 		send_opened(session);
 }
 
@@ -138,7 +138,7 @@ static int message(void *owner, const struct repl_header *header, const uint8_t 
 		return heal_message(session, header, body);
 	if (session->stream)
 		return stream_message(session, header, body);
-	return session->send ? send_message(session, header, body) : 0; /* nobody's any more */
+	return session->sender ? send_message(session, header, body) : 0; /* nobody's any more */
 }
 
 static void room(void *owner)
@@ -166,8 +166,8 @@ static void closed(void *owner, int res, const char *sentence)
 	}
 	repl->counters.sent_bytes += channel_sent_bytes(session->channel);
 	repl->counters.received_bytes += channel_received_bytes(session->channel);
-	if (session->send)
-		session->send->sent_bytes = channel_sent_bytes(session->channel);
+	if (session->sender)
+		session->sender->send->sent_bytes = channel_sent_bytes(session->channel);
 	channel_free(session->channel);
 	session->channel = NULL;
 	session->ended = true;
@@ -320,50 +320,6 @@ void session_dial(struct session *session)
 		session_never(session, res);
 }
 
-/* ---- sending ---- */
-
-static int send_prepare(struct session *session)
-{
-	struct store *store = session->repl->store;
-	const struct repl_send *send = session->send;
-	int res = store_offer(store, send->snapshot, &session->offer);
-	if (res == 0)
-		res = store_view_open(store, send->snapshot, &session->view);
-	if (res < 0)
-		snprintf(session->sentence, sizeof session->sentence,
-			 "The snapshot '%.130s' cannot be sent: %s.", send->snapshot,
-			 res == -EAGAIN ? "it is not folded yet" : vs_strerror(res));
-	return res;
-}
-
-void repl_send(struct repl *repl, struct repl_send *send)
-{
-	struct session *session = repl->stopping ? NULL : session_new(repl, false);
-	send->sentence[0] = 0;
-	if (!session) {
-		snprintf(send->sentence, sizeof send->sentence,
-			 "There is no room for another connection now; try again.");
-		env_complete(repl->env, &send->op, -EAGAIN);
-		return;
-	}
-	send->state = session;
-	session->send = send;
-	session->rate_bytes = send->rate_bytes;
-	snprintf(session->host, sizeof session->host, "%.63s", send->host);
-	snprintf(session->object, sizeof session->object, "%.127s", send->snapshot);
-	int res = send_prepare(session);
-	if (res == 0)
-		session_dial(session);
-	else
-		session_never(session, res);
-}
-
-void repl_send_cancel(struct repl_send *send)
-{
-	if (send->state)
-		session_end(send->state, -VS_ECANCELLED, "The sender cancelled it.");
-}
-
 /* ---- the whole ---- */
 
 int repl_new(struct env *env, struct store *store, const struct repl_options *options,
@@ -418,6 +374,7 @@ void repl_stop(struct repl *repl, struct io_op *op)
 	repl->stop_op = op;
 	heal_stop(repl);
 	stream_stop(repl);
+	line_stop(repl);
 	env_timer_stop(repl->env, &repl->accept_timer);
 	env_listener_close(repl->listener);
 	repl->listener = NULL;
@@ -432,7 +389,7 @@ void repl_free(struct repl *repl)
 {
 	if (!repl)
 		return;
-	assert(!repl->sessions && !repl->listener && !repl->question_count);
+	assert(!repl->sessions && !repl->senders && !repl->listener && !repl->question_count);
 	tls_context_free(repl->tls);
 	free(repl->downs);
 	free(repl);

@@ -31,10 +31,13 @@ void repl_set_tls(struct repl *repl, struct tls_context *tls);
 void repl_stop(struct repl *repl, struct io_op *op);
 void repl_free(struct repl *repl);
 
-/* One snapshot to one peer. The caller's until op.done; op.res 0: the peer has published it. */
+/* One snapshot to one peer. The caller's until op.done; op.res 0: the peer has published it. Sends
+ * of one volume to one peer go one after the other, in the order of their calls. A peer that is
+ * still busy with the copy is asked again for 90 s, then it is -EBUSY. */
 struct repl_send {
 	struct io_op op;
 	char sentence[SENTENCE_BYTES];
+	char waits[SENTENCE_BYTES]; /* as it goes: what it waits for now, or "" */
 	bool cancel;
 	const char *snapshot, *host; /* VOL@SNAP, sealed; a peer of the store */
 	uint64_t rate_bytes;	     /* a second; 0: no limit */

@@ -5,14 +5,13 @@
  */
 #include "storage/repl/session.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
 static void send_domain(struct session *session)
 {
 	uint8_t message[REPL_HEADER_BYTES + 256];
 	struct repl_domain domain = {.name = "local"};
-	memcpy(domain.uuid, session->offer.domain, 16);
+	memcpy(domain.uuid, session->sender->offer.domain, 16);
 	int res = store_domain_key(session->repl->store, domain.uuid, domain.key);
 	assert(res == 0); /* of our own snapshot */
 	struct domain_info *infos;
@@ -33,7 +32,7 @@ static void send_domain(struct session *session)
 static void send_offer(struct session *session)
 {
 	uint8_t message[REPL_HEADER_BYTES + 512];
-	const struct store_offer *from = &session->offer;
+	const struct store_offer *from = &session->sender->offer;
 	struct repl_offer offer = {.size_bytes = from->size_bytes,
 				   .created_wall_ns = from->created_wall_ns,
 				   .epoch = from->epoch,
@@ -63,7 +62,7 @@ static int send_state(struct session *session, const struct repl_header *header,
 		      const uint8_t *body)
 {
 	struct repl_state state;
-	struct repl_send *send = session->send;
+	struct repl_send *send = session->sender->send;
 	if (repl_decode_state(body, header->body_bytes, &state) < 0)
 		return -VS_EFORMAT;
 	send->chunks = state.chunks;
@@ -72,7 +71,7 @@ static int send_state(struct session *session, const struct repl_header *header,
 	send->sent_bytes = channel_sent_bytes(session->channel);
 	if (state.state == REPL_RECEIVING)
 		return 0;
-	if (memcmp(state.root, session->offer.root, ID_BYTES) != 0) {
+	if (memcmp(state.root, session->sender->offer.root, ID_BYTES) != 0) {
 		session_end(session, -VS_ECHECKSUM,
 			    "The peer published another root than the snapshot's: its copy is not "
 			    "to be trusted.");
@@ -112,25 +111,9 @@ int send_message(struct session *session, const struct repl_header *header, cons
 
 void send_ended(struct session *session)
 {
-	struct repl_send *send = session->send;
-	struct repl *repl = session->repl;
-	if (!send)
+	struct sender *sender = session->sender;
+	if (!sender)
 		return;
-	session->send = NULL;
-	int res = session->res == 1 ? 0 : session->res;
-	if (session->view)
-		store_view_close(session->view);
-	session->view = NULL;
-	if (res < 0 && send->cancel)
-		res = -VS_ECANCELLED;
-	if (res < 0)
-		repl->counters.sends_failed++;
-	else
-		repl->counters.sends++;
-	snprintf(send->sentence, sizeof send->sentence, "%s", res < 0 ? session->sentence : "");
-	if (res < 0 && !send->sentence[0])
-		snprintf(send->sentence, sizeof send->sentence, "Sending '%.80s' to %s ended: %s.",
-			 send->snapshot, send->host, vs_strerror(res));
-	send->state = NULL;
-	env_complete(repl->env, &send->op, res);
+	session->sender = NULL;
+	line_session_ended(sender, session->res == 1 ? 0 : session->res, session->sentence);
 }

@@ -34,6 +34,19 @@ struct serve_read {
 	bool busy;
 };
 
+/* line.c: a send, in its line or on its way. */
+struct sender {
+	struct sender *next; /* a later one */
+	struct repl *repl;
+	struct repl_send *send;
+	struct session *session; /* NULL: it waits */
+	struct view *view;	 /* keeps the snapshot */
+	struct store_offer offer;
+	struct env_timer timer; /* it goes, or goes again */
+	bool begun;		/* its turn has come */
+	uint64_t busy_since_ns, pause_ns;
+};
+
 struct session {
 	struct repl *repl;
 	struct session *next, *prev;
@@ -71,9 +84,7 @@ struct session {
 	struct copying *copying;
 
 	/* send.c */
-	struct repl_send *send;
-	struct view *view; /* keeps the snapshot */
-	struct store_offer offer;
+	struct sender *sender;
 
 	/* receive.c */
 	struct admin_op domain_op;
@@ -99,6 +110,7 @@ struct repl {
 	struct session *sessions;
 	unsigned session_count;
 	struct repl_stream *streams;
+	struct sender *senders;	    /* line.c's, the oldest first */
 	struct question *questions; /* heal.c's */
 	struct heal_down *downs;
 	unsigned question_count;
@@ -147,7 +159,12 @@ void serve_kick(struct session *session);
 /* send.c: the outgoing side. */
 void send_opened(struct session *session);
 int send_message(struct session *session, const struct repl_header *header, const uint8_t *body);
-void send_ended(struct session *session); /* the session is gone: the send ends */
+void send_ended(struct session *session); /* the session is gone */
+
+/* line.c: sends of one volume to one peer, one after the other. */
+/* The session of this one is gone: the send ends, or has another one soon. */
+void line_session_ended(struct sender *sender, int res, const char *sentence);
+void line_stop(struct repl *repl); /* ends those without a session */
 
 /* heal.c: asks peers for records that the store cannot read. */
 int heal_start(struct repl *repl); /* -ENOMEM */

@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Sends in their lines, alone: without a store, connections, or a clock that goes by itself. */
+#include "tests/unit/unit.h"
+
+#include "storage/repl/session.h"
+
+#include <stdlib.h>
+
+/* ---- what stands around them ---- */
+
+static uint64_t now_ns;
+#define TIMERS 8u
+static struct armed {
+	struct env_timer *timer;
+	uint64_t at_ns;
+} timers[TIMERS];
+
+static uint64_t clock_now(struct env *env)
+{
+	return now_ns;
+}
+static void timer_stop(struct env *env, struct env_timer *timer)
+{
+	for (unsigned i = 0; i < TIMERS; i++)
+		if (timers[i].timer == timer)
+			timers[i].timer = NULL;
+}
+static void timer_start(struct env *env, struct env_timer *timer, uint64_t delay_ns)
+{
+	unsigned i = 0;
+	timer_stop(env, timer);
+	while (timers[i].timer)
+		assert_true(++i < TIMERS);
+	timers[i] = (struct armed){timer, now_ns + delay_ns};
+}
+static void complete(struct env *env, struct io_op *op, int64_t res)
+{
+	op->res = res;
+	op->done(op);
+}
+static const struct env_ops env_ops = {.now_ns = clock_now,
+				       .wall_ns = clock_now,
+				       .timer_start = timer_start,
+				       .timer_stop = timer_stop,
+				       .complete = complete};
+static struct env env = {&env_ops};
+static struct repl repl;
+static unsigned views;
+static bool no_session;
+
+/* The clock goes on to the next timer, until none is left before `until`. */
+static void pass(uint64_t until_ns)
+{
+	for (;;) {
+		struct armed *next = NULL;
+		for (unsigned i = 0; i < TIMERS; i++)
+			if (timers[i].timer && timers[i].at_ns <= until_ns &&
+			    (!next || timers[i].at_ns < next->at_ns))
+				next = &timers[i];
+		if (!next)
+			break;
+		struct env_timer *timer = next->timer;
+		next->timer = NULL;
+		now_ns = max_u64(now_ns, next->at_ns);
+		timer->fire(timer);
+	}
+	now_ns = max_u64(now_ns, until_ns);
+}
+
+int store_offer(const struct store *store, const char *name, struct store_offer *ret)
+{
+	*ret = (struct store_offer){0};
+	if (strncmp(name, "raw", 3) == 0)
+		return -EAGAIN;
+	/* A copy is sent on under its volume's own name. */
+	const char *slash = strchr(name, '/');
+	name = slash ? slash + 1 : name;
+	memcpy(ret->volume, name, strcspn(name, "@"));
+	return 0;
+}
+int store_view_open(struct store *store, const char *name, struct view **ret_view)
+{
+	views++;
+	*ret_view = (struct view *)&views;
+	return 0;
+}
+void store_view_close(struct view *view)
+{
+	views--;
+}
+struct session *session_new(struct repl *of, bool incoming)
+{
+	struct session *session = no_session ? NULL : calloc(1, sizeof(*session));
+	if (session)
+		session->repl = of;
+	return session;
+}
+void session_dial(struct session *session)
+{
+}
+/* A session's end, as repl.c and send.c bring it about. */
+void session_end(struct session *session, int res, const char *sentence)
+{
+	struct sender *sender = session->sender;
+	free(session);
+	line_session_ended(sender, res, sentence);
+}
+
+/* ---- sends ---- */
+
+struct trial {
+	struct repl_send send;
+	bool done;
+};
+static void done(struct io_op *op)
+{
+	((struct trial *)op)->done = true;
+}
+static void begin(struct trial *trial, const char *snapshot, const char *host)
+{
+	*trial = (struct trial){.send = {.op.done = done, .snapshot = snapshot, .host = host}};
+	repl_send(&repl, &trial->send);
+	assert_false(trial->done && !trial->send.op.res);
+}
+static struct session *session_of(const struct trial *trial)
+{
+	const struct sender *sender = trial->send.state;
+	return sender ? sender->session : NULL;
+}
+static bool goes(const struct trial *trial)
+{
+	pass(now_ns);
+	return session_of(trial) != NULL;
+}
+static void ends(const struct trial *trial, int res)
+{
+	assert_true(goes(trial));
+	session_end(session_of(trial), res, res < 0 ? "words" : "");
+}
+
+static int setup(void **state)
+{
+	repl = (struct repl){.env = &env};
+	memset(timers, 0, sizeof timers);
+	no_session = false;
+	return 0;
+}
+static int teardown(void **state)
+{
+	assert_int_equal(views, 0);
+	assert_null(repl.senders);
+	for (unsigned i = 0; i < TIMERS; i++)
+		assert_null(timers[i].timer);
+	return 0;
+}
+
+static void sends_to_one_copy_go_one_after_the_other(void **state)
+{
+	struct trial trials[3], other_host, other_volume;
+	begin(&trials[0], "v@1", "b");
+	begin(&trials[1], "v@2", "b");
+	begin(&trials[2], "h/v@2", "b"); /* leads to the same copy */
+	begin(&other_host, "v@1", "c");
+	begin(&other_volume, "w@1", "b");
+	assert_true(goes(&other_host) && goes(&other_volume));
+	for (unsigned i = 0; i < 3; i++) {
+		for (unsigned k = i + 1; k < 3; k++) {
+			assert_false(goes(&trials[k]));
+			assert_non_null(strstr(trials[k].send.waits, "is being sent to b"));
+			assert_non_null(strstr(trials[k].send.waits, trials[i].send.snapshot));
+		}
+		assert_string_equal(trials[i].send.waits, "");
+		ends(&trials[i], i == 1 ? -ECONNRESET : 0); /* a failure holds up nobody */
+		assert_true(trials[i].done);
+		assert_int_equal(trials[i].send.op.res, i == 1 ? -ECONNRESET : 0);
+	}
+	ends(&other_host, 0);
+	ends(&other_volume, 0);
+	assert_int_equal(repl.counters.sends, 4);
+	assert_int_equal(repl.counters.sends_failed, 1);
+}
+
+static void one_that_waits_can_be_cancelled(void **state)
+{
+	struct trial trials[3];
+	for (unsigned i = 0; i < 3; i++)
+		begin(&trials[i], "v@1", "b");
+	trials[1].send.cancel = true;
+	repl_send_cancel(&trials[1].send);
+	assert_true(trials[1].done && !trials[0].done && !trials[2].done);
+	assert_int_equal(trials[1].send.op.res, -VS_ECANCELLED);
+	repl_send_cancel(&trials[1].send); /* harmless */
+	ends(&trials[0], 0);
+	ends(&trials[2], 0);
+}
+
+static void a_busy_peer_is_asked_again(void **state)
+{
+	struct trial first, second;
+	begin(&first, "v@1", "b");
+	begin(&second, "v@2", "b");
+	for (unsigned i = 0; i < 5; i++) {
+		ends(&first, -EBUSY);
+		assert_false(first.done || goes(&second));
+		assert_non_null(strstr(first.send.waits, "b is asked again"));
+		pass(now_ns + 2 * NSEC_PER_SEC);
+		assert_true(goes(&first));
+		assert_string_equal(first.send.waits, "");
+	}
+	ends(&first, 0);
+	assert_int_equal(first.send.op.res, 0);
+	/* In a pause it can be cancelled too. */
+	ends(&second, -EBUSY);
+	second.send.cancel = true;
+	repl_send_cancel(&second.send);
+	assert_int_equal(second.send.op.res, -VS_ECANCELLED);
+}
+
+static void a_peer_that_stays_busy_is_given_up(void **state)
+{
+	struct trial trial;
+	uint64_t begun_ns = now_ns;
+	begin(&trial, "v@1", "b");
+	while (!trial.done) {
+		ends(&trial, -EBUSY);
+		if (!trial.done)
+			pass(now_ns + 2 * NSEC_PER_SEC);
+		assert_true(now_ns - begun_ns < 100 * NSEC_PER_SEC);
+	}
+	assert_int_equal(trial.send.op.res, -EBUSY);
+	assert_true(now_ns - begun_ns >= 90 * NSEC_PER_SEC);
+	assert_string_equal(trial.send.sentence, "b was asked for 90 seconds and says: words");
+}
+
+static void what_cannot_begin_says_why(void **state)
+{
+	struct trial raw, roomless, next;
+	begin(&raw, "raw@1", "b");
+	assert_int_equal(raw.send.op.res, -EAGAIN);
+	assert_non_null(strstr(raw.send.sentence, "not folded yet"));
+	no_session = true;
+	begin(&roomless, "v@1", "b");
+	begin(&next, "v@2", "b");
+	pass(now_ns);
+	assert_true(roomless.done && next.done);
+	assert_non_null(strstr(next.send.sentence, "no room"));
+}
+
+static void a_stop_ends_those_that_wait(void **state)
+{
+	struct trial goes_on, waits, paused, late;
+	begin(&goes_on, "v@1", "b");
+	begin(&waits, "v@2", "b");
+	begin(&paused, "w@1", "b");
+	ends(&paused, -EBUSY);
+	assert_true(goes(&goes_on));
+	repl.stopping = true;
+	line_stop(&repl);
+	assert_true(waits.done && paused.done && !goes_on.done);
+	assert_int_equal(paused.send.op.res, -ESHUTDOWN);
+	ends(&goes_on, -EBUSY); /* nothing is tried again */
+	assert_true(goes_on.done);
+	begin(&late, "v@1", "b");
+	assert_int_equal(late.send.op.res, -ESHUTDOWN);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(sends_to_one_copy_go_one_after_the_other, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(one_that_waits_can_be_cancelled, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_busy_peer_is_asked_again, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_peer_that_stays_busy_is_given_up, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(what_cannot_begin_says_why, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_stop_ends_those_that_wait, setup, teardown),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
