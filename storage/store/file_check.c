@@ -9,13 +9,12 @@
  */
 #include "storage/store/file_check.h"
 
+#include "storage/store/index_file.h"
 #include "storage/store/work.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define SECTOR_BYTES 512 /* a disk writes one whole, or not */
 
 enum check_phase {
 	FILES_BEGIN,
@@ -73,29 +72,14 @@ static bool part_whole(const struct file_check *check)
 
 /* ---- the superblock and the checkpoints ---- */
 
-/* A making that was cut: each sector where the second copy would be is as it will be, or was never
- * written. */
-static bool copy_cut(const struct file_check *check)
-{
-	static const uint8_t zeros[SECTOR_BYTES];
-	uint8_t whole[SUPERBLOCK_BYTES];
-	if (check->offset == 0 || check->op.res < 0)
-		return false;
-	superblock_encode(&check->store->sb, whole);
-	for (int64_t at = 0; at + SECTOR_BYTES <= check->op.res; at += SECTOR_BYTES)
-		if (memcmp(check->buf + at, whole + at, SECTOR_BYTES) != 0 &&
-		    memcmp(check->buf + at, zeros, SECTOR_BYTES) != 0)
-			return false;
-	return true;
-}
-
 static int superblock_look(struct file_check *check)
 {
 	struct superblock sb;
 	char line[SENTENCE_BYTES];
-	if ((!part_whole(check) || superblock_decode(check->buf, &sb) < 0) && !copy_cut(check)) {
+	if (!part_whole(check) || superblock_decode(check->buf, &sb) < 0) {
 		snprintf(line, sizeof line,
-			 "superblock: the copy at byte %llu is damaged; the other one counts",
+			 "superblock: the copy at byte %llu is damaged; the other one counts, and "
+			 "the next opening writes it anew",
 			 (unsigned long long)check->offset);
 		check->report(check, line);
 	}
@@ -203,12 +187,21 @@ static int segment_start(struct file_check *check)
 	return part_start(check, check->file, 0, SEGMENT_HEADER_BYTES);
 }
 
+/* An opening asks the header of a segment that the index does not list: it lists it from now on,
+ * in both of its files. */
+static void header_damaged(struct file_check *check)
+{
+	for (unsigned file_no = 0; file_no < 2 && !check->segment->indexed; file_no++)
+		index_write_mend(check->store, file_no);
+	segment_report(check, "header", "while the index lists it");
+}
+
 static int header_look(struct file_check *check)
 {
 	struct segment *segment = check->segment;
 	if (!part_whole(check) || segment_header_decode(check->store->sb.uuid, segment->id,
 							segment->slot, check->buf) < 0)
-		segment_report(check, "header", "while the index lists it");
+		header_damaged(check);
 	if (!segment->directory) /* who looks at its records reads that, and tells */
 		return segment_next(check);
 	check->phase = FILES_TRAILER;

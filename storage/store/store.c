@@ -396,6 +396,16 @@ static int open_recover(struct store *store, char *sentence)
 	return res < 0 ? res : segments_recover(store, sentence);
 }
 
+/* One good copy is enough to open: a disk that does not take the other is told of, and no more. */
+static void superblock_look(struct store *store)
+{
+	int res = superblock_mend(store->dir);
+	if (res)
+		log_event(LOG_LEVEL_WARNING, "superblock.mended",
+			  "result=\"%s\" hint=\"one of its two copies was damaged or not written\"",
+			  res < 0 ? vs_strerror(res) : "done");
+}
+
 int store_open(struct env *env, const char *path, const struct store_options *options,
 	       struct store **ret_store, char ret_sentence[SENTENCE_BYTES])
 {
@@ -428,6 +438,7 @@ int store_open(struct env *env, const char *path, const struct store_options *op
 	store->started = true;
 	index_load_start(store);
 	if (!store->read_only) {
+		superblock_look(store);
 		segments_start(store);
 		checkpoint_want(store);
 	}

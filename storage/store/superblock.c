@@ -2,7 +2,8 @@
 /*
  * The superblock: what a directory must hold to be a store. Two copies in one file, 64 KiB apart,
  * each with its own checksum and generation; the newer valid one counts. Written one copy at a
- * time, with a sync between, so that one is whole at every moment.
+ * time, with a sync between, so that one is whole at every moment. An opening writes the one that
+ * counts over the other when they differ: rot, or a crash between the two.
  */
 #include "storage/store/superblock.h"
 
@@ -85,9 +86,57 @@ int superblock_write(struct env_dir *dir, const struct superblock *sb)
 	return res < 0 ? res : 0;
 }
 
+/* The file's two copies: what is there, what it says, and what that is worth. */
+struct copies {
+	uint8_t blocks[2][SUPERBLOCK_BYTES];
+	struct superblock sbs[2];
+	enum copy_fact facts[2];
+	enum pair_verdict verdict;
+	int worst;
+};
+
+static void copies_read(struct env_file *file, struct copies *ret)
+{
+	*ret = (struct copies){.worst = -VS_EFORMAT};
+	for (unsigned copy = 0; copy < 2; copy++) {
+		int64_t got = env_file_read_wait(file, ret->blocks[copy], SUPERBLOCK_BYTES,
+						 copy * SUPERBLOCK_COPY_OFFSET);
+		int res = got < 0 ? (int)got
+			  : got < SUPERBLOCK_BYTES
+				  ? -ENOENT
+				  : superblock_decode(ret->blocks[copy], &ret->sbs[copy]);
+		ret->facts[copy] = recovery_copy_fact(res);
+		ret->worst = res < 0 && res != -ENOENT ? res : ret->worst;
+	}
+	ret->verdict = recovery_pair(&recovery_superblock, ret->facts,
+				     (uint64_t[]){ret->sbs[0].generation, ret->sbs[1].generation});
+}
+
+int superblock_mend(struct env_dir *dir)
+{
+	struct env_file *file;
+	struct copies copies;
+	int res = env_file_open(dir, "superblock", 0, &file);
+	if (res < 0)
+		return res;
+	copies_read(file, &copies);
+	unsigned good = copies.verdict == PAIR_SECOND, bad = !good;
+	bool mend = (copies.verdict == PAIR_FIRST || copies.verdict == PAIR_SECOND) &&
+		    copies.facts[bad] != COPY_NEWER && copies.facts[bad] != COPY_UNKNOWN &&
+		    memcmp(copies.blocks[0], copies.blocks[1], SUPERBLOCK_BYTES) != 0;
+	if (mend) {
+		int64_t moved = env_file_write_wait(file, copies.blocks[good], SUPERBLOCK_BYTES,
+						    bad * SUPERBLOCK_COPY_OFFSET);
+		res = moved < 0 ? (int)moved : env_file_sync_wait(file);
+	}
+	env_file_close(file);
+	return res < 0 ? res : mend;
+}
+
 int superblock_read(struct env_dir *dir, struct superblock *ret_sb, char *sentence)
 {
 	struct env_file *file;
+	struct copies copies;
 	int res = env_file_open(dir, "superblock", ENV_RDONLY, &file);
 	if (res < 0) {
 		snprintf(sentence, SENTENCE_BYTES,
@@ -98,27 +147,14 @@ int superblock_read(struct env_dir *dir, struct superblock *ret_sb, char *senten
 					  "the store's directory.");
 		return res;
 	}
-	struct superblock copies[2] = {0};
-	enum copy_fact facts[2];
-	int worst = -VS_EFORMAT;
-	for (unsigned copy = 0; copy < 2; copy++) {
-		uint8_t block[SUPERBLOCK_BYTES];
-		int64_t got = env_file_read_wait(file, block, SUPERBLOCK_BYTES,
-						 copy * SUPERBLOCK_COPY_OFFSET);
-		res = got < 0		       ? (int)got
-		      : got < SUPERBLOCK_BYTES ? -ENOENT
-					       : superblock_decode(block, &copies[copy]);
-		facts[copy] = recovery_copy_fact(res);
-		worst = res < 0 && res != -ENOENT ? res : worst;
-	}
+	copies_read(file, &copies);
 	env_file_close(file);
-	switch (recovery_pair(&recovery_superblock, facts,
-			      (uint64_t[]){copies[0].generation, copies[1].generation})) {
+	switch (copies.verdict) {
 	case PAIR_FIRST:
-		*ret_sb = copies[0];
+		*ret_sb = copies.sbs[0];
 		return 0;
 	case PAIR_SECOND:
-		*ret_sb = copies[1];
+		*ret_sb = copies.sbs[1];
 		return 0;
 	case PAIR_NEWER:
 		snprintf(sentence, SENTENCE_BYTES,
@@ -129,7 +165,7 @@ int superblock_read(struct env_dir *dir, struct superblock *ret_sb, char *senten
 		snprintf(sentence, SENTENCE_BYTES,
 			 "Both copies of the superblock are unreadable (%s): restore the file from "
 			 "a copy of the store.",
-			 vs_strerror(worst));
-		return worst;
+			 vs_strerror(copies.worst));
+		return copies.worst;
 	}
 }

@@ -2,6 +2,10 @@
 /* The whole store on real files, against a model in memory. */
 #include "tests/unit/store_fixture.h"
 
+#include "storage/store/superblock.h"
+
+#include <fcntl.h>
+
 #define VOLUME_BYTES (24 * MIB)
 #define IN_FLIGHT 16u
 
@@ -297,6 +301,34 @@ static void a_second_opening_and_a_missing_superblock_are_refused(void **state)
 	assert_non_null(strstr(sentence, "no superblock"));
 }
 
+/* Either copy may rot: the other one counts, and an opening for writing makes them equal again. */
+static void a_rotten_superblock_copy_is_written_anew_at_an_opening(void **state)
+{
+	struct fixture *f = *state;
+	uint8_t copies[2][SUPERBLOCK_BYTES];
+	char name[128];
+	snprintf(name, sizeof name, "%s/superblock", f->path);
+	fixture_close(f);
+	for (unsigned bad = 0; bad < 2; bad++)
+		for (unsigned writes = 0; writes < 2; writes++) {
+			int fd = open(name, O_RDWR);
+			assert_true(fd >= 0);
+			assert_int_equal(pwrite(fd, "rot", 3, bad * SUPERBLOCK_COPY_OFFSET + 40),
+					 3);
+			f->options.read_only = !writes;
+			fixture_open(f);
+			fixture_close(f);
+			for (unsigned i = 0; i < 2; i++)
+				assert_int_equal(pread(fd, copies[i], SUPERBLOCK_BYTES,
+						       i * SUPERBLOCK_COPY_OFFSET),
+						 SUPERBLOCK_BYTES);
+			close(fd);
+			assert_int_equal(memcmp(copies[0], copies[1], SUPERBLOCK_BYTES) == 0,
+					 writes);
+		}
+	fixture_open(f);
+}
+
 static void status_tells_data_from_holes(void **state)
 {
 	struct fixture *f = *state;
@@ -385,6 +417,7 @@ int main(void)
 		CASE(a_full_store_refuses_before_it_answers),
 		CASE(a_quota_holds_and_trimming_helps),
 		CASE(a_second_opening_and_a_missing_superblock_are_refused),
+		CASE(a_rotten_superblock_copy_is_written_anew_at_an_opening),
 		CASE(status_tells_data_from_holes),
 		CASE(closing_waits_for_a_fold_also_when_the_loop_wakes_for_nothing),
 	};
