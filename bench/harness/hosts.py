@@ -63,7 +63,7 @@ class Hosts(contextlib.ExitStack):
         """A process of ours there, for as long as the context lasts."""
         with subprocess.Popen([*self.within(side), *argv], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
             try:
-                wait_until(f"{argv[0]}'s start", lambda: self.listens(side, port), 10, 0.02)
+                wait_until(f"{argv[0]}'s start", lambda: self.listens(side, port), 60, 0.02)
                 yield
             finally:
                 process.terminate()

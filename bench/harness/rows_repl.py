@@ -172,7 +172,7 @@ class Replication:
             a.ctl("volume", "create", volume, "--size", region)
             writers[name] = Writer(self.bench.folder, volume, a.volume(volume), region, self.bench.data.dense(64), base)
         a.ctl("replica", "add", "step", "b", "--mode", "sync")
-        wait_until("being in step", lambda: '"in step"' in a.ctl("-o", "json", "replica", "status"), 30, 0.1)
+        wait_until("being in step", lambda: '"in step"' in a.ctl("-o", "json", "replica", "status"), 300, 0.1)
         measure = self.out.measure("4 KiB write + flush, 1 client, in step with a replica over TLS", "IOPS",
                                    caches="both stores on the same disk: the replica's writes and flushes are beside our own")
         measure.target(LOCAL, 0.5)
@@ -181,7 +181,7 @@ class Replication:
             self.out.checked(f"{name}: every block is what was answered last", writer.verify)
         a.ctl("replica", "remove", "step", "b")
         a.ctl("snap", "create", "step@end")
-        wait_until("a send behind what was in step", lambda: self.sent(a, "step@end"), 30, 0.2)
+        wait_until("a send behind what was in step", lambda: self.sent(a, "step@end"), 300, 0.2)
 
     def sent(self, a, snapshot):
         """False: the other side does not know yet that nothing follows any more."""

@@ -26,7 +26,7 @@ def row5(bench, rows):
     with contextlib.ExitStack() as stack:
         ours = stack.enter_context(Vstored(bench.fresh("ours"), region, log=f"{log_mib}M", cache="256M", idle_fold="1s"))
         fill(ours, raw)
-        ours.settle(120)
+        ours.settle()
         servers = {OURS: ours}
         copy = copy_cold(raw, os.path.join(bench.folder, "write.raw"))
         servers[RAW] = start_peer(out, stack, RAW, lambda: qemu_nbd(bench.folder, "raw", copy))
@@ -80,6 +80,6 @@ def judge(out, measure, before, after, log_mib):
     out.note(f"{density:.2f} writes for a folded chunk; {changed['folded_chunks_total']:,} chunks folded, "
              f"{changed['segments_dropped_total']:,} segments given back meanwhile")
     out.note(f"written to segments: {changed['chunk_out_bytes_total'] / max(changed['written_bytes_total'], 1):.2f} bytes for a guest's byte")
-    out.check("the log was overrun several times", changed["written_bytes_total"] > 2 * log_mib * MIB)
+    measure.bound("written meanwhile, in sizes of the log", changed["written_bytes_total"] / (log_mib * MIB), 2, "x", better="more")
     seconds = [second for slice_ in measure.seconds[OURS] for second in slice_]
     measure.bound("slowest second, against the median second", min(seconds) / max(statistics.median(seconds), 1), 0.5, "x", better="more")

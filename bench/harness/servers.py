@@ -104,7 +104,7 @@ class Vstored(Server):
     def status(self):
         return json.loads(self.ctl("-o", "json", "store", "status"))
 
-    def settle(self, seconds=60):
+    def settle(self, seconds=300):
         """Until nothing is left to fold, so that the next figure, a peer's perhaps, is not disturbed."""
         wait_until("the end of vstored's folding", lambda: self.status()["dirty_bytes"] == 0, seconds, 0.1)
 

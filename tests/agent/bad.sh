@@ -41,7 +41,7 @@ done
 ctl vm set h2 cpu=2 >set.words 2>&1 &
 setting=$!
 refusals() { grep -q 'under way' networks; }
-until_true 20 refusals || fail "calls to libvirt have no bound"
+until_true 120 refusals || fail "calls to libvirt have no bound"
 ctl volume create beside --size 1M || fail "a call for vstored is not answered"
 ctl volume list >/dev/null
 ctl job list >/dev/null
@@ -58,14 +58,14 @@ rc=0; wait $setting || rc=$?
 
 echo "-- it goes on: so does the agent"
 kill -CONT "${pids[libvirtd]}"
-until_true 60 is_state h1 running
-until_true 60 settled || fail "not settled: $(ctl job list)"
+until_true 120 is_state h1 running
+until_true 120 settled || fail "not settled: $(ctl job list)"
 same() { [ "$(ctl -o json vm show h2 | json 'd["cpu"]')" = "$(virsh -q dumpxml --inactive h2 | grep -oP '<vcpu[^>]*>\K[0-9]+')" ]; }
 same || fail "the catalog and libvirt say different CPUs: $(ctl -o json vm show h2) $(virsh dumpxml --inactive h2 | grep vcpu)"
 ctl vm set h2 cpu=3
 same || fail "what is set afterwards is not what libvirt has"
 ctl vm start h2
-until_true 60 is_state h2 running
+until_true 120 is_state h2 running
 ctl vm stop h2
 
 echo "-- killed in the middle of a call"
@@ -77,22 +77,22 @@ murder libvirtd
 rc=0; wait $starting || rc=$?
 [ $rc != 0 ] && grep -q libvirt start.words || fail "the start exits $rc: $(cat start.words)"
 start_libvirtd
-until_true 60 is_state h1 running
+until_true 120 is_state h1 running
 ctl vm start h2
-until_true 60 is_state h2 running
+until_true 120 is_state h2 running
 echo "-- the copy that flushes wait for is away"
 "$CTL" pki init ca --cluster site 2>/dev/null
 for side in a b; do "$CTL" pki issue ca $side tls-$side 2>/dev/null; done
 "$VSTORED" --init --store copy --log-size 32M --any-file-system >/dev/null
 serve_copy() {
 	start other "$VSTORED" --store copy --run "$work/copy-run" --any-file-system --tls tls-b --listen 127.0.0.2:7410
-	until_true 60 answers "$work/copy-run/storage.sock"
+	until_true 120 answers "$work/copy-run/storage.sock"
 }
 stop vstored || true
 start vstored "$VSTORED" --store store --run /run/vstore --any-file-system --tls tls-a --listen 127.0.0.1:7410
-until_true 60 answers /run/vstore/storage.sock
+until_true 120 answers /run/vstore/storage.sock
 serve_copy
-until_true 60 is_state h1 running
+until_true 120 is_state h1 running
 ctl peer add b 127.0.0.2:7410
 ctl replica add h1-disk0 b --mode sync
 in_step() { [ "$(ctl -o json replica status | json 'd["replicas"][0]["state"]')" = "in step" ]; }
@@ -103,13 +103,13 @@ is_cause none || fail "why, with a copy in step: $(ctl vm why h1)"
 murder other
 in_guest() { python3 "$here/tell.py" "$terminal" "$1"; }
 in_guest '(echo two | dd of=/dev/vda conv=notrunc,fsync 2>/dev/null && echo done >/synced) & true'
-until_true 60 is_cause replica || fail "why: $(ctl vm why h1)"
+until_true 120 is_cause replica || fail "why: $(ctl vm why h1)"
 ctl vm why h1 | grep -q 'h1-disk0 .* on b' || fail "neither the disk nor the host is named: $(ctl vm why h1)"
 if in_guest 'test -e /synced'; then fail "the flush did not wait: this shows nothing"; fi
 serve_copy
 until_true 120 in_step
 is_cause none || fail "why, in step again: $(ctl vm why h1)"
-until_true 60 in_guest 'test -e /synced' || fail "the flush that had waited does not end"
+until_true 120 in_guest 'test -e /synced' || fail "the flush that had waited does not end"
 ctl replica remove h1-disk0 b
 for vm in h1 h2; do ctl vm stop $vm; ctl vm delete $vm; done
 ctl volume delete beside

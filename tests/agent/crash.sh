@@ -31,7 +31,7 @@ dies() {
 	wait "$pid" 2>/dev/null || true
 	unset 'pids[agent]'
 	start_agent
-	until_true 60 settled
+	until_true 120 settled
 }
 # undone KIND STEP COMMAND...: everything is as before
 undone() {
@@ -113,7 +113,7 @@ for step in 0 1 2 3 4 5; do undone vm.adopt "$step" vm adopt old; done
 
 # Somebody makes what an operation is about to make: it fails, and theirs stays. A proxy holds the agent's own making back meanwhile
 start proxy python3 "$here/slow.py" /run/vstore/slow.sock /run/vstore/storage.sock 'POST /v1/' "$work/go"
-until_true 20 test -S /run/vstore/slow.sock
+until_true 120 test -S /run/vstore/slow.sock
 stop agent; start_agent --storage /run/vstore/slow.sock
 steps() { grep -c "step=$1 done=0" agent.log || true; }
 step_done() { [ "$(steps "$1")" -gt "$2" ]; }
@@ -126,7 +126,7 @@ raced() {
 	seen=$(steps "$step")
 	ctl "$@" >words 2>&1 &
 	local pid=$!
-	until_true 60 step_done "$step" "$seen"
+	until_true 120 step_done "$step" "$seen"
 	for name in $theirs; do
 		# shellcheck disable=SC2086 # a verb and its flags
 		"$CTL" --host unix:/run/vstore/storage.sock -q ${verb/NAME/$name} || fail "$name cannot be made"

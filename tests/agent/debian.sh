@@ -32,7 +32,7 @@ until_true 300 first_boot_done web1 || fail "cloud-init does not end: $(ctl vm l
 since
 [ "$(in_guest web1 hostname)" = web1 ] || fail "its name is $(in_guest web1 hostname)"
 in_guest web1 'cat /home/debian/.ssh/authorized_keys' | grep -qF "$(cut -d ' ' -f 2 key.pub)" || fail "the key is not there"
-until_true 60 console_says web1 'web1 login:' || fail "its console: $(ctl vm log web1 | tail -n 5)"
+until_true 300 console_says web1 'web1 login:' || fail "its console: $(ctl vm log web1 | tail -n 5)"
 in_guest web1 'systemctl is-active ssh' | grep -qx active || fail "no ssh server"
 root_mib() { in_guest "$1" "df --output=size -m / | tail -n 1"; }
 [ "$(root_mib web1)" -gt 1700 ] || fail "the root file system did not grow at boot: $(root_mib web1) MiB"
@@ -48,7 +48,7 @@ since
 
 # The store takes its time: a proxy before it holds snapshots back for 7 s. Meanwhile the guest is thawed, and the snapshot says so.
 start proxy python3 "$here/slow.py" /run/vstore/slow.sock /run/vstore/storage.sock 'POST /v1/snapshots ' 7
-until_true 20 test -S /run/vstore/slow.sock
+until_true 120 test -S /run/vstore/slow.sock
 stop agent; start_agent --storage /run/vstore/slow.sock
 ctl -o json vm snap create web1 slow >answer
 [ "$(json 'd["job"]["result"]["consistency"]' <answer)" = freeze-timeout ] || fail "the slow snapshot: $(cat answer)"
@@ -59,9 +59,9 @@ ctl vm snap create web1 dead >/dev/null 2>&1 && fail "the agent lived"
 unset 'pids[agent]'
 virsh -q domfsfreeze web1 >/dev/null
 start agent "$AGENT" --run /run/vstore --state /run/vstore/agent --storage /run/vstore/away.sock # while the store does not answer
-until_true 30 is_thawed || fail "it stays frozen"
+until_true 120 is_thawed || fail "it stays frozen"
 stop agent; start_agent
-until_true 30 settled
+until_true 120 settled
 [ "$(ctl -o name vm snap list web1 | tr '\n' ' ')" = "one slow " ] || fail "snapshots: $(ctl vm snap list web1)"
 ctl vm snap delete web1 slow
 since
@@ -70,13 +70,14 @@ echo "-- grown while it runs"
 boot=$(in_guest web1 'cat /proc/sys/kernel/random/boot_id')
 ctl -o json vm disk grow web1 vda 3G >answer
 [ "$(json 'd["job"]["result"]["at_next_start"]' <answer)" = False ] || fail "the guest does not see it: $(cat answer) $(tail -n 5 agent.log)"
-[ "$(in_guest web1 'cat /sys/block/vda/size')" = 6291456 ] || fail "the guest sees $(in_guest web1 'cat /sys/block/vda/size') sectors"
+grown() { [ "$(in_guest web1 'cat /sys/block/vda/size')" = 6291456 ]; } # its kernel looks when it has time to
+until_true 120 grown || fail "the guest sees $(in_guest web1 'cat /sys/block/vda/size') sectors"
 in_guest web1 'growpart /dev/vda 2 && resize2fs /dev/vda2' >words 2>&1 || fail "its file system did not grow: $(cat words)"
 [ "$(root_mib web1)" -gt 2700 ] || fail "the root file system has $(root_mib web1) MiB"
 
 echo "-- a second disk comes and goes"
 ctl vm disk attach web1 --size 64M
-until_true 20 in_guest web1 'test -b /dev/vdb'
+until_true 120 in_guest web1 'test -b /dev/vdb'
 in_guest web1 'mkfs.ext4 -q /dev/vdb && mount /dev/vdb /mnt && echo data >/mnt/file && umount /mnt' || fail "the second disk cannot be used"
 ctl vm disk detach web1 vdb
 if in_guest web1 'test -b /dev/vdb'; then fail "the detached disk is still there"; fi
@@ -89,11 +90,11 @@ lines() { in_guest web1 'wc -l </root/numbers'; }
 more_than() { [ "$(lines)" -gt "$1" ]; }
 go_on() { local now; now=$(lines); until_true 120 more_than $((now + 3)) || fail "the guest does not go on after $1: $(ctl vm why web1)"; }
 go_on nothing
-murder vstored; start_vstored; until_true 60 is_state web1 running; go_on "vstored's end"
+murder vstored; start_vstored; until_true 120 is_state web1 running; go_on "vstored's end"
 murder agent; start_agent; go_on "the agent's end"
-murder libvirtd; start_libvirtd; until_true 60 libvirt_seen; until_true 60 is_state web1 running; go_on "libvirtd's end"
+murder libvirtd; start_libvirtd; until_true 120 libvirt_seen; until_true 120 is_state web1 running; go_on "libvirtd's end"
 in_guest web1 ': >/run/stop'
-until_true 60 in_guest web1 'test -e /run/count'
+until_true 120 in_guest web1 'test -e /run/count'
 [ "$(in_guest web1 'cat /run/count')" = "$(lines)" ] || fail "written $(in_guest web1 'cat /run/count'), there $(lines)"
 in_guest web1 'test ! -e /root/errors' || fail "a write failed"
 if in_guest web1 'dmesg' | grep -iE 'I/O error|EXT4-fs error'; then fail "the guest saw errors"; fi

@@ -94,7 +94,7 @@ murder() {
 	wait "$pid" 2>/dev/null || true
 }
 
-# until_true SECONDS COMMAND...
+# until_true SECONDS COMMAND...: the seconds are there to end a hang, and no less than 120
 until_true() {
 	local left=$(($1 * 10))
 	shift
@@ -115,19 +115,19 @@ answers() { curl -sf --max-time 5 --unix-socket "$1" http://x/v1/status; }
 
 start_vstored() {
 	start vstored "$VSTORED" --store store --run /run/vstore --any-file-system
-	until_true 60 answers /run/vstore/storage.sock
+	until_true 120 answers /run/vstore/storage.sock
 }
 start_libvirtd() {
 	start libvirtd libvirtd
-	until_true 30 virsh -q list
+	until_true 120 virsh -q list
 }
 libvirt_seen() { ctl network list; }
 # start_agent FLAG...
 # shellcheck disable=SC2120 # crash.sh gives some
 start_agent() {
 	start agent "$AGENT" --run /run/vstore --state /run/vstore/agent "$@"
-	until_true 60 answers /run/vstore/agent.sock
-	until_true 60 libvirt_seen
+	until_true 120 answers /run/vstore/agent.sock
+	until_true 120 libvirt_seen
 }
 start_host() {
 	"$VSTORED" --init --store store --log-size 64M --any-file-system >/dev/null

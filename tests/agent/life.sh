@@ -22,7 +22,7 @@ rc=0; ctl vm create web1 --image small --memory 4T --net none 2>words || rc=$?
 [ $rc != 0 ] || fail "4 T of memory were had"
 [ "$(inventory)" = "$before" ] || fail "failed creations left something: $(diff <(echo "$before") <(inventory))"
 ctl vm create web1 --image small --disk 1G --memory 128M --net none --accel tcg
-until_true 120 console_says web1 "web1 is up"
+until_true 300 console_says web1 "web1 is up"
 tell web1 'cat /proc/partitions' | grep -q '1048576 vda' || fail "the disk was not grown"
 rc=0; ctl vm create web1 --image small --net none 2>words || rc=$?
 [ $rc = 4 ] || fail "a second web1 exits $rc: $(cat words)"
@@ -50,7 +50,7 @@ rc=0; ctl vm snap create web1 mine 2>words || rc=$?
 ctl snap delete web1-disk0@mine || fail "a person's own snapshot was taken away"
 tell web1 "$(pattern second 8000)"
 ctl vm disk attach web1 --size 64M
-until_true 20 tell web1 'test -b /dev/vdb'
+until_true 120 tell web1 'test -b /dev/vdb'
 tell web1 'echo data | dd of=/dev/vdb conv=notrunc 2>/dev/null; sync'
 ctl vm disk detach web1 vdb
 if tell web1 'test -b /dev/vdb'; then fail "the detached disk is still there"; fi
@@ -63,20 +63,20 @@ is_state web1 running || fail "web1 is $(state web1) after the agent's restart"
 stop libvirtd
 if ctl vm disk grow web1 vda 3G 2>words; then fail "a disk grew without libvirt"; fi
 [ "$(ctl -o json volume show web1-disk0 | json 'd["size_bytes"]')" = $((1 << 30)) ] || fail "growing failed, yet the volume has grown: $(cat words)"
-start_libvirtd; until_true 30 libvirt_seen
-until_true 30 is_state web1 running
+start_libvirtd; until_true 120 libvirt_seen
+until_true 120 is_state web1 running
 tell web1 'test -e /mark' || fail "the guest was restarted"
 
 echo "-- shutdown, restore, clone, rename"
-ctl vm shutdown web1 --timeout 60s
+ctl vm shutdown web1 --timeout 5m
 holds_off() { qemu-io -r -f raw -c "read -P $1 524288000 512" "nbd+unix:///web1-disk0?socket=/run/vstore/nbd/web1-disk0.sock" | grep -vq failed; }
 ctl vm snap restore web1 one
 ctl vm start web1
 until_true 120 is_state web1 running
-until_true 60 booted web1 2
+until_true 300 booted web1 2
 holds web1 first 8000 || fail "the disk is not what the snapshot was"
 ctl vm clone web1 copy --start
-until_true 120 console_says copy "copy is up"
+until_true 300 console_says copy "copy is up"
 holds copy first 8000 || fail "the clone holds something else"
 tell copy "$(pattern other 8000)"
 holds web1 first 8000 || fail "the clone wrote into its origin"
@@ -84,7 +84,7 @@ ctl vm stop copy
 ctl vm rename copy copy2
 ctl vm disk grow copy2 vda 2G
 ctl vm start copy2
-until_true 60 booted copy2 2
+until_true 300 booted copy2 2
 tell copy2 'cat /proc/partitions' | grep -q '2097152 vda' || fail "the disk did not grow"
 ctl vm why copy2 | grep -q runs || fail "why: $(ctl vm why copy2)"
 

@@ -46,12 +46,12 @@ links=$(ip -o link show br-test)
 ctl vm nic attach p1 bridge=br-test,mac=52:54:00:00:00:0A
 ctl vm nic attach p1 network=lan,mac=52:54:00:00:00:0b
 refused 4 'has a NIC with' vm nic attach p1 network=lan,mac=52:54:00:00:00:0b
-until_true 20 has_mac 52:54:00:00:00:0a
-until_true 20 has_mac 52:54:00:00:00:0b
+until_true 120 has_mac 52:54:00:00:00:0a
+until_true 120 has_mac 52:54:00:00:00:0b
 [ "$(ip -o link show master br-test | wc -l)" = 2 ] || fail "the taps are not on the bridge: $(ip -o link)"
 [ "$(ctl -o csv --no-header -c mac,network vm nic list p1 | sort | tr '\n' ' ')" = '52:54:00:00:00:0a, 52:54:00:00:00:0b,lan ' ] || fail "list: $(ctl vm nic list p1)"
 ctl vm nic detach p1 52:54:00:00:00:0A
-until_true 20 has_no_mac 52:54:00:00:00:0a
+until_true 120 has_no_mac 52:54:00:00:00:0a
 refused 3 'has no NIC' vm nic detach p1 52:54:00:00:00:0a
 ctl vm nic detach p1 52:54:00:00:00:0b
 [ -z "$(ip -o link show master br-test)" ] || fail "taps are left on the bridge"
@@ -71,12 +71,12 @@ ctl vm delete u1
 
 echo "-- what changes while a VM starts stays"
 start proxy python3 "$here/slow.py" /run/vstore/slow.sock /run/vstore/storage.sock 'PUT /v1/volumes/' "$work/go"
-until_true 20 test -S /run/vstore/slow.sock
+until_true 120 test -S /run/vstore/slow.sock
 stop agent; start_agent --storage /run/vstore/slow.sock
 ctl volume fence p2-disk0 # its next lease has another socket, which the catalog has to note
 ctl vm start p2 &
 starting=$!
-until_true 20 grep -q held proxy.log
+until_true 120 grep -q held proxy.log
 ctl vm nic attach p2 bridge=br-test,mac=52:54:00:00:00:0c
 : >go
 wait $starting || fail "p2 does not start"
@@ -87,7 +87,7 @@ rm -f go
 : >proxy.log
 ctl vm set p2 memory=160M &
 setting=$!
-until_true 20 grep -q held proxy.log
+until_true 120 grep -q held proxy.log
 refused 5 'busy with vm.set' vm set p2 cpu=2
 refused 5 'busy with vm.set' vm nic detach p2 52:54:00:00:00:0c
 : >go
@@ -114,7 +114,7 @@ refused 3 'whole path of an ISO' api PUT /v1/vms/p2/cdrom '{"path": "/nosuch.iso
 echo "-- after a boot of the host: in their order, with their delay"
 ctl vm stop p1
 ctl vm set p1 autostart=yes order=2
-ctl vm set p2 autostart=yes order=1 delay=5
+ctl vm set p2 autostart=yes order=1 delay=15 # p1 is changed within it
 stop agent
 python3 -c "
 import sqlite3
@@ -123,17 +123,17 @@ d.execute('UPDATE setting SET value = \'another\' WHERE key = \'boot\'')
 d.commit()"
 cursor=$(python3 -c "import sqlite3; print(sqlite3.connect('/run/vstore/agent/catalog.db').execute('SELECT max(cursor) FROM event').fetchone()[0])")
 start_agent
-until_true 60 is_state p2 running
+until_true 120 is_state p2 running
 ctl vm set p1 cpu=2
-until_true 60 is_state p1 running
+until_true 120 is_state p1 running
 [ "$(virsh -q dumpxml p1 | grep -o '<vcpu[^/]*')" = "<vcpu placement='static'>2<" ] || fail "it started as it was before its delay: $(virsh -q dumpxml p1 | grep vcpu)"
 started() { ctl -o json events --since "$cursor" | json '" ".join(e["object"] for e in d["events"] if e["kind"] == "vm.autostart")'; }
 both() { [ "$(started)" = "p2 p1" ]; }
-until_true 20 both || fail "started: $(started)"
+until_true 120 both || fail "started: $(started)"
 ctl -o json events --since "$cursor" | python3 -c "
 import datetime, json, sys
 at = [datetime.datetime.fromisoformat(e['time'].replace('Z', '+00:00')) for e in json.load(sys.stdin)['events'] if e['kind'] == 'vm.autostart']
-assert (at[1] - at[0]).total_seconds() >= 5, at"
+assert (at[1] - at[0]).total_seconds() >= 15, at"
 [ -z "$(virsh -q list --autostart --all --name | grep .)" ] || fail "libvirt would start guests as well"
 for vm in p1 p2; do ctl vm stop $vm; ctl vm delete $vm; done
 [ "$(inventory)" = "$before" ] || fail "leftovers: $(diff <(echo "$before") <(inventory))"

@@ -10,8 +10,8 @@ if [ -n "${VSTORE_TEST_FIRST:-}" ]; then # the second host: the first one's vsto
 	start virtlogd virtlogd
 	start_libvirtd
 	start agent "$AGENT" --run /run/vstore --state /run/vstore/agent --storage "$VSTORE_TEST_FIRST/storage.sock" --uids 80000-80999
-	until_true 60 answers /run/vstore/agent.sock
-	until_true 60 libvirt_seen
+	until_true 120 answers /run/vstore/agent.sock
+	until_true 120 libvirt_seen
 	ctl vm create second --no-start --disk 16M --memory 64M --net none --accel tcg
 	rc=0; ctl vm disk attach second --volume shared 2>words || rc=$?
 	[ $rc = 5 ] && grep -q 'attached to first' words || fail "the second agent got it, or was not told who has it ($rc): $(cat words)"
@@ -22,7 +22,7 @@ if [ -n "${VSTORE_TEST_FIRST:-}" ]; then # the second host: the first one's vsto
 	ctl vm disk attach second --volume shared
 	echo fenced >"$VSTORE_TEST_FIRST/fenced"
 	seen() { [ -e "$VSTORE_TEST_FIRST/checked" ]; }
-	until_true 120 seen
+	until_true 300 seen
 	[ "$(volume_now)" = "$before" ] || fail "something of the first one landed after the fence"
 	ctl vm start second
 	is_state second running || fail "the second VM is $(state second)"
@@ -38,32 +38,32 @@ trap at_exit EXIT
 chmod 711 "$shared"
 "$VSTORED" --init --store store --log-size 64M --any-file-system >/dev/null
 start vstored "$VSTORED" --store store --run "$shared" --any-file-system
-until_true 60 answers "$shared/storage.sock"
+until_true 120 answers "$shared/storage.sock"
 start virtlogd virtlogd
 start_libvirtd
 ln -s "$shared" /run/vstore
 start agent "$AGENT" --run /run/vstore --state /run/agent
-until_true 60 answers /run/vstore/agent.sock
-until_true 60 libvirt_seen
+until_true 120 answers /run/vstore/agent.sock
+until_true 120 libvirt_seen
 qemu-img convert -O raw "$guest_image" guest.raw
 "$CTL" --host "unix:$shared/storage.sock" volume create shared --size 16M
 ctl image import guest.raw small --format raw
 ctl vm create first --image small --memory 128M --net none --accel tcg
 until_true 240 booted first 1
 ctl vm disk attach first --volume shared
-until_true 20 tell first 'test -b /dev/vdb'
+until_true 120 tell first 'test -b /dev/vdb'
 tell first '(n=0; while true; do n=$((n + 1)); echo $n | dd of=/dev/vdb bs=4096 seek=$((n % 2000)) conv=notrunc,sync,fsync 2>/dev/null || echo lost >>/lost; done) & true'
 volume_written() { ctl -o json volume show shared | json 'd["vseq"]'; }
 begun() { [ "$(volume_written)" -gt 20 ]; }
-until_true 60 begun
+until_true 120 begun
 VSTORE_TEST_FIRST=$shared VSTORE_TEST_HOST=$guest_image unshare --mount --propagation private -- bash "$here/two.sh" "$VSTORED" "$AGENT" "$CTL" "$GUEST" &
 second=$!
 fenced() { [ -e "$shared/fenced" ] || ! kill -0 $second; }
-until_true 120 fenced
+until_true 300 fenced
 [ -e "$shared/fenced" ] || { wait $second; fail "the second host ended early"; }
 at_fence=$(volume_written)
 stalled() { is_state first stalled; }
-until_true 60 stalled || fail "the first guest is $(state first) after the fence"
+until_true 120 stalled || fail "the first guest is $(state first) after the fence"
 ctl vm why first | grep -q lease || fail "why: $(ctl vm why first)"
 ctl vm why first | grep -q second || fail "why does not name the holder: $(ctl vm why first)"
 rc=0; ctl vm resume first 2>words || rc=$?
@@ -77,7 +77,7 @@ rc=0; ctl vm start first 2>words || rc=$?
 
 # Its own disk goes to somebody else as well: deleting it ends, and leaves alone what is not its any more
 stopped() { is_state first stopped; }
-ctl vm stop first || until_true 60 stopped
+ctl vm stop first || until_true 120 stopped
 storage() { "$CTL" --host "unix:$shared/storage.sock" --yes "$@"; }
 storage volume fence first-disk0
 storage api PUT /v1/volumes/first-disk0/attachment '{"holder": "11111111-2222-4333-8444-555555555555", "holder_name": "third"}' >/dev/null

@@ -97,14 +97,16 @@ for verb in 'volume delete a' 'snap delete a@one' 'snap restore a@one'; do
 	grep -q 'not done: --dry-run' words || fail "$verb --dry-run does not say so: $(cat words)"
 done
 is "$(ctl -o name snap list a)" a@one 'after dry runs'
-nbd_hold() { python3 -c "import socket,struct,time,sys
+nbd_hold() { python3 -c "import signal,socket,struct
 s=socket.socket(socket.AF_UNIX); s.connect('run/nbd/a.sock'); s.recv(18,socket.MSG_WAITALL)
-s.sendall(struct.pack('>I',3)+b'IHAVEOPT'+struct.pack('>II',1,1)+b'a'); s.recv(10,socket.MSG_WAITALL); open('held','w'); time.sleep(60)"; }
+s.sendall(struct.pack('>I',3)+b'IHAVEOPT'+struct.pack('>II',1,1)+b'a'); s.recv(10,socket.MSG_WAITALL); open('held','w'); signal.pause()"; }
 nbd_hold & holder=$!
+at_end+=("kill $holder")
 soon test -e held
 refused 5 'attached|in use|connected' ctl snap restore a@one --yes
 refused 5 'attached|in use|connected' ctl volume delete a --yes
 kill $holder
+unset 'at_end[-1]'
 soon sh -c "$VSTORECTL --host unix:run/storage.sock -o csv --no-header -c ATTACHED volume list --filter name=a | grep -qx 0" || fail "a gone client holds"
 ctl -q snap restore a@one --yes
 reads "$(uri a)" 1 64k 64k || fail "restore: $(cat io)"

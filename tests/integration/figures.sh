@@ -63,6 +63,7 @@ unset LD_PRELOAD CLOCK_SHIFT
 soon well || fail "b does not get near again: $(host a -o json replica status)"
 wait $writer || fail "the flush that waited for b failed"
 soon problem 'clock of b is \(19\|20\) s ahead' || fail "nobody is told that the clocks differ: $(host a status)"
-curl -sS --unix-socket a/run/storage.sock http://vstore/metrics | grep -qE '^vstore_peer_clock_ahead_seconds\{host="b"\} (19|20)\.' || fail "no figure of b's clock"
+ahead() { curl -sS --unix-socket a/run/storage.sock http://vstore/metrics | grep -qE '^vstore_peer_clock_ahead_seconds\{host="b"\} (19|20)\.'; }
+soon ahead || fail "no figure of b's clock"
 problem 'replica of' && fail "a copy that is whole is said to be late"
 both_whole

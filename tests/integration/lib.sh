@@ -111,7 +111,7 @@ file_system() {
 	mkdir -p "$folder"
 	"mkfs.$kind" -q "$device"
 	mount "$device" "$folder" 2>words || { echo "no mounting here: $(cat words)"; exit 77; }
-	at_end+=("umount $work/$folder")
+	at_end+=("soon umount $work/$folder") # of who has just died, the kernel may close a file late
 }
 
 # soon COMMAND...: until it succeeds, a minute at most

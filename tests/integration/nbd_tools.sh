@@ -25,7 +25,7 @@ start() {
 	: >out
 	"$serve" store run "$@" >out 2>>log &
 	pid=$!
-	for _ in $(seq 600); do
+	for _ in $(seq 1200); do
 		grep -q ready out && return
 		kill -0 "$pid" || return 1
 		sleep 0.05

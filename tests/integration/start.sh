@@ -8,7 +8,7 @@ here=$(dirname "$(realpath "$0")")
 # shellcheck source=tests/integration/lib.sh
 . "$here/lib.sh"
 requires curl python3 setpriv
-vstored() { timeout 20 "$VSTORED" --run "${run:-run}" --any-file-system "$@"; }
+vstored() { timeout 120 "$VSTORED" --run "${run:-run}" --any-file-system "$@"; }
 sums() { find store -type f | sort | xargs sha256sum; }
 
 refused 2 'store' "$VSTORED"
@@ -56,12 +56,12 @@ rm run/starting
 
 # File systems that do not keep what a store promises
 if mkdir tmp && mount -t tmpfs none tmp 2>words; then
-	at_end+=("umount $work/tmp")
+	at_end+=("soon umount $work/tmp")
 	mkdir tmp/store tmp/u tmp/w
 	refused 1 'tmpfs.*--any-file-system' "$VSTORED" --init --store tmp/store
 	mkdir over
 	if mount -t overlay none over -o "lowerdir=empty,upperdir=tmp/u,workdir=tmp/w" 2>words; then
-		at_end+=("umount $work/over")
+		at_end+=("soon umount $work/over")
 		mkdir over/store
 		refused 1 'overlay.*--any-file-system' "$VSTORED" --init --store over/store
 	fi
