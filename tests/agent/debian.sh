@@ -88,7 +88,7 @@ writer='n=0; while [ ! -e /run/stop ]; do echo $n >>/root/numbers && sync /root/
 in_guest web1 "($writer) >/dev/null 2>&1 & true"
 lines() { in_guest web1 'wc -l </root/numbers'; }
 more_than() { [ "$(lines)" -gt "$1" ]; }
-go_on() { local now; now=$(lines); until_true 120 more_than $((now + 3)) || fail "the guest does not go on after $1: $(ctl vm why web1)"; }
+go_on() { local now; until_true 120 lines; now=$(lines); until_true 120 more_than $((now + 3)) || fail "the guest does not go on after $1: $(ctl vm why web1)"; }
 go_on nothing
 murder vstored; start_vstored; until_true 120 is_state web1 running; go_on "vstored's end"
 murder agent; start_agent; go_on "the agent's end"

@@ -56,7 +56,7 @@ ctl vm create a --no-start --image small --net none
 folder=$(find /run/vstore/vm -mindepth 1 -maxdepth 1)
 # As the QEMU of one VM, with exactly its user and groups, the socket of another cannot be opened
 ctl vm create b --image small --memory 64M --net none --accel tcg
-qemu=$(pgrep -f 'guest=b,') || fail "b has no QEMU"
+qemu=$(cat /run/libvirt/qemu/b.pid) || fail "b has no QEMU"
 ids() { awk -v key="$1:" '$1 == key {print $2}' "/proc/$qemu/status"; }
 [ "$(ids Uid)" -ge 70000 ] || fail "QEMU runs as user $(ids Uid)"
 groups=$(awk '/^Groups:/ {$1 = ""; gsub(/^ +| +$/, ""); gsub(/ /, ","); print}' "/proc/$qemu/status")

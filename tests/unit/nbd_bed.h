@@ -51,7 +51,7 @@ struct bed_counts bed_counts(struct bed *bed);
 	do {                                                                                       \
 		unsigned tries = 0;                                                                \
 		while (!(bed_counts(bed).field op(value))) {                                       \
-			assert_true(++tries < 20000);                                              \
+			assert_true(++tries < 120000);                                             \
 			usleep(1000);                                                              \
 		}                                                                                  \
 	} while (0)

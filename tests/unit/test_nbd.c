@@ -246,7 +246,7 @@ static void the_largest_request_works_and_one_byte_more_is_refused(void **state)
 	assert_refused(nbd_pread(nbd, in, bytes + 1, 0, 0), EINVAL);
 	assert_int_equal(nbd_pread(nbd, in, 4096, 777, 0), 0); /* the stream is in step */
 	assert_memory_equal(in, out, 4096);
-	assert_int_equal(bed_counts(bed).nbd.buffer_bytes, 0);
+	bed_await(bed, nbd.buffer_bytes, ==, 0); /* the end of a send is heard after its data */
 	client_end(nbd);
 	free(out);
 	free(in);
@@ -473,7 +473,7 @@ static void large_requests_of_many_share_a_small_budget(void **state)
 					 1);
 		client_end(nbd[c]);
 	}
-	assert_int_equal(bed_counts(bed).nbd.buffer_bytes, 0);
+	bed_await(bed, nbd.buffer_bytes, ==, 0); /* the end of a send is heard after its data */
 	bed_free(bed);
 	free(buf);
 }
