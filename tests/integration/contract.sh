@@ -97,7 +97,7 @@ for verb in 'volume delete a' 'snap delete a@one' 'snap restore a@one'; do
 	grep -q 'not done: --dry-run' words || fail "$verb --dry-run does not say so: $(cat words)"
 done
 is "$(ctl -o name snap list a)" a@one 'after dry runs'
-nbd_hold() { python3 -c "import signal,socket,struct
+nbd_hold() { exec python3 -c "import signal,socket,struct
 s=socket.socket(socket.AF_UNIX); s.connect('run/nbd/a.sock'); s.recv(18,socket.MSG_WAITALL)
 s.sendall(struct.pack('>I',3)+b'IHAVEOPT'+struct.pack('>II',1,1)+b'a'); s.recv(10,socket.MSG_WAITALL); open('held','w'); signal.pause()"; }
 nbd_hold & holder=$!

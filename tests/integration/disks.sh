@@ -3,6 +3,7 @@
 # Disks with sectors of 512 and 4096 bytes, ext4 and xfs; a store that moves by cp -a from one to the other; a log on a disk of its own.
 # About 4 s. Usage: disks.sh VSTORED VSTORECTL STAMPS
 VSTORED=$1 VSTORECTL=$(realpath "$2") stamps=$(realpath "$3")
+OWN_MOUNTS=1
 # shellcheck source=tests/integration/lib.sh
 . "$(dirname "$0")/lib.sh"
 requires curl

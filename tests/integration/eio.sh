@@ -4,6 +4,7 @@
 # after a failed write the store takes no more, says why, serves what is proved, and a restart has all that was answered. About 5 s.
 # Usage: eio.sh VSTORED VSTORECTL STAMPS
 VSTORED=$1 VSTORECTL=$(realpath "$2") stamps=$(realpath "$3")
+OWN_MOUNTS=1
 # shellcheck source=tests/integration/lib.sh
 . "$(dirname "$0")/lib.sh"
 requires curl nbdkit nbdfuse losetup mkfs.ext4

@@ -3,6 +3,7 @@
 # A full disk: ENOSPC comes before an answer, never after; deleting and purging help; warnings come first. The disk is a small file
 # system of KIND, or for KIND "capacity" a bound of the store's own. About 8 s. Usage: full.sh VSTORED VSTORECTL STAMPS KIND
 VSTORED=$1 VSTORECTL=$(realpath "$2") stamps=$(realpath "$3") kind=$4
+OWN_MOUNTS=1
 # shellcheck source=tests/integration/lib.sh
 . "$(dirname "$0")/lib.sh"
 requires curl

@@ -1,7 +1,12 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # For tests that drive vstored: a folder of their own, a daemon, and an end to both. Source it, with VSTORED set.
+# With OWN_MOUNTS set: in a mount namespace, since another test's would keep what is mounted here, and the loop device below it, busy.
 set -eu
+if [ -n "${OWN_MOUNTS:-}" ] && [ -z "${VSTORE_TEST_MOUNTS:-}" ] && unshare --mount true 2>/dev/null; then
+	export VSTORE_TEST_MOUNTS=1
+	exec unshare --mount --propagation private -- bash "$0" "$@"
+fi
 
 VSTORED=$(realpath "${VSTORED:?}")
 work=$(mktemp -d ./vstored-test.XXXXXX)
