@@ -9,6 +9,7 @@
 #include "agent/api/api.h"
 #include "agent/api/watch.h"
 
+#include "storage/control/notify.h"
 #include "storage/control/signals.h"
 #include "storage/rt/conf.h"
 #include "storage/rt/log_event.h"
@@ -261,6 +262,7 @@ static void serve_until_asked(struct env *env, struct agent *agent, struct http 
 	while (!signals_stop_asked())
 		env_step(env, true);
 	log_event(LOG_LEVEL_INFO, "agent.stopping", "state=%s", agent->state_path);
+	notify_manager(NOTIFY_STOPPING);
 	pthread_mutex_lock(&agent->lock);
 	agent->stopping = true;
 	pthread_cond_broadcast(&agent->changed);
@@ -311,6 +313,7 @@ static int serve(struct agent *agent, const struct options *o)
 		return fail(res, sentence[0] ? sentence : vs_strerror(res));
 	log_event(LOG_LEVEL_INFO, "agent.serving", "run=%s state=%s libvirt=%s version=%s",
 		  o->run_path, agent->state_path, o->uri, AGENT_VERSION);
+	notify_manager(NOTIFY_READY);
 	serve_until_asked(env, agent, http, pool);
 	watch_stop(watch);
 	db_close(agent->db);

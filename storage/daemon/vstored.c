@@ -9,6 +9,7 @@
 #include "storage/daemon/daemon.h"
 #include "storage/daemon/policies.h"
 
+#include "storage/control/notify.h"
 #include "storage/control/signals.h"
 #include "storage/rt/log_event.h"
 
@@ -234,11 +235,13 @@ static int serve(struct env *env, const struct daemon_options *options)
 		daemon_tick(&daemon.tick);
 		log_event(LOG_LEVEL_INFO, "vstored.serving", "store=%s run=%s version=%s",
 			  daemon.store_path, daemon.run_path, VSTORED_VERSION);
+		notify_manager(NOTIFY_READY);
 		while (!signals_stop_asked() && !signals_restart_asked())
 			env_step(env, true);
 		restart = !signals_stop_asked();
 		log_event(LOG_LEVEL_INFO, "vstored.stopping", "store=%s restart=%d",
 			  daemon.store_path, restart);
+		notify_manager(restart ? NOTIFY_RELOADING : NOTIFY_STOPPING);
 	}
 	daemon_stop(&daemon, restart);
 	guard_leave(&daemon);
