@@ -92,10 +92,10 @@ static int undefine(struct op *op)
 	return res == -ENOENT ? 0 : res;
 }
 
+/* No lease was let go of, and one that another has by now would hold this up for ever. */
 static int undefine_undo(struct op *op)
 {
-	int res = vm_attach(op->agent, op_spec(op), &op->problem);
-	return res < 0 ? res : vm_define(op->agent, op_spec(op), &op->problem);
+	return vm_define(op->agent, op_spec(op), &op->problem);
 }
 
 static int detach(struct op *op)
@@ -276,19 +276,30 @@ static int rename_volumes(struct op *op)
 {
 	return names_change(op, spec_text(op->data, "from"), spec_text(op->data, "to"));
 }
-static int rename_volumes_undo(struct op *op)
-{
-	return names_change(op, spec_text(op->data, "to"), spec_text(op->data, "from"));
-}
 
-/* libvirt keeps a domain's name with its UUID: it is undefined first. */
-static int rename_publish(struct op *op)
+/* The catalog and libvirt have the VM under the name of data.KEY. libvirt keeps a domain's name
+ * with its UUID: it is undefined first. */
+static int name_publish(struct op *op, const char *key)
 {
 	json_t *spec = op_spec(op);
 	int res = undefine(op);
-	json_object_set(spec, "name", json_object_get(op->data, "to"));
-	if (res == 0)
-		res = vm_save(op->agent, spec, true, &op->problem);
+	json_object_set(spec, "name", json_object_get(op->data, key));
+	return res < 0 ? res : vm_save(op->agent, spec, true, &op->problem);
+}
+
+/* Behind its volumes, where its definition lies. */
+static int rename_volumes_undo(struct op *op)
+{
+	int res = names_change(op, spec_text(op->data, "to"), spec_text(op->data, "from"));
+	if (res == 0 && json_object_get(op->data, "published"))
+		res = name_publish(op, "from");
+	return res;
+}
+
+static int rename_publish(struct op *op)
+{
+	json_t *spec = op_spec(op);
+	int res = name_publish(op, "to");
 	if (res == 0) {
 		op->result = json_incref(spec);
 		agent_event(op->agent, "vm.renamed", spec_text(op->data, "from"),
@@ -297,10 +308,17 @@ static int rename_publish(struct op *op)
 	return res;
 }
 
+/* Half done perhaps; undoing the volumes takes it back. */
+static int rename_publish_undo(struct op *op)
+{
+	json_object_set_new(op->data, "published", json_true());
+	return 0;
+}
+
 static const struct op_step rename_steps[] = {
 	{"check", rename_check, NULL},
 	{"volumes", rename_volumes, rename_volumes_undo},
-	{"publish", rename_publish, NULL},
+	{"publish", rename_publish, rename_publish_undo},
 };
 const struct op_kind op_vm_rename = {"vm.rename", rename_steps,
 				     sizeof rename_steps / sizeof *rename_steps, 2};

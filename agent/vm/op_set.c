@@ -85,8 +85,6 @@ static int drive_undo(struct op *op)
 }
 
 /* What one of them has and the other has not, goes: definitions of an older agent lack some keys.
- * Undoing asks for no lease, which another may have by now, or it would never end; the next start
- * asks for it, and defines the VM again.
  */
 static int definition_change(struct op *op, const json_t *values)
 {
@@ -103,9 +101,7 @@ static int definition_change(struct op *op, const json_t *values)
 		else
 			json_object_del(vm.spec, key);
 	}
-	res = vm_save(op->agent, vm.spec, !op->undo, &op->problem);
-	if (res == 0 && op->undo)
-		res = vm_define(op->agent, vm.spec, &op->problem);
+	res = vm_save(op->agent, vm.spec, true, &op->problem);
 	json_decref(op->result); /* of a try before */
 	op->result = json_incref(vm.spec);
 	vm_free(&vm);

@@ -233,6 +233,12 @@ const char *storage_other_holder(const json_t *attachments, const char *holder, 
 		       : NULL;
 }
 
+bool storage_holds(const json_t *attachments, const char *holder, const char *volume)
+{
+	return lease_find(attachments, volume) &&
+	       !storage_other_holder(attachments, holder, volume);
+}
+
 static int lease_check(const json_t *attachments, const char *holder, const json_t *disk,
 		       struct problem *problem)
 {

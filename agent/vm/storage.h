@@ -72,6 +72,8 @@ int storage_limit(const struct storage *storage, const char *volume, const json_
 int storage_attachments(const struct storage *storage, json_t **ret_list, struct problem *problem);
 /* Whom that list names as the holder of a volume's lease besides the VM; NULL: nobody. */
 const char *storage_other_holder(const json_t *attachments, const char *holder, const char *volume);
+/* Whether it names the VM itself. */
+bool storage_holds(const json_t *attachments, const char *holder, const char *volume);
 /* 0: by that list the VM has the leases of all these disks, by the sockets that they name; else
  * -VS_EFENCED. */
 int storage_leases(const json_t *attachments, const char *holder, const json_t *disks,

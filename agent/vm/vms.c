@@ -163,18 +163,41 @@ static int sockets_save(struct agent *agent, json_t *spec)
 	return res < 0 ? res : end;
 }
 
-int vm_attach(struct agent *agent, json_t *spec, struct problem *problem)
+/* Of all its volumes, or (held) of those alone whose lease it has already. */
+static int leases_take(struct agent *agent, json_t *spec, const json_t *held,
+		       struct problem *problem)
 {
 	json_t *disk, *seed = json_object_get(spec, "seed");
+	const char *uuid = spec_text(spec, "uuid");
 	size_t i;
-	int res = vm_user(agent, spec, problem);
-	if (res == 0 && json_is_object(seed))
+	int res = 0;
+	if (json_is_object(seed) && (!held || storage_holds(held, uuid, spec_text(seed, "volume"))))
 		res = volume_attach(agent, spec, seed, problem);
-	json_array_foreach(json_object_get(spec, "disks"), i, disk) if (res == 0) res =
-		volume_attach(agent, spec, disk, problem);
+	json_array_foreach(json_object_get(spec, "disks"), i, disk)
+	{
+		if (res == 0 && (!held || storage_holds(held, uuid, spec_text(disk, "volume"))))
+			res = volume_attach(agent, spec, disk, problem);
+	}
 	/* A lease that was taken anew has another socket; one that is named no more is noticed. */
 	if (res == 0 && sockets_save(agent, spec) < 0)
 		res = problem_set(problem, -EIO, "The catalog cannot be written.");
+	return res;
+}
+
+int vm_attach(struct agent *agent, json_t *spec, struct problem *problem)
+{
+	int res = vm_user(agent, spec, problem);
+	return res < 0 ? res : leases_take(agent, spec, NULL, problem);
+}
+
+/* Under its present name. None is taken anew that was broken on purpose; its start asks for those. */
+static int vm_attach_held(struct agent *agent, json_t *spec, struct problem *problem)
+{
+	json_t *held = NULL;
+	int res = storage_attachments(&agent->storage, &held, problem);
+	if (res == 0)
+		res = leases_take(agent, spec, held, problem);
+	json_decref(held);
 	return res;
 }
 
@@ -227,7 +250,7 @@ int vm_save(struct agent *agent, json_t *spec, bool define, struct problem *prob
 		return problem_set(problem, res, "The catalog cannot be written.");
 	res = meta_write(&agent->storage, spec, problem);
 	if (res == 0 && define) {
-		res = vm_attach(agent, spec, problem);
+		res = vm_attach_held(agent, spec, problem);
 		if (res == 0)
 			res = vm_define(agent, spec, problem);
 	}

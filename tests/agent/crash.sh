@@ -172,6 +172,15 @@ rc=0; ctl vm rename base other >words 2>&1 || rc=$?
 [ $rc = 4 ] && settled || fail "a name that a volume has: $rc, $(cat words), $(ctl job list)"
 ctl vm disk list base | grep -q base-disk0 || fail "a refused renaming has changed a disk"
 ctl volume delete other-disk0
+# A domain of somebody else has it: volumes, catalog and libvirt are as they were
+sed 's/>old</>other</' old.xml >other.xml
+virsh -q define other.xml
+was=$(there)
+rc=0; ctl vm rename base other >words 2>&1 || rc=$?
+[ $rc != 0 ] && settled && grep -q other words || fail "a name that a domain has: $rc, $(cat words), $(ctl job list)"
+[ "$(there)" = "$was" ] || fail "a renaming that failed left: $(diff <(echo "$was") <(there))"
+[ "$(ctl -o json vm show base | json 'd["name"], d["disks"][0]["volume"], d["meta"]')" = "base base-disk0 base-meta" ] || fail "the definition: $(ctl -o json vm show base)"
+virsh -q undefine other
 for step in 0 1; do undone vm.rename "$step" vm rename base other; done
 dies vm.rename 2 vm rename base other
 ctl vm show other >/dev/null || fail "rename died after step 2: there is no other"
