@@ -58,6 +58,7 @@ void vm_clone(struct call *call);
 void vm_adopt(struct call *call);
 void vm_start(struct call *call);
 void vm_shutdown(struct call *call);
+void vm_shutdown_all(struct call *call);
 void vm_stop(struct call *call);
 void vm_reboot(struct call *call);
 void vm_reset(struct call *call);
@@ -87,12 +88,13 @@ void image_list(struct call *call);
 void image_show(struct call *call);
 void image_create(struct call *call);
 void image_delete(struct call *call);
+/* doctor.c */
+void doctor_show(struct call *call);
 /* host.c */
 void network_list(struct call *call);
 void event_list(struct call *call);
 void audit_show(struct call *call);
 void audit_check(struct call *call);
-void doctor_show(struct call *call);
 void job_list(struct call *call);
 void job_show(struct call *call);
 void job_stop(struct call *call);

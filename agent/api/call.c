@@ -18,6 +18,7 @@ static const struct api_route routes[] = {
 	 " name image cpu# memory_bytes# disks[] nics[] user_data ssh_keys[] firmware accel tpm? "
 	 "cdrom start? "},
 	{"POST", "/v1/vms/adopt", vm_adopt, " domain "},
+	{"POST", "/v1/vms/shutdown", vm_shutdown_all, " deadline_s# "},
 	{"GET", "/v1/vms/{}", vm_show, ""},
 	{"PATCH", "/v1/vms/{}", vm_change, " name cpu# memory_bytes# autostart? order# delay_s# "},
 	{"DELETE", "/v1/vms/{}", vm_delete, ""},

@@ -341,7 +341,7 @@ void vm_why(struct call *call)
 		snprintf(words, sizeof words, "The store is read-only: %.200s",
 			 spec_text(store, "reason"));
 		why_answer(call, &vm, "disk", words);
-	} else if (json_is_true(json_object_get(store, "full"))) {
+	} else if (storage_no_room(store)) {
 		why_answer(call, &vm, "space",
 			   "The store is full: purge the trash, delete snapshots, or add space.");
 	} else if (res < 0) {

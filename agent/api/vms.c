@@ -12,6 +12,8 @@
 #include <string.h>
 
 #define LIST_MS 5000
+#define DEADLINE_S 300 /* of all guests, to end by themselves */
+#define DEADLINE_S_MAX 86400
 
 /* {uuid: {state, reason}}; empty when libvirt does not answer. */
 static json_t *states_now(struct agent *agent, bool *ret_known)
@@ -348,6 +350,20 @@ void vm_start(struct call *call)
 void vm_shutdown(struct call *call)
 {
 	power(call, VIRT_SHUTDOWN, "vm.shutdown_asked");
+}
+/* As before the host goes down. */
+void vm_shutdown_all(struct call *call)
+{
+	json_t *deadline = json_object_get(call->body, "deadline_s");
+	int64_t seconds = deadline ? json_integer_value(deadline) : DEADLINE_S;
+	if (seconds < 1 || seconds > DEADLINE_S_MAX) {
+		problem_set(&call->problem, -EINVAL, "Guests have 1 to %d seconds to end.",
+			    DEADLINE_S_MAX);
+		call_fail(call, -EINVAL);
+		return;
+	}
+	call_operate(call, &op_shutdown_all, "host", "guests",
+		     json_pack("{s:I}", "deadline_s", (json_int_t)seconds));
 }
 void vm_stop(struct call *call)
 {

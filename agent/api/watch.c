@@ -87,14 +87,54 @@ static int by_order(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* Read anew: those before it may have taken their time. */
+/* Unless the host is about to go down again, or the agent is. */
+static bool autostart_on(const struct agent *agent)
+{
+	return !agent->stopping && !agent->ending;
+}
+
+static void autostart_pause(struct agent *agent, int64_t seconds)
+{
+	struct timespec until;
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += (time_t)seconds;
+	pthread_mutex_lock(&agent->lock);
+	while (autostart_on(agent) &&
+	       pthread_cond_timedwait(&agent->changed, &agent->lock, &until) != ETIMEDOUT)
+		;
+	pthread_mutex_unlock(&agent->lock);
+}
+
+enum turn { TURN_START, TURN_LEAVE, TURN_DROP };
+
+/* Whether the next one is to be started. Who ends all guests waits while `starting` is set. */
+static enum turn autostart_turn(struct agent *agent, bool more)
+{
+	pthread_mutex_lock(&agent->lock);
+	enum turn turn = agent->ending ? TURN_DROP : agent->stopping ? TURN_LEAVE : TURN_START;
+	agent->starting = more && turn == TURN_START;
+	pthread_cond_broadcast(&agent->changed);
+	pthread_mutex_unlock(&agent->lock);
+	return turn;
+}
+
+/* Read anew: those before it may have taken their time. One that runs was started already, by an
+ * agent that did not live to note it. */
 static void vm_autostart(struct agent *agent, const char *uuid)
 {
 	struct problem problem = {0};
+	enum virt_state state = VIRT_UNKNOWN;
+	enum virt_reason reason;
 	struct vm vm;
 	if (vm_get(agent, uuid, &vm, &problem) < 0)
 		return; /* deleted meanwhile */
-	int res = vm_attach(agent, vm.spec, &problem);
+	int res = vm_state(agent, uuid, &state, &reason, &problem);
+	if (res == 0 && state != VIRT_STOPPED && state != VIRT_CRASHED) {
+		vm_free(&vm);
+		return;
+	}
+	if (res == 0)
+		res = vm_attach(agent, vm.spec, &problem);
 	if (res == 0)
 		res = vm_define(agent, vm.spec, &problem);
 	if (res == 0)
@@ -104,32 +144,30 @@ static void vm_autostart(struct agent *agent, const char *uuid)
 			  problem.sentence);
 	else
 		agent_event(agent, "vm.autostart", vm.name, NULL);
-	struct timespec pause = {.tv_sec = (time_t)spec_number(vm.spec, "delay_s")};
-	if (pause.tv_sec > 0)
-		nanosleep(&pause, NULL);
+	autostart_pause(agent, spec_number(vm.spec, "delay_s"));
 	vm_free(&vm);
 }
 
-/* Once a boot, in their order. */
-static void autostart(struct agent *agent)
+static int setting_set(struct agent *agent, const char *key, const char *value)
 {
-	char boot[64] = "";
-	json_t *specs[1000], *row, *rows;
+	return db_run(agent->db, "INSERT OR REPLACE INTO setting (key, value) VALUES (?, ?)", "ss",
+		      key, value);
+}
+
+static void left_save(struct agent *agent, const json_t *left)
+{
+	char *text = json_dumps(left, JSON_COMPACT);
+	if (text)
+		setting_set(agent, "boot_left", text);
+	free(text);
+}
+
+/* UUIDs of all that a boot starts, in their order. */
+static json_t *autostart_all(struct agent *agent)
+{
+	json_t *specs[1000], *row, *all = json_array();
+	json_t *rows = db_rows(agent->db, "SELECT spec FROM vm WHERE state = 'ready'", "");
 	size_t count = 0, i;
-	FILE *file = fopen(BOOT_ID, "re");
-	if (!file || !fgets(boot, sizeof boot, file))
-		boot[0] = 0;
-	if (file)
-		fclose(file);
-	boot[strcspn(boot, "\n")] = 0;
-	row = db_row(agent->db, "SELECT value FROM setting WHERE key = 'boot'", "");
-	bool same = row && strcmp(spec_text(row, "value"), boot) == 0;
-	json_decref(row);
-	if (same)
-		return;
-	db_run(agent->db, "INSERT OR REPLACE INTO setting (key, value) VALUES ('boot', ?)", "s",
-	       boot);
-	rows = db_rows(agent->db, "SELECT spec FROM vm WHERE state = 'ready'", "");
 	json_array_foreach(rows, i, row)
 	{
 		json_t *spec = db_json(row, "spec");
@@ -141,9 +179,56 @@ static void autostart(struct agent *agent)
 	json_decref(rows);
 	qsort(specs, count, sizeof *specs, by_order);
 	for (i = 0; i < count; i++) {
-		vm_autostart(agent, spec_text(specs[i], "uuid"));
+		json_array_append(all, json_object_get(specs[i], "uuid"));
 		json_decref(specs[i]);
 	}
+	return all;
+}
+
+/* What is left to start of this boot: all, or what an earlier agent did not come to. */
+static json_t *autostart_left(struct agent *agent)
+{
+	char boot[64] = "";
+	FILE *file = fopen(BOOT_ID, "re");
+	if (!file || !fgets(boot, sizeof boot, file))
+		boot[0] = 0;
+	if (file)
+		fclose(file);
+	boot[strcspn(boot, "\n")] = 0;
+	json_t *row = db_row(agent->db, "SELECT value FROM setting WHERE key = 'boot'", "");
+	bool same = row && strcmp(spec_text(row, "value"), boot) == 0;
+	json_decref(row);
+	json_t *left = NULL;
+	if (same) {
+		row = db_row(agent->db, "SELECT value FROM setting WHERE key = 'boot_left'", "");
+		left = row ? json_loads(spec_text(row, "value"), 0, NULL) : NULL;
+		json_decref(row);
+		return left;
+	}
+	left = autostart_all(agent);
+	if (db_begin(agent->db) == 0) {
+		left_save(agent, left);
+		db_end(agent->db, setting_set(agent, "boot", boot) >= 0);
+	}
+	return left;
+}
+
+/* Once a boot, in their order. */
+static void autostart(struct agent *agent)
+{
+	enum turn turn = TURN_START;
+	json_t *left = autostart_left(agent);
+	while (json_array_size(left) && (turn = autostart_turn(agent, true)) == TURN_START) {
+		vm_autostart(agent, json_string_value(json_array_get(left, 0)));
+		json_array_remove(left, 0);
+		left_save(agent, left);
+	}
+	if (turn == TURN_DROP) { /* they are to be off */
+		json_array_clear(left);
+		left_save(agent, left);
+	}
+	autostart_turn(agent, false);
+	json_decref(left);
 }
 
 /* Every VM of the catalog is known to libvirt; what libvirt has beyond is left alone. */
@@ -158,6 +243,9 @@ static void resync(struct agent *agent)
 		struct virt_args args = {.uuid = spec_text(spec, "uuid")};
 		struct problem problem = {0};
 		int res = virt_do(agent->virt, VIRT_STATE, &args, &result, &problem);
+		/* Guests start in our order, or a person's: never because libvirt does. */
+		if (res == 0)
+			virt_do(agent->virt, VIRT_AUTOSTART, &args, NULL, &problem);
 		if (res == -ENOENT) {
 			res = vm_attach(agent, spec, &problem);
 			if (res == 0)

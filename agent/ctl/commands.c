@@ -117,8 +117,10 @@ const struct command commands[] = {
 	 0},
 	{"vm", "start", verb_vm_start, "w", "", "NAME", "Starts a VM.", "vstorectl vm start web1",
 	 0},
-	{"vm", "shutdown", verb_vm_shutdown, "w", "", "NAME",
-	 "Presses the VM's power button (ACPI) and waits until it has ended by itself.",
+	{"vm", "shutdown", verb_vm_shutdown, "w?", "all deadline=", "NAME | --all [--deadline DUR]",
+	 "Presses the VM's power button (ACPI) and waits until it has ended by itself. With --all: "
+	 "every VM's, those that a boot starts last first; who has not ended within its share of "
+	 "the time (5m) loses its power. The unit vstore-guests does that when the host goes down.",
 	 "vstorectl vm shutdown web1 --timeout 2m", 0},
 	{"vm", "stop", verb_vm_stop, "w", "", "NAME",
 	 "Takes the VM's power away. What it has not written is lost.",

@@ -334,9 +334,49 @@ int verb_vm_reset(struct ctl *ctl)
 			   "was reset.");
 }
 
+/* All that run here. Some had to lose their power: partly done. */
+static int shutdown_all(struct ctl *ctl)
+{
+	const char *deadline = ctl_option(ctl, "deadline");
+	char list[400];
+	int64_t seconds = 0;
+	VALUE_AUTO ended = NULL;
+	VALUE_AUTO body = value_object();
+	int res = deadline ? seconds_parse(ctl, deadline, &seconds) : 0;
+	if (deadline)
+		value_set_integer(body, "deadline_s", seconds);
+	if (res || !ctl_confirm(ctl, "all",
+				"All guests of this host are asked to end; who does not in time "
+				"loses its power.",
+				&res))
+		return res;
+	const struct call_change change = {
+		.method = "POST", .path = "/v1/vms/shutdown", .body = body, .wait_as_job = true};
+	res = call_change(ctl, &change, &ended);
+	const struct value *result = value_get(ended, "result");
+	const struct value *lost = value_get(result, "destroyed");
+	if (res || !result)
+		return res;
+	ctl_say(ctl, "%zu guests have ended by themselves.",
+		value_count(value_get(result, "ended")));
+	if (!value_count(lost))
+		return 0;
+	ctl_say(ctl,
+		"Not ended in time, and without power now: %s. See what they said with vstorectl vm "
+		"log, or give them longer with --deadline.",
+		value_plain(lost, list, sizeof list));
+	return CTL_PARTLY;
+}
+
 /* The guest ends itself, which may take its time. */
 int verb_vm_shutdown(struct ctl *ctl)
 {
+	bool all = ctl_option(ctl, "all") != NULL;
+	if (all != !ctl->arg_count || (!all && ctl_option(ctl, "deadline")))
+		return ctl_fail(ctl, CTL_USAGE,
+				"It takes the NAME of one VM, or --all with a --deadline.");
+	if (all)
+		return shutdown_all(ctl);
 	int res = power(ctl, "shutdown", NULL);
 	if (res)
 		return res;

@@ -27,6 +27,8 @@ struct agent {
 	pthread_mutex_t lock;	/* of what follows */
 	pthread_cond_t changed; /* an operation ended, an event came */
 	struct op *active;	/* operations that run in this process */
+	bool starting;		/* guests, after a boot */
+	bool ending;		/* all guests: no more of them are started by themselves */
 	int kvm;		/* kvm.c: -1: not tried yet */
 };
 

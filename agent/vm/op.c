@@ -15,9 +15,10 @@
 #include <unistd.h>
 
 static const struct op_kind *const kinds[] = {
-	&op_vm_create,	  &op_vm_delete,   &op_vm_rename,    &op_vm_adopt,     &op_disk_attach,
-	&op_disk_detach,  &op_disk_grow,   &op_nic_attach,   &op_nic_detach,   &op_snap_create,
-	&op_snap_restore, &op_snap_delete, &op_image_create, &op_image_delete, &op_vm_set,
+	&op_vm_create,	  &op_vm_delete,    &op_vm_rename,    &op_vm_adopt,
+	&op_disk_attach,  &op_disk_detach,  &op_disk_grow,    &op_nic_attach,
+	&op_nic_detach,	  &op_snap_create,  &op_snap_restore, &op_snap_delete,
+	&op_image_create, &op_image_delete, &op_vm_set,	      &op_shutdown_all,
 };
 #define KINDS (sizeof kinds / sizeof *kinds)
 #define KEPT 1000 /* ended operations that can still be asked for */

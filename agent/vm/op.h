@@ -53,7 +53,7 @@ struct op_kind {
 /* Every kind there is */
 extern const struct op_kind op_vm_create, op_vm_delete, op_disk_attach, op_disk_detach,
 	op_disk_grow, op_nic_attach, op_nic_detach, op_snap_create, op_snap_restore, op_snap_delete,
-	op_image_create, op_image_delete, op_vm_rename, op_vm_adopt, op_vm_set;
+	op_image_create, op_image_delete, op_vm_rename, op_vm_adopt, op_vm_set, op_shutdown_all;
 const struct op_kind *op_kind_find(const char *name);
 
 /* Persists a new operation. `data` is taken. -EBUSY: the object has one, named as the holder. */

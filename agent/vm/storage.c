@@ -12,7 +12,8 @@
 #include <string.h>
 #include <time.h>
 
-#define CALL_MS 120000 /* a clone waits for its snapshot's fold */
+#define CALL_MS 120000		    /* a clone waits for its snapshot's fold */
+#define ROOM_BYTES_LEAST (32 << 20) /* the largest write of a guest */
 #define LEAVE_TRIES 50u
 #define LEAVE_PAUSE_NS 100000000L
 
@@ -100,6 +101,13 @@ static int change(const struct storage *storage, const char *method, const char 
 		*ret_object = json_incref(json_object_get(document, "object"));
 	json_decref(document);
 	return res;
+}
+
+bool storage_no_room(const json_t *store)
+{
+	const json_t *room = json_object_get(store, "room_bytes");
+	return json_integer_value(json_object_get(store, "full")) ||
+	       (room && json_integer_value(room) < ROOM_BYTES_LEAST);
 }
 
 int storage_volume(const struct storage *storage, const char *name, json_t **ret_volume,

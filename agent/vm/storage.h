@@ -68,6 +68,8 @@ int storage_reconnect(const struct storage *storage, const char *volume, const c
 /* What a disk's guest may do with it: {iops, bandwidth_bytes, burst_seconds}, any of them. */
 int storage_limit(const struct storage *storage, const char *volume, const json_t *limits,
 		  struct problem *problem);
+/* By what it says of itself (/v1/store) the store may refuse a guest's writes. */
+bool storage_no_room(const json_t *store);
 /* Who has which volume's lease: *ret_list is the caller's. */
 int storage_attachments(const struct storage *storage, json_t **ret_list, struct problem *problem);
 /* Whom that list names as the holder of a volume's lease besides the VM; NULL: nobody. */

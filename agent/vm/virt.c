@@ -394,6 +394,7 @@ static int do_lookup(struct virt_call *call, virDomainPtr domain)
 static int do_host(struct virt_call *call)
 {
 	virDomainPtr domain = NULL;
+	virSecurityModel model;
 	unsigned long version = 0;
 	int res = 0;
 	switch (call->verb) {
@@ -403,6 +404,8 @@ static int do_host(struct virt_call *call)
 		return do_networks(call);
 	case VIRT_VERSION:
 		res = virConnectGetLibVersion(call->connection, &version);
+		if (res == 0 && virNodeGetSecurityModel(call->connection, &model) == 0)
+			call->result.text = strdup(model.model);
 		call->result.number = (int64_t)version;
 		return res;
 	case VIRT_DEFINE:

@@ -44,7 +44,7 @@ enum virt_verb {
 	VIRT_DEFINE,   /* text: XML; validated against libvirt's schema */
 	VIRT_LIST,     /* text: JSON array of {uuid, name, state, reason} */
 	VIRT_NETWORKS, /* text: JSON array of {name, active, bridge} */
-	VIRT_VERSION,  /* number: libvirt's */
+	VIRT_VERSION,  /* number: libvirt's; text: how it confines guests: "apparmor", "none" ... */
 	VIRT_LOOKUP, /* text: a domain's name; text: its inactive XML, number: libvirt's autostart,
 			number2: saved states and snapshots that libvirt has of it */
 };

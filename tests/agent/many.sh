@@ -29,7 +29,19 @@ until_true 120 other_answers
 users() { json '[f["state"] for f in d["findings"] if f["name"] == "users"][0]'; }
 [ "$(nobody curl -s --unix-socket /run/other/agent.sock http://x/v1/doctor | users)" = wrong ] || fail "the doctor finds nothing wrong with one user for all VMs"
 [ "$(ctl api GET /v1/doctor | users)" = ok ] || fail "the doctor: $(ctl doctor)"
-ctl doctor | grep -q apparmor || fail "the doctor does not look at AppArmor: $(ctl doctor)"
+ctl doctor | grep apparmor | grep -q security_driver || fail "the doctor does not see that libvirt leaves AppArmor out: $(ctl doctor)"
+# Where systemd is, who ends the guests at a shutdown is looked at
+at_shutdown() { ctl api GET /v1/doctor | json 'next((f["state"] + ": " + f["message"] for f in d["findings"] if f["name"] == "guests at shutdown"), "not looked at")'; }
+[ "$(at_shutdown)" = 'not looked at' ] || fail "the doctor, without systemd: $(at_shutdown)"
+mkdir -p /run/systemd/system wants /etc/systemd/system/multi-user.target.wants
+mount --bind wants /etc/systemd/system/multi-user.target.wants
+at_shutdown | grep -q '^wrong: .*enable --now vstore-guests' || fail "the doctor: $(at_shutdown)"
+touch wants/vstore-guests.service wants/libvirt-guests.service
+at_shutdown | grep -q '^wrong: .*disable libvirt-guests' || fail "the doctor: $(at_shutdown)"
+rm wants/libvirt-guests.service
+at_shutdown | grep -q '^ok' || fail "the doctor: $(at_shutdown)"
+umount /etc/systemd/system/multi-user.target.wants
+rm -r /run/systemd
 stop other
 
 one warm >/dev/null 2>&1

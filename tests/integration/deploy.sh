@@ -49,10 +49,20 @@ for vm in 11111111 22222222; do
 	[ "$(grep -oE 'vstore/vm/[^/]*/' rules | sort -u)" = "vstore/vm/libvirt-$vm/" ] || fail "AppArmor's rule for $vm: $(cat rules)"
 done
 
-# The unit: understood by systemd, and shut in.
-sed "s|/usr/sbin/vstored|$VSTORED|; /^Documentation/d" "$deploy/systemd/vstored.service" >vstored.service
-systemd-analyze verify ./vstored.service >verify 2>&1 || true
+# The units: understood by systemd. vstored's is shut in. Guests end before all that they need, and by no restart of it.
+for unit in vstored vstore-agent vstore-guests; do
+	sed "s|/usr/s\?bin/vstore[a-z-]*|$VSTORED|; /^Documentation/d" "$deploy/systemd/$unit.service" >"$unit.service"
+	systemd-analyze verify "./$unit.service" >verify 2>&1 || true
+	if grep "$unit.service" verify; then fail "the unit $unit: $(cat verify)"; fi
+done
+for other in vstored vstore-agent libvirtd libvirt-guests; do
+	grep -qE "^After=.*\b$other\.service" vstore-guests.service || fail "guests do not end before $other"
+done
+if grep -E '^(Requires|BindsTo|PartOf|Requisite)=' vstore-guests.service; then fail "a restart of something else would end guests"; fi
+ending=$(sed -n 's|^ExecStop=/usr/bin/vstorectl ||p' "$deploy/systemd/vstore-guests.service")
+# shellcheck disable=SC2086 # its words
+refused 8 'Nobody answers' "$VSTORECTL" ${ending/\/run\/vstore/$work}
 grep -q '^ExecReload=/bin/kill -USR2' vstored.service || fail "a reload of the unit does not hand over"
-grep 'vstored.service' verify && fail "the unit: $(cat verify)"
+grep -q '^Type=notify' vstored.service || fail "systemd does not wait until vstored serves"
 systemd-analyze security --offline=yes --threshold=20 ./vstored.service >security || fail "the unit is open: $(tail -n 1 security)"
 stop_vstored
