@@ -24,7 +24,8 @@ python3 -c "
 import base64, struct
 part = lambda b: struct.pack('>I', len(b)) + b
 print('ssh-ed25519', base64.b64encode(part(b'ssh-ed25519') + part(bytes(range(32)))).decode(), 'test@vstore')" >key.pub
-ctl vm create web1 --image debian --disk 2G --memory 512M --cpu 2 --net none --accel tcg --ssh-key key.pub
+printf '#!/bin/sh\necho "it was $(id -un)" >/root/said\n' >user.sh
+ctl vm create web1 --image debian --disk 2G --memory 512M --cpu 2 --net none --accel tcg --ssh-key key.pub --user-data user.sh
 ctl --timeout 10m vm wait web1 --for agent || fail "no guest agent: $(ctl vm log web1 | tail -n 20)"
 since
 first_boot_done() { in_guest "$1" 'test -e /var/lib/cloud/instance/boot-finished'; }
@@ -32,6 +33,7 @@ until_true 300 first_boot_done web1 || fail "cloud-init does not end: $(ctl vm l
 since
 [ "$(in_guest web1 hostname)" = web1 ] || fail "its name is $(in_guest web1 hostname)"
 in_guest web1 'cat /home/debian/.ssh/authorized_keys' | grep -qF "$(cut -d ' ' -f 2 key.pub)" || fail "the key is not there"
+[ "$(in_guest web1 'cat /root/said')" = "it was root" ] || fail "its user-data did not run: $(in_guest web1 'cat /root/said')"
 until_true 300 console_says web1 'web1 login:' || fail "its console: $(ctl vm log web1 | tail -n 5)"
 in_guest web1 'systemctl is-active ssh' | grep -qx active || fail "no ssh server"
 root_mib() { in_guest "$1" "df --output=size -m / | tail -n 1"; }

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# SIGKILL of vstored under a writing guest: it stalls, is resumed by the agent, sees no error and loses nothing. Prints the longest stall.
+# vstored restarts under a writing guest. Planned (SIGUSR2): its QEMU keeps its connections, the guest is never paused, and waits for a moment.
+# SIGKILL: it stalls, and is resumed by the agent. Either way it sees no error and loses nothing. Prints how long it waited.
 # Usage: kill.sh VSTORED AGENT CTL GUEST [ROUNDS]
 VSTORED=$1 AGENT=$2 CTL=$3 GUEST=$4
 rounds=${5:-3}
@@ -10,11 +11,30 @@ start_host
 ctl image import "$guest_image" small --format raw
 ctl vm create web1 --image small --disk 256M --memory 128M --net none --accel tcg
 until_true 240 console_says web1 "web1 is up"
-# Block n of the second half holds the number n; /n says how many are written and durable, /e how many writes failed.
-writer='n=0; while [ ! -e /stop ]; do if echo $n | dd of=/dev/vda bs=4096 seek=$((32768 + n)) conv=notrunc,sync,fsync 2>/dev/null; then n=$((n + 1)); echo $n >/n; else echo 1 >>/e; fi; done'
-tell web1 "echo 0 >/n; : >/e; ($writer) & true"
+# Block n of the second half holds the number n; /n says how many are written and durable, /e how many writes failed, /w the longest time in
+# hundredths of a second from one to the next.
+writer='n=0 last= w=0; while [ ! -e /stop ]; do if echo $n | dd of=/dev/vda bs=4096 seek=$((32768 + n)) conv=notrunc,sync,fsync 2>/dev/null; then n=$((n + 1)); echo $n >/n; else echo 1 >>/e; fi
+read -r u rest </proc/uptime; u=${u%.*}${u#*.}; [ -z "$last" ] || [ $((u - last)) -le $w ] || { w=$((u - last)); echo $w >/w; }; last=$u; done'
+tell web1 "echo 0 >/n; : >/e; ($(tr '\n' ';' <<<"$writer")) & true"
 written() { tell web1 'cat /n'; }
 more_than() { [ "$(written)" -gt "$1" ]; }
+
+until_true 120 more_than 20
+plain=$(tell web1 'cat /w')
+cursor=$(ctl api GET '/v1/events?since=0' | json 'd["cursor"]')
+opened=$(grep -c nbd.attached vstored.log)
+handed_over() { [ "$(grep -c vstored.handed_over vstored.log)" = "$1" ]; }
+for round in $(seq $((2 * rounds))); do
+	before=$(written)
+	kill -USR2 "${pids[vstored]}"
+	until_true 60 handed_over "$round" || fail "round $round: vstored did not restart"
+	until_true 120 more_than "$((before + 3))" || fail "round $round: the guest does not go on: $(ctl vm why web1)"
+done
+[ "$(grep -c nbd.attached vstored.log)" = "$opened" ] || fail "QEMU connected again: $(grep nbd.attached vstored.log)"
+if ctl events --since "$cursor" | grep vm.paused; then fail "the guest was paused"; fi
+[ -z "$(tell web1 'cat /e')" ] || fail "the guest saw errors: $(tell web1 'cat /e')"
+echo "$((2 * rounds)) planned restarts: the guest's longest wait from one write to the next was $(tell web1 'cat /w') hundredths of a second; $plain without"
+
 for round in $(seq "$rounds"); do
 	now=$(written)
 	until_true 120 more_than "$((now + 3))"

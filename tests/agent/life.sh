@@ -11,6 +11,12 @@ echo "-- image and create"
 qemu-img convert -O qcow2 "$guest_image" guest.qcow2
 ctl image import guest.qcow2 small
 ctl image verify small
+qemu-img convert -O vmdk "$guest_image" guest.vmdk
+ctl image import guest.vmdk other
+[ "$(ctl -o json image show other | json 'd["size_bytes"]')" = "$(ctl -o json image show small | json 'd["size_bytes"]')" ] || fail "the vmdk's size: $(ctl image show other)"
+ctl volume export "$(ctl -o json image show other | json 'd["snapshot"]')" other.img
+qemu-img compare -q -f raw -F raw other.img "$guest_image" || fail "what was imported from a vmdk is something else"
+ctl image delete other
 before=$(inventory)
 rc=0; ctl vm create web1 --image none --net none 2>words || rc=$?
 [ $rc = 3 ] || fail "an unknown image exits $rc"

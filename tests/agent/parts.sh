@@ -61,6 +61,30 @@ echo "-- the console, as a person has it"
 python3 "$here/console.py" "$CTL" --host unix:/run/vstore/agent.sock vm console p1
 is_state p1 running || fail "leaving the console ended the VM"
 
+echo "-- its screen, its random numbers, its user-data, its limits"
+python3 - "$(ctl vm vnc p1 2>words)" <<'PY' || fail "no screen: $(cat words)"
+import socket, sys
+screen = socket.socket(socket.AF_UNIX)
+screen.connect(sys.argv[1])
+said = screen.recv(12)
+assert said == b"RFB 003.008\n", said
+PY
+tell p1 'test -c /dev/hwrng' || fail "it has no source of random numbers"
+printf '#!/bin/sh\necho "ours"\n' >user.sh
+echo "ours alone" >words.txt
+refused 2 'cloud-init would ignore it' vm create p3 --image small --user-data words.txt --net none
+ctl vm create p3 --image small --disk 64M --memory 96M --net none --accel tcg --user-data user.sh
+ctl vm disk set-qos p1 vda --iops 10 --burst 1s
+[ "$(ctl -o json volume show p1-disk0 | json 'd["iops"], d["burst_seconds"]')" = "10 1" ] || fail "the limits: $(ctl -o json volume show p1-disk0)"
+tell p1 'for i in $(seq 30); do dd if=/dev/vda bs=4k skip=$i count=1 iflag=direct of=/dev/null 2>/dev/null || echo error; done' | grep error && fail "a limit is no error"
+curl -s --unix-socket /run/vstore/storage.sock http://x/metrics | grep -q '^vstore_volume_throttled_requests_total{volume="p1-disk0"} [1-9]' || fail "no request waited"
+ctl vm disk set-qos p1 vda --iops 0
+[ "$(ctl -o json volume show p1-disk0 | json 'd["iops"]')" = 0 ] || fail "the limit stays: $(ctl -o json volume show p1-disk0)"
+until_true 240 console_says p3 "p3 is up"
+tell p3 'cat /mnt/user-data' | grep -qx 'echo "ours"' || fail "its user-data: $(tell p3 'cat /mnt/user-data')"
+ctl vm stop p3
+ctl vm delete p3
+
 echo "-- what u1 has"
 until_true 240 console_says u1 "u1 is up"
 tell u1 'test -d /sys/firmware/efi' || fail "it did not boot by UEFI"
