@@ -9,7 +9,7 @@ VSTORED=$1 AGENT=$2 CTL=$3 GUEST=$4
 "$VSTORED" --init --store store --log-size 16M --any-file-system >/dev/null
 serve() {
 	start vstored "$VSTORED" --store store --run /run/vstore --any-file-system --capacity 250M
-	until_true 60 answers /run/vstore/storage.sock
+	until_true 120 answers /run/vstore/storage.sock
 }
 serve
 start virtlogd virtlogd
@@ -23,8 +23,8 @@ echo "-- QEMU is killed"
 cursor=$(ctl api GET '/v1/events?since=0' | json 'd["cursor"]')
 kill -9 "$(cat /run/libvirt/qemu/web1.pid)"
 happened() { ctl -o json events --since "$cursor" | json '[e["kind"] for e in d["events"]]' | grep -q "$1"; }
-until_true 60 happened vm.crashed || fail "no event of it: $(ctl events --since "$cursor")"
-until_true 60 is_state web1 stopped || fail "web1 is $(state web1)"
+until_true 120 happened vm.crashed || fail "no event of it: $(ctl events --since "$cursor")"
+until_true 120 is_state web1 stopped || fail "web1 is $(state web1)"
 
 echo "-- a disk's socket is gone: the doctor says so, and how to mend it"
 sockets() { ctl api GET /v1/doctor | json 'next(f["state"] + ": " + f["message"] for f in d["findings"] if f["name"] == "sockets")'; }
@@ -61,6 +61,6 @@ until_true 300 all_written || fail "the guest does not go on: $(ctl vm why web1)
 tell web1 'test ! -e /errors' || fail "the guest saw errors: $(tell web1 'cat /errors')"
 tell web1 "echo 3 >/proc/sys/vm/drop_caches; n=1; while [ \$n -le $count ]; do $(block '$n'); dd if=/dev/vda bs=1M skip=\$((64 + n)) count=1 2>/dev/null | cmp - /block || break; n=\$((n + 1)); done; echo same \$((n - 1))" | grep -qx "same $count" || fail "what the guest wrote is not there"
 runs() { [ "$(ctl -o json vm why web1 | json 'd["cause"]')" = none ]; }
-until_true 60 runs || fail "why: $(ctl vm why web1)"
+until_true 120 runs || fail "why: $(ctl vm why web1)"
 ctl vm stop web1
 ctl vm delete web1

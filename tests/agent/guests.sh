@@ -7,7 +7,7 @@ VSTORED=$1 AGENT=$2 CTL=$3 GUEST=$4
 . "$(dirname "$0")/lib.sh"
 python3 "$here/../integration/manager.py" "$work/manager" /run/vstore/agent.sock >told &
 pids[other]=$!
-until_true 30 grep -q listens told
+until_true 120 grep -q listens told
 start_host
 ctl image import "$guest_image" small --format raw
 for vm in first second byhand; do ctl vm create $vm --image small --disk 64M --memory 96M --net none --accel tcg; done
@@ -28,13 +28,13 @@ virsh -q autostart first
 stop agent
 NOTIFY_SOCKET=$work/manager start_agent # what it tells systemd
 told() { [ "$(tail -n +2 told | tr '\n' ' ')" = "$1" ]; }
-until_true 30 told 'READY=1 ' || fail "systemd is told: $(cat told)"
+until_true 120 told 'READY=1 ' || fail "systemd is told: $(cat told)"
 murder agent
 start_agent
 stop libvirtd
-start_libvirtd; until_true 30 libvirt_seen
+start_libvirtd; until_true 120 libvirt_seen
 nothing_of_libvirt() { [ -z "$(virsh -q list --autostart --all --name | grep .)" ]; }
-until_true 30 nothing_of_libvirt || fail "libvirt would start $(virsh -q list --autostart --all --name)"
+until_true 120 nothing_of_libvirt || fail "libvirt would start $(virsh -q list --autostart --all --name)"
 for vm in first second byhand; do is_state $vm running || fail "$vm is $(state $vm)"; done
 [ -z "$(happened)" ] || fail "a restart did something to guests: $(happened)"
 
@@ -43,7 +43,7 @@ ctl vm pause byhand
 end_all 5m 2>words || fail "ending all exits $?: $(cat words)"
 grep -q '^3 guests have ended' words || fail "it says: $(cat words)"
 ended() { [ "$(happened)" = "shutdown_asked:byhand stopped:byhand shutdown_asked:second stopped:second shutdown_asked:first stopped:first" ]; }
-until_true 30 ended || fail "this happened: $(happened)"
+until_true 120 ended || fail "this happened: $(happened)"
 end_all 5m 2>words || fail "ending none exits $?: $(cat words)"
 
 echo "-- the agent is stopped or killed while guests end: it lets go of them for good"
@@ -55,12 +55,12 @@ for how in stop murder; do
 	cursor=$(cursor_now)
 	end_all 5m 2>words &
 	client=$!
-	until_true 30 asked
+	until_true 120 asked
 	$how agent
 	rc=0; wait $client || rc=$?
 	[ $rc != 0 ] || fail "an end that was not reached is told as one ($how)"
 	start_agent
-	until_true 30 settled || fail "something goes on: $(ctl job list)"
+	until_true 120 settled || fail "something goes on: $(ctl job list)"
 	[ "$(ctl -o json job list | json 'd["jobs"][0]["state"]')" = failed ] || fail "the job: $(ctl job list)"
 	is_state second running || fail "second is $(state second) after the agent's $how"
 done
@@ -69,10 +69,10 @@ echo "-- one that does not answer loses its power at the end of its share, the n
 ctl vm start first
 until_true 240 booted first 2
 cursor=$(cursor_now)
-rc=0; end_all 40s 2>words || rc=$?
+rc=0; end_all 60s 2>words || rc=$?
 [ $rc = 9 ] && grep -q 'without power now: second' words && grep -q '^1 guests have ended' words || fail "it exits $rc: $(cat words)"
 destroyed() { [ "$(happened | sed 's/ stopped:second//')" = "shutdown_asked:second destroyed:second shutdown_asked:first stopped:first" ]; }
-until_true 30 destroyed || fail "this happened: $(happened)"
+until_true 120 destroyed || fail "this happened: $(happened)"
 grep -q 'vm.destroyed.*vm=second' agent.log || fail "it is not in the agent's log"
 rc=0; ctl vm shutdown --all --deadline 0s 2>words || rc=$?
 [ $rc = 2 ] || fail "no time at all exits $rc: $(cat words)"
@@ -91,21 +91,21 @@ booted_anew() {
 }
 ctl vm set first delay=3600
 booted_anew
-until_true 60 is_state first running
+until_true 120 is_state first running
 stop agent # in the hour that first has
 start_agent
-until_true 60 is_state second running
+until_true 120 is_state second running
 [ "$(happened)" = "autostart:first autostart:second" ] || fail "this happened: $(happened)"
 until_true 240 booted first 3
 ctl vm stop first
 ctl vm stop second
 booted_anew
-until_true 60 is_state first running
+until_true 120 is_state first running
 until_true 240 booted first 4
 end_all 5m 2>words || fail "ending all exits $?: $(cat words)"
 stop agent
 start_agent
-until_true 30 off first
+until_true 120 off first
 off second || fail "a boot that was cut short goes on: second is $(state second)"
 ended() { [ "$(happened)" = "autostart:first shutdown_asked:first stopped:first" ]; }
-until_true 30 ended || fail "this happened: $(happened)"
+until_true 120 ended || fail "this happened: $(happened)"

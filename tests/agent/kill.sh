@@ -27,7 +27,7 @@ handed_over() { [ "$(grep -c vstored.handed_over vstored.log)" = "$1" ]; }
 for round in $(seq $((2 * rounds))); do
 	before=$(written)
 	kill -USR2 "${pids[vstored]}"
-	until_true 60 handed_over "$round" || fail "round $round: vstored did not restart"
+	until_true 120 handed_over "$round" || fail "round $round: vstored did not restart"
 	until_true 120 more_than "$((before + 3))" || fail "round $round: the guest does not go on: $(ctl vm why web1)"
 done
 [ "$(grep -c nbd.attached vstored.log)" = "$opened" ] || fail "QEMU connected again: $(grep nbd.attached vstored.log)"
