@@ -190,7 +190,8 @@ int vm_attach(struct agent *agent, json_t *spec, struct problem *problem)
 	return res < 0 ? res : leases_take(agent, spec, NULL, problem);
 }
 
-/* Under its present name. None is taken anew that was broken on purpose; its start asks for those. */
+/* Under its present name. None is taken anew that was broken on purpose; its start asks for those.
+ */
 static int vm_attach_held(struct agent *agent, json_t *spec, struct problem *problem)
 {
 	json_t *held = NULL;
