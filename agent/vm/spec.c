@@ -123,12 +123,14 @@ int spec_nic_check(const json_t *nic, struct problem *problem)
 			"%.15s is a network device, and no bridge: make a bridge that has it "
 			"as a port, and give that.",
 			bridge);
-	if (spec_number(nic, "vlan") && linux_bridge)
+	int vlan = (int)spec_number(nic, "vlan");
+	if (vlan && linux_bridge)
 		return problem_set(
 			problem, -ENOTSUP,
-			"%.15s is a Linux bridge, and libvirt sets VLANs on Open vSwitch "
-			"only: give the bridge of that VLAN instead.",
-			bridge);
+			"libvirt sets VLANs on Open vSwitch only, and %.15s is a Linux bridge: "
+			"give one of that VLAN, made with: ip link add link %.15s name v%d type "
+			"vlan id %d; ip link add brv%d type bridge; ip link set v%d master brv%d.",
+			bridge, bridge, vlan, vlan, vlan, vlan, vlan);
 	return 0;
 }
 

@@ -12,6 +12,7 @@ ctl image import "$guest_image" small --format raw
 there() {
 	inventory
 	ctl -o name snap list | sort
+	ctl -o name image list
 	ctl -o csv --no-header -c target,volume vm disk list base 2>/dev/null
 	ctl -o csv --no-header -c mac vm nic list base 2>/dev/null
 	virsh -q domiflist base --inactive 2>/dev/null | awk '{print $5}' | sort
@@ -105,6 +106,20 @@ for step in 2 3; do
 	dies vm.nic.detach $((step - 1)) vm nic detach base $mac
 	if ctl vm nic list base | grep -q $mac; then fail "nic detach died after step $((step - 1)): the NIC is there"; fi
 done
+for step in 0 1 2 3 4 5 6 7 8; do undone vm.create "$step" vm clone base new; done
+ctl volume create golden --size 1M
+image=(api POST /v1/images '{"name": "golden", "volume": "golden"}')
+for step in 0 1 2 3; do undone image.create "$step" "${image[@]}"; done
+for step in 4 5; do
+	dies image.create "$step" "${image[@]}"
+	ctl image list | grep -q golden || fail "image create died after step $step: no image"
+	undone image.delete 0 image delete golden
+	dies image.delete $((step - 3)) image delete golden
+	if ctl -o name image list | grep golden || ctl -o name volume list | grep golden; then fail "image delete died after step $((step - 3)): it is there"; fi
+	ctl volume create golden --size 1M
+done
+ctl volume delete golden
+for step in 0 1; do undone vm.shutdown_all "$step" vm shutdown --all; done
 qemu-img create -q -f qcow2 old.qcow2 8M
 echo "<domain type='qemu'><name>old</name><memory unit='MiB'>128</memory><os><type arch='x86_64' machine='q35'>hvm</type></os><devices>
 <disk type='file'><driver name='qemu' type='qcow2'/><source file='$work/old.qcow2'/><target dev='vda' bus='virtio'/></disk></devices></domain>" >old.xml
