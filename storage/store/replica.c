@@ -6,7 +6,9 @@
  *
  * Keeps true: a copy takes no cut of a lower epoch than it has (a snapshot that a person sends may
  * be an old one); where the volume itself is (its UUID, after a promotion), no copy of it is taken
- * at all. So an old primary that comes back changes nothing, and is told why.
+ * at all. So an old primary that comes back changes nothing, and is told why. When an older
+ * snapshot was received, the copy itself is again what its newest one is, by the commit that
+ * publishes.
  */
 #include "storage/store/replica.h"
 
@@ -224,6 +226,54 @@ void replica_drop_cuts(struct command *command, const struct volume *volume)
 	}
 }
 
+/* What the copy was before an older snapshot was received into it; NULL: that is not older. */
+static struct snapshot *head_before(const struct store *store, const struct volume *copy,
+				    const struct store_offer *offer)
+{
+	struct snapshot *newest = offer->cut ? NULL : replica_newest(store, copy);
+	bool older = newest && (offer->epoch < newest->epoch ||
+				(offer->epoch == newest->epoch && offer->vseq < newest->vseq));
+	return older ? newest : NULL;
+}
+
+/* All that needs the layers, which a reset drops, has a map of its own. */
+static int seal_all(struct command *command, const struct volume *volume)
+{
+	const struct store *store = command->store;
+	int res = 0;
+	for (uint32_t i = 0; i < store->snapshot_count && res == 0; i++)
+		if (store->snapshots[i]->volume == volume->number)
+			res = command_seal(command, store->snapshots[i]);
+	return res ? res : fold_volume(store) == volume ? WAITING : 0;
+}
+
+/* keep_whole made it, and nobody has come to need it. */
+static bool kept_for_us(const struct store *store, const struct snapshot *snapshot)
+{
+	size_t length = strlen(snapshot->name), tail = strlen("-kept");
+	return snapshot->policy == POLICY_CUT && length > tail &&
+	       strcmp(snapshot->name + length - tail, "-kept") == 0 && !snapshot->views &&
+	       !snapshot->busy && !snapshot_kept(store, snapshot);
+}
+
+static void put_head_back(struct command *command, const struct volume *volume,
+			  const struct snapshot *head)
+{
+	struct store_position position = {.epoch = head->epoch, .vseq = head->vseq};
+	struct volume changed = *volume;
+	changed.top = head->top;
+	changed.mapped_chunks = head->mapped_chunks;
+	changed.size_bytes = head->size_bytes;
+	command->busy_volume = volume->number;
+	command_add(command, volume_encode_flags(&changed, PUT_RESET, command_record(command)));
+	if (!store_has(command->store, FEATURE_FOLLOWERS))
+		return;
+	command_add(command, follow_encode(volume, &position, true, command_record(command)));
+	if (kept_for_us(command->store, head)) /* the copy itself is that */
+		command_add(command,
+			    record_number(LOG_DEL_SNAPSHOT, head->number, command_record(command)));
+}
+
 /* The volume has been folded and its root compared: what it is now is the snapshot. */
 static int prepare_publish(struct command *command)
 {
@@ -231,12 +281,15 @@ static int prepare_publish(struct command *command)
 	const struct store_offer *offer = command->offer;
 	int res = 0;
 	const struct volume *volume = command_volume(command, command->name, &res);
-	if (!volume)
+	if (!volume || (res = check_fence(command, offer)) < 0)
 		return res;
 	if (store->snapshot_count >= SNAPSHOTS_MAX)
 		return command_refuse(command, -ENOSPC,
 				      "The store has %u snapshots, which is the most; purge some.",
 				      SNAPSHOTS_MAX);
+	const struct snapshot *head = head_before(store, volume, offer);
+	if (head && (res = seal_all(command, volume)))
+		return res;
 	struct snapshot snapshot = {.number = store->next_number++,
 				    .volume = volume->number,
 				    .sealed = true,
@@ -250,7 +303,9 @@ static int prepare_publish(struct command *command)
 	memcpy(snapshot.name, offer->snapshot, NAME_ROOM);
 	command_add(command, snapshot_encode_flags(&snapshot, PUT_FULL, command_record(command)));
 	struct store_position position = {.epoch = offer->epoch, .vseq = offer->vseq};
-	if (store_has(command->store, FEATURE_FOLLOWERS)) /* else it is never in step */
+	if (head)
+		put_head_back(command, volume, head);
+	else if (store_has(command->store, FEATURE_FOLLOWERS)) /* else it is never in step */
 		command_add(command,
 			    follow_encode(volume, &position, true, command_record(command)));
 	if (offer->cut)

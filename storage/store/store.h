@@ -586,7 +586,8 @@ void store_record_read(struct store_record_read *read);
 /* Makes a copy of a snapshot of another host: the volume HOST/VOL becomes it, chunk by chunk, and
  * then gets the snapshot. What is here already, in that volume or anywhere in its domain, is not
  * asked for; what was taken in survives a cut, and the next try goes on from there. Done: op.res 0
- * when the copy's root is the offered one and the snapshot is durable; -EEXIST: a snapshot of that
+ * when the copy's root is the offered one and the snapshot is durable (a snapshot that is older
+ * than what the copy was leaves it that); -EEXIST: a snapshot of that
  * name with another root is there. The caller owns it until then. */
 struct store_receive {
 	struct io_op op;

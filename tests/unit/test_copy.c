@@ -268,6 +268,41 @@ static void a_transfer_takes_nothing_of_what_followed_away(void **state)
 	read_both(pair, "a@promised", "a");
 }
 
+static void what_followed_is_the_copy_again_behind_an_older_snapshot(void **state)
+{
+	struct pair *pair = *state;
+	struct live *live = live_new(pair);
+	struct snapshot_info *infos;
+	struct store_position at;
+	struct view *view;
+	size_t count;
+	prepare(pair);
+	write_random(pair->from, "a", 0, CHUNK_BYTES);
+	live_begin(live);
+	write_random(pair->from, "a", 0, MIB);
+	apply_all(live);
+	uint64_t promised = live->at.vseq;
+	live_end(live);
+	struct volume_info here = volume_named(pair->from, "a", false);
+	for (unsigned tries = 0; tries < 2; tries++) { /* also when the first was cut */
+		pair->cut_after = tries == 0 ? 1 : 0;
+		assert_int_equal(send_snapshot(pair, "a@1"), tries == 0 ? -VS_ECANCELLED : 0);
+	}
+	read_both(pair, "a@1", "h1/a@1");
+	read_both(pair, "a", "h1/a");
+	assert_int_equal(store_copy_open(pair->to->store, "h1/a", here.uuid, &view, &at), 0);
+	assert_int_equal(at.vseq, promised);
+	store_copy_close(view);
+	assert_int_equal(store_snapshots(pair->to->store, false, &infos, &count), 0);
+	assert_int_equal(count, 2); /* what was kept meanwhile is not needed */
+	for (size_t i = 0; i < count; i++)
+		assert_null(strstr(infos[i].name, "kept"));
+	free(infos);
+	fixture_close(pair->to);
+	fixture_open(pair->to);
+	read_both(pair, "a", "h1/a");
+}
+
 /* What the copy holds of a newer epoch may be in no snapshot yet. */
 static void an_older_primarys_cut_takes_nothing_of_a_newer_epoch_away(void **state)
 {
@@ -275,14 +310,17 @@ static void an_older_primarys_cut_takes_nothing_of_a_newer_epoch_away(void **sta
 	struct live *live = live_new(pair);
 	prepare(pair);
 	assert_int_equal(cut(pair->from, "a@cut-0"), 0);
+	write_random(pair->from, "a", 0, CHUNK_BYTES);
 	live_begin(live);
 	struct batch newer = {.to = {.epoch = live->at.epoch + 1, .vseq = live->at.vseq + 1}};
 	assert_int_equal(apply(live, &newer), 0);
 	live_end(live);
 	assert_int_equal(send_snapshot(pair, "a@cut-0"), -VS_EFENCED);
-	/* A person may send an old one; who is promoted then is still above all that was followed.
-	 */
-	assert_int_equal(send_snapshot(pair, "a@1"), 0);
+	/* A person may send an old one; who is promoted when half of it is there, and what was kept
+	 * is gone, is still above all that was followed. */
+	pair->cut_after = 1;
+	assert_int_equal(send_snapshot(pair, "a@1"), -VS_ECANCELLED);
+	pair->cut_after = 0;
 	char kept[SNAP_NAME_ROOM];
 	snprintf(kept, sizeof kept, "h1/a@cut-%llu-%llu-kept", (unsigned long long)newer.to.epoch,
 		 (unsigned long long)newer.to.vseq);
@@ -482,6 +520,7 @@ int main(void)
 		TEST(a_small_batch_is_one_commit),
 		TEST(what_does_not_continue_is_refused),
 		TEST(a_transfer_takes_nothing_of_what_followed_away),
+		TEST(what_followed_is_the_copy_again_behind_an_older_snapshot),
 		TEST(an_older_primarys_cut_takes_nothing_of_a_newer_epoch_away),
 		TEST(a_promoted_copy_has_all_that_came),
 		TEST(a_flush_waits_for_who_is_in_step),

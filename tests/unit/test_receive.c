@@ -296,6 +296,36 @@ static void a_cut_takes_the_place_of_the_one_before(void **state)
 	assert_int_equal(snapshots_of(pair->to), 2);
 }
 
+/* And not the copy: that stays what the newest is, of that size, also where a reader has it. */
+static void an_older_snapshot_is_put_beside(void **state)
+{
+	struct pair *pair = *state;
+	const char *names[] = {"h1/a@rescued"};
+	prepare(pair);
+	write_random(pair->from, "a", 3 * MIB, MIB);
+	assert_int_equal(DO(pair->from, store_volume_grow, "a", VOLUME_BYTES + MIB), 0);
+	assert_int_equal(cut(pair->from, "a@cut-1"), 0);
+	assert_int_equal(send_snapshot(pair, "a@cut-1"), 0);
+	struct view *reader = open_view(pair->to, "h1/a");
+	assert_int_equal(send_snapshot(pair, "a@1"), 0);
+	store_view_close(reader);
+	read_both(pair, "a@1", "h1/a@1");
+	read_both(pair, "a@cut-1", "h1/a");
+	read_both(pair, "a@cut-1", "h1/a@cut-1");
+	fixture_close(pair->to);
+	fixture_open(pair->to);
+	read_both(pair, "a@cut-1", "h1/a");
+	/* What a person takes of it when the original is lost is the newest. */
+	assert_int_equal(DO(pair->to, store_snap_create, names, 1), 0);
+	read_both(pair, "a@cut-1", "h1/a@rescued");
+	/* The next cut goes on from there. */
+	write_random(pair->from, "a", 9 * MIB, CHUNK_BYTES);
+	assert_int_equal(cut(pair->from, "a@cut-2"), 0);
+	assert_int_equal(send_snapshot(pair, "a@cut-2"), 0);
+	assert_int_equal(pair->receive.chunks, 1);
+	read_both(pair, "a@cut-2", "h1/a");
+}
+
 #define FAR (UINT64_C(4000000000) * NSEC_PER_SEC)
 
 static void a_cut_that_is_held_or_retained_stays(void **state)
@@ -485,6 +515,7 @@ int main(void)
 		TEST(who_was_not_given_the_domain_refuses),
 		TEST(another_snapshot_of_that_name_is_kept),
 		TEST(a_cut_takes_the_place_of_the_one_before),
+		TEST(an_older_snapshot_is_put_beside),
 		TEST(a_cut_that_is_held_or_retained_stays),
 		TEST(a_promoted_copy_is_the_volume),
 		TEST(an_adopted_copy_is_the_volume_with_its_snapshots),
