@@ -6,7 +6,8 @@
  *  - records are packed; a buffer is written when it is half full, or at once when somebody waits
  * for its data;
  *  - a block that was written is never written again: what is forced out early is padded to a
- * block, so a torn write never touches what was durable before;
+ * block, so a torn write never touches what was durable before. While more records are coming the
+ * part of a block at the end stays behind for them, and padding is left to the last one;
  *  - one write and one sync are under way at most; a sync promises only what was written before it
  * began;
  *  - what a seal writes comes after the records are durable: whoever finds it whole, after whatever
@@ -207,11 +208,11 @@ static void write_done(struct io_op *op)
 }
 
 /* Gives the active buffer to the disk; what does not fill its last block moves to the other buffer,
- * unless the data is forced out: then the block is padded and never touched again. */
-static void write_start(struct segment_writer *writer, bool force)
+ * unless somebody waits for that as well: then the block is padded and never touched again. */
+static void write_start(struct segment_writer *writer, bool pad)
 {
-	uint32_t bytes = (uint32_t)(force ? round_up(writer->fill, BLOCK_BYTES)
-					  : round_down(writer->fill, BLOCK_BYTES));
+	uint32_t bytes = (uint32_t)(pad ? round_up(writer->fill, BLOCK_BYTES)
+					: round_down(writer->fill, BLOCK_BYTES));
 	uint8_t *from = writer->buffers[writer->active], *other = writer->buffers[!writer->active];
 	uint32_t tail = bytes < writer->fill ? writer->fill - bytes : 0;
 	if (!bytes)
@@ -281,11 +282,12 @@ static void kick_done(struct io_op *op)
 		sync |= wait->end > writer->durable_end && wait->end <= writer->written_end;
 	}
 	/* While a sync runs, who waits gains nothing from a write now; and while more records are
-	 * about to come, one write and one sync for all of them cost less, in padding too. */
-	force = force && !writer->syncing &&
-		(!writer->more || writer->fill >= LINGER_BYTES || writer->seal);
+	 * about to come, one write and one sync for all of them cost less, in padding too: the
+	 * last record, which ends within a block, goes out with those behind it. */
+	bool pad = force && (!writer->more || writer->seal);
+	force = force && !writer->syncing && (pad || writer->fill >= LINGER_BYTES);
 	if (!writer->writing && writer->fill && (force || writer->fill >= FLUSH_BYTES))
-		write_start(writer, force);
+		write_start(writer, pad);
 	bool all_written = !writer->writing && !writer->fill;
 	sync |= writer->seal && all_written && writer->durable_end < writer->written_end;
 	if (sync && !writer->syncing) {

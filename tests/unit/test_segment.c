@@ -155,6 +155,43 @@ static void what_is_durable_can_be_read_from_the_file(void **state)
 		compare(f, segment_directory(f->writer), i);
 }
 
+struct waiting {
+	struct durable_wait wait;
+	bool ended;
+};
+
+static void waiting_ended(struct io_op *op)
+{
+	struct waiting *waiting = (struct waiting *)((char *)op - offsetof(struct waiting, wait));
+	assert_int_equal(op->res, 0);
+	waiting->ended = true;
+}
+
+/* Each is waited for, as a guest's large writes are; only the last one may cost a part of a block.
+ */
+static void records_that_keep_coming_lie_without_gaps(void **state)
+{
+	struct fixture *f = *state;
+	struct waiting waiting[60] = {0};
+	segment_expect(f->writer, true);
+	for (unsigned i = 0; i < 60; i++) {
+		assert_int_equal(append(f, 1000 + i), 0);
+		waiting[i].wait.op.done = waiting_ended;
+		segment_wait_durable(f->writer, &waiting[i].wait, f->ends[i]);
+		settle(f);
+		assert_true(i < 30 || waiting[i - 30].ended); /* nobody waits for long */
+		if (i > 0)
+			assert_int_equal((uint64_t)f->offsets[i] * RECORD_ALIGN, f->ends[i - 1]);
+	}
+	assert_false(waiting[59].ended);
+	segment_expect(f->writer, false);
+	settle(f);
+	for (unsigned i = 0; i < 60; i++) {
+		assert_true(waiting[i].ended);
+		compare(f, segment_directory(f->writer), i);
+	}
+}
+
 static void a_sealed_segment_loads_with_every_record(void **state)
 {
 	struct fixture *f = *state;
@@ -271,6 +308,7 @@ int main(void)
 #define SEGMENT_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		SEGMENT_TEST(what_is_durable_can_be_read_from_the_file),
+		SEGMENT_TEST(records_that_keep_coming_lie_without_gaps),
 		SEGMENT_TEST(a_sealed_segment_loads_with_every_record),
 		SEGMENT_TEST(a_full_segment_says_so_and_fits_its_bound),
 		SEGMENT_TEST(an_unsealed_segment_is_scanned_and_sealed),
