@@ -56,10 +56,11 @@ struct verify {
 	/* check */
 	int phase;
 	uint32_t slot, entry, only_slot;
-	unsigned window; /* records read side by side */
-	bool scrub;	 /* when it has gone through, all was verified since: */
-	bool shallow;	 /* the stored bytes alone */
-	bool sweeping;	 /* the segment at `slot` */
+	unsigned window;  /* records read side by side */
+	bool scrub;	  /* when it has gone through, all was verified since: */
+	bool shallow;	  /* the stored bytes alone */
+	bool sweeping;	  /* the segment at `slot` */
+	uint32_t unswept; /* the slot of one whose file cannot be opened */
 	struct sweep sweep;
 	uint64_t begun_ns; /* the store's age */
 	struct root *roots;
@@ -446,9 +447,13 @@ static int check_records(struct verify *verify)
 			verify->entry = 0;
 			continue;
 		}
-		if (verify->shallow) {
+		if (verify->shallow && verify->unswept != verify->slot) {
 			res = check_sweep_begin(verify, segment);
-			return res < 0 ? res : WALK_MORE;
+			if (lacks_means(res))
+				return res;
+			if (res < 0) /* its records are judged one by one */
+				verify->unswept = verify->slot;
+			return WALK_MORE;
 		}
 		const struct dir_entry *entry = &directory->entries[verify->entry];
 		if (segment->writer &&

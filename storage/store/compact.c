@@ -236,6 +236,20 @@ static int compact_sift(struct compact *compact)
 
 /* ---- copy ---- */
 
+/* It cannot be read, or its records not be checked: a person decides. */
+static void compact_keep(struct compact *compact, int res)
+{
+	uint64_t id = compact->segment->id;
+	compact->segment->kept = true;
+	compact->bad_records++;
+	log_event(LOG_LEVEL_ERROR, "gc.kept",
+		  "segment=%016llx error=\"%s\" effect=\"the segment is kept as it is\" "
+		  "hint=\"vstorectl store check\"",
+		  (unsigned long long)id, vs_strerror(res));
+	work_report(compact->work, "segment %016llx cannot be read: %s; it is kept as it is",
+		    (unsigned long long)id, vs_strerror(res));
+}
+
 static void copy_end(struct copy *copy, int res)
 {
 	struct compact *compact = copy->compact;
@@ -430,14 +444,15 @@ static int compact_copy(struct compact *compact)
 		while (copy->busy)
 			copy++;
 		int res = copy_start(compact, copy, compact->moves[compact->move_at]);
-		if (res == -VS_EFORMAT) {
-			compact->segment->kept = compact->bad = true;
-			break;
-		}
-		if (res < 0)
+		if (lacks_means(res)) {
 			compact->res = res;
-		else
+		} else if (res < 0) {
+			compact_keep(compact, res);
+			compact->bad = true;
+			break;
+		} else {
 			compact->move_at++;
+		}
 	}
 	if (compact->busy)
 		return WAITING;
@@ -512,8 +527,10 @@ int compact_step(struct compact *compact)
 		res = segments_directory(compact->segment, &compact->work->wait);
 		if (res == WAITING)
 			return work_waits(compact->work);
+		if (lacks_means(res))
+			return res;
 		if (res < 0)
-			compact->segment->kept = true; /* damaged: a person decides */
+			compact_keep(compact, res);
 		compact->phase = res < 0 ? COMPACT_KEPT : COMPACT_WEIGH;
 		return WALK_MORE;
 	case COMPACT_WEIGH:

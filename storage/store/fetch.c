@@ -299,12 +299,16 @@ static void fetch_read(struct fetch *fetch, struct segment *segment, const struc
 	for (uint32_t i = fetch->frame_from; i < fetch->frame_to; i++)
 		bytes += frames[i].stored_bytes;
 	int res = segment_open_file(segment);
-	if (res < 0) {
+	if (lacks_means(res)) {
 		fetch_damaged(fetch, res);
 		return;
 	}
 	segment_use(segment);
 	fetch->segment = segment;
+	if (res < 0) {
+		fetch_bad(fetch, res);
+		return;
+	}
 	unsigned align = env_file_align(segment->file);
 	uint64_t offset = round_down(start, align);
 	fetch->stored_skip = (uint32_t)(start - offset);

@@ -180,8 +180,16 @@ static int segment_start(struct file_check *check)
 		return segment_next(check);
 	char name[32];
 	segment_file_name(segment->id, name);
-	if (env_file_open(store->seg_dir, name, ENV_RDONLY | ENV_DIRECT, &check->file) < 0)
+	int res = env_file_open(store->seg_dir, name, ENV_RDONLY | ENV_DIRECT, &check->file);
+	if (lacks_means(res))
+		return res;
+	if (res < 0) {
+		char line[SENTENCE_BYTES];
+		snprintf(line, sizeof line, "segment %016llx: its file cannot be opened: %s",
+			 (unsigned long long)segment->id, vs_strerror(res));
+		check->report(check, line);
 		return segment_next(check);
+	}
 	segment_use(segment); /* its directory, if it is in memory, stays there meanwhile */
 	check->segment = segment;
 	return part_start(check, check->file, 0, SEGMENT_HEADER_BYTES);

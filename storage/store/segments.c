@@ -355,9 +355,10 @@ int segment_open_file(struct segment *segment)
 	if (segment->file)
 		return 0;
 	segment_file_name(segment->id, name);
-	return env_file_open(store->seg_dir, name,
-			     ENV_DIRECT | (store->options.read_only ? ENV_RDONLY : 0),
-			     &segment->file);
+	int res = env_file_open(store->seg_dir, name,
+				ENV_DIRECT | (store->options.read_only ? ENV_RDONLY : 0),
+				&segment->file);
+	return res == -ENOENT ? -VS_ELOST : res; /* -ENOENT is a record that has moved */
 }
 
 static bool load_again(const struct segment *segment)

@@ -49,7 +49,13 @@ struct segment_set {
 };
 
 struct segment_name segment_name_of(const struct segment *segment);
+/* -VS_ELOST: there is no such file. */
 int segment_open_file(struct segment *segment);
+/* The machine lacks what it takes to read it: that says nothing about the segment. */
+static inline bool lacks_means(int res)
+{
+	return res == -ENOMEM || res == -EMFILE || res == -ENFILE;
+}
 /* Takes the directory over, evicts others beyond the bound. */
 void segments_keep_directory(struct segment *segment, struct directory *directory);
 /* The index gets those of its records that it does not have. */

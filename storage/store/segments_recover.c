@@ -41,7 +41,7 @@ static enum seal_fact seal_fact(const struct segment *segment, int res)
 		return bytes >= 0 && segment_length_open((uint64_t)bytes) ? SEAL_NONE
 									  : SEAL_DAMAGED;
 	}
-	if (res == -ENOMEM || res == -EMFILE || res == -ENFILE)
+	if (lacks_means(res))
 		return SEAL_UNKNOWN;
 	return res == -VS_EFORMAT ? SEAL_ALIEN : SEAL_FAILED;
 }

@@ -453,6 +453,72 @@ static void a_scrub_by_hand_finds_every_record_that_rots(void **state)
 	assert_int_equal(CHECK(f, store_scrub, true).damaged, count);
 }
 
+static char closed_name[32];
+static int closed_error;
+
+static int closed_open(struct env_dir *dir, const char *name, unsigned flags,
+		       struct env_file **ret_file)
+{
+	return strcmp(name, closed_name) == 0 ? closed_error
+					      : real->file_open(dir, name, flags, ret_file);
+}
+
+/* From now on its file cannot be opened; its directory is in memory. */
+static void close_segment(struct fixture *f, struct segment *segment, int error)
+{
+	(void)records_of(f, segment);
+	segment_file_name(segment->id, closed_name);
+	closed_error = error;
+	env_file_close(segment->file);
+	segment->file = NULL;
+	real = f->env->ops;
+	counting = *real;
+	counting.file_open = closed_open;
+	f->env->ops = &counting;
+}
+
+/* The file and each of its records count, what they affect is named, and the other segment is
+ * looked at as ever. */
+static void a_scrub_goes_on_where_a_file_cannot_be_opened(void **state)
+{
+	static const int errors[] = {-EIO, -ENOENT};
+	struct fixture *f = *state;
+	write_part(f, 0, PART_BYTES);
+	write_part(f, PART_BYTES, PART_BYTES);
+	struct segment *segment = large_segment(f, 0);
+	for (unsigned i = 0; i < 4; i++) {
+		uint64_t all = CHECK(f, store_scrub, i / 2).chunks;
+		close_segment(f, segment, errors[i % 2]);
+		uint32_t records = segment_records(segment)->entry_count;
+		struct store_work scrub = CHECK(f, store_scrub, i / 2);
+		assert_true(records >= PART_BYTES / CHUNK_BYTES);
+		assert_int_equal(scrub.damaged, records + 1);
+		assert_int_equal(scrub.damaged_files, 1);
+		assert_true(scrub.chunks >= all);
+		assert_non_null(strstr(last_line, "a, bytes "));
+		f->env->ops = real;
+	}
+	close_segment(f, segment, -EMFILE); /* that is not its fault */
+	struct store_work scrub = {0};
+	assert_int_equal(WORK(f, &scrub, store_scrub, false), -EMFILE);
+	assert_int_equal(scrub.damaged, 0);
+	f->env->ops = real;
+}
+
+/* What cannot be read is no target of deduplication: the same content is stored anew. */
+static void content_of_a_file_that_cannot_be_opened_is_stored_anew(void **state)
+{
+	struct fixture *f = *state;
+	write_part(f, 0, PART_BYTES);
+	struct segment *segment = large_segment(f, 0);
+	close_segment(f, segment, -ENOENT);
+	assert_true(read_part(f, 0, PART_BYTES) < 0);
+	assert_true(CHECK(f, store_scrub, false).damaged > 0);
+	write_open(f, 0, PART_BYTES);
+	assert_int_equal(read_part(f, 0, PART_BYTES), 0);
+	f->env->ops = real;
+}
+
 /* A checksum may be right, and the content wrong all the same: that is for the scrub in the
  * background, which a pass by hand leaves where it is. */
 static void a_scrub_by_hand_does_not_set_the_other_back(void **state)
@@ -495,6 +561,8 @@ int main(void)
 		CASE(a_scrub_by_hand_reads_in_large_parts_and_decodes_nothing),
 		CASE(a_scrub_by_hand_makes_room_for_guests),
 		CASE(a_scrub_by_hand_finds_every_record_that_rots),
+		CASE(a_scrub_goes_on_where_a_file_cannot_be_opened),
+		CASE(content_of_a_file_that_cannot_be_opened_is_stored_anew),
 		CASE(a_scrub_by_hand_does_not_set_the_other_back),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
