@@ -289,7 +289,8 @@ static void kick_done(struct io_op *op)
 	if (!writer->writing && writer->fill && (force || writer->fill >= FLUSH_BYTES))
 		write_start(writer, pad);
 	bool all_written = !writer->writing && !writer->fill;
-	sync |= writer->seal && all_written && writer->durable_end < writer->written_end;
+	sync |= writer->seal && all_written && writer->durable_end < writer->written_end &&
+		!MUTANT(59);
 	if (sync && !writer->syncing) {
 		writer->syncing = true;
 		writer->syncing_end = MUTANT(7) ? writer->base + writer->fill : writer->written_end;

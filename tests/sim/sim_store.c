@@ -13,6 +13,7 @@
  */
 #include "storage/rt/log_event.h"
 #include "storage/store/index_file.h"
+#include "storage/store/segments.h"
 #include "tests/sim/seeds.h"
 #include "tests/sim/sim_world.h"
 
@@ -23,6 +24,7 @@ struct totals totals;
 
 #define OPS 2000u
 #define OPS_AFTER 150u
+#define SEAL_STEPS 40u /* about as many as a seal takes, beside what else goes on */
 
 /* The index's files change, or one or both go. */
 static void index_spoil(struct world *world)
@@ -79,6 +81,22 @@ static const char *index_day(struct world *world)
 	return NULL;
 }
 
+/* A life that ends while a segment is being sealed: anywhere between its last records and the sync
+ * of its directory. */
+static const char *seal_day(struct world *world)
+{
+	const struct segment_set *set = world->store->segment_set;
+	for (unsigned i = 0; i < 4 * OPS && !set->sealing; i++) {
+		const char *failed = life(world, 1);
+		if (failed)
+			return failed;
+	}
+	for (uint64_t steps = sim_random(world->sim, SEAL_STEPS); steps > 0 && set->sealing;
+	     steps--)
+		env_step(sim_env(world->sim), true);
+	return NULL;
+}
+
 static void faults_set(struct world *world, struct sim_faults faults)
 {
 	faults.slow = world->slow ? 10 : 0;
@@ -94,13 +112,15 @@ static const char *world_run(struct world *world)
 	failed = life(world, (unsigned)sim_random(sim, OPS / 2));
 	if (failed)
 		return failed;
-	uint64_t bad_day = sim_random(sim, 8);
+	uint64_t bad_day = sim_random(sim, 9);
 	world->slow = sim_random(sim, 2);
 	faults_set(world, (struct sim_faults){0});
 	if (vstore_mutant == 15 || (vstore_mutant >= 32 && vstore_mutant <= 34))
 		bad_day = 2; /* these bugs show on such days only, and they are rare */
 	if (vstore_mutant == 20 || vstore_mutant == 22)
 		bad_day = 5;
+	if (vstore_mutant == 59)
+		bad_day = 8;
 	if (bad_day == 0) {
 		faults_set(world, (struct sim_faults){
 					  .write_error = 20, .sync_error = 20, .read_error = 5});
@@ -111,7 +131,7 @@ static const char *world_run(struct world *world)
 	} else if (bad_day == 3) {
 		world->lazy = true;
 	}
-	bool wild = bad_day >= 6 && sim_random(sim, 2);
+	bool wild = (bad_day == 6 || bad_day == 7) && sim_random(sim, 2);
 	if (wild) { /* anything may be damaged: what is read is right all the same, or an error */
 		world->rot = world->wild = world->guests.model.keeps_all = true;
 		if (bad_day == 6)
@@ -122,7 +142,9 @@ static const char *world_run(struct world *world)
 		return failed;
 	if (bad_day == 5 && (failed = index_day(world)))
 		return failed;
-	bool power_cut = sim_random(sim, 2) || vstore_mutant == 22;
+	if (bad_day == 8 && (failed = seal_day(world)))
+		return failed;
+	bool power_cut = sim_random(sim, 2) || bad_day == 8 || vstore_mutant == 22;
 	world_crash(world, power_cut);
 	sim_disk_room_set(sim, UINT64_MAX);
 	sim_faults_set(sim, &(struct sim_faults){0});
@@ -174,43 +196,25 @@ static const char *seed_run(uint64_t seed, uint64_t *ret_trace)
 
 static int totals_tell(uint64_t seeds)
 {
-	const struct seeds_count counts[] = {{COUNT(seeds)},
-					     {COUNT(operations)},
-					     {COUNT(writes)},
-					     {COUNT(reads)},
-					     {COUNT(flushes)},
-					     {COUNT(snapshots)},
-					     {COUNT(folds)},
-					     {COUNT(works)},
-					     {COUNT(opened)},
-					     {COUNT(refused)},
-					     {COUNT(folds_after_rot)},
-					     {COUNT(fold_at_crash)},
-					     {COUNT(checkpoints)},
-					     {COUNT(dropped_segments)},
-					     {COUNT(moved_bytes)},
-					     {COUNT(repacked_bytes)},
-					     {COUNT(censuses)},
-					     {COUNT(dedup)},
-					     {COUNT(index_written)},
-					     {COUNT(index_pages)},
-					     {COUNT(index_mended)},
-					     {COUNT(index_at_crash)},
-					     {FAULT(kills)},
-					     {FAULT(power_cuts)},
-					     {FAULT(kept)},
-					     {FAULT(dropped)},
-					     {FAULT(torn)},
-					     {FAULT(overtaken)},
-					     {FAULT(slow)},
-					     {FAULT(lost_files)},
-					     {FAULT(files_back)},
-					     {FAULT(read_errors)},
-					     {FAULT(write_errors)},
-					     {FAULT(sync_errors)},
-					     {FAULT(no_space)},
-					     {FAULT(rotten)},
-					     {FAULT(misread)},
+	const struct seeds_count counts[] = {{COUNT(seeds)},	       {COUNT(operations)},
+					     {COUNT(writes)},	       {COUNT(reads)},
+					     {COUNT(flushes)},	       {COUNT(snapshots)},
+					     {COUNT(folds)},	       {COUNT(works)},
+					     {COUNT(opened)},	       {COUNT(refused)},
+					     {COUNT(folds_after_rot)}, {COUNT(fold_at_crash)},
+					     {COUNT(checkpoints)},     {COUNT(dropped_segments)},
+					     {COUNT(moved_bytes)},     {COUNT(repacked_bytes)},
+					     {COUNT(censuses)},	       {COUNT(dedup)},
+					     {COUNT(index_written)},   {COUNT(index_pages)},
+					     {COUNT(index_mended)},    {COUNT(index_at_crash)},
+					     {COUNT(seal_at_crash)},   {FAULT(kills)},
+					     {FAULT(power_cuts)},      {FAULT(kept)},
+					     {FAULT(dropped)},	       {FAULT(torn)},
+					     {FAULT(overtaken)},       {FAULT(slow)},
+					     {FAULT(lost_files)},      {FAULT(files_back)},
+					     {FAULT(read_errors)},     {FAULT(write_errors)},
+					     {FAULT(sync_errors)},     {FAULT(no_space)},
+					     {FAULT(rotten)},	       {FAULT(misread)},
 					     {FAULT(miswritten)}};
 	return seeds_counts_tell(counts, sizeof counts / sizeof *counts, seeds >= 200);
 }

@@ -7,6 +7,8 @@
  */
 #include "tests/sim/sim_world.h"
 
+#include "storage/store/segments.h"
+
 const char *world_open(struct world *world)
 {
 	char sentence[SENTENCE_BYTES];
@@ -224,6 +226,7 @@ void world_crash(struct world *world, bool power_cut)
 	store_info(world->store, &info);
 	totals.fold_at_crash += info.fold_active;
 	totals.index_at_crash += info.index_phase > 0;
+	totals.seal_at_crash += world->store->segment_set->sealing > 0;
 	totals.checkpoints += counters.checkpoints;
 	totals.dropped_segments += counters.segments_dropped;
 	totals.moved_bytes += counters.moved_bytes;

@@ -48,7 +48,7 @@ struct totals {
 		refused;
 	uint64_t folds_after_rot, fold_at_crash, checkpoints, dropped_segments, moved_bytes,
 		repacked_bytes, censuses, dedup;
-	uint64_t index_written, index_pages, index_mended, index_at_crash;
+	uint64_t index_written, index_pages, index_mended, index_at_crash, seal_at_crash;
 	struct sim_counts faults;
 };
 extern struct totals totals;
