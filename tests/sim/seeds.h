@@ -28,9 +28,12 @@ int seeds_main(const struct seeds *seeds, int argc, char **argv);
 struct seeds_count {
 	const char *name;
 	uint64_t count;
+	bool rare; /* some hundred seeds may do without it */
 };
-/* Prints them; 1 when one is zero that must not be. */
-int seeds_counts_tell(const struct seeds_count *counts, size_t count, bool none_is_zero);
+/* Prints them; 1 when one is zero that may not be, as of so many seeds (or of many more, when it is
+ * rare) each kind of thing must be seen. */
+int seeds_counts_tell(const struct seeds_count *counts, size_t count, uint64_t seeds,
+		      uint64_t enough);
 /* Of structs of nothing but uint64_t. */
 void seeds_counts_add(void *to, const void *from, size_t bytes);
 void seeds_faults_add(struct sim_counts *to, const struct sim *sim);

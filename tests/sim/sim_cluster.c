@@ -69,9 +69,9 @@ static const char *seed_run(uint64_t seed, uint64_t *ret_trace)
 	return failed;
 }
 
-#define COUNT(name) #name, totals.name
-#define FAULT(name) #name, totals.faults.name
-#define NETWORK(name) #name, totals.network.name
+#define COUNT(name) #name, totals.name, false
+#define FAULT(name) #name, totals.faults.name, false
+#define NETWORK(name) #name, totals.network.name, false
 
 static int totals_tell(uint64_t seeds)
 {
@@ -115,7 +115,7 @@ static int totals_tell(uint64_t seeds)
 					     {FAULT(read_errors)},
 					     {FAULT(write_errors)},
 					     {FAULT(sync_errors)}};
-	return seeds_counts_tell(counts, sizeof counts / sizeof *counts, seeds >= 100);
+	return seeds_counts_tell(counts, sizeof counts / sizeof *counts, seeds, 100);
 }
 
 int main(int argc, char **argv)

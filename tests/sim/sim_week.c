@@ -251,37 +251,63 @@ static const char *seed_run(uint64_t seed, uint64_t *ret_trace)
 
 #define COUNT(name)                                                                                \
 	{                                                                                          \
-#name, week_totals.name                                                            \
+#name, week_totals.name, false                                                     \
 	}
 #define FAULT(name)                                                                                \
 	{                                                                                          \
-#name, week_totals.faults.name                                                     \
+#name, week_totals.faults.name, false                                              \
+	}
+
+#define RARE_FAULT(name)                                                                           \
+	{                                                                                          \
+#name, week_totals.faults.name, true                                               \
 	}
 
 static int totals_tell(uint64_t seeds)
 {
-	const struct seeds_count counts[] = {COUNT(seeds),	    COUNT(hours),
-					     COUNT(writes),	    COUNT(reads),
-					     COUNT(deduplicated),   COUNT(failed_requests),
-					     COUNT(snapshots),	    COUNT(removed),
-					     COUNT(purged_by_time), COUNT(restored),
-					     COUNT(purged_by_hand), COUNT(held),
-					     COUNT(retained),	    COUNT(refused),
-					     COUNT(contents),	    COUNT(scans),
-					     COUNT(claims),	    COUNT(collections),
-					     COUNT(moved_bytes),    COUNT(dropped_segments),
-					     COUNT(scrubbed),	    COUNT(scrubs),
-					     COUNT(folds),	    COUNT(checkpoints),
-					     COUNT(restarts),	    COUNT(downtimes),
-					     COUNT(clock_jumps),    COUNT(full_disks),
-					     COUNT(ill_disks),	    COUNT(crashes_in_collections),
-					     FAULT(kills),	    FAULT(power_cuts),
-					     FAULT(kept),	    FAULT(dropped),
-					     FAULT(torn),	    FAULT(overtaken),
-					     FAULT(lost_files),	    FAULT(files_back),
-					     FAULT(read_errors),    FAULT(write_errors),
-					     FAULT(sync_errors),    FAULT(no_space)};
-	return seeds_counts_tell(counts, sizeof counts / sizeof *counts, seeds >= 50);
+	const struct seeds_count counts[] = {COUNT(seeds),
+					     COUNT(hours),
+					     COUNT(writes),
+					     COUNT(reads),
+					     COUNT(deduplicated),
+					     COUNT(failed_requests),
+					     COUNT(snapshots),
+					     COUNT(removed),
+					     COUNT(purged_by_time),
+					     COUNT(restored),
+					     COUNT(purged_by_hand),
+					     COUNT(held),
+					     COUNT(retained),
+					     COUNT(refused),
+					     COUNT(contents),
+					     COUNT(scans),
+					     COUNT(claims),
+					     COUNT(collections),
+					     COUNT(moved_bytes),
+					     COUNT(dropped_segments),
+					     COUNT(scrubbed),
+					     COUNT(scrubs),
+					     COUNT(folds),
+					     COUNT(checkpoints),
+					     COUNT(restarts),
+					     COUNT(downtimes),
+					     COUNT(clock_jumps),
+					     COUNT(full_disks),
+					     COUNT(ill_disks),
+					     COUNT(crashes_in_collections),
+					     FAULT(kills),
+					     FAULT(power_cuts),
+					     FAULT(kept),
+					     FAULT(dropped),
+					     FAULT(torn),
+					     FAULT(overtaken),
+					     FAULT(lost_files),
+					     FAULT(files_back),
+					     RARE_FAULT(read_errors),
+					     RARE_FAULT(write_errors),
+					     RARE_FAULT(sync_errors),
+					     FAULT(no_space)};
+	return seeds_counts_tell(counts, sizeof counts / sizeof *counts, seeds, 50);
 }
 
 int main(int argc, char **argv)

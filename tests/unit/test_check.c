@@ -483,6 +483,7 @@ static void a_scrub_goes_on_where_a_file_cannot_be_opened(void **state)
 {
 	static const int errors[] = {-EIO, -ENOENT};
 	struct fixture *f = *state;
+	f->options.directory_cache_bytes = MIB; /* all of them */
 	write_part(f, 0, PART_BYTES);
 	write_part(f, PART_BYTES, PART_BYTES);
 	struct segment *segment = large_segment(f, 0);
@@ -509,6 +510,7 @@ static void a_scrub_goes_on_where_a_file_cannot_be_opened(void **state)
 static void content_of_a_file_that_cannot_be_opened_is_stored_anew(void **state)
 {
 	struct fixture *f = *state;
+	f->options.directory_cache_bytes = MIB;
 	write_part(f, 0, PART_BYTES);
 	struct segment *segment = large_segment(f, 0);
 	close_segment(f, segment, -ENOENT);
