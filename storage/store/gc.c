@@ -463,8 +463,9 @@ void gc_tick(struct store *store)
 	uint64_t interval =
 		store->options.gc_interval_ns ? store->options.gc_interval_ns : INTERVAL_NS_DEFAULT;
 	bool scheduled = since >= interval && !usage_running(store);
-	bool grown = store->segment_bytes >
-		     need->segment_bytes + need->segment_bytes / 4 + 8 * SEGMENT_BYTES;
+	bool grown = interval != GC_NEVER &&
+		     store->segment_bytes >
+			     need->segment_bytes + need->segment_bytes / 4 + 8 * SEGMENT_BYTES;
 	if (need->wanted ||
 	    (changed_since(store) && (scheduled || (grown && since >= GROWN_INTERVAL_NS) ||
 				      (since >= LOW_INTERVAL_NS && space_low(store)))))

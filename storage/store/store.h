@@ -43,7 +43,7 @@ struct store_options {
 	uint64_t idle_fold_ns; /* fold a volume's log blocks when it was quiet that long; 0: 30 s */
 	uint64_t scrub_period_ns; /* every record is verified once in it; 0: 30 days */
 	/* A collection this long after the one before, when something changed; 0: 1 hour. GC_NEVER:
-	 * only by need, after purges, and by hand. */
+	 * only when space is low, after purges, and by hand. */
 	uint64_t gc_interval_ns;
 	uint64_t capacity_bytes; /* segments take no more than this; 0: no bound of our own */
 	/* Collections that move records written this long ago compress them anew at this zstd
