@@ -204,10 +204,14 @@ static void collect(const char *what, uint64_t changed)
 	}
 	int64_t res = work.op.res;
 	double took = now_s() - counted;
-	printf("%-8s chunks %10llu changed %9llu looked at %11llu: %8.3f s, and %.3f s to "
-	       "free %llu MiB; nodes %llu, index %.2f B a chunk, census %llu KiB%s%s\n",
+	uint64_t opened = store->census->opened;
+	printf("%-8s chunks %10llu changed %9llu looked at %11llu: %8.3f s, %llu nodes read, %.1f "
+	       "us "
+	       "a node, and %.3f s to free %llu MiB; nodes %llu, index %.2f B a chunk, census %llu "
+	       "KiB%s%s\n",
 	       what, (unsigned long long)chunk_count, (unsigned long long)changed,
-	       (unsigned long long)work.chunks, counted - begun, took,
+	       (unsigned long long)work.chunks, counted - begun, (unsigned long long)opened,
+	       opened ? (counted - begun) * 1e6 / (double)opened : 0, took,
 	       (unsigned long long)(work.freed_bytes / MIB),
 	       (unsigned long long)store->census->nodes.count,
 	       (double)index_bytes(store->index) / (double)index_count(store->index),

@@ -210,6 +210,7 @@ static bool pair_step(struct census_pair *pair)
 		return false;
 	pair->used = false;
 	census->busy--;
+	census->opened += (uint64_t)pair->open[0] + pair->open[1];
 	if (census->res < 0)
 		return true;
 	if (pair->change.depth == MAP_LEVELS - 1) {
@@ -305,7 +306,7 @@ void census_start(struct census *census, bool all_anew)
 	census->shard = 0;
 	census->res = 0;
 	census->unreadable = NULL;
-	census->looked = 0;
+	census->looked = census->opened = 0;
 	census->exact = census->whole = false; /* until it has ended */
 	if (census->all_anew) {
 		free(census->roots);

@@ -55,6 +55,7 @@ struct census {
 	const struct root *unreadable; /* the first one, with res */
 	uint64_t missing;	       /* names without a record */
 	uint64_t looked;	       /* chunks counted, up or down, by this count */
+	uint64_t opened;	       /* nodes that this count has read for that */
 	uint64_t counted_ns;	       /* when the last count began (env_now_ns); 0: never */
 	uint64_t node_records;	       /* reachable nodes */
 	uint64_t garbage_bytes;	       /* when this count began: told while it runs */
