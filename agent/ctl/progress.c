@@ -23,10 +23,30 @@ void progress_init(struct progress *progress, const struct ctl *ctl, const char 
 	progress->start_ns = ctl_now_ns();
 }
 
+uint64_t progress_left_seconds(uint64_t elapsed_ns, uint64_t done, uint64_t total)
+{
+	if (elapsed_ns < NSEC_PER_SEC || !done || done > total)
+		return PROGRESS_UNKNOWN;
+	double seconds = (double)elapsed_ns / (double)NSEC_PER_SEC;
+	return (uint64_t)(seconds * (double)(total - done) / (double)done + 0.5);
+}
+
+/* Somebody may have come when part of it was done: that tells nothing about its pace. */
+static uint64_t left_seconds(const struct progress *progress, uint64_t done, uint64_t total,
+			     uint64_t now_ns)
+{
+	uint64_t first = progress->first;
+	if (done < first || total < first)
+		return PROGRESS_UNKNOWN;
+	return progress_left_seconds(now_ns - progress->start_ns, done - first, total - first);
+}
+
 static void bar_draw(struct progress *progress, uint64_t done, uint64_t total, uint64_t now_ns)
 {
-	char bar[BAR_CELLS + 1], amount[32], rate[40] = "";
+	char bar[BAR_CELLS + 1], amount[32], rate[40] = "", left[40] = "";
 	uint64_t elapsed_ms = (now_ns - progress->start_ns) / NSEC_PER_MSEC;
+	uint64_t seconds = left_seconds(progress, done, total, now_ns);
+	uint64_t since = done > progress->first ? done - progress->first : 0;
 	double part = total ? (double)done / (double)total : 0;
 	unsigned cells = (unsigned)((part > 1 ? 1 : part) * BAR_CELLS);
 	memset(bar, '.', BAR_CELLS);
@@ -37,14 +57,17 @@ static void bar_draw(struct progress *progress, uint64_t done, uint64_t total, u
 		text_human(done, amount, sizeof amount);
 		if (elapsed_ms)
 			snprintf(rate, sizeof rate, "  %s/s",
-				 text_human((uint64_t)((double)done * 1000 / (double)elapsed_ms),
+				 text_human((uint64_t)((double)since * 1000 / (double)elapsed_ms),
 					    text, sizeof text));
 	} else {
 		snprintf(amount, sizeof amount, "%" PRIu64, done);
 	}
+	if (seconds != PROGRESS_UNKNOWN)
+		snprintf(left, sizeof left, "  %" PRIu64 ":%02" PRIu64 " left", seconds / 60,
+			 seconds % 60);
 	/* Back to the line's start, and clear what is longer there. */
-	fprintf(stderr, "\r%s [%s] %3.0f%%  %s%s\033[K", progress->what, bar, part * 100, amount,
-		rate);
+	fprintf(stderr, "\r%s [%s] %3.0f%%  %s%s%s\033[K", progress->what, bar, part * 100, amount,
+		rate, left);
 	fflush(stderr);
 	progress->drawn = true;
 }
@@ -56,13 +79,21 @@ void progress_at(struct progress *progress, uint64_t done, uint64_t total)
 	uint64_t now_ns = ctl_now_ns();
 	if (progress->shown_ns && now_ns - progress->shown_ns < PROGRESS_EVERY_NS)
 		return;
+	if (!progress->shown_ns) {
+		progress->first = done;
+		progress->start_ns = now_ns;
+	}
 	progress->shown_ns = now_ns;
-	if (progress->mode == PROGRESS_JSON)
-		fprintf(stderr,
-			"{\"what\":\"%s\",\"progress\":%" PRIu64 ",\"total\":%" PRIu64 "}\n",
-			progress->what, done, total);
-	else
+	if (progress->mode == PROGRESS_BAR) {
 		bar_draw(progress, done, total, now_ns);
+		return;
+	}
+	char left[48] = "";
+	uint64_t seconds = left_seconds(progress, done, total, now_ns);
+	if (seconds != PROGRESS_UNKNOWN)
+		snprintf(left, sizeof left, ",\"seconds_left\":%" PRIu64, seconds);
+	fprintf(stderr, "{\"what\":\"%s\",\"progress\":%" PRIu64 ",\"total\":%" PRIu64 "%s}\n",
+		progress->what, done, total, left);
 }
 
 void progress_done(struct progress *progress)

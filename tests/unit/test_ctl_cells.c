@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/unit/unit.h"
 
+#include "agent/ctl/progress.h"
 #include "agent/ctl/table.h"
+#include "proto/units.h"
 
 #include <errno.h>
 #include <time.h>
@@ -125,9 +127,21 @@ static void columns_are_the_usual_the_wide_or_the_named(void **state)
 	assert_string_equal(columns[1]->title, "NAME");
 }
 
+static void what_is_left_is_guessed_from_what_was_done(void **state)
+{
+	(void)state;
+	assert_int_equal(progress_left_seconds(10 * NSEC_PER_SEC, 25, 100), 30);
+	assert_int_equal(progress_left_seconds(3 * NSEC_PER_SEC, 7 * GIB, 14 * GIB), 3);
+	assert_int_equal(progress_left_seconds(10 * NSEC_PER_SEC, 100, 100), 0);
+	assert_true(progress_left_seconds(NSEC_PER_SEC / 2, 50, 100) == PROGRESS_UNKNOWN);
+	assert_true(progress_left_seconds(10 * NSEC_PER_SEC, 0, 100) == PROGRESS_UNKNOWN);
+	assert_true(progress_left_seconds(10 * NSEC_PER_SEC, 5, 0) == PROGRESS_UNKNOWN);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(what_is_left_is_guessed_from_what_was_done),
 		cmocka_unit_test(people_and_scripts_get_different_cells),
 		cmocka_unit_test(a_snapshot_is_named_with_its_volume),
 		cmocka_unit_test(values_of_another_type_do_no_harm),
