@@ -26,8 +26,11 @@
  *  - what cannot be counted (a node that cannot be read, an id without a record) makes the next
  *    count begin anew, and a tree that is alive but cannot be walked stops the collection.
  *
+ * Nodes are read beside the cache, which guests' reads need: a count that goes over more nodes than
+ * it holds would empty it. What is there is used.
+ *
  * Memory: 24 bytes a reachable node at most 3/4 full, 160 bytes a root, one byte a record (index),
- * the stack (1 MiB).
+ * the stack (2 MiB), the nodes under way (512 KiB).
  */
 #include "storage/store/census.h"
 
@@ -59,11 +62,30 @@ int census_init(struct store *store)
 	return 0;
 }
 
+static void census_memory_take(struct census *census)
+{
+	census->memory = env_memory(census->store->env, CENSUS_MEMORY_BYTES);
+	if (!census->memory) {
+		census->res = -ENOMEM;
+		return;
+	}
+	for (unsigned i = 0; i < 2 * CENSUS_PAIRS; i++)
+		census->pairs[i / 2].sides[i % 2].raw = census->memory + i * NODE_BYTES;
+}
+
+static void census_memory_drop(struct census *census)
+{
+	if (census->memory)
+		env_memory_free(census->store->env, census->memory, CENSUS_MEMORY_BYTES);
+	census->memory = NULL;
+}
+
 void census_exit(struct store *store)
 {
 	if (!store->census)
 		return;
 	node_set_free(&store->census->nodes);
+	census_memory_drop(store->census);
 	free(store->census->roots);
 	free(store->census->next);
 	free(store->census->changes);
@@ -162,17 +184,40 @@ static void side_wake(struct wait *wait)
 	work_kick(side->pair->census->store);
 }
 
-/* 0 and the node's ids; WAITING; negative. */
-static int side_read(struct census_pair *pair, unsigned side, const struct id **ret_ids)
+static void side_fetched(struct fetch *fetch, int res)
 {
-	int res = 0;
-	pair->sides[side].waits = true; /* it may be woken before map_node returns */
-	const struct id *ids = map_node(pair->census->store, &pair->change.ids[side],
-					&pair->sides[side].wait, &res);
-	if (ids || res != WAITING)
-		pair->sides[side].waits = false;
-	*ret_ids = ids;
-	return ids ? 0 : res;
+	struct census_side *side = fetch->owner;
+	side->have = res == 0;
+	side->res = res;
+	fetch_free(fetch);
+	side_wake(&side->wait);
+}
+
+/* 0: its ids are in raw; WAITING; negative. */
+static int side_read(struct census_pair *pair, unsigned side_no)
+{
+	struct store *store = pair->census->store;
+	struct census_side *side = &pair->sides[side_no];
+	const struct id *id = &pair->change.ids[side_no];
+	if (side->have || side->res < 0)
+		return side->res;
+	const void *cached = map_node_cached(store, id);
+	if (cached) {
+		memcpy(side->raw, cached, NODE_BYTES);
+		side->have = true;
+		return 0;
+	}
+	side->waits = true;
+	struct fetch *fetch = fetch_new(store, true, &side->wait);
+	if (!fetch)
+		return WAITING;
+	fetch->done = side_fetched;
+	fetch->owner = side;
+	fetch->id = *id;
+	fetch->type = RECORD_NODE;
+	fetch->raw = side->raw;
+	fetch_start(fetch);
+	return WAITING;
 }
 
 /* A tree that is alive must be counted; what one named that is gone may stay until all is counted
@@ -199,12 +244,14 @@ static bool pair_step(struct census_pair *pair)
 	if (pair->sides[0].waits || pair->sides[1].waits)
 		return false;
 	for (unsigned side = 0; side < 2; side++) {
-		int res = pair->open[side] ? side_read(pair, side, &ids[side]) : 0;
+		if (!pair->open[side])
+			continue;
+		int res = side_read(pair, side);
 		waits |= res == WAITING;
-		if (res < 0) {
-			ids[side] = none;
+		if (res == 0)
+			ids[side] = (const struct id *)pair->sides[side].raw;
+		else if (res < 0)
 			side_failed(pair, side, res);
-		}
 	}
 	if (waits)
 		return false;
@@ -240,6 +287,10 @@ static void change_take(struct census *census)
 	pair->change = change;
 	pair->open[0] = went;
 	pair->open[1] = came;
+	for (unsigned side = 0; side < 2; side++) {
+		pair->sides[side].have = false;
+		pair->sides[side].res = 0;
+	}
 }
 
 /* ---- what is on its way ---- */
@@ -315,6 +366,7 @@ void census_start(struct census *census, bool all_anew)
 		node_set_free(&census->nodes);
 		census->missing = 0;
 	}
+	census_memory_take(census);
 }
 
 void census_stop(struct census *census)
@@ -322,6 +374,7 @@ void census_stop(struct census *census)
 	for (unsigned i = 0; i < CENSUS_PAIRS; i++)
 		census->pairs[i].used = false;
 	census->busy = 0;
+	census_memory_drop(census);
 	census->phase = CENSUS_DONE;
 	free(census->next);
 	census->next = NULL;

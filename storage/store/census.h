@@ -6,7 +6,7 @@
 #include "storage/store/node_set.h"
 #include "storage/store/work.h"
 
-#define CENSUS_PAIRS 16u /* nodes, or pairs of them, that are read at a time */
+#define CENSUS_PAIRS 32u /* nodes, or pairs of them, that are read at a time */
 
 enum census_phase { CENSUS_CLEAR, CENSUS_BEGIN, CENSUS_COUNT, CENSUS_DONE };
 
@@ -26,9 +26,12 @@ struct census_pair {
 	struct census_side {
 		struct census_pair *pair;
 		struct wait wait;
-		bool waits;
+		bool waits, have; /* have: the node is in raw */
+		int res;	  /* why it could not be read */
+		uint8_t *raw;	  /* a part of census.memory */
 	} sides[2];
 };
+#define CENSUS_MEMORY_BYTES (2ull * CENSUS_PAIRS * NODE_BYTES)
 
 struct census {
 	struct store *store;
@@ -50,7 +53,8 @@ struct census {
 	struct census_change *changes; /* a stack: the deepest are on top */
 	size_t change_count, change_room;
 	struct census_pair pairs[CENSUS_PAIRS];
-	unsigned busy; /* pairs in use */
+	uint8_t *memory; /* the nodes that are read; NULL: none is */
+	unsigned busy;	 /* pairs in use */
 	int res;
 	const struct root *unreadable; /* the first one, with res */
 	uint64_t missing;	       /* names without a record */

@@ -129,6 +129,12 @@ void map_node_add(struct store *store, const struct id *id, const void *raw)
 	memcpy(node_bytes(cache, node), raw, NODE_BYTES);
 }
 
+const void *map_node_cached(struct store *store, const struct id *id)
+{
+	const struct node *node = cache_find(store->nodes, id);
+	return node ? node_bytes(store->nodes, node) : NULL;
+}
+
 static void node_fetched(struct fetch *fetch, int res)
 {
 	struct node_load *load = fetch->owner;

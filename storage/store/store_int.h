@@ -259,6 +259,8 @@ uint64_t map_memory_bytes(const struct store *store); /* at most */
  * loop. Without a wait it only looks: WAITING, and nothing comes of it. */
 const struct id *map_node(struct store *store, const struct id *id, struct wait *wait,
 			  int *ret_res);
+/* NULL: it is not in memory. Does not count as a use. */
+const void *map_node_cached(struct store *store, const struct id *id);
 void map_node_add(struct store *store, const struct id *id, const void *raw);
 /* 0 and *ret_id (null: a hole, and *ret_span, if wanted, is how many chunks from chunk_no on are
  * holes for the same reason). */

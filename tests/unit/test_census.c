@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A collection and a fold at once: what a fold has stored and no map names yet is not garbage. */
+/* A collection and a fold at once: what a fold has stored and no map names yet is not garbage. And
+ * what a count does not take from guests. */
 #include "tests/unit/store_fixture.h"
 
 #include "storage/store/census.h"
@@ -122,10 +123,48 @@ static void a_collection_waits_for_the_map_of_a_fold_that_runs(void **state)
 	free(data);
 }
 
+/* More leaves than the cache has room for, a chunk in each. */
+static void a_count_leaves_the_nodes_in_memory_that_guests_use(void **state)
+{
+	struct fixture *f = *state;
+	const uint64_t leaves = 100, leaf_bytes = NODE_SLOTS * (uint64_t)CHUNK_BYTES;
+	uint8_t *chunk = aligned_alloc(BLOCK_BYTES, CHUNK_BYTES);
+	struct store_work work;
+	struct id id;
+	fixture_close(f);
+	f->options.node_cache_bytes = 1; /* what is least: 64 */
+	fixture_open(f);
+	assert_int_equal(make_volume(f, "a", leaves * leaf_bytes), 0);
+	struct view *view = open_view(f, "a");
+	for (uint64_t i = 0; i < leaves; i++) {
+		test_random_fill(&f->seed, chunk, CHUNK_BYTES);
+		assert_int_equal(
+			do_request(f, view, REQUEST_WRITE, i * leaf_bytes, CHUNK_BYTES, chunk, 0),
+			0);
+	}
+	store_view_close(view);
+	assert_int_equal(WORK(f, &work, store_fold, NULL), 0);
+	fixture_close(f);
+	fixture_open(f);
+	const struct id *top = &f->store->volumes[0]->top;
+	assert_int_equal(map_lookup(f->store, top, 0, NULL, &id, NULL), WAITING);
+	view = open_view(f, "a");
+	assert_int_equal(do_request(f, view, REQUEST_READ, 0, CHUNK_BYTES, chunk, 0), 0);
+	store_view_close(view);
+	assert_int_equal(map_lookup(f->store, top, 0, NULL, &id, NULL), 0);
+	assert_int_equal(WORK(f, &work, store_gc), 0);
+	assert_int_equal(work.chunks, leaves);
+	assert_int_equal(f->store->census->opened, leaves + MAP_LEVELS - 1);
+	assert_int_equal(map_lookup(f->store, top, 0, NULL, &id, NULL), 0);
+	free(chunk);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(a_collection_waits_for_the_map_of_a_fold_that_runs,
+						setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(a_count_leaves_the_nodes_in_memory_that_guests_use,
 						setup, fixture_teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
