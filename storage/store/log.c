@@ -713,6 +713,22 @@ static int chain_end(struct log *log, uint8_t *window, uint32_t window_blocks)
 	}
 }
 
+/* A torn commit that was cut here may lack one sector only. The next commit goes over it, and a
+ * power cut that keeps just that sector of it would make the old one whole: what was seen to be
+ * gone would be back. So its header goes, before anything is appended. */
+static int torn_wipe(struct log *log, uint8_t *block)
+{
+	uint64_t count = log->options.block_count, at = log->next.pos % count * BLOCK_BYTES;
+	if (log->options.read_only || log->next.pos - log->tail_pos >= count)
+		return 0; /* in a full ring, what lies here is still needed */
+	int64_t res = env_file_read_wait(log->file, block, BLOCK_BYTES, at);
+	if (res < 0 || memcmp(block, commit_magic, 8) != 0)
+		return res < 0 ? (int)res : 0;
+	memset(block, 0, BLOCK_BYTES);
+	res = env_file_write_wait(log->file, block, BLOCK_BYTES, at);
+	return res < 0 ? (int)res : 0;
+}
+
 int log_replay(struct log *log, const struct log_place *from, uint64_t tail_pos)
 {
 	uint32_t window_blocks = 4 * (COMMIT_HEADER_BLOCKS + COMMIT_PAYLOAD_BLOCKS);
@@ -726,6 +742,8 @@ int log_replay(struct log *log, const struct log_place *from, uint64_t tail_pos)
 	int res = chain_walk(log, window, window_blocks);
 	if (res == 0)
 		res = chain_end(log, window, window_blocks);
+	if (res == 0)
+		res = torn_wipe(log, window);
 	env_memory_free(log->env, window, window_blocks * (size_t)BLOCK_BYTES);
 	if (res == 0) /* what was replayed may lie in the device's cache only */
 		res = env_file_sync_wait(log->file);

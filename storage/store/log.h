@@ -36,6 +36,7 @@ struct log_owner {
 struct log_options {
 	uint8_t uuid[16], secret[16]; /* of the store */
 	uint64_t block_count;	      /* of the ring */
+	bool read_only;		      /* replay writes nothing, and nothing may be appended */
 };
 
 /* A place in the chain: where the next commit goes, its number, and what it must chain to. */
@@ -77,8 +78,8 @@ void log_free(struct log *log); /* nothing may be under way */
 
 /* Straight-line, once, before anything is appended: walks the chain from `from`, applies its
  * records, and leaves the log ready to append behind them. Blocks from tail_pos on, which is not
- * beyond `from`, are still needed. The torn tail is cut; damage before the tail is -VS_ELOST, and
- * nothing may be appended then. */
+ * beyond `from`, are still needed. The torn tail is cut, its header wiped; damage before the tail
+ * is -VS_ELOST, and nothing may be appended then. */
 int log_replay(struct log *log, const struct log_place *from, uint64_t tail_pos);
 
 /* Room in the staged commit and in the ring for a record and its payload? `internal` records (of

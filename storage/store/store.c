@@ -362,7 +362,8 @@ static int open_memory(struct store *store)
 					 (uint32_t)(store->cache_area_bytes / BLOCK_BYTES));
 	if (!store->codec || !store->index || !store->layer_pool || !store->cache)
 		return -ENOMEM;
-	struct log_options options = {.block_count = store->sb.log_bytes / BLOCK_BYTES};
+	struct log_options options = {.block_count = store->sb.log_bytes / BLOCK_BYTES,
+				      .read_only = store->options.read_only};
 	memcpy(options.uuid, store->sb.uuid, 16);
 	memcpy(options.secret, store->sb.secret, 16);
 	int (*const inits[])(struct store * store) = {
