@@ -262,7 +262,11 @@ static void fetch_read(struct fetch *fetch, struct segment *segment, const struc
 {
 	const struct frame_entry *frames = &segment_records(segment)->frames[entry->frame_first];
 	uint32_t expect = fetch->type == RECORD_CHUNK ? CHUNK_BYTES : NODE_BYTES;
-	if (entry->type != fetch->type || entry->raw_bytes != expect) {
+	if (entry->type != fetch->type) { /* whoever names it errs (a peer may), not the record */
+		fetch_damaged(fetch, -VS_EFORMAT);
+		return;
+	}
+	if (entry->raw_bytes != expect) {
 		fetch->offset64 = entry->offset64;
 		segment_use(segment);
 		fetch->segment = segment;

@@ -123,6 +123,28 @@ static void a_base_that_the_sender_lacks_costs_a_whole_record(void **state)
 	assert_true(env_wait(pair->from->env, &read.op) < 0);
 }
 
+/* The peer errs, or means ill: the record is as good as before. */
+static void a_node_that_is_asked_for_as_a_chunk_stays_good(void **state)
+{
+	struct pair *pair = *state;
+	prepare(pair);
+	struct store_record_read read = {.store = pair->from->store, .buf = pair->buf};
+	struct store_offer offer;
+	struct admin_op seal = {0};
+	env_wait_prepare(&seal.op);
+	store_snap_seal(pair->from->store, &seal, "a@1");
+	assert_int_equal(env_wait(pair->from->env, &seal.op), 0);
+	assert_int_equal(store_offer(pair->from->store, "a@1", &offer), 0);
+	memcpy(read.id, offer.top, ID_BYTES);
+	for (unsigned i = 0; i < 4; i++) {
+		read.type = i % 2 ? 2 : 1;
+		env_wait_prepare(&read.op);
+		store_record_read(&read);
+		int64_t res = env_wait(pair->from->env, &read.op);
+		assert_true(i % 2 ? res > 0 : res == -VS_EFORMAT);
+	}
+}
+
 static void a_cut_loses_nothing_that_arrived(void **state)
 {
 	struct pair *pair = *state;
@@ -507,6 +529,7 @@ int main(void)
 		TEST(of_a_node_goes_what_differs),
 		TEST(a_node_that_its_delta_does_not_make_is_asked_for_whole),
 		TEST(a_base_that_the_sender_lacks_costs_a_whole_record),
+		TEST(a_node_that_is_asked_for_as_a_chunk_stays_good),
 		TEST(a_cut_loses_nothing_that_arrived),
 		TEST(nodes_that_came_outlive_a_collection),
 		TEST(a_record_that_is_not_what_it_says_ends_it),
