@@ -271,7 +271,7 @@ int main(int argc, char **argv)
 				    .totals_bytes = sizeof totals,
 				    .tell = totals_tell,
 				    .mutant = &vstore_mutant,
-				    .mutant_seeds = 300};
+				    .mutant_seeds = 1000};
 	/* Memory that was touched once is used again: pages cost more than what is done with them.
 	 */
 	mallopt(M_MMAP_THRESHOLD, 32 << 20);

@@ -143,6 +143,9 @@ static void a_node_that_is_asked_for_as_a_chunk_stays_good(void **state)
 		int64_t res = env_wait(pair->from->env, &read.op);
 		assert_true(i % 2 ? res > 0 : res == -VS_EFORMAT);
 	}
+	struct store_counters counters;
+	store_counters(pair->from->store, &counters);
+	assert_int_equal(counters.checksum_errors, 0);
 }
 
 static void a_cut_loses_nothing_that_arrived(void **state)
