@@ -6,7 +6,9 @@
  * Keeps true: a put ends well only when its record, its own or one that was found, is durable. Of
  * several puts of one id at once the first does the work and the others share its end. A candidate
  * of the index counts only when its full id is the same. Many puts may wait for one flush, but few
- * have memory for a chunk: it goes back as soon as the record is in the segment's buffer.
+ * have memory for a chunk: it goes back as soon as the record is in the segment's buffer. A guest's
+ * put may wait for a collection, which waits for the fold: so no put of a fold shares the end of
+ * one that does, and there is always a buffer for it.
  */
 #include "storage/store/pace.h"
 #include "storage/store/replica.h"
@@ -28,6 +30,7 @@ struct puts {
 	struct put *busy[BUSY_BUCKETS]; /* those that may append, by id */
 	uint8_t *buffers[BUFFER_COUNT]; /* that are free: a chunk, and what is stored of it */
 	uint32_t buffer_count;
+	uint32_t background_buffers; /* that background work has */
 	uint8_t *memory;
 	size_t memory_bytes;
 };
@@ -70,11 +73,22 @@ uint64_t put_memory_bytes(const struct store *store)
 	return sizeof(struct puts) + store->puts->memory_bytes;
 }
 
+/* One buffer is for background work at any time: guests' puts may all wait for a collection, which
+ * waits for the fold. */
+static bool put_may(const struct puts *puts, bool background)
+{
+	if (!puts->free || !puts->buffer_count)
+		return false;
+	if (background)
+		return !puts->background_buffers ||
+		       (puts->free_count > PUTS_LEFT && puts->buffer_count > BUFFERS_LEFT);
+	return puts->buffer_count > 1 || puts->background_buffers;
+}
+
 struct put *put_new(struct store *store, bool background, struct wait *wait)
 {
 	struct puts *puts = store->puts;
-	if (!puts->free || !puts->buffer_count ||
-	    (background && (puts->free_count <= PUTS_LEFT || puts->buffer_count <= BUFFERS_LEFT))) {
+	if (!put_may(puts, background)) {
 		wait_add(&puts->waiters, wait);
 		return NULL;
 	}
@@ -85,6 +99,7 @@ struct put *put_new(struct store *store, bool background, struct wait *wait)
 	put->stored = put->room + CHUNK_BYTES;
 	put->placed = NULL;
 	put->background = background;
+	puts->background_buffers += background;
 	put->type = RECORD_CHUNK;
 	put->same = put->same_next = NULL;
 	put->listed = false;
@@ -98,8 +113,10 @@ struct put *put_new(struct store *store, bool background, struct wait *wait)
 static void buffer_give_back(struct put *put)
 {
 	struct puts *puts = put->store->puts;
-	if (put->room)
+	if (put->room) {
 		puts->buffers[puts->buffer_count++] = put->room;
+		puts->background_buffers -= put->background;
+	}
 	put->room = put->stored = NULL;
 }
 
@@ -182,6 +199,28 @@ static void put_wait_durable(struct put *put, struct segment *segment, uint64_t 
 	put_placed(put);
 }
 
+/* Puts of a fold share the end of one that is about to wait for a collection, which waits for the
+ * fold: they end here. */
+static void put_leave_folds(struct put *put)
+{
+	struct put *folds = NULL;
+	for (struct put **at = &put->same; *at;) {
+		struct put *same = *at;
+		if (!same->background) {
+			at = &same->same_next;
+			continue;
+		}
+		*at = same->same_next;
+		same->same_next = folds;
+		folds = same;
+	}
+	while (folds) {
+		struct put *next = folds->same_next;
+		folds->done(folds, -ENOSPC);
+		folds = next;
+	}
+}
+
 static void put_append(struct wait *wait)
 {
 	struct put *put = container_of(wait, struct put, wait);
@@ -194,6 +233,7 @@ static void put_append(struct wait *wait)
 	/* A fold does not wait for a collection, which would wait for the fold. */
 	if (res == -ENOSPC && !put->background && gc_may_help(store)) {
 		segments_wait_space(store, &put->wait);
+		put_leave_folds(put);
 		return;
 	}
 	if (res < 0) {

@@ -143,12 +143,78 @@ static void a_store_closes_while_a_fold_waits_for_a_segment(void **state)
 	free(block);
 }
 
+static struct put *ends[4];
+static int end_results[4];
+static unsigned end_count;
+
+static void note_end(struct put *put, int res)
+{
+	assert_true(end_count < 4);
+	ends[end_count] = put;
+	end_results[end_count++] = res;
+	put_free(put);
+}
+
+static struct put *start_same(struct store *store, bool background)
+{
+	struct put *put = put_new(store, background, NULL);
+	assert_non_null(put);
+	memset(put->room, 1, CHUNK_BYTES);
+	put->raw = put->room;
+	put->domain = store->volumes[0]->domain;
+	put->level = 1;
+	put->frame_bytes = 16 * KIB;
+	put->done = note_end;
+	put_start(put);
+	return put;
+}
+
+/* The guest's put waits for a collection, which waits for folds: none may share its end then. */
+static void a_fold_does_not_wait_with_a_guest_for_space(void **state)
+{
+	struct fixture *f = *state;
+	assert_int_equal(make_volume(f, "a", MIB), 0);
+	fixture_close(f);
+	f->options.capacity_bytes = MIB; /* of segments: none */
+	fixture_open(f);
+	struct put *guest = start_same(f->store, false), *fold = start_same(f->store, true);
+	while (end_count < 2)
+		env_step(f->env, true);
+	assert_ptr_equal(ends[0], fold);
+	assert_int_equal(end_results[0], -ENOSPC);
+	assert_ptr_equal(ends[1], guest); /* after a collection that freed nothing */
+	assert_int_equal(end_results[1], -ENOSPC);
+}
+
+static void one_buffer_is_for_background_work_at_any_time(void **state)
+{
+	struct fixture *f = *state;
+	struct put *guests[PUT_COUNT], *put;
+	unsigned count = 0;
+	while ((put = put_new(f->store, false, NULL)))
+		guests[count++] = put;
+	struct put *fold = put_new(f->store, true, NULL);
+	assert_non_null(fold);
+	assert_null(put_new(f->store, true, NULL));
+	put_free(fold);
+	assert_null(put_new(f->store, false, NULL));
+	fold = put_new(f->store, true, NULL);
+	assert_non_null(fold);
+	put_free(fold);
+	while (count > 0)
+		put_free(guests[--count]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(many_wait_for_one_flush, fixture_setup,
 						fixture_teardown),
 		cmocka_unit_test_setup_teardown(a_store_closes_while_a_fold_waits_for_a_segment,
+						fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(a_fold_does_not_wait_with_a_guest_for_space,
+						fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(one_buffer_is_for_background_work_at_any_time,
 						fixture_setup, fixture_teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
