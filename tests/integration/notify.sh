@@ -16,6 +16,7 @@ manager_end() { [ -z "$manager" ] || kill "$manager"; }
 # listen SOCKET: what is told from here on goes there
 listen() {
 	manager_end
+	rm -f told # what the one before said does not say that this one listens
 	python3 "$here/manager.py" "$1" run/storage.sock >told &
 	manager=$!
 	soon grep -qs listens told || fail "nobody listens on $1"
