@@ -29,6 +29,7 @@
 #endif
 #define FLUSH_BYTES (BUFFER_BYTES / 2)
 #define LINGER_BYTES (128 * KIB) /* what a wait may wait for while more is coming */
+#define NEWS_MOST 64u		 /* without a record: what was coming is found elsewhere */
 
 struct segment_writer {
 	struct env *env;
@@ -44,9 +45,10 @@ struct segment_writer {
 	uint64_t end_most;
 	uint64_t written_end, durable_end, writing_end, syncing_end;
 	bool kicked, writing, syncing, refused;
-	bool more;   /* records are on their way here */
-	bool sealed; /* as soon as no kick or sync is under way, the seal ends */
-	int failed;  /* 0, or why */
+	bool more;     /* records are on their way here */
+	unsigned news; /* how often that was said since one came */
+	bool sealed;   /* as soon as no kick or sync is under way, the seal ends */
+	int failed;    /* 0, or why */
 	struct io_op kick_op, write_op, sync_op;
 	struct durable_wait *waits;
 	struct io_op *seal; /* the caller's */
@@ -284,7 +286,8 @@ static void kick_done(struct io_op *op)
 	/* While a sync runs, who waits gains nothing from a write now; and while more records are
 	 * about to come, one write and one sync for all of them cost less, in padding too: the
 	 * last record, which ends within a block, goes out with those behind it. */
-	bool pad = force && (!writer->more || writer->seal);
+	bool more = writer->more && writer->news < NEWS_MOST;
+	bool pad = force && (!more || writer->seal);
 	force = force && !writer->syncing && (pad || writer->fill >= LINGER_BYTES);
 	if (!writer->writing && writer->fill && (force || writer->fill >= FLUSH_BYTES))
 		write_start(writer, pad);
@@ -321,7 +324,8 @@ static uint32_t room_bytes(unsigned frame_count, uint32_t stored_bytes)
 void segment_expect(struct segment_writer *writer, bool more)
 {
 	writer->more = more;
-	if (!more && writer->waits)
+	writer->news += writer->news < NEWS_MOST;
+	if ((!more || writer->news == NEWS_MOST) && writer->waits)
 		writer_kick(writer);
 }
 
@@ -354,6 +358,7 @@ uint32_t segment_append(struct segment_writer *writer, const struct dir_entry *e
 	memcpy(at + header, stored, stored_bytes);
 	memset(at + header + stored_bytes, 0, bytes - header - stored_bytes);
 	writer->fill += bytes;
+	writer->news = 0;
 	*ret_end = writer->base + writer->fill;
 	if (directory_add(writer->directory, &placed, frames) < 0)
 		writer->failed = -ENOMEM; /* without its directory the segment cannot be sealed */

@@ -45,7 +45,8 @@ void segment_writer_abandon(struct segment_writer *writer);
 /* 0: there is room. -EAGAIN: the buffers are being written, room_again follows. -ENOSPC: the
  * segment is full, seal it. Another code: it has failed, for good. */
 int segment_room(struct segment_writer *writer, uint32_t stored_bytes);
-/* Whether more records are being made for it: then waits are served a little later, together. */
+/* Whether more records are being made for it: then waits are served a little later, together. Said
+ * whenever one of them ended: when many did and none came here, nobody waits for more of them. */
 void segment_expect(struct segment_writer *writer, bool more);
 /* Copies a record in; segment_room said 0. entry: id, type, raw_bytes, frame_count. stored: of a
  * chunk the quarters' hashes, then the frames. Returns its

@@ -568,8 +568,9 @@ int segments_room(struct store *store, uint32_t stored_bytes, struct wait *wait)
 void segments_coming(struct store *store, int change)
 {
 	struct segment_set *set = store->segment_set;
+	bool first = set->coming == 0;
 	set->coming += (uint32_t)change;
-	if (set->open)
+	if (set->open && (first || change < 0))
 		segment_expect(set->open->writer, set->coming > 0);
 }
 

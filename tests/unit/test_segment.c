@@ -192,6 +192,23 @@ static void records_that_keep_coming_lie_without_gaps(void **state)
 	}
 }
 
+/* Those that keep coming may all be found elsewhere: a guest's new data does not wait for them. */
+static void records_that_never_come_keep_nobody_waiting(void **state)
+{
+	struct fixture *f = *state;
+	struct waiting waiting = {.wait.op.done = waiting_ended};
+	segment_expect(f->writer, true);
+	assert_int_equal(append(f, 1000), 0);
+	segment_wait_durable(f->writer, &waiting.wait, f->ends[0]);
+	settle(f);
+	assert_false(waiting.ended);
+	for (unsigned i = 0; i < 256; i++)
+		segment_expect(f->writer, true);
+	settle(f);
+	assert_true(waiting.ended);
+	compare(f, segment_directory(f->writer), 0);
+}
+
 static void a_sealed_segment_loads_with_every_record(void **state)
 {
 	struct fixture *f = *state;
@@ -309,6 +326,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		SEGMENT_TEST(what_is_durable_can_be_read_from_the_file),
 		SEGMENT_TEST(records_that_keep_coming_lie_without_gaps),
+		SEGMENT_TEST(records_that_never_come_keep_nobody_waiting),
 		SEGMENT_TEST(a_sealed_segment_loads_with_every_record),
 		SEGMENT_TEST(a_full_segment_says_so_and_fits_its_bound),
 		SEGMENT_TEST(an_unsealed_segment_is_scanned_and_sealed),
