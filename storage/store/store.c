@@ -400,7 +400,7 @@ static int open_recover(struct store *store, char *sentence)
 /* One good copy is enough to open: a disk that does not take the other is told of, and no more. */
 static void superblock_look(struct store *store)
 {
-	int res = superblock_mend(store->dir);
+	int res = superblock_mend(store->dir, &store->sb);
 	if (res)
 		log_event(LOG_LEVEL_WARNING, "superblock.mended",
 			  "result=\"%s\" hint=\"one of its two copies was damaged or not written\"",

@@ -112,7 +112,7 @@ static void copies_read(struct env_file *file, struct copies *ret)
 				     (uint64_t[]){ret->sbs[0].generation, ret->sbs[1].generation});
 }
 
-int superblock_mend(struct env_dir *dir)
+int superblock_mend(struct env_dir *dir, const struct superblock *opened)
 {
 	struct env_file *file;
 	struct copies copies;
@@ -122,6 +122,7 @@ int superblock_mend(struct env_dir *dir)
 	copies_read(file, &copies);
 	unsigned good = copies.verdict == PAIR_SECOND, bad = !good;
 	bool mend = (copies.verdict == PAIR_FIRST || copies.verdict == PAIR_SECOND) &&
+		    copies.sbs[good].generation == opened->generation &&
 		    copies.facts[bad] != COPY_NEWER && copies.facts[bad] != COPY_UNKNOWN &&
 		    memcmp(copies.blocks[0], copies.blocks[1], SUPERBLOCK_BYTES) != 0;
 	if (mend) {

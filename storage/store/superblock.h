@@ -38,10 +38,9 @@ void superblock_encode(const struct superblock *sb, uint8_t out[SUPERBLOCK_BYTES
 int superblock_decode(const uint8_t in[SUPERBLOCK_BYTES], struct superblock *ret);
 /* Straight-line. Writes and syncs one copy after the other. */
 int superblock_write(struct env_dir *dir, const struct superblock *sb);
-/* Straight-line, of a file that superblock_read took: when its copies differ, the one that counts
- * is written over the other, unless a newer version wrote that. 1: it was; 0; or a negative code.
- */
-int superblock_mend(struct env_dir *dir);
+/* Straight-line. When the copies differ and the one that counts is what superblock_read took, it is
+ * written over the other, unless a newer version wrote that. 1: it was; 0; or a negative code. */
+int superblock_mend(struct env_dir *dir, const struct superblock *opened);
 /* Straight-line. On failure *sentence (SENTENCE_BYTES) says what to do. */
 int superblock_read(struct env_dir *dir, struct superblock *ret_sb, char *sentence);
 
