@@ -53,7 +53,8 @@ struct channel {
 	struct repl_hello hello;
 
 	struct io_op recv_op, send_op, kick_op;
-	bool receiving, sending, kicked, paused, was_full, goodbye;
+	bool receiving, sending, kicked, paused, goodbye;
+	bool no_room;		/* and somebody was told so */
 	struct env_timer timer; /* of the state */
 	uint64_t heard_ns;
 
@@ -193,11 +194,19 @@ void channel_send(struct channel *channel, const void *bytes, size_t byte_count)
 	channel_kick(channel);
 }
 
-bool channel_room(const struct channel *channel)
+static bool has_room(const struct channel *channel)
 {
 	size_t encrypted = channel->tls ? tls_out_bytes(channel->tls) : 0;
 	return channel->gather_bytes + encrypted + (channel->sending ? channel->out_bytes : 0) <
 	       QUEUE_MANY;
+}
+
+/* A send may end before the next step looks: what counts is what was said. */
+bool channel_room(struct channel *channel)
+{
+	bool room = has_room(channel);
+	channel->no_room |= !room;
+	return room;
 }
 
 /* What gathered becomes what is sent: encrypted, or by exchanging the buffers. */
@@ -436,10 +445,10 @@ static void channel_step(struct channel *channel)
 	if (channel->state == CHANNEL_TLS || channel->state == CHANNEL_HELLO ||
 	    (channel->state == CHANNEL_OPEN && !channel->paused))
 		recv_arm(channel);
-	bool room = channel_room(channel);
-	if (room && channel->was_full && channel->state == CHANNEL_OPEN)
+	if (channel->no_room && has_room(channel) && channel->state == CHANNEL_OPEN) {
+		channel->no_room = false;
 		channel->ops->room(channel->owner);
-	channel->was_full = !room;
+	}
 }
 
 static void kick_done(struct io_op *op)

@@ -24,7 +24,7 @@ struct channel_ops {
 	/* One message, after HELLO; the body is the channel's. A negative code ends the
 	 * connection. */
 	int (*message)(void *owner, const struct repl_header *header, const uint8_t *body);
-	/* channel_room has become true again. */
+	/* channel_room said no, and has become true again. */
 	void (*room)(void *owner);
 	/* It has ended: the peer closed (-ECONNRESET), was refused, or channel_close. */
 	void (*closed)(void *owner, int res, const char *sentence);
@@ -53,7 +53,7 @@ void channel_free(struct channel *channel);
 /* Queues a whole message, or more bytes of one. Copies. */
 void channel_send(struct channel *channel, const void *bytes, size_t byte_count);
 /* False: enough is queued; `room` follows. */
-bool channel_room(const struct channel *channel);
+bool channel_room(struct channel *channel);
 /* Hands on no further message until told otherwise. */
 void channel_pause(struct channel *channel, bool paused);
 

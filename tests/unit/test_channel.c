@@ -194,6 +194,36 @@ static void a_slow_receiver_holds_the_sender_back(void **state)
 	bed_free(bed);
 }
 
+struct burst {
+	struct io_op op;
+	struct end *end;
+	uint64_t number;
+};
+static void send_until_full(struct io_op *op)
+{
+	struct burst *burst = (struct burst *)op;
+	while (channel_room(burst->end->channel))
+		send_message(burst->end, burst->number++, 8192);
+}
+
+/* Also when a send ends between the no and the next look: here what was sent before is what is too
+ * much, and ends in the pass of the burst. */
+static void who_was_told_no_is_told_when_there_is_room(void **state)
+{
+	struct bed *bed = bed_new();
+	struct burst burst = {.op.done = send_until_full, .end = &bed->ends[0]};
+	bed_connect(bed);
+	UNTIL(bed->ends[0].opened && bed->ends[1].opened);
+	for (unsigned i = 0; i < 100; i++) /* nothing is left to do */
+		env_step(env, false);
+	send_message(&bed->ends[0], burst.number++, 16384);
+	env_step(env, false);
+	env_complete(env, &burst.op, 0);
+	UNTIL(burst.number > 1 && bed->ends[1].messages == burst.number);
+	assert_int_equal(bed->ends[0].rooms, 1);
+	bed_free(bed);
+}
+
 static void a_close_is_told_with_its_sentence(void **state)
 {
 	struct bed *bed = bed_new();
@@ -368,6 +398,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(both_ends_know_each_other),
 		cmocka_unit_test(a_slow_receiver_holds_the_sender_back),
+		cmocka_unit_test(who_was_told_no_is_told_when_there_is_room),
 		cmocka_unit_test(a_close_is_told_with_its_sentence),
 		cmocka_unit_test(an_owner_may_refuse_a_message),
 		cmocka_unit_test(another_host_than_meant_is_refused),
