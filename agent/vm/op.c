@@ -165,7 +165,8 @@ static void op_ended(struct op *op, const char *state)
 	json_t *error = op->res < 0 ? api_error(op->res, op->problem.sentence, op->problem.holder)
 				    : json_object();
 	if (op->res == 0)
-		json_object_set(error, "result", op->result ? op->result : json_object());
+		json_object_set_new(error, "result",
+				    op->result ? json_incref(op->result) : json_object());
 	db_run(op->agent->db, "UPDATE operation SET state = ?, error = ?, ended = ? WHERE id = ?",
 	       "sjii", state, error, agent_now_ns(), op->id);
 	db_run(op->agent->db,
