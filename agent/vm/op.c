@@ -110,16 +110,17 @@ int op_new(struct agent *agent, const struct op_kind *kind, const char *noun, co
 			     "created) VALUES (?, ?, 'running', 0, ?, '', ?, ?)",
 			     "ssjii", kind->name, op->object, data, (int64_t)uid, agent_now_ns());
 	op->id = db_last_id(agent->db);
+	active_add(op); /* before anybody else can see its row, and take it for one of the past */
 	int end = db_end(agent->db, res >= 0);
 	res = res < 0 ? res : end;
 	if (res < 0) {
+		active_remove(op);
 		if (!problem->sentence[0])
 			problem_set(problem, res,
 				    "The catalog cannot be written; look at its disk.");
 		op_free(op);
 		return res;
 	}
-	active_add(op);
 	crash_point(op);
 	*ret_op = op;
 	return 0;
@@ -288,8 +289,13 @@ unsigned op_converge(struct agent *agent)
 	{
 		if (agent->stopping || active_has(agent, spec_number(row, "id")))
 			continue;
-		op_resume(agent, row);
-		count++;
+		/* Those before it may have taken their time: it may have ended meanwhile. */
+		json_t *now = op_row(agent, spec_number(row, "id"));
+		if (now && !spec_number(now, "ended")) {
+			op_resume(agent, now);
+			count++;
+		}
+		json_decref(now);
 	}
 	json_decref(rows);
 	return count;

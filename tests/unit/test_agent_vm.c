@@ -4,11 +4,14 @@
 
 #include "agent/vm/db.h"
 #include "agent/vm/domxml.h"
+#include "agent/vm/op.h"
 #include "agent/vm/program.h"
 #include "agent/vm/seed.h"
 #include "agent/vm/spec.h"
 
 #include <errno.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 static int spec_of(const char *body_text, json_t **ret_spec, struct problem *problem)
@@ -206,6 +209,67 @@ static void a_catalog_is_kept_and_one_of_tomorrow_refused(void **state)
 	}
 }
 
+static int step_ok(struct op *op)
+{
+	return 0;
+}
+
+static void *converge(void *state)
+{
+	op_converge(state);
+	return NULL;
+}
+
+/* A deletion of the past waits for vstored, and an operation of a person, which was seen beside it,
+ * ends in that time: it is done, and stays so. */
+static void what_ends_meanwhile_is_not_undone(void **state)
+{
+	static const struct op_step steps[] = {{"one", step_ok, NULL}};
+	static const struct op_kind kind = {"vm.set", steps, 1, 1};
+	char folder[] = "/tmp/vstore-agent-XXXXXX", path[80], sentence[SENTENCE_BYTES];
+	struct agent agent = {.lock = PTHREAD_MUTEX_INITIALIZER,
+			      .changed = PTHREAD_COND_INITIALIZER};
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	struct problem problem = {0};
+	struct op *op = NULL;
+	pthread_t thread;
+	assert_non_null(mkdtemp(folder));
+	snprintf(path, sizeof path, "%s/catalog.db", folder);
+	assert_int_equal(db_open(path, &agent.db, sentence), 0);
+	snprintf(address.sun_path, sizeof address.sun_path, "%s/storage.sock", folder);
+	snprintf(agent.storage.socket, sizeof agent.storage.socket, "%s", address.sun_path);
+	int storage = socket(AF_UNIX, SOCK_STREAM, 0);
+	assert_int_equal(bind(storage, (struct sockaddr *)&address, sizeof address), 0);
+	assert_int_equal(listen(storage, 1), 0);
+	assert_true(db_run(agent.db,
+			   "INSERT INTO operation (kind, object, state, step, data, error, uid, "
+			   "created) VALUES ('image.delete', 'image old', 'running', 1, "
+			   "'{\"volume\": \"old\"}', '', 0, 1)",
+			   "") >= 0);
+	assert_int_equal(op_new(&agent, &kind, "vm", "a", json_object(), 0, &op, &problem), 0);
+	int64_t id = op->id;
+	assert_int_equal(pthread_create(&thread, NULL, converge, &agent), 0);
+	int asked = accept(storage, NULL, NULL); /* both rows are read */
+	assert_true(asked >= 0);
+	op_run(op);
+	assert_int_equal(op->res, 0);
+	op_free(op);
+	close(storage);
+	close(asked);
+	pthread_join(thread, NULL);
+	json_t *row = op_row(&agent, id);
+	assert_string_equal(spec_text(row, "state"), "done");
+	json_decref(row);
+	db_close(agent.db);
+	static const char *const names[] = {"catalog.db", "catalog.db-wal", "catalog.db-shm",
+					    "storage.sock"};
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+		snprintf(path, sizeof path, "%s/%s", folder, names[i]);
+		unlink(path);
+	}
+	rmdir(folder);
+}
+
 static void a_program_ends_with_its_time(void **state)
 {
 	char words[16];
@@ -227,6 +291,7 @@ int main(void)
 		cmocka_unit_test(disks_get_the_first_free_target_and_name),
 		cmocka_unit_test(a_private_key_is_no_ssh_key),
 		cmocka_unit_test(a_catalog_is_kept_and_one_of_tomorrow_refused),
+		cmocka_unit_test(what_ends_meanwhile_is_not_undone),
 		cmocka_unit_test(a_program_ends_with_its_time),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
