@@ -62,6 +62,7 @@ if grep -E '^(Requires|BindsTo|PartOf|Requisite)=' vstore-guests.service; then f
 ending=$(sed -n 's|^ExecStop=/usr/bin/vstorectl ||p' "$deploy/systemd/vstore-guests.service")
 # shellcheck disable=SC2086 # its words
 refused 8 'Nobody answers' "$VSTORECTL" ${ending/\/run\/vstore/$work}
+if grep '^ProtectClock=yes' vstore-agent.service; then fail "the doctor cannot ask for the clock: systemd refuses adjtimex then"; fi
 grep -q '^ExecReload=/bin/kill -USR2' vstored.service || fail "a reload of the unit does not hand over"
 grep -q '^Type=notify' vstored.service || fail "systemd does not wait until vstored serves"
 systemd-analyze security --offline=yes --threshold=20 ./vstored.service >security || fail "the unit is open: $(tail -n 1 security)"
