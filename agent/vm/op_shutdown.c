@@ -214,7 +214,7 @@ static int guests_end(struct ending *ending)
 						   count)
 				     : -ETIMEDOUT; /* it says why */
 		if (!moment(op->agent))
-			return problem_set(&op->problem, -ECANCELED,
+			return problem_set(&op->problem, -VS_ECANCELLED,
 					   "The agent was stopped before all guests had ended; "
 					   "those that run are left alone.");
 	}

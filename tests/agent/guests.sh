@@ -61,7 +61,7 @@ for how in stop murder; do
 	[ $rc != 0 ] || fail "an end that was not reached is told as one ($how)"
 	start_agent
 	until_true 120 settled || fail "something goes on: $(ctl job list)"
-	[ "$(ctl -o json job list | json 'd["jobs"][0]["state"]')" = failed ] || fail "the job: $(ctl job list)"
+	[ "$(ctl -o json job list | json 'd["jobs"][0]["state"] + " " + d["jobs"][0]["error"]["code"]')" = "failed cancelled" ] || fail "the job: $(ctl -o json job list | json 'd["jobs"][0]')"
 	is_state second running || fail "second is $(state second) after the agent's $how"
 done
 
