@@ -95,7 +95,8 @@ until_true 120 is_state first running
 stop agent # in the hour that first has
 start_agent
 until_true 120 is_state second running
-[ "$(happened)" = "autostart:first autostart:second" ] || fail "this happened: $(happened)"
+both() { [ "$(happened)" = "autostart:first autostart:second" ]; } # it runs before that is noted
+until_true 120 both || fail "this happened: $(happened)"
 until_true 240 booted first 3
 ctl vm stop first
 ctl vm stop second
@@ -103,9 +104,10 @@ booted_anew
 until_true 120 is_state first running
 until_true 240 booted first 4
 end_all 5m 2>words || fail "ending all exits $?: $(cat words)"
+ended() { [ "$(happened)" = "autostart:first shutdown_asked:first stopped:first" ]; }
+until_true 120 ended || fail "this happened: $(happened)" # an agent that ends notes no more
 stop agent
 start_agent
 until_true 120 off first
 off second || fail "a boot that was cut short goes on: second is $(state second)"
-ended() { [ "$(happened)" = "autostart:first shutdown_asked:first stopped:first" ]; }
 until_true 120 ended || fail "this happened: $(happened)"
