@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The only file that knows libvirt. Three kinds of threads: one that runs libvirt's events and only
- * queues, one that keeps the connection, and one for each call under way. A call's arguments and
- * result are its own, so that a caller may leave it behind.
+ * queues, one that keeps the connection which brings them, and one for each call under way. A
+ * call's arguments and result are its own, so that a caller may leave it behind.
+ *
+ * A call has a connection of its own as well. libvirtd answers five calls of a connection at a
+ * time, whichever VMs they are about; and libvirt's client (9.0) crashes when one that many threads
+ * wait on is closed, as keepalive does with a libvirtd that hangs.
  */
 #include "agent/vm/virt.h"
 
@@ -531,12 +535,34 @@ static void call_unlink(struct virt_call *call)
 	call->virt->call_count--;
 }
 
+/* Whoever hangs here is let go when libvirtd goes on, or ends; what nobody waits for any more is
+ * not asked then. */
+static int call_connect(struct virt_call *call)
+{
+	struct virt *virt = call->virt;
+	call->connection = virConnectOpen(virt->uri);
+	if (call->connection) {
+		virConnectSetKeepAlive(call->connection, KEEPALIVE_S, KEEPALIVE_COUNT);
+		pthread_mutex_lock(&virt->lock);
+		bool left = call->left;
+		pthread_mutex_unlock(&virt->lock);
+		return left ? -ETIMEDOUT : 0;
+	}
+	const char *why = virGetLastErrorMessage();
+	snprintf(call->sentence, sizeof call->sentence,
+		 "libvirt does not answer at %.80s (%.120s): start libvirtd.", virt->uri,
+		 why ? why : "");
+	return -ECONNREFUSED;
+}
+
 static void *call_run(void *state)
 {
 	struct virt_call *call = state;
 	struct virt *virt = call->virt;
-	int res;
-	if (call->verb >= HOST_VERB) {
+	int res = call_connect(call);
+	if (res < 0) {
+		/* it says why */
+	} else if (call->verb >= HOST_VERB) {
 		res = do_host(call);
 	} else {
 		virDomainPtr domain = virDomainLookupByUUIDString(call->connection, call->uuid);
@@ -546,7 +572,7 @@ static void *call_run(void *state)
 		if (domain)
 			virDomainFree(domain);
 	}
-	if (res < 0 && !call->sentence[0])
+	if (res < 0 && call->connection && !call->sentence[0])
 		res = call_error(call);
 	pthread_mutex_lock(&virt->lock);
 	call->res = res;
@@ -628,8 +654,6 @@ static int call_start(struct virt *virt, enum virt_verb verb, const struct virt_
 	call->number = args->number;
 	call->uuid = args->uuid ? strdup(args->uuid) : NULL;
 	call->text = args->text ? strdup(args->text) : NULL;
-	virConnectRef(virt->connection);
-	call->connection = virt->connection;
 	call->next = virt->calls;
 	virt->calls = call;
 	virt->call_count++;
