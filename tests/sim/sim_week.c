@@ -318,7 +318,7 @@ int main(int argc, char **argv)
 				    .totals_bytes = sizeof week_totals,
 				    .tell = totals_tell,
 				    .mutant = &vstore_mutant,
-				    .mutant_seeds = 200};
+				    .mutant_seeds = 1000};
 	mallopt(M_MMAP_THRESHOLD, 4 << 20); /* memory that was touched once is used again */
 	mallopt(M_TRIM_THRESHOLD, 256 << 20);
 	log_level_set(0); /* what is injected here is no news */
