@@ -177,7 +177,8 @@ static json_t *autostart_all(struct agent *agent)
 			json_decref(spec);
 	}
 	json_decref(rows);
-	qsort(specs, count, sizeof *specs, by_order);
+	if (count > 0)
+		qsort(specs, count, sizeof *specs, by_order);
 	for (i = 0; i < count; i++) {
 		json_array_append(all, json_object_get(specs[i], "uuid"));
 		json_decref(specs[i]);
