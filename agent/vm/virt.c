@@ -535,6 +535,13 @@ static void call_unlink(struct virt_call *call)
 	call->virt->call_count--;
 }
 
+static int refused(const struct virt *virt, const char *why, char sentence[SENTENCE_BYTES])
+{
+	snprintf(sentence, SENTENCE_BYTES,
+		 "libvirt does not answer at %.80s (%.120s): start libvirtd.", virt->uri, why);
+	return -ECONNREFUSED;
+}
+
 /* Whoever hangs here is let go when libvirtd goes on, or ends; what nobody waits for any more is
  * not asked then. */
 static int call_connect(struct virt_call *call)
@@ -549,10 +556,22 @@ static int call_connect(struct virt_call *call)
 		return left ? -ETIMEDOUT : 0;
 	}
 	const char *why = virGetLastErrorMessage();
-	snprintf(call->sentence, sizeof call->sentence,
-		 "libvirt does not answer at %.80s (%.120s): start libvirtd.", virt->uri,
-		 why ? why : "");
-	return -ECONNREFUSED;
+	return refused(virt, why ? why : "", call->sentence);
+}
+
+static int call_do(struct virt_call *call)
+{
+	if (call->verb >= HOST_VERB) {
+		int res = do_host(call);
+		return res < 0 && !call->sentence[0] ? call_error(call) : res;
+	}
+	virDomainPtr domain = virDomainLookupByUUIDString(call->connection, call->uuid);
+	int res = domain ? do_domain(call, domain) : -1;
+	if (res < 0) /* before another call makes it another one */
+		res = call_error(call);
+	if (domain)
+		virDomainFree(domain);
+	return res;
 }
 
 static void *call_run(void *state)
@@ -560,20 +579,8 @@ static void *call_run(void *state)
 	struct virt_call *call = state;
 	struct virt *virt = call->virt;
 	int res = call_connect(call);
-	if (res < 0) {
-		/* it says why */
-	} else if (call->verb >= HOST_VERB) {
-		res = do_host(call);
-	} else {
-		virDomainPtr domain = virDomainLookupByUUIDString(call->connection, call->uuid);
-		res = domain ? do_domain(call, domain) : -1;
-		if (res < 0)
-			res = call_error(call);
-		if (domain)
-			virDomainFree(domain);
-	}
-	if (res < 0 && call->connection && !call->sentence[0])
-		res = call_error(call);
+	if (res == 0)
+		res = call_do(call);
 	pthread_mutex_lock(&virt->lock);
 	call->res = res;
 	call->done = true;
@@ -620,9 +627,7 @@ static int call_turn(struct virt *virt, const struct virt_args *args,
 				"libvirt has not answered an earlier call about this VM; "
 				"look at QEMU and libvirtd, then try again.");
 	if (!virt->connection || virt->lost)
-		return problem_set(problem, -ECONNREFUSED,
-				   "libvirt does not answer at %.80s (%.120s): start libvirtd.",
-				   virt->uri, virt->why);
+		return refused(virt, virt->why, problem->sentence);
 	return 0;
 }
 
