@@ -199,8 +199,8 @@ static int segment_start(struct file_check *check)
  * in both of its files. */
 static void header_damaged(struct file_check *check)
 {
-	for (unsigned file_no = 0; file_no < 2 && !check->segment->indexed; file_no++)
-		index_write_mend(check->store, file_no);
+	if (!check->segment->indexed)
+		index_write_mend_both(check->store);
 	segment_report(check, "header", "while the index lists it");
 }
 

@@ -95,6 +95,7 @@ unsigned index_write_phase(const struct store *store);
 int index_write_file(const struct store *store);
 /* A file (0 or 1) is damaged: it is written anew, as soon as it can be. */
 void index_write_mend(struct store *store, unsigned file_no);
+void index_write_mend_both(struct store *store);
 
 /* ---- index_check.c: reads both files in full, and says what is wrong ---- */
 

@@ -115,6 +115,12 @@ void index_write_mend(struct store *store, unsigned file_no)
 	index_write_kick(store, 0);
 }
 
+void index_write_mend_both(struct store *store)
+{
+	index_write_mend(store, 0);
+	index_write_mend(store, 1);
+}
+
 /* ---- which segments ---- */
 
 static bool segment_listable(const struct segment *segment)

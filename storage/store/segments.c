@@ -92,8 +92,7 @@ void segment_damaged(struct segment *segment)
 	if (segment->damaged)
 		return;
 	segment->damaged = true;
-	for (unsigned file_no = 0; file_no < 2; file_no++)
-		index_write_mend(segment->store, file_no);
+	index_write_mend_both(segment->store);
 }
 
 void segment_index_lacking(struct segment *segment, const struct directory *directory)
