@@ -116,15 +116,20 @@ static inline void receive_done(struct io_op *op)
 	ended = true;
 }
 
-/* Sends "a@SNAP" of one store to the other. */
-static inline int send_snapshot(struct pair *pair, const char *name)
+static inline void seal_and_offer(struct pair *pair, const char *name, struct store_offer *ret)
 {
 	struct admin_op seal = {0};
 	env_wait_prepare(&seal.op);
 	store_snap_seal(pair->from->store, &seal, name);
 	assert_int_equal(env_wait(pair->from->env, &seal.op), 0);
+	assert_int_equal(store_offer(pair->from->store, name, ret), 0);
+}
+
+/* Sends "a@SNAP" of one store to the other. */
+static inline int send_snapshot(struct pair *pair, const char *name)
+{
 	pair->receive = (struct store_receive){.op.done = receive_done, .want = want, .host = "h1"};
-	assert_int_equal(store_offer(pair->from->store, name, &pair->receive.offer), 0);
+	seal_and_offer(pair, name, &pair->receive.offer);
 	pair->head = pair->tail = 0;
 	pair->sent_bytes = pair->records = pair->nodes = pair->deltas = 0;
 	ended = false;

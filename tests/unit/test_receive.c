@@ -97,6 +97,13 @@ static void a_node_that_its_delta_does_not_make_is_asked_for_whole(void **state)
 	read_both(pair, "a@3", "h1/a@3");
 }
 
+static int64_t read_for_peer(struct pair *pair, struct store_record_read *read)
+{
+	env_wait_prepare(&read->op);
+	store_record_read(read);
+	return env_wait(pair->from->env, &read->op);
+}
+
 /* Of a node that is there, and of one that is not. */
 static void a_base_that_the_sender_lacks_costs_a_whole_record(void **state)
 {
@@ -107,20 +114,12 @@ static void a_base_that_the_sender_lacks_costs_a_whole_record(void **state)
 	struct store_record_read read = {
 		.store = pair->from->store, .type = 2, .buf = pair->buf, .base = {1, 2, 3}};
 	struct store_offer offer;
-	struct admin_op seal = {0};
-	env_wait_prepare(&seal.op);
-	store_snap_seal(pair->from->store, &seal, "a@2");
-	assert_int_equal(env_wait(pair->from->env, &seal.op), 0);
-	assert_int_equal(store_offer(pair->from->store, "a@2", &offer), 0);
+	seal_and_offer(pair, "a@2", &offer);
 	memcpy(read.id, offer.top, ID_BYTES);
-	env_wait_prepare(&read.op);
-	store_record_read(&read);
-	assert_true(env_wait(pair->from->env, &read.op) > 0);
+	assert_true(read_for_peer(pair, &read) > 0);
 	assert_false(read.delta);
 	read.id[0] ^= 1;
-	env_wait_prepare(&read.op);
-	store_record_read(&read);
-	assert_true(env_wait(pair->from->env, &read.op) < 0);
+	assert_true(read_for_peer(pair, &read) < 0);
 }
 
 /* The peer errs, or means ill: the record is as good as before. */
@@ -130,17 +129,11 @@ static void a_node_that_is_asked_for_as_a_chunk_stays_good(void **state)
 	prepare(pair);
 	struct store_record_read read = {.store = pair->from->store, .buf = pair->buf};
 	struct store_offer offer;
-	struct admin_op seal = {0};
-	env_wait_prepare(&seal.op);
-	store_snap_seal(pair->from->store, &seal, "a@1");
-	assert_int_equal(env_wait(pair->from->env, &seal.op), 0);
-	assert_int_equal(store_offer(pair->from->store, "a@1", &offer), 0);
+	seal_and_offer(pair, "a@1", &offer);
 	memcpy(read.id, offer.top, ID_BYTES);
 	for (unsigned i = 0; i < 4; i++) {
 		read.type = i % 2 ? 2 : 1;
-		env_wait_prepare(&read.op);
-		store_record_read(&read);
-		int64_t res = env_wait(pair->from->env, &read.op);
+		int64_t res = read_for_peer(pair, &read);
 		assert_true(i % 2 ? res > 0 : res == -VS_EFORMAT);
 	}
 	struct store_counters counters;
