@@ -362,9 +362,8 @@ static int shutdown_all(struct ctl *ctl)
 	if (!value_count(lost))
 		return 0;
 	ctl_say(ctl,
-		"Not ended in time, and without power now: %s. See what they said with vstorectl "
-		"vm "
-		"log, or give them longer with --deadline.",
+		"Not ended in time, and without power now: %s. See what they said with "
+		"vstorectl vm log, or give them longer with --deadline.",
 		value_plain(lost, list, sizeof list));
 	return CTL_PARTLY;
 }

@@ -84,8 +84,8 @@ static int drive_undo(struct op *op)
 	return drive_change(op, op_before(op));
 }
 
-/* What one of them has and the other has not, goes: definitions of an older agent lack some keys.
- */
+/* What one of them has and the other has not, goes: definitions of an older agent lack some
+ * keys. */
 static int definition_change(struct op *op, const json_t *values)
 {
 	struct vm vm;
