@@ -4,14 +4,17 @@
  *
  * `write` puts stamped blocks at random places with several requests in flight, until MIB of them
  * were answered and flushed, or one fails; what it knows goes to FILE and is carried on by the next
- * run. `verify` reads all blocks: each must be the last one answered, or a later one that was sent
- * and failed; those that cannot be read are counted (EIO).
+ * run. `flush` does so too, and flushes on the way, until SIGTERM: to it, a write counts as
+ * answered when a flush was answered that was sent behind its answer, so the host may be lost.
+ * `verify` reads all blocks: each must be the last one answered, or a later one that was sent and
+ * failed; those that cannot be read are counted (EIO).
  *
- * Usage: stamps write|verify SOCKET EXPORT FILE [MIB]. Exit: 0, 1 the data is wrong, else 2 ENOSPC,
- * 3 EIO, 4 another error, which is printed.
+ * Usage: stamps write|flush|verify SOCKET EXPORT FILE [MIB]. Exit: 0, 1 the data is wrong, else 2
+ * ENOSPC, 3 EIO, 4 another error, which is printed.
  */
 #include <errno.h>
 #include <libnbd.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -23,6 +26,7 @@
 #define BLOCKS_MAX (1u << 20) /* of the volume: 4 GiB */
 #define IN_FLIGHT 16u
 #define WRITE_BLOCKS_MAX 32u
+#define FLUSH_BLOCKS 128u
 #define UNREAD_MAX 4096u /* a disk that fails everywhere need not be read to its end */
 
 static struct {
@@ -38,6 +42,14 @@ static struct slot {
 static uint8_t busy[BLOCKS_MAX];
 static uint64_t answered_blocks, last_ms, pause_ms_max; /* between two answers */
 static int failed;
+static volatile sig_atomic_t stopped;
+
+/* Of `flush`: generations that were answered, and those that the flush under way stands for. */
+static struct {
+	bool wanted, under_way;
+	uint32_t written[BLOCKS_MAX], covered[BLOCKS_MAX];
+	uint64_t behind_blocks, count; /* answered when the last one was sent; answered flushes */
+} flushes;
 
 static uint64_t mix(uint64_t z)
 {
@@ -74,7 +86,8 @@ static int written(void *state, int *error)
 	for (uint32_t i = 0; i < slot->count; i++) {
 		busy[slot->block + i] = 0;
 		if (*error == 0)
-			known.answered[slot->block + i] = known.sent[slot->block + i];
+			(flushes.wanted ? flushes.written : known.answered)[slot->block + i] =
+				known.sent[slot->block + i];
 	}
 	if (*error && !failed)
 		failed = *error;
@@ -109,19 +122,57 @@ static void write_start(struct nbd_handle *nbd, struct slot *slot, uint32_t bloc
 	}
 }
 
+static void flush_start(void)
+{
+	memcpy(flushes.covered, flushes.written, sizeof flushes.covered);
+	flushes.behind_blocks = answered_blocks;
+}
+
+static void flush_answered(void)
+{
+	flushes.count++;
+	for (uint32_t block = 0; block < BLOCKS_MAX; block++)
+		if (known.answered[block] < flushes.covered[block])
+			known.answered[block] = flushes.covered[block];
+}
+
+static int flushed(void *state, int *error)
+{
+	(void)state;
+	flushes.under_way = false;
+	if (*error == 0)
+		flush_answered();
+	else if (!failed)
+		failed = *error;
+	return 1;
+}
+
+static void flush_look(struct nbd_handle *nbd)
+{
+	if (!flushes.wanted || flushes.under_way || failed ||
+	    answered_blocks - flushes.behind_blocks < FLUSH_BLOCKS)
+		return;
+	flush_start();
+	flushes.under_way = true;
+	if (nbd_aio_flush(nbd, (nbd_completion_callback){.callback = flushed}, 0) < 0)
+		failed = nbd_get_errno() ? nbd_get_errno() : EIO;
+}
+
 static int write_all(struct nbd_handle *nbd, uint32_t blocks, uint64_t want)
 {
 	for (;;) {
+		bool more = !failed && !stopped && answered_blocks < want;
 		unsigned flying = 0;
 		for (unsigned i = 0; i < IN_FLIGHT; i++) {
-			if (slots[i].count == 0 && !failed && answered_blocks < want)
+			if (slots[i].count == 0 && more)
 				write_start(nbd, &slots[i], blocks);
 			flying += slots[i].count != 0;
 		}
-		if (flying == 0 && (failed || answered_blocks >= want))
+		flush_look(nbd);
+		if (flying == 0 && !flushes.under_way && !more)
 			return failed;
-		if (nbd_poll(nbd, -1) < 0) /* the connection is gone, and all requests with it */
-			return failed ? failed : ENOTCONN;
+		if (nbd_poll(nbd, -1) < 0 && nbd_get_errno() != EINTR)
+			return failed ? failed : ENOTCONN; /* it is gone, and all requests too */
 	}
 }
 
@@ -178,11 +229,17 @@ static int know(const char *path, const char *mode)
 	return fclose(file) == 0 && got == 1 ? 0 : -1;
 }
 
+static void stop(int signal)
+{
+	(void)signal;
+	stopped = 1;
+}
+
 int main(int argc, char **argv)
 {
 	struct nbd_handle *nbd = nbd_create();
 	if (argc < 5 || know(argv[4], "r") < 0) {
-		fprintf(stderr, "usage: stamps write|verify SOCKET EXPORT FILE [MIB]\n");
+		fprintf(stderr, "usage: stamps write|flush|verify SOCKET EXPORT FILE [MIB]\n");
 		return 4;
 	}
 	nbd_set_export_name(nbd, argv[3]);
@@ -196,16 +253,23 @@ int main(int argc, char **argv)
 		fprintf(stderr, "the volume has %u blocks\n", blocks);
 		return 4;
 	}
-	int error =
-		strcmp(argv[1], "write") == 0 ? write_all(nbd, blocks, want) : verify(nbd, blocks);
-	if (error == 0 && argv[1][0] == 'w' && nbd_flush(nbd, 0) < 0)
+	bool writes = strcmp(argv[1], "verify") != 0;
+	flushes.wanted = strcmp(argv[1], "flush") == 0;
+	if (flushes.wanted)
+		signal(SIGTERM, stop);
+	int error = writes ? write_all(nbd, blocks, want) : verify(nbd, blocks);
+	flush_start();
+	if (error == 0 && writes && nbd_flush(nbd, 0) < 0)
 		error = nbd_get_errno();
+	else if (error == 0 && writes)
+		flush_answered();
 	nbd_close(nbd);
 	if (know(argv[4], "w") < 0)
 		return 4;
-	if (argv[1][0] == 'w')
-		printf("%llu blocks answered, longest pause %llu ms%s%s\n",
-		       (unsigned long long)answered_blocks, (unsigned long long)pause_ms_max,
-		       error ? ", then: " : "", error ? strerror(error) : "");
+	if (writes)
+		printf("%llu blocks answered, %llu flushes, longest pause %llu ms%s%s\n",
+		       (unsigned long long)answered_blocks, (unsigned long long)flushes.count,
+		       (unsigned long long)pause_ms_max, error ? ", then: " : "",
+		       error ? strerror(error) : "");
 	return error == 0 ? 0 : error == ENOSPC ? 2 : error == EIO ? 3 : 4;
 }
