@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Three hosts, each with a link to each: two volumes of one of them are in step on both others while fio (--verify) and stamps write,
 # hosts are killed and stopped, links are cut, delayed, held up and taken down; then the primary is lost in one way or another, one of the
-# others goes on, and the lost one comes back and follows. No answered flush is lost; at the end all three have the same. About 100 s.
+# others goes on, and the lost one comes back and follows. No answered flush is lost; at the end all three have the same. About 3 minutes.
 # Usage: three.sh VSTORED VSTORECTL STAMPS [SEED]
 VSTORED=$1 VSTORECTL=$(realpath "$2") stamps=$(realpath "$3") seed=${4:-$RANDOM} here=$(dirname "$(realpath "$0")")
 # shellcheck source=tests/integration/lib.sh
@@ -105,7 +105,7 @@ writers_start() {
 	rm -f stamps.said
 	"$stamps" flush "$(socket_of "$primary" s)" s known >stamps.said 2>&1 &
 	stamper=$!
-	fio_job "$(host_uri "$primary" f)" --do_verify=1 --rate=1400k >fio.said 2>&1 &
+	fio_job "$(host_uri "$primary" f)" --do_verify=1 --rate=,1000k >fio.said 2>&1 &
 	filler=$!
 }
 flushes_of() { sed -n 's/.* \([0-9]*\) flushes.*/\1/p' stamps.said; }
