@@ -8,7 +8,7 @@
  * of the index counts only when its full id is the same. Many puts may wait for one flush, but few
  * have memory for a chunk: it goes back as soon as the record is in the segment's buffer. A guest's
  * put may wait for a collection, which waits for the fold: so no put of a fold shares the end of
- * one that does, and there is always a buffer for it.
+ * one that does, whichever came first, and there is always a buffer for it.
  */
 #include "storage/store/pace.h"
 #include "storage/store/replica.h"
@@ -103,7 +103,7 @@ struct put *put_new(struct store *store, bool background, struct wait *wait)
 	put->type = RECORD_CHUNK;
 	put->same = put->same_next = NULL;
 	put->listed = false;
-	put->coming = false;
+	put->coming = put->wants_space = false;
 	put->segment = NULL;
 	put->patch = NULL;
 	put->given = false;
@@ -227,11 +227,13 @@ static void put_append(struct wait *wait)
 	struct store *store = put->store;
 	uint64_t end;
 	put->wait.wake = put_append;
+	put->wants_space = false;
 	int res = segments_room(store, put->stored_bytes, &put->wait);
 	if (res == WAITING)
 		return;
 	/* A fold does not wait for a collection, which would wait for the fold. */
 	if (res == -ENOSPC && !put->background && gc_may_help(store)) {
+		put->wants_space = true;
 		segments_wait_space(store, &put->wait);
 		put_leave_folds(put);
 		return;
@@ -323,6 +325,10 @@ static void put_hashed(struct io_op *op)
 	struct put **bucket = busy_bucket(put);
 	for (struct put *first = *bucket; first; first = first->next)
 		if (id_equal(&first->id, &put->id) && first->type == put->type) {
+			if (first->wants_space && put->background) {
+				put_end(put, -ENOSPC);
+				return;
+			}
 			put_made(put);
 			put->store->counters.chunks_deduplicated++;
 			if (MUTANT(41)) {

@@ -237,7 +237,7 @@ struct put {
 	uint32_t raw_bytes, stored_bytes;
 	struct frame_entry frames[FRAMES_PER_CHUNK_MAX];
 	uint8_t quarters[QUARTER_COUNT][32]; /* of a chunk: what its id is made of */
-	bool zero, listed, coming;
+	bool zero, listed, coming, wants_space;
 	struct put *next, *same_next, *same; /* puts of one id that wait for the first of them */
 };
 int put_init(struct store *store);

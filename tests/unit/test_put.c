@@ -169,21 +169,56 @@ static struct put *start_same(struct store *store, bool background)
 	return put;
 }
 
-/* The guest's put waits for a collection, which waits for folds: none may share its end then. */
-static void a_fold_does_not_wait_with_a_guest_for_space(void **state)
+static void full_store(struct fixture *f)
 {
-	struct fixture *f = *state;
 	assert_int_equal(make_volume(f, "a", MIB), 0);
 	fixture_close(f);
 	f->options.capacity_bytes = MIB; /* of segments: none */
 	fixture_open(f);
-	struct put *guest = start_same(f->store, false), *fold = start_same(f->store, true);
-	while (end_count < 2)
+	end_count = 0;
+}
+
+static void hold_collections(struct store *store, int add)
+{
+	store->readers[0] += add;
+	store->readers[1] += add;
+	work_kick(store);
+}
+
+/* The guest's put waits for a collection, which waits for folds: none may share its end then. */
+static void fold_ends_first(struct fixture *f, struct put *guest, struct put *fold)
+{
+	while (end_count == 0) {
+		assert_false(guest->wants_space && guest->same);
 		env_step(f->env, true);
+	}
 	assert_ptr_equal(ends[0], fold);
 	assert_int_equal(end_results[0], -ENOSPC);
+	hold_collections(f->store, -1);
+	while (end_count < 2)
+		env_step(f->env, true);
 	assert_ptr_equal(ends[1], guest); /* after a collection that freed nothing */
 	assert_int_equal(end_results[1], -ENOSPC);
+}
+
+static void a_fold_does_not_wait_with_a_guest_for_space(void **state)
+{
+	struct fixture *f = *state;
+	full_store(f);
+	hold_collections(f->store, 1);
+	struct put *guest = start_same(f->store, false), *fold = start_same(f->store, true);
+	fold_ends_first(f, guest, fold);
+}
+
+static void nor_does_one_that_comes_while_a_guest_waits(void **state)
+{
+	struct fixture *f = *state;
+	full_store(f);
+	hold_collections(f->store, 1);
+	struct put *guest = start_same(f->store, false);
+	while (!guest->wants_space)
+		env_step(f->env, true);
+	fold_ends_first(f, guest, start_same(f->store, true));
 }
 
 static void one_buffer_is_for_background_work_at_any_time(void **state)
@@ -211,6 +246,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(many_wait_for_one_flush, fixture_setup,
 						fixture_teardown),
 		cmocka_unit_test_setup_teardown(a_store_closes_while_a_fold_waits_for_a_segment,
+						fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(nor_does_one_that_comes_while_a_guest_waits,
 						fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(a_fold_does_not_wait_with_a_guest_for_space,
 						fixture_setup, fixture_teardown),
