@@ -161,11 +161,14 @@ int repl_decode_domain(const void *body, size_t bytes, struct repl_domain *ret)
 	return 0;
 }
 
-#define OFFER_BYTES (3 * 16u + 5 * 8 + 8 + 2 * ID_BYTES + 2 * REPL_NAME_ROOM)
+#define OFFER_BYTES (3 * 16u + 5 * 8 + 8 + 2 * ID_BYTES + 2 * REPL_NAME_ROOM + 8)
+#define LINE_BYTES 32u
 
 uint32_t repl_encode_offer(uint64_t request, const struct repl_offer *offer, void *out)
 {
-	struct cursor c = begin(out, REPL_OFFER, 0, request, OFFER_BYTES);
+	assert(offer->line_count <= REPL_LINES_MAX);
+	struct cursor c =
+		begin(out, REPL_OFFER, 0, request, OFFER_BYTES + offer->line_count * LINE_BYTES);
 	put_bytes(&c, offer->transfer, 16);
 	put_bytes(&c, offer->domain, 16);
 	put_bytes(&c, offer->volume_uuid, 16);
@@ -182,7 +185,33 @@ uint32_t repl_encode_offer(uint64_t request, const struct repl_offer *offer, voi
 	put_bytes(&c, offer->root, ID_BYTES);
 	put_name(&c, offer->volume);
 	put_name(&c, offer->snapshot);
+	put_u32(&c, offer->line_count);
+	put_u32(&c, 0);
+	for (uint32_t i = 0; i < offer->line_count; i++) {
+		put_u64(&c, offer->lines[i].epoch);
+		put_u64(&c, offer->lines[i].begin_vseq);
+		put_bytes(&c, offer->lines[i].incarnation, 16);
+	}
 	return end(&c, out);
+}
+
+/* Their epochs rise, and none is above the offer's. */
+static bool get_lines(struct cursor *c, struct repl_offer *offer)
+{
+	uint64_t below = 0;
+	offer->line_count = get_u32(c);
+	if (get_u32(c) || offer->line_count > REPL_LINES_MAX)
+		return false;
+	for (uint32_t i = 0; i < offer->line_count; i++) {
+		struct repl_line *line = &offer->lines[i];
+		line->epoch = get_u64(c);
+		line->begin_vseq = get_u64(c);
+		get_bytes(c, line->incarnation, 16);
+		if (line->epoch <= below || line->epoch > offer->epoch)
+			return false;
+		below = line->epoch;
+	}
+	return true;
 }
 
 int repl_decode_offer(const void *body, size_t bytes, struct repl_offer *ret)
@@ -206,6 +235,7 @@ int repl_decode_offer(const void *body, size_t bytes, struct repl_offer *ret)
 	get_bytes(&c, offer.root, ID_BYTES);
 	good = name(&c, offer.volume) && good;
 	good = name(&c, offer.snapshot) && good;
+	good = get_lines(&c, &offer) && good;
 	good = good && offer.size_bytes > 0 && offer.size_bytes % BLOCK_BYTES == 0 &&
 	       offer.size_bytes <= VOLUME_BYTES_MAX;
 	if (whole(&c, good) < 0)
@@ -474,8 +504,9 @@ int repl_decode_write(const void *body, size_t bytes, struct repl_write *ret)
 
 uint32_t repl_encode_commit(const struct repl_commit *commit, void *out)
 {
-	struct cursor c = begin(out, REPL_COMMIT, 0, 0, 8 + POSITION_BYTES);
+	struct cursor c = begin(out, REPL_COMMIT, 0, 0, 16 + POSITION_BYTES);
 	put_u64(&c, commit->from_vseq);
+	put_u64(&c, commit->durable_vseq);
 	put_position(&c, &commit->to);
 	return end(&c, out);
 }
@@ -484,8 +515,10 @@ int repl_decode_commit(const void *body, size_t bytes, struct repl_commit *ret)
 {
 	struct cursor c = cursor_reading(body, bytes);
 	struct repl_commit commit = {.from_vseq = get_u64(&c)};
+	commit.durable_vseq = get_u64(&c);
 	get_position(&c, &commit.to);
-	if (whole(&c, commit.to.vseq >= commit.from_vseq) < 0)
+	bool good = commit.to.vseq >= commit.from_vseq && commit.to.vseq >= commit.durable_vseq;
+	if (whole(&c, good) < 0)
 		return -VS_EFORMAT;
 	*ret = commit;
 	return 0;

@@ -8,14 +8,15 @@
 #include "proto/err.h"
 #include "proto/units.h"
 
-#define REPL_VERSION_MIN 1u
-#define REPL_VERSION_MAX 1u
+#define REPL_VERSION_MIN 2u
+#define REPL_VERSION_MAX 2u
 #define REPL_MAGIC 0x52505356u
 #define REPL_HEADER_BYTES 16u
 #define REPL_BODY_MAX (132u * 1024)
 #define REPL_GET_MAX 64u	     /* ids of one GET or GET_DELTA */
 #define REPL_WRITE_MAX (128u * 1024) /* bytes of one WRITE's data */
 #define REPL_UNANSWERED_MAX 256u     /* requests of one side */
+#define REPL_LINES_MAX 24u	     /* of one OFFER */
 #define REPL_NAME_ROOM (NAME_BYTES_MAX + 1)
 
 enum repl_type {
@@ -64,6 +65,11 @@ struct repl_domain {
 	char name[REPL_NAME_ROOM];
 };
 
+/* The writes of one opening of the volume: those behind `begin_vseq`. */
+struct repl_line {
+	uint64_t epoch, begin_vseq;
+	uint8_t incarnation[16];
+};
 struct repl_offer {
 	uint8_t transfer[16], domain[16], volume_uuid[16];
 	uint64_t size_bytes, created_wall_ns, epoch, vseq, mapped_chunks;
@@ -72,6 +78,8 @@ struct repl_offer {
 	bool cut;
 	uint8_t top[ID_BYTES], root[ID_BYTES];
 	char volume[REPL_NAME_ROOM], snapshot[REPL_NAME_ROOM];
+	uint32_t line_count;
+	struct repl_line lines[REPL_LINES_MAX]; /* oldest first; none above `epoch` */
 };
 
 enum repl_transfer_state { REPL_RECEIVING = 1, REPL_PUBLISHED = 2 };
@@ -123,6 +131,7 @@ struct repl_write {
 };
 struct repl_commit {
 	uint64_t from_vseq;
+	uint64_t durable_vseq; /* up to there it is durable at the sender; at most `to` */
 	struct repl_position to;
 };
 

@@ -2,7 +2,7 @@
 /*
  * Followers, see follow.h.
  *
- *     IDLE -> CUT -> SEAL -> SEND -> DROP -> IDLE
+ *     IDLE (-> LINE) -> CUT -> SEAL -> SEND -> DROP -> IDLE
  *
  * Each tick looks at each follower that is idle: if its volume has changed since the cut that the
  * follower has, for half of the time or by half of the bytes that it may lag behind, a new cut is
@@ -12,7 +12,9 @@
  *
  * A follower in step gets what is written as it is written (repl_stream). It is asked first whether
  * it stands where the volume is; if not, the stream queues what is written while a cut is sent, and
- * goes on behind that. A stream that broke is made anew.
+ * goes on behind that. A stream that broke is made anew. Where it stands further, in the same
+ * opening of the volume, the power took writes here that it has: a new opening begins (LINE), from
+ * which it takes the cut, for nobody was promised those writes.
  *
  * Keeps true: "verified" is said of a root that the follower has published, or of writes
  * that it said to be durable, and of nothing else.
@@ -31,7 +33,7 @@
 #define RETRY_NS_MIN (2 * NSEC_PER_SEC)
 #define RETRY_NS_MAX (60 * NSEC_PER_SEC)
 
-enum chase_phase { CHASE_IDLE, CHASE_CUT, CHASE_SEAL, CHASE_SEND, CHASE_DROP };
+enum chase_phase { CHASE_IDLE, CHASE_LINE, CHASE_CUT, CHASE_SEAL, CHASE_SEND, CHASE_DROP };
 
 /* A follower, and how it is kept near. */
 struct chase {
@@ -47,6 +49,7 @@ struct chase {
 	uint64_t cut_written, cut_ns; /* the volume's written_bytes when it was taken, and when */
 	struct repl_stream *stream;   /* in step */
 	bool cut_first;		      /* it said that it stands somewhere else */
+	bool line_first;	      /* and that it stands further */
 	/* Of the newest cut that is there. */
 	bool verified;
 	struct store_offer there;
@@ -131,6 +134,7 @@ static void chase_sent(struct io_op *op)
 	struct chase *chase = chase_of(op, send.op);
 	chase->sent_bytes += chase->send.sent_bytes;
 	if (op->res < 0) {
+		chase->line_first |= op->res == -ESTALE;
 		chase_failed(chase, (int)op->res, chase->send.sentence);
 		stream_drop(chase);
 	} else {
@@ -191,11 +195,29 @@ static void chase_cut(struct io_op *op)
 	store_snap_seal(chase->follows->store, &chase->op, chase->cut);
 }
 
+static void chase_lined(struct io_op *op)
+{
+	struct chase *chase = chase_of(op, op.op);
+	if (op->res < 0)
+		chase_failed(chase, (int)op->res, chase->op.sentence);
+	else
+		chase->line_first = false;
+	stream_drop(chase); /* the cut is the next tick's, of the new epoch */
+	chase_idle(chase);
+}
+
 static void chase_start(struct chase *chase, const struct volume_info *volume)
 {
 	struct follows *follows = chase->follows;
 	const char *names[1] = {chase->cut};
 	uint32_t tail;
+	if (chase->line_first) {
+		chase->phase = CHASE_LINE;
+		follows->active++;
+		chase->op = (struct admin_op){.op.done = chase_lined};
+		store_line_begin(follows->store, &chase->op, chase->info.volume);
+		return;
+	}
 	env_random(follows->env, &tail, sizeof tail);
 	snprintf(chase->cut, sizeof chase->cut, "%s@cut-%llu-%llu-%08x", volume->name,
 		 (unsigned long long)volume->epoch, (unsigned long long)volume->vseq, tail);
@@ -224,8 +246,10 @@ static void stream_look(struct chase *chase, const struct volume_info *volume)
 			return;
 		chase->sent_bytes += state.sent_bytes;
 		stream_drop(chase);
-		chase->cut_first |= state.res == -EAGAIN || state.res == -ENOENT;
-		if (state.res != -EAGAIN && state.res != -ENOENT)
+		bool cut = state.res == -EAGAIN || state.res == -ENOENT || state.res == -ESTALE;
+		chase->cut_first |= cut;
+		chase->line_first |= state.res == -ESTALE;
+		if (!cut)
 			chase_failed(chase, state.res, state.sentence);
 	}
 	if (now < chase->retry_ns || follows->active >= ACTIVE_MAX)

@@ -20,7 +20,7 @@ struct batch {
 	struct batch *next;
 	struct store_copy_part *parts;
 	uint32_t part_count, part_room;
-	uint64_t byte_count, from_vseq;
+	uint64_t byte_count, from_vseq, durable_vseq;
 	struct store_position to;
 };
 
@@ -184,6 +184,7 @@ static void apply_next(struct copying *copying)
 						   .parts = batch->parts,
 						   .part_count = batch->part_count,
 						   .from_vseq = batch->from_vseq,
+						   .durable_vseq = batch->durable_vseq,
 						   .to = batch->to};
 	store_copy_apply(&copying->apply);
 }
@@ -234,6 +235,7 @@ static int take_commit(struct copying *copying, const struct repl_header *header
 	copying->filling = NULL;
 	batch->from_vseq = commit.from_vseq;
 	batch->to = position_in(&commit.to);
+	batch->durable_vseq = commit.durable_vseq;
 	*copying->batches_tail = batch;
 	copying->batches_tail = &batch->next;
 	if (copying->queued_bytes > QUEUED_MAX && !copying->paused) {

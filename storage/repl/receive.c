@@ -212,6 +212,12 @@ static int take_offer(struct session *session, const struct repl_header *header,
 	memcpy(to->root, offer.root, ID_BYTES);
 	memcpy(to->volume, offer.volume, sizeof to->volume);
 	memcpy(to->snapshot, offer.snapshot, sizeof to->snapshot);
+	for (; to->lines.count < offer.line_count; to->lines.count++) {
+		const struct repl_line *line = &offer.lines[to->lines.count];
+		struct store_line *into = &to->lines.at[to->lines.count];
+		*into = (struct store_line){.epoch = line->epoch, .begin_vseq = line->begin_vseq};
+		memcpy(into->incarnation, line->incarnation, 16);
+	}
 	memcpy(receive->host, session->host, sizeof receive->host);
 	snprintf(session->object, sizeof session->object, "%s@%s", offer.volume, offer.snapshot);
 	take_over(session, offer.volume);

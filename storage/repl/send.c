@@ -31,7 +31,7 @@ static void send_domain(struct session *session)
 
 static void send_offer(struct session *session)
 {
-	uint8_t message[REPL_HEADER_BYTES + 512];
+	uint8_t message[REPL_HEADER_BYTES + 2048];
 	const struct store_offer *from = &session->sender->offer;
 	struct repl_offer offer = {.size_bytes = from->size_bytes,
 				   .created_wall_ns = from->created_wall_ns,
@@ -48,6 +48,13 @@ static void send_offer(struct session *session)
 	memcpy(offer.root, from->root, ID_BYTES);
 	memcpy(offer.volume, from->volume, sizeof offer.volume);
 	memcpy(offer.snapshot, from->snapshot, sizeof offer.snapshot);
+	static_assert(REPL_LINES_MAX == STORE_LINES_MAX, "all of them go over");
+	for (; offer.line_count < from->lines.count; offer.line_count++) {
+		const struct store_line *line = &from->lines.at[offer.line_count];
+		struct repl_line *to = &offer.lines[offer.line_count];
+		*to = (struct repl_line){.epoch = line->epoch, .begin_vseq = line->begin_vseq};
+		memcpy(to->incarnation, line->incarnation, 16);
+	}
 	session->state = SESSION_OFFER;
 	channel_send(session->channel, message,
 		     repl_encode_offer(session_request(session), &offer, message));

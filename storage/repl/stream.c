@@ -188,7 +188,10 @@ static void commit_send(struct repl_stream *stream, const struct store_position 
 			uint64_t queued_ns)
 {
 	uint8_t message[REPL_HEADER_BYTES + 64];
-	struct repl_commit commit = {.from_vseq = stream->sent.vseq, .to = position_out(to)};
+	uint64_t durable = store_durable_vseq(stream->repl->store, stream->volume);
+	struct repl_commit commit = {.from_vseq = stream->sent.vseq,
+				     .durable_vseq = min_u64(durable, to->vseq),
+				     .to = position_out(to)};
 	struct flying *flying = malloc(sizeof(*flying));
 	if (!flying) {
 		stream_break(stream, -ENOMEM, "There is no memory to go on with it.");
@@ -265,11 +268,6 @@ static bool incarnation_known(const uint8_t at[16])
 	return memcmp(at, none, 16) != 0;
 }
 
-static bool same_incarnation(const uint8_t a[16], const uint8_t b[16])
-{
-	return memcmp(a, b, 16) == 0 || !incarnation_known(a) || !incarnation_known(b);
-}
-
 static void acked(struct repl_stream *stream, const struct repl_position *position)
 {
 	while (stream->flying && stream->flying->vseq <= position->vseq) {
@@ -292,8 +290,13 @@ static int take_position(struct repl_stream *stream, const struct repl_position 
 		acked(stream, position);
 		return 0;
 	}
-	if (position->epoch != stream->begin.epoch || position->vseq != stream->begin.vseq ||
-	    !same_incarnation(position->incarnation, stream->begin.incarnation)) {
+	bool same = position->epoch == stream->begin.epoch &&
+		    !incarnations_differ(position->incarnation, stream->begin.incarnation);
+	if (same && position->vseq > stream->begin.vseq) {
+		stream_break(stream, -ESTALE, "It has writes that were lost here with the power.");
+		return 0;
+	}
+	if (!same || position->vseq != stream->begin.vseq) {
 		stream_break(stream, -EAGAIN, "It stands somewhere else: a cut is sent.");
 		return 0;
 	}

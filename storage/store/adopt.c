@@ -10,6 +10,7 @@
 #include "storage/store/replica.h"
 
 #include "storage/store/admin.h"
+#include "storage/store/lines.h"
 
 #include <stdio.h>
 
@@ -42,6 +43,7 @@ static int prepare_adopt(struct command *command)
 {
 	struct store *store = command->store;
 	uint8_t incarnation[16];
+	struct store_lines lines;
 	int res = 0;
 	struct volume *copy = command_volume(command, command->name, &res);
 	if (!copy || (res = check_adopt(command, copy)) < 0)
@@ -67,8 +69,12 @@ static int prepare_adopt(struct command *command)
 	command->busy_volume = copy->number;
 	command_add(command, volume_encode_flags(&changed, PUT_ADMIN, command_record(command)));
 	command_add(command, volume_encode_flags(&changed, PUT_RESET, command_record(command)));
-	command_add(command, record_epoch(copy->number, replica_epoch(store, copy) + 1, incarnation,
-					  command_record(command)));
+	lines_until(&copy->lines, newest->epoch, &lines);
+	if (store_has(store, FEATURE_LINES))
+		command_add(command,
+			    lines_encode(copy->number, &lines, 0, command_record(command)));
+	command_add(command, record_epoch(copy->number, replica_epoch_next(store, copy->uuid),
+					  incarnation, command_record(command)));
 	replica_drop_cuts(command, copy);
 	return 0;
 }

@@ -11,6 +11,7 @@
  * and whole, so the map reaches that very state once, and then the snapshot is sealed with it.
  */
 #include "storage/store/catalog.h"
+#include "storage/store/lines.h"
 #include "storage/store/replica.h"
 #include "storage/store/tap.h"
 
@@ -455,7 +456,10 @@ static int apply_epoch(struct volume *volume, struct cursor *c)
 		return -VS_EFORMAT;
 	volume->epoch = epoch;
 	get_bytes(c, volume->incarnation, sizeof volume->incarnation);
-	return c->failed ? -VS_EFORMAT : 0;
+	if (c->failed)
+		return -VS_EFORMAT;
+	lines_add(volume, epoch, volume->incarnation);
+	return 0;
 }
 
 int catalog_apply(struct store *store, const void *record, uint32_t bytes,
@@ -518,6 +522,8 @@ int catalog_apply(struct store *store, const void *record, uint32_t bytes,
 		return peer_apply(store, op, &c);
 	case LOG_FOLLOW:
 		return volume ? follow_apply(volume, &c) : -VS_EFORMAT;
+	case LOG_LINES:
+		return volume ? lines_apply(volume, &c) : -VS_EFORMAT;
 	case LOG_PUT_FOLLOWER:
 	case LOG_DEL_FOLLOWER:
 		return follower_apply(store, op, number, &c);

@@ -13,6 +13,7 @@
 
 #include "proto/crc32c.h"
 #include "storage/rt/log_event.h"
+#include "storage/store/lines.h"
 #include "storage/store/pace.h"
 #include "storage/store/recovery.h"
 #include "storage/store/segments.h"
@@ -125,7 +126,7 @@ static size_t body_encoded_bytes(const struct store *store)
 		       store->snapshot_count * (size_t)LOG_RECORD_BYTES_MAX +
 		       segments_slot_count(store) * 24ull +
 		       (store->domain_count + store->peer_count + store->policy_count +
-			store->follower_count + 1ull) *
+			store->follower_count + store->volume_count + 1ull) *
 			       LOG_RECORD_BYTES_MAX;
 	for (uint32_t i = 0; i < store->volume_count; i++)
 		for (uint32_t k = 0; k < store->volumes[i]->layer_count; k++)
@@ -133,10 +134,15 @@ static size_t body_encoded_bytes(const struct store *store)
 	return bytes;
 }
 
+static bool volume_has_lines(const struct store *store, const struct volume *volume)
+{
+	return volume->lines.count && store_has(store, FEATURE_LINES);
+}
+
 static void body_encode(const struct store *store, struct cursor *c)
 {
 	uint8_t record[LOG_RECORD_BYTES_MAX];
-	uint32_t segments = 0;
+	uint32_t segments = 0, lines = 0;
 	put_u32(c, store->next_number);
 	put_u32(c, store->volume_count);
 	put_u64(c, store->next_segment_id);
@@ -163,12 +169,21 @@ static void body_encode(const struct store *store, struct cursor *c)
 		if (segment)
 			put_bytes(c, record, record_segment(segment->id, slot, record));
 	}
-	put_u64(c, store->policy_count + store->follower_count);
+	for (uint32_t i = 0; i < store->volume_count; i++)
+		lines += volume_has_lines(store, store->volumes[i]);
+	put_u64(c, store->policy_count + store->follower_count + lines);
 	for (uint32_t i = 0; i < store->policy_count; i++)
 		put_bytes(c, record, policy_encode(&store->policies[i], record));
 	for (uint32_t i = 0; i < store->follower_count; i++)
 		put_bytes(c, record,
 			  follower_encode(LOG_PUT_FOLLOWER, &store->followers[i], record));
+	for (uint32_t i = 0; i < store->volume_count; i++) {
+		const struct volume *volume = store->volumes[i];
+		if (volume_has_lines(store, volume))
+			put_bytes(c, record,
+				  lines_encode(volume->number, &volume->lines, volume->durable_vseq,
+					       record));
+	}
 	assert(!c->failed);
 }
 
@@ -182,7 +197,8 @@ static int body_apply(struct store *store, struct cursor *c, enum log_op want)
 	const uint8_t *record = cursor_take(c, le16toh(bytes));
 	if (!record || le16toh(bytes) < 8 || record[1] != PUT_FULL ||
 	    (record[0] != want && !(want == LOG_PUT_DOMAIN && record[0] == LOG_PUT_PEER) &&
-	     !(want == LOG_PUT_POLICY && record[0] == LOG_PUT_FOLLOWER)))
+	     !(want == LOG_PUT_POLICY &&
+	       (record[0] == LOG_PUT_FOLLOWER || record[0] == LOG_LINES))))
 		return -VS_EFORMAT;
 	return catalog_apply(store, record, le16toh(bytes), NULL);
 }

@@ -8,17 +8,19 @@
  * after a crash the copy is where a crash there could have left it.
  *
  * Keeps true: a copy takes a batch only when it is whole (no transfer is half done), the batch
- * begins where the copy stands, in no lower epoch, and the volume itself is not served here; one
- * receiver at a time.
+ * begins where the copy stands, in no lower epoch nor another opening of it, and the volume itself
+ * is not served here; one receiver at a time.
  */
 #include "storage/store/replica.h"
 
+#include "storage/store/lines.h"
+
 #include <stdlib.h>
 
-#define FOLLOW_RECORD_BYTES 48u
+#define FOLLOW_RECORD_BYTES 56u
 
 uint32_t follow_encode(const struct volume *volume, const struct store_position *position,
-		       bool whole, void *out)
+		       bool whole, uint64_t durable_vseq, void *out)
 {
 	struct cursor c = cursor_over(out, FOLLOW_RECORD_BYTES);
 	put_u8(&c, LOG_FOLLOW);
@@ -30,18 +32,30 @@ uint32_t follow_encode(const struct volume *volume, const struct store_position 
 	put_bytes(&c, position->incarnation, 16);
 	put_u8(&c, whole);
 	put_zeros(&c, 7);
+	put_u64(&c, durable_vseq);
 	assert(!c.failed && cursor_left(&c) == 0);
 	return FOLLOW_RECORD_BYTES;
 }
 
 int follow_apply(struct volume *volume, struct cursor *c)
 {
+	static const uint8_t none[16];
 	struct store_position position = {.epoch = get_u64(c)};
 	position.vseq = get_u64(c);
 	get_bytes(c, position.incarnation, 16);
 	uint8_t whole = get_u8(c);
+	cursor_take(c, 7);
+	uint64_t durable_vseq = cursor_left(c) ? get_u64(c) : 0; /* stores older than lines */
 	if (c->failed || !volume->replica || whole > 1)
 		return -VS_EFORMAT;
+	const struct store_lines *lines = &volume->lines;
+	if (position.epoch > (lines->count ? lines->at[lines->count - 1].epoch : 0) &&
+	    memcmp(position.incarnation, none, sizeof none) != 0) {
+		/* An opening begins when what came before it is durable there. */
+		durable_vseq = max_u64(durable_vseq, volume->vseq);
+		lines_add(volume, position.epoch, position.incarnation);
+	}
+	volume->durable_vseq = max_u64(volume->durable_vseq, durable_vseq);
 	volume->epoch = position.epoch;
 	volume->vseq = volume->admitted_vseq = position.vseq;
 	memcpy(volume->incarnation, position.incarnation, 16);
@@ -153,7 +167,7 @@ static void position_log(struct applying *applying)
 		env_timer_start(store->env, &applying->room_timer, NSEC_PER_MSEC);
 		return;
 	}
-	follow_encode(batch->view->volume, &batch->to, true, applying->record);
+	follow_encode(batch->view->volume, &batch->to, true, batch->durable_vseq, applying->record);
 	applying->entry.done = position_logged;
 	log_append(store->log, &applying->entry, applying->record, FOLLOW_RECORD_BYTES, NULL, 0,
 		   false);
@@ -185,7 +199,9 @@ static int batch_check(const struct store_copy_batch *batch)
 		return -VS_EFENCED;
 	if (!volume->whole || volume->state != OBJECT_LIVE)
 		return -EAGAIN;
-	if (batch->to.epoch < volume->epoch)
+	if (batch->to.epoch < volume->epoch ||
+	    (batch->to.epoch == volume->epoch &&
+	     incarnations_differ(batch->to.incarnation, volume->incarnation)))
 		return -VS_EFENCED;
 	if (batch->from_vseq != volume->vseq || batch->to.vseq < volume->vseq)
 		return -EAGAIN;

@@ -10,6 +10,7 @@
  */
 #include "storage/store/catalog.h"
 
+#include "storage/store/admin.h"
 #include "storage/store/epoch.h"
 
 static void epoch_durable(struct io_op *op)
@@ -17,6 +18,8 @@ static void epoch_durable(struct io_op *op)
 	struct volume *volume = container_of(op, struct volume, epoch_raise.flush.op);
 	struct store *store = volume->epoch_raise.store;
 	volume->epoch_raise.state = op->res == 0 ? EPOCH_RAISED : EPOCH_OLD;
+	if (op->res == 0) /* and so is all that came before it */
+		volume->durable_vseq = max_u64(volume->durable_vseq, volume->vseq);
 	if (op->res < 0)
 		store_fail(store, (int)op->res, "the epoch of a volume could not be made durable");
 	write_kick(store);
@@ -53,4 +56,20 @@ bool epoch_ready(struct store *store, struct volume *volume)
 	raise->entry.done = epoch_logged;
 	log_append(store->log, &raise->entry, raise->record, EPOCH_RECORD_BYTES, NULL, 0, true);
 	return false;
+}
+
+static int prepare_line(struct command *command)
+{
+	int res = 0;
+	struct volume *volume = command_volume(command, command->name, &res);
+	if (!volume || (res = command_own(command, volume)) < 0)
+		return res;
+	return epoch_ready(command->store, volume) ? 0 : WAITING;
+}
+
+void store_line_begin(struct store *store, struct admin_op *op, const char *volume)
+{
+	struct command *command = command_new(store, op, volume, prepare_line);
+	if (command)
+		command_start(command);
 }

@@ -4,15 +4,16 @@
  * and by nothing else. The commands that make them, their snapshots, and a volume of one; and what
  * a sender tells.
  *
- * Keeps true: a copy takes no cut of a lower epoch than it has (a snapshot that a person sends may
- * be an old one); where the volume itself is (its UUID, after a promotion), no copy of it is taken
- * at all. So an old primary that comes back changes nothing, and is told why. When an older
- * snapshot was received, the copy itself is again what its newest one is, by the commit that
- * publishes.
+ * Keeps true: a copy takes no cut that does not go on from what it has (lines.c; a snapshot that a
+ * person sends may be an old one); where the volume itself is (its UUID, after a promotion), no
+ * copy of it is taken at all. So an old primary that comes back changes nothing, and is told why.
+ * When an older snapshot was received, the copy itself is again what its newest one is, by the
+ * commit that publishes.
  */
 #include "storage/store/replica.h"
 
 #include "storage/store/admin.h"
+#include "storage/store/lines.h"
 
 #include "proto/text.h"
 
@@ -46,6 +47,7 @@ int store_offer(const struct store *store, const char *name, struct store_offer 
 	const char *slash = strchr(volume->name, '/');
 	snprintf(ret->volume, sizeof ret->volume, "%s", slash ? slash + 1 : volume->name);
 	memcpy(ret->snapshot, snapshot->name, NAME_ROOM);
+	lines_until(&volume->lines, snapshot->epoch, &ret->lines);
 	return 0;
 }
 
@@ -79,6 +81,15 @@ static int check_offer(struct command *command, const struct store_offer *offer)
 	return 0;
 }
 
+uint64_t replica_epoch_next(const struct store *store, const uint8_t uuid[16])
+{
+	uint64_t epoch = 0;
+	for (uint32_t i = 0; i < store->volume_count; i++)
+		if (memcmp(store->volumes[i]->uuid, uuid, 16) == 0)
+			epoch = max_u64(epoch, replica_epoch(store, store->volumes[i]));
+	return epoch_next_term(epoch);
+}
+
 uint64_t replica_epoch(const struct store *store, const struct volume *copy)
 {
 	uint64_t epoch = copy->epoch; /* of what it follows, which no snapshot may have yet */
@@ -87,6 +98,23 @@ uint64_t replica_epoch(const struct store *store, const struct volume *copy)
 			epoch = max_u64(epoch, store->snapshots[i]->epoch);
 	return epoch;
 }
+
+static struct lines_known lines_known(const struct store *store, const struct volume *copy)
+{
+	struct lines_known known = {.lines = &copy->lines,
+				    .epoch = replica_epoch(store, copy),
+				    .durable_vseq = copy->durable_vseq};
+	if (copy->epoch == known.epoch)
+		known.vseq = copy->vseq;
+	for (uint32_t i = 0; i < store->snapshot_count; i++) {
+		const struct snapshot *at = store->snapshots[i];
+		if (at->volume == copy->number && at->epoch == known.epoch)
+			known.vseq = max_u64(known.vseq, at->vseq);
+	}
+	return known;
+}
+
+#define OLD_STORE "Promote the copy, or delete it to have what that store has instead."
 
 /* What says that the sender is no longer the primary. */
 static int check_fence(struct command *command, const struct store_offer *offer)
@@ -99,16 +127,54 @@ static int check_fence(struct command *command, const struct store_offer *offer)
 				      "copy of it. Stop using it there, or delete '%s' here.",
 				      served->name, served->name);
 	const struct volume *copy = volume_by_name(store, command->name);
-	if (!copy || !offer->cut)
+	if (!copy || MUTANT(60))
 		return 0;
-	uint64_t epoch = replica_epoch(store, copy);
-	if (epoch <= offer->epoch)
+	struct lines_known known = lines_known(store, copy);
+	switch (lines_compare(&known, offer)) {
+	case LINES_GO_ON:
 		return 0;
-	return command_refuse(command, -VS_EFENCED,
-			      "The copy '%s' is of epoch %llu, what is offered of %llu: the "
-			      "sender's store is an older one.",
-			      copy->name, (unsigned long long)epoch,
-			      (unsigned long long)offer->epoch);
+	case LINES_OLDER:
+		if (!offer->cut)
+			return 0;
+		return command_refuse(command, -VS_EFENCED,
+				      "The copy '%s' is of epoch %llu, what is offered of %llu: "
+				      "the sender's store is an older one. " OLD_STORE,
+				      copy->name, (unsigned long long)known.epoch,
+				      (unsigned long long)offer->epoch);
+	case LINES_BEHIND:
+		if (!offer->cut)
+			return 0;
+		return command_refuse(command, -ESTALE,
+				      "The copy '%s' is at write %llu already, what is offered at "
+				      "%llu.",
+				      copy->name, (unsigned long long)known.vseq,
+				      (unsigned long long)offer->vseq);
+	case LINES_APART:
+		return command_refuse(command, -VS_EFENCED,
+				      "The copy '%s' has writes of epoch %llu that the sender's "
+				      "store never had: that store is from a backup. " OLD_STORE,
+				      copy->name, (unsigned long long)known.epoch);
+	case LINES_LOST:
+		return command_refuse(command, -VS_EFENCED,
+				      "The sender's store has lost what was durable there, up to "
+				      "write %llu: it is from a backup. " OLD_STORE,
+				      (unsigned long long)known.durable_vseq);
+	case LINES_FORGOTTEN:
+		return command_refuse(command, -VS_EFENCED,
+				      "The sender was started too often since it sent to the copy "
+				      "'%s', to tell whether it goes on from that: delete the "
+				      "copy, and it is made anew.",
+				      copy->name);
+	}
+	__builtin_unreachable();
+}
+
+/* Is it, or will it be, the furthest that the copy has seen? */
+static bool goes_on(const struct store *store, const struct volume *copy,
+		    const struct store_offer *offer)
+{
+	struct lines_known known = lines_known(store, copy);
+	return lines_compare(&known, offer) == LINES_GO_ON;
 }
 
 /* What a copy held is kept as a cut, for the new one is not there before all of it is: so a sender
@@ -120,7 +186,7 @@ static int keep_whole(struct command *command, struct volume *volume)
 	struct snapshot cut = {.volume = volume->number,
 			       .policy = POLICY_CUT,
 			       .created_wall_ns = env_wall_ns(store->env)};
-	bool kept = !volume->whole;
+	bool kept = !volume->whole || (MUTANT(64) && command->offer);
 	memcpy(position.incarnation, volume->incarnation, 16);
 	for (uint32_t i = 0; i < store->snapshot_count; i++)
 		kept |= store->snapshots[i]->volume == volume->number &&
@@ -142,7 +208,7 @@ static int keep_whole(struct command *command, struct volume *volume)
 	}
 	if (volume->whole)
 		command_add(command,
-			    follow_encode(volume, &position, false, command_record(command)));
+			    follow_encode(volume, &position, false, 0, command_record(command)));
 	return 0;
 }
 
@@ -260,7 +326,10 @@ static void put_head_back(struct command *command, const struct volume *volume,
 			  const struct snapshot *head)
 {
 	struct store_position position = {.epoch = head->epoch, .vseq = head->vseq};
+	const struct store_line *line = lines_find(&volume->lines, head->epoch);
 	struct volume changed = *volume;
+	if (line)
+		memcpy(position.incarnation, line->incarnation, 16);
 	changed.top = head->top;
 	changed.mapped_chunks = head->mapped_chunks;
 	changed.size_bytes = head->size_bytes;
@@ -268,7 +337,7 @@ static void put_head_back(struct command *command, const struct volume *volume,
 	command_add(command, volume_encode_flags(&changed, PUT_RESET, command_record(command)));
 	if (!store_has(command->store, FEATURE_FOLLOWERS))
 		return;
-	command_add(command, follow_encode(volume, &position, true, command_record(command)));
+	command_add(command, follow_encode(volume, &position, true, 0, command_record(command)));
 	if (kept_for_us(command->store, head)) /* the copy itself is that */
 		command_add(command,
 			    record_number(LOG_DEL_SNAPSHOT, head->number, command_record(command)));
@@ -303,11 +372,18 @@ static int prepare_publish(struct command *command)
 	memcpy(snapshot.name, offer->snapshot, NAME_ROOM);
 	command_add(command, snapshot_encode_flags(&snapshot, PUT_FULL, command_record(command)));
 	struct store_position position = {.epoch = offer->epoch, .vseq = offer->vseq};
+	const struct store_line *line = lines_find(&offer->lines, offer->epoch);
+	bool furthest = goes_on(store, volume, offer); /* an old one changes no line */
+	if (line)
+		memcpy(position.incarnation, line->incarnation, 16);
 	if (head)
 		put_head_back(command, volume, head);
-	else if (store_has(command->store, FEATURE_FOLLOWERS)) /* else it is never in step */
+	else if (store_has(store, FEATURE_FOLLOWERS)) /* else it is never in step */
 		command_add(command,
-			    follow_encode(volume, &position, true, command_record(command)));
+			    follow_encode(volume, &position, true, 0, command_record(command)));
+	if (furthest && store_has(store, FEATURE_LINES))
+		command_add(command, lines_encode(volume->number, &offer->lines, offer->vseq,
+						  command_record(command)));
 	if (offer->cut)
 		replica_drop_cuts(command, volume);
 	return 0;
@@ -397,13 +473,15 @@ static int prepare_promote(struct command *command)
 				      VOLUMES_MAX);
 	if ((res = command_seal(command, newest)))
 		return res;
+	uint8_t incarnation[16];
+	struct store_lines lines;
 	struct volume volume = {.number = store->next_number++,
 				.created_wall_ns = env_wall_ns(store->env),
 				.domain = copy->domain,
 				.level = copy->level,
 				.frame_bytes = copy->frame_bytes,
 				.size_bytes = newest->size_bytes,
-				.epoch = replica_epoch(store, copy) + 1,
+				.epoch = newest->epoch,
 				.vseq = newest->vseq,
 				.top = newest->top,
 				.mapped_chunks = newest->mapped_chunks};
@@ -411,6 +489,13 @@ static int prepare_promote(struct command *command)
 	memcpy(volume.name, command->other, strlen(command->other));
 	snprintf(volume.origin, sizeof volume.origin, "%.63s@%.63s", copy->name, newest->name);
 	command_add(command, volume_encode(&volume, command_record(command)));
+	lines_until(&copy->lines, newest->epoch, &lines);
+	if (store_has(store, FEATURE_LINES))
+		command_add(command,
+			    lines_encode(volume.number, &lines, 0, command_record(command)));
+	env_random(store->env, incarnation, sizeof incarnation);
+	command_add(command, record_epoch(volume.number, replica_epoch_next(store, copy->uuid),
+					  incarnation, command_record(command)));
 	return 0;
 }
 

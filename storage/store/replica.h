@@ -24,9 +24,10 @@ int copy_decode(struct copy *copy, uint8_t type, const void *record, uint32_t re
  * (-VS_ECHECKSUM), then stored as it is. put->type and domain are set. */
 void put_start_copy(struct put *put, const struct copy *copy);
 
-/* A copy's position as a record; `whole`: it holds what its original was there. */
+/* A copy's position as a record; `whole`: it holds what its original was there, which has it
+ * durable up to durable_vseq, or further as was said before. */
 uint32_t follow_encode(const struct volume *volume, const struct store_position *position,
-		       bool whole, void *out);
+		       bool whole, uint64_t durable_vseq, void *out);
 int follow_apply(struct volume *volume, struct cursor *c);
 /* The volume itself, of which copies are refused then; NULL: it is not here. */
 const struct volume *served_here(const struct store *store, const uint8_t uuid[16]);
@@ -40,6 +41,8 @@ void replica_publish(struct store *store, struct admin_op *op, const char *name,
 struct snapshot *replica_newest(const struct store *store, const struct volume *copy);
 /* The highest that is known of a copy: who stands in an older one is an older store. */
 uint64_t replica_epoch(const struct store *store, const struct volume *copy);
+/* Of a promotion: above all that is known here of the volume, as whoever's copy. */
+uint64_t replica_epoch_next(const struct store *store, const uint8_t uuid[16]);
 /* Adds records that take its cuts away, but for those that somebody uses or keeps. */
 void replica_drop_cuts(struct command *command, const struct volume *volume);
 /* 0: there is none of that name; 1: it is here, with the offer's root; -EEXIST: with another. */

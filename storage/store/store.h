@@ -15,6 +15,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 
 struct store;
 struct view; /* an attachment: a volume opened read-write, or a snapshot opened read-only */
@@ -316,6 +317,7 @@ struct volume_info {
 	uint32_t frame_bytes;
 	uint64_t epoch, vseq;
 	uint8_t incarnation[16]; /* of the epoch; zeros: not known */
+	uint64_t durable_vseq;	 /* up to there it is durable at its primary, as far as is known */
 	uint64_t created_wall_ns;
 	uint64_t written_bytes; /* and zeroed, since the opening */
 	uint64_t log_bytes;	/* not folded yet */
@@ -444,11 +446,36 @@ void store_follower_delete(struct store *store, struct admin_op *op, const char 
 /* An array for the caller to free; -ENOMEM. */
 int store_followers(const struct store *store, struct follower_info **ret, size_t *ret_count);
 
+/* An epoch's high half counts promotions, the low one openings that wrote: so what a person, or a
+ * majority, has made the volume is above all that an old primary may still open and write. */
+#define EPOCH_TERM (UINT64_C(1) << 32)
+static inline uint64_t epoch_next_term(uint64_t epoch)
+{
+	return (epoch / EPOCH_TERM + 1) * EPOCH_TERM;
+}
+/* Where a volume comes from: each opening that wrote, and behind which write it began; those of the
+ * last promotion's and before it, as many as there is room for. Oldest first. */
+#define STORE_LINES_MAX 24u
+struct store_line {
+	uint64_t epoch, begin_vseq;
+	uint8_t incarnation[16];
+};
+struct store_lines {
+	uint32_t count;
+	struct store_line at[STORE_LINES_MAX];
+};
+
 /* A place in a volume's life: nothing else was ever written under the same three. */
 struct store_position {
 	uint64_t epoch, vseq;
 	uint8_t incarnation[16]; /* of the epoch; zeros: not known */
 };
+/* Both are known, and are not the same. */
+static inline bool incarnations_differ(const uint8_t a[16], const uint8_t b[16])
+{
+	static const uint8_t none[16];
+	return memcmp(a, b, 16) != 0 && memcmp(a, none, 16) != 0 && memcmp(b, none, 16) != 0;
+}
 /* A record of data that took effect. */
 struct store_tap_record {
 	uint32_t volume;
@@ -470,6 +497,11 @@ void store_set_tap(struct store *store, const struct store_tap_ops *ops, void *o
 int store_tap(struct store *store, uint32_t volume, bool on);
 /* The follower has all up to this vseq, for good. */
 void store_follower_acked(struct store *store, uint32_t volume, const char *host, uint64_t vseq);
+/* A copy says that it stands further in this opening of the volume than the volume does: the power
+ * took writes that nobody was promised. What comes next is another opening's. */
+void store_line_begin(struct store *store, struct admin_op *op, const char *volume);
+/* What is durable here for sure. */
+uint64_t store_durable_vseq(const struct store *store, uint32_t volume);
 /* Nothing will be acknowledged any more: flushes that wait for it end with -ESHUTDOWN. */
 void store_followers_stop(struct store *store);
 
@@ -493,6 +525,7 @@ struct store_copy_batch {
 	struct store_copy_part *parts;
 	uint32_t part_count;
 	uint64_t from_vseq;
+	uint64_t durable_vseq; /* up to there the original has it durable */
 	struct store_position to;
 };
 void store_copy_apply(struct store_copy_batch *batch);
@@ -561,6 +594,7 @@ struct store_offer {
 	bool cut; /* of a follower: it takes the place of the cut before it */
 	uint8_t top[ID_BYTES], root[ID_BYTES];
 	char volume[NAME_ROOM], snapshot[NAME_ROOM];
+	struct store_lines lines; /* up to its epoch */
 };
 /* "VOL@SNAP": -ENOENT; -EAGAIN: it has no root yet (store_snap_seal). */
 int store_offer(const struct store *store, const char *name, struct store_offer *ret);

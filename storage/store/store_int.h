@@ -290,6 +290,7 @@ enum log_op {
 	LOG_PUT_FOLLOWER = 18,
 	LOG_DEL_FOLLOWER = 19,
 	LOG_FOLLOW = 20,
+	LOG_LINES = 21,
 };
 #define LOG_RECORD_BYTES_MAX 1024u
 enum object_state { OBJECT_LIVE = 0, OBJECT_TRASH = 1 };
@@ -326,7 +327,9 @@ struct volume {
 	bool whole;	/* a replica that holds what its original was at {epoch, vseq} */
 	uint64_t epoch, vseq;
 	uint8_t incarnation[16]; /* of the epoch */
-	struct id top;		 /* of the map */
+	struct store_lines lines;
+	uint64_t durable_vseq; /* of a copy: at its primary; else here, as far as was looked */
+	struct id top;	       /* of the map */
 	uint64_t mapped_chunks;
 	uint64_t folded_layer; /* layers up to this one are in `top` */
 	char origin[SNAP_NAME_ROOM];

@@ -17,7 +17,8 @@ enum feature {
 	FEATURE_POLICIES = 1,  /* records PUT_POLICY and DEL_POLICY */
 	FEATURE_PACKED = 2,    /* frames of codec 4 */
 	FEATURE_FOLLOWERS = 4, /* records PUT_FOLLOWER, DEL_FOLLOWER and FOLLOW */
-	FEATURES_ALL = 7,
+	FEATURE_LINES = 8,     /* records LINES */
+	FEATURES_ALL = 15,
 };
 
 struct superblock {

@@ -96,7 +96,7 @@ void tap_broken(struct store *store, struct volume *volume)
 static bool gate_open(const struct store *store, const struct store_request *request)
 {
 	const struct volume *volume = request->view->volume;
-	for (uint32_t i = 0; volume->in_step && i < store->follower_count; i++) {
+	for (uint32_t i = 0; volume->in_step && i < store->follower_count && !MUTANT(63); i++) {
 		const struct follower *follower = &store->followers[i];
 		if (follower->volume == volume->number && follower->rules.in_step &&
 		    follower->acked_vseq < request->vseq)
@@ -109,6 +109,8 @@ bool gate_hold(struct store_request *request)
 {
 	struct store *store = request->view->store;
 	struct tap *tap = store->tap;
+	struct volume *volume = request->view->volume;
+	volume->durable_vseq = max_u64(volume->durable_vseq, request->vseq);
 	if (gate_open(store, request))
 		return false;
 	request->next = NULL;
@@ -142,6 +144,12 @@ void store_follower_acked(struct store *store, uint32_t volume, const char *host
 	if (follower)
 		follower->acked_vseq = max_u64(follower->acked_vseq, vseq);
 	gate_look(store);
+}
+
+uint64_t store_durable_vseq(const struct store *store, uint32_t number)
+{
+	const struct volume *volume = volume_by_number(store, number);
+	return volume ? volume->durable_vseq : 0;
 }
 
 void store_followers_stop(struct store *store)

@@ -222,7 +222,7 @@ class Store:
             self.segments[number] = u("Q", record, 8)
         elif kind == 10:
             del self.segments[number]
-        elif kind not in (11, 12, 13, 14, 15, 16, 17):
+        elif kind not in (11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21):
             die(f"the log has a record of the unknown kind {kind}")
         return 0
 

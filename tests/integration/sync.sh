@@ -135,7 +135,7 @@ serve b 10.77.0.2
 soon in_step || fail "b does not get in step with a restored volume"
 there 73 30M 2M || fail "b is said to be in step with what was before the restore"
 
-# A store from a backup that comes to the same epoch and write is another one.
+# A store from a backup that comes to the same epoch and write is another one: b keeps what it has, until somebody decides.
 stop a -TERM
 cp -a a/store a/backup
 serve a 10.77.0.1
@@ -147,8 +147,13 @@ mv a/backup a/store
 serve a 10.77.0.1
 held 77 30M 'is dead, and a from a backup'
 serve b 10.77.0.2
+from_backup() { host a -o json replica status | grep -q 'that store is from a backup'; }
+soon from_backup || fail "a from a backup is not told that it is: $(host a -o json replica status)"
+there 76 30M 64k || fail "b gave up what was flushed for a store from a backup"
+kill -0 $waiting 2>/dev/null || fail "a store from a backup answered a flush"
+host b -q volume delete a/v --yes
 wait $waiting || fail "the flush that had waited for b failed"
-there 77 30M 64k || fail "b is said to have what another life of a wrote"
+soon there 77 30M 64k || fail "b is said to have what another life of a wrote"
 soon in_step || fail "b does not get in step with a from a backup"
 
 # Somebody who cannot be connected to at all: why not is told.

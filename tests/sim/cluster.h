@@ -46,7 +46,7 @@ struct host {
 	bool stopped, ill, leaving, power_cut;
 	uint64_t back_ns; /* it comes back then, or goes on */
 	struct sim_backup *backup;
-	uint64_t backup_epoch[VOLUMES];
+	uint64_t backup_epoch[VOLUMES], backup_vseq[VOLUMES];
 };
 
 struct volume {
@@ -55,7 +55,9 @@ struct volume {
 	struct view *view; /* of its guests; NULL: there are none now */
 	bool in_step[HOSTS];
 	bool sure[HOSTS]; /* a flush since it is in step was answered */
-	bool was[HOSTS];  /* its primary, and has been replaced */
+	bool doubted; /* whether its primary is older than a copy that was in step is looked at */
+	uint64_t given_up_ns[HOSTS];
+	bool accepted;	  /* what a copy elsewhere may have was given up */
 	uint64_t written; /* when the first write of this primary was answered */
 	unsigned under_way;
 };
@@ -73,7 +75,8 @@ struct cluster {
 struct cluster_totals {
 	uint64_t seeds, writes, reads, flushes, flushes_in_step, kills, power_cuts, stops, restarts,
 		links_down, cuts, ill, sends, published, promotions, promotions_in_step, returned,
-		held_flushes, restored, in_step, cuts_sent, kept_promises;
+		held_flushes, restored, restored_again, stale_accepted, live_backups, given_up,
+		site_cuts, in_step, cuts_sent, kept_promises;
 	struct sim_counts faults;
 	struct simnet_counts network;
 };
@@ -118,8 +121,22 @@ void guest_write(struct cluster *cluster, unsigned volume);
 void guest_read(struct cluster *cluster, unsigned volume);
 void guest_flush(struct cluster *cluster, unsigned volume);
 
+/* ---- cluster_primaries.c: who is the primary changes ---- */
+
+/* It dies; a copy takes its place; it comes back as it was. */
+const char *primary_lost(struct cluster *cluster);
+/* One from a backup: of a restart, or of a host that ran. */
+const char *restart(struct host *host);
+const char *backup_live(struct host *host);
+const char *restored(struct cluster *cluster);
+/* Copies that refuse what goes on without what was given up are deleted. */
+const char *person_decides(struct cluster *cluster);
+
 /* ---- cluster_fate.c: what happens to hosts and volumes ---- */
 
+uint64_t pick(struct cluster *cluster, uint64_t below);
+/* No write or read is under way; false: they do not end. */
+bool guests_quiet(struct cluster *cluster, const struct volume *volume);
 const char *fate(struct cluster *cluster);
 /* Links that are up again by now, and hosts that are back; all: whatever was in store for them. */
 const char *fate_back(struct cluster *cluster, bool all);

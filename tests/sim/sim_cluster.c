@@ -94,6 +94,11 @@ static int totals_tell(uint64_t seeds)
 					     {COUNT(returned)},
 					     {COUNT(held_flushes)},
 					     {COUNT(restored)},
+					     {COUNT(restored_again)},
+					     {COUNT(stale_accepted)},
+					     {COUNT(live_backups)},
+					     {COUNT(given_up)},
+					     {COUNT(site_cuts)},
 					     {COUNT(in_step)},
 					     {COUNT(cuts_sent)},
 					     {COUNT(kept_promises)},
@@ -126,7 +131,7 @@ int main(int argc, char **argv)
 				    .totals_bytes = sizeof totals,
 				    .tell = totals_tell,
 				    .mutant = &vstore_mutant,
-				    .mutant_seeds = 100};
+				    .mutant_seeds = 300};
 	mallopt(M_MMAP_THRESHOLD, 32 << 20);
 	mallopt(M_TRIM_THRESHOLD, 256 << 20);
 	log_level_set(0);

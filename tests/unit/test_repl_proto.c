@@ -32,6 +32,9 @@ static struct repl_offer an_offer(void)
 	memset(offer.transfer, 1, 16);
 	memset(offer.domain, 2, 16);
 	memset(offer.top, 3, 32);
+	offer.line_count = 2;
+	offer.lines[0] = (struct repl_line){1, 50, {7}};
+	offer.lines[1] = (struct repl_line){2, 80, {8}};
 	return offer;
 }
 
@@ -46,6 +49,39 @@ static void offers_come_back_as_they_were(void **state)
 	assert_int_equal(got.size_bytes, offer.size_bytes);
 	assert_int_equal(got.vseq, 99);
 	assert_memory_equal(got.top, offer.top, 32);
+	assert_int_equal(got.line_count, 2);
+	assert_memory_equal(got.lines, offer.lines, sizeof got.lines);
+}
+
+static void lines_that_cannot_be_are_refused(void **state)
+{
+	struct repl_offer offer = an_offer(), got;
+	uint32_t count;
+	uint8_t *body = (uint8_t *)body_of(repl_encode_offer(8, &offer, bytes), &count, REPL_OFFER);
+	uint8_t *lines = body + count - 2 * 32 - 8;
+	assert_int_equal(lines[0], 2);
+	for (unsigned wrong = 0; wrong < 256; wrong += wrong == 3 ? 20 : 1) {
+		lines[0] = (uint8_t)wrong; /* one less, one more, too many */
+		assert_int_equal(repl_decode_offer(body, count, &got),
+				 wrong == 2 ? 0 : -VS_EFORMAT);
+	}
+	lines[0] = 2;
+	lines[4] = 1; /* what is zero */
+	assert_int_equal(repl_decode_offer(body, count, &got), -VS_EFORMAT);
+	for (uint64_t epoch = 0; epoch < 4; epoch++) { /* they rise, up to the offer's */
+		offer = an_offer();
+		offer.lines[1].epoch = epoch;
+		body = (uint8_t *)body_of(repl_encode_offer(8, &offer, bytes), &count, REPL_OFFER);
+		assert_int_equal(repl_decode_offer(body, count, &got),
+				 epoch == 2 ? 0 : -VS_EFORMAT);
+	}
+	offer = an_offer();
+	offer.epoch = REPL_LINES_MAX;
+	for (offer.line_count = 0; offer.line_count < REPL_LINES_MAX; offer.line_count++)
+		offer.lines[offer.line_count].epoch = offer.line_count + 1;
+	body = (uint8_t *)body_of(repl_encode_offer(8, &offer, bytes), &count, REPL_OFFER);
+	assert_int_equal(repl_decode_offer(body, count, &got), 0);
+	assert_int_equal(got.line_count, REPL_LINES_MAX);
 }
 
 static void an_offer_of_no_name_or_size_is_refused(void **state)
@@ -71,7 +107,7 @@ static void an_offer_of_no_name_or_size_is_refused(void **state)
 	body = body_of(repl_encode_offer(8, &offer, bytes), &count, REPL_OFFER);
 	assert_int_equal(repl_decode_offer(body, count - 1, &got), -VS_EFORMAT);
 	assert_int_equal(repl_decode_offer(body, count + 1, &got), -VS_EFORMAT);
-	memset((uint8_t *)body + count - 64, 'x', 64); /* a name without an end */
+	memset((uint8_t *)body + count - 2 * 32 - 8 - 64, 'x', 64); /* a name without an end */
 	assert_int_equal(repl_decode_offer(body, count, &got), -VS_EFORMAT);
 }
 
@@ -214,7 +250,8 @@ static void what_is_in_step_comes_back_as_it_was(void **state)
 {
 	struct repl_follow follow = {.position = {3, 9, {1}}, .volume = "web1"}, follow_got;
 	struct repl_position position = {4, 10, {2}}, position_got;
-	struct repl_commit commit = {.from_vseq = 9, .to = {4, 12, {2}}}, commit_got;
+	struct repl_commit commit = {.from_vseq = 9, .durable_vseq = 8, .to = {4, 12, {2}}},
+			   commit_got;
 	struct repl_write write;
 	uint32_t count;
 	const uint8_t *body = body_of(repl_encode_follow(5, &follow, bytes), &count, REPL_FOLLOW);
@@ -264,6 +301,9 @@ static void writes_of_no_blocks_and_commits_backwards_are_refused(void **state)
 	assert_int_equal(repl_decode_write(body, count - 4096, &write), -VS_EFORMAT);
 	body = body_of(repl_encode_commit(&commit, bytes), &count, REPL_COMMIT);
 	assert_int_equal(repl_decode_commit(body, count, &commit), -VS_EFORMAT);
+	commit = (struct repl_commit){.from_vseq = 7, .durable_vseq = 9, .to = {1, 8, {0}}};
+	body = body_of(repl_encode_commit(&commit, bytes), &count, REPL_COMMIT);
+	assert_int_equal(repl_decode_commit(body, count, &commit), -VS_EFORMAT);
 }
 
 int main(void)
@@ -271,6 +311,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(offers_come_back_as_they_were),
 		cmocka_unit_test(an_offer_of_no_name_or_size_is_refused),
+		cmocka_unit_test(lines_that_cannot_be_are_refused),
 		cmocka_unit_test(a_get_has_1_to_64_ids_and_nothing_else),
 		cmocka_unit_test(a_delta_is_as_long_as_its_bitmap_says),
 		cmocka_unit_test(an_errors_sentence_cannot_move_the_terminal),

@@ -41,6 +41,10 @@ void store_follower_acked(struct store *store, uint32_t volume, const char *host
 {
 	acked_vseq = vseq;
 }
+uint64_t store_durable_vseq(const struct store *store, uint32_t volume)
+{
+	return 0;
+}
 int store_copy_open(struct store *store, const char *name, const uint8_t uuid[16],
 		    struct view **ret_view, struct store_position *ret_position)
 {
@@ -181,6 +185,23 @@ static void another_incarnation_is_somewhere_else(void **state)
 	}
 }
 
+/* It has writes of this opening that the power took here: more than a cut is needed. */
+static void who_stands_further_is_told_apart(void **state)
+{
+	struct repl_stream *stream = stream_made();
+	struct store_position there = here;
+	there.vseq++;
+	stands_at(stream, &there);
+	assert_int_equal(state_of(stream).phase, STREAM_BROKEN);
+	assert_int_equal(state_of(stream).res, -ESTALE);
+	repl_stream_free(stream);
+	stream = stream_made();
+	there.incarnation[0]++;
+	stands_at(stream, &there);
+	assert_int_equal(state_of(stream).res, -EAGAIN);
+	repl_stream_free(stream);
+}
+
 /* ---- the incoming side ---- */
 
 static void came(uint32_t (*encode)(void *message), void *message)
@@ -242,6 +263,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_waited_long_before_it_was_sent_is_not_late),
 		cmocka_unit_test(another_incarnation_is_somewhere_else),
+		cmocka_unit_test(who_stands_further_is_told_apart),
 		cmocka_unit_test(nothing_of_a_peer_is_queued_without_a_bound),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
