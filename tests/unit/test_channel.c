@@ -303,7 +303,8 @@ static void speak(const void *bytes, size_t byte_count, bool keep_open, struct e
 static void who_speaks_no_tls_is_refused(void **state)
 {
 	uint8_t hello[REPL_HEADER_BYTES + 64];
-	struct repl_hello plain = {.version_min = 1, .version_max = 1};
+	struct repl_hello plain = {.version_min = REPL_VERSION_MIN,
+				   .version_max = REPL_VERSION_MAX};
 	struct end end;
 	speak(hello, repl_encode_hello(&plain, hello), true, &end);
 	assert_false(end.opened);
@@ -333,7 +334,7 @@ static void speak_plainly(const void *bytes, size_t byte_count, struct end *ret_
 static void a_newer_version_only_is_refused_with_a_sentence(void **state)
 {
 	uint8_t bytes[REPL_HEADER_BYTES + 64];
-	struct repl_hello hello = {.version_min = 2, .version_max = 9};
+	struct repl_hello hello = {.version_min = REPL_VERSION_MAX + 1, .version_max = 9};
 	struct end end;
 	speak_plainly(bytes, repl_encode_hello(&hello, bytes), &end);
 	assert_int_equal(end.res, -VS_ENEWER);
@@ -355,7 +356,8 @@ static void nothing_is_taken_before_hello(void **state)
 static void a_length_beyond_the_limit_is_refused(void **state)
 {
 	uint8_t bytes[256];
-	struct repl_hello hello = {.version_min = 1, .version_max = 1};
+	struct repl_hello hello = {.version_min = REPL_VERSION_MIN,
+				   .version_max = REPL_VERSION_MAX};
 	struct end end;
 	uint32_t at = repl_encode_hello(&hello, bytes);
 	struct cursor c = cursor_over(bytes + at, REPL_HEADER_BYTES);
