@@ -110,7 +110,8 @@ bool gate_hold(struct store_request *request)
 	struct store *store = request->view->store;
 	struct tap *tap = store->tap;
 	struct volume *volume = request->view->volume;
-	volume->durable_vseq = max_u64(volume->durable_vseq, request->vseq);
+	if (!volume->replica) /* what a copy has says nothing of its original */
+		volume->durable_vseq = max_u64(volume->durable_vseq, request->vseq);
 	if (gate_open(store, request))
 		return false;
 	request->next = NULL;

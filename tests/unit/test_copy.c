@@ -242,6 +242,23 @@ static void what_does_not_continue_is_refused(void **state)
 	live_end(live);
 }
 
+/* A copy may have more than its original, whose power went before it wrote. */
+static void what_a_copy_has_durable_its_original_may_lose(void **state)
+{
+	struct pair *pair = *state;
+	struct live *live = live_new(pair);
+	prepare(pair);
+	live_begin(live);
+	uint64_t begin = live->at.vseq;
+	write_random(pair->from, "a", 0, CHUNK_BYTES);
+	apply_all(live);
+	assert_int_equal(do_request(pair->to, live->copy, REQUEST_FLUSH, 0, 0, NULL, 0), 0);
+	struct volume_info copy = volume_named(pair->to, "h1/a", false);
+	assert_true(copy.vseq > begin);
+	assert_int_equal(copy.durable_vseq, begin); /* behind which the opening began */
+	live_end(live);
+}
+
 static void a_transfer_takes_nothing_of_what_followed_away(void **state)
 {
 	struct pair *pair = *state;
@@ -520,6 +537,7 @@ int main(void)
 		TEST(a_copy_follows_write_by_write),
 		TEST(a_small_batch_is_one_commit),
 		TEST(what_does_not_continue_is_refused),
+		TEST(what_a_copy_has_durable_its_original_may_lose),
 		TEST(a_transfer_takes_nothing_of_what_followed_away),
 		TEST(what_followed_is_the_copy_again_behind_an_older_snapshot),
 		TEST(an_older_primarys_cut_takes_nothing_of_a_newer_epoch_away),
