@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What uring.c (the ring) and files.c (plain system calls) share: the objects of the real env. */
+/* What the ring (ring.h) and files.c (plain system calls) share: the objects of the real env. */
 #ifndef STORAGE_RT_REAL_H
 #define STORAGE_RT_REAL_H
 

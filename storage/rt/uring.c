@@ -5,111 +5,28 @@
  * A pass (env_step) submits what was prepared, harvests completions into a FIFO, then dispatches.
  * Starting an operation only fills an SQE, so a pass costs one system call however much it carries.
  * The reactor sleeps in that call; workers and env_post write to an eventfd only when it does
- * (`asleep`). Not here: what needs no ring (files.c), threads (workers.c).
+ * (`asleep`). Not here: files (uring_file.c), sockets (uring_sock.c), what needs no ring (files.c),
+ * threads (workers.c).
  */
-#include "storage/rt/real.h"
-#include "storage/rt/spin.h"
-#include "storage/rt/timers.h"
+#include "storage/rt/ring.h"
 #include "storage/rt/workers.h"
 
 #include "proto/units.h"
 
-#include <assert.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <liburing.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/mman.h>
 #include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
 
 #define RING_ENTRIES_DEFAULT 512u
-#define REGIONS_MAX 16u
-#define REGION_BYTES_MAX GIB
 #define INLINE_JOBS 2u /* decoded by the reactor between passes when it would sleep */
 #define CQE_BATCH 256u
 
-enum op_kind {
-	OP_READ = 1,
-	OP_WRITE,
-	OP_SYNC,
-	OP_ALLOCATE,
-	OP_ACCEPT,
-	OP_CONNECT,
-	OP_RECV,
-	OP_SEND,
-	OP_EVENT,
-	OP_JOB,
-	OP_POST,
-};
-
-struct region {
-	uint8_t *at;
-	size_t bytes;
-};
-
-struct real_env {
-	struct env env;
-	struct io_uring ring;
-	struct io_op *ready, **ready_tail;
-	struct timers timers;
-	struct workers *workers;
-	unsigned worker_count;
-	uint64_t now_ns;
-	struct region regions[REGIONS_MAX];
-	bool fixed;
-	int event_fd;
-	uint64_t event_value;
-	struct io_op event_op;
-	struct spin spin;
-	uint64_t waited_from_ns; /* 0: this pass did not wait for others only */
-	unsigned working;	 /* file operations and jobs under way */
-	_Atomic bool asleep;
-};
-
-static struct real_env *real_of(struct env *env)
-{
-	return (struct real_env *)env;
-}
-
-/* An operation that has the disk or a worker at work begins; it ends with work_ready. */
-static void work_begin(struct real_env *real, struct io_op *op, enum op_kind kind)
-{
-	op->env.kind = (uint8_t)kind;
-	real->working++;
-}
-
-static void ready_add(struct real_env *real, struct io_op *op, int64_t res)
-{
-	op->res = res;
-	op->link = NULL;
-	*real->ready_tail = op;
-	real->ready_tail = &op->link;
-}
-
-static void work_ready(struct real_env *real, struct io_op *op, int64_t res)
-{
-	real->working--;
-	ready_add(real, op, res);
-}
-
-static struct io_uring_sqe *sqe_get(struct real_env *real)
-{
-	struct io_uring_sqe *sqe = io_uring_get_sqe(&real->ring);
-	while (!sqe) { /* the queue is full: the kernel takes it all (completions overflow safely)
-			*/
-		io_uring_submit(&real->ring);
-		sqe = io_uring_get_sqe(&real->ring);
-	}
-	return sqe;
-}
-
-/* ---- clock, randomness, timers, memory ---- */
+/* ---- clock, randomness, timers ---- */
 
 static uint64_t clock_ns(clockid_t clock)
 {
@@ -156,355 +73,6 @@ static void real_timer_start(struct env *env, struct env_timer *timer, uint64_t 
 static void real_timer_stop(struct env *env, struct env_timer *timer)
 {
 	timers_stop(&real_of(env)->timers, timer);
-}
-
-/* Registers a region where the kernel allows it; without, plain reads and writes do. */
-static void region_register(struct real_env *real, void *at, size_t bytes)
-{
-	if (!real->fixed || bytes > REGION_BYTES_MAX)
-		return;
-	for (unsigned i = 0; i < REGIONS_MAX; i++) {
-		if (real->regions[i].at)
-			continue;
-		struct iovec iov = {.iov_base = at, .iov_len = bytes};
-		__u64 tag = 0;
-		if (io_uring_register_buffers_update_tag(&real->ring, i, &iov, &tag, 1) == 1)
-			real->regions[i] = (struct region){.at = at, .bytes = bytes};
-		return;
-	}
-}
-
-static void *real_memory_lazy(struct env *env, size_t bytes)
-{
-	(void)env;
-	bytes = round_up(bytes, BLOCK_BYTES);
-	void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (at == MAP_FAILED)
-		return NULL;
-	if (bytes >= 2 * MIB)
-		madvise(at, bytes, MADV_HUGEPAGE);
-	return at;
-}
-
-static void *real_memory(struct env *env, size_t bytes)
-{
-	void *at = real_memory_lazy(env, bytes);
-	if (at)
-		region_register(real_of(env), at, round_up(bytes, BLOCK_BYTES));
-	return at;
-}
-
-static void real_memory_free(struct env *env, void *at, size_t bytes)
-{
-	struct real_env *real = real_of(env);
-	for (unsigned i = 0; i < REGIONS_MAX; i++) {
-		if (real->regions[i].at != at)
-			continue;
-		struct iovec none = {0};
-		__u64 tag = 0;
-		io_uring_register_buffers_update_tag(&real->ring, i, &none, &tag, 1);
-		real->regions[i] = (struct region){0};
-	}
-	munmap(at, round_up(bytes, BLOCK_BYTES));
-}
-
-static int region_index(const struct real_env *real, const void *buf, size_t bytes)
-{
-	const uint8_t *at = buf;
-	for (unsigned i = 0; i < REGIONS_MAX; i++) {
-		const struct region *region = &real->regions[i];
-		if (at >= region->at && region->at && at + bytes <= region->at + region->bytes)
-			return (int)i;
-	}
-	return -1;
-}
-
-/* ---- files ---- */
-
-/* Prepares what is left of a read or write. */
-static void file_move(struct real_env *real, struct io_op *op)
-{
-	struct env_file *file = op->env.target;
-	struct io_uring_sqe *sqe = sqe_get(real);
-	uint8_t *buf = (uint8_t *)op->env.buf + op->env.moved;
-	unsigned bytes = op->env.bytes - op->env.moved;
-	uint64_t offset = op->env.offset + op->env.moved;
-	int region = region_index(real, buf, bytes);
-	if (op->env.kind == OP_READ && region >= 0)
-		io_uring_prep_read_fixed(sqe, file->fd, buf, bytes, offset, region);
-	else if (op->env.kind == OP_READ)
-		io_uring_prep_read(sqe, file->fd, buf, bytes, offset);
-	else if (region >= 0)
-		io_uring_prep_write_fixed(sqe, file->fd, buf, bytes, offset, region);
-	else
-		io_uring_prep_write(sqe, file->fd, buf, bytes, offset);
-	if (op->env.flags & ENV_DSYNC)
-		sqe->rw_flags = RWF_DSYNC;
-	io_uring_sqe_set_data(sqe, op);
-}
-
-static void file_start(struct env_file *file, struct io_op *op, enum op_kind kind, void *buf,
-		       uint32_t bytes, uint64_t offset, unsigned flags)
-{
-	work_begin(real_of(file->env), op, kind);
-	op->env.target = file;
-	op->env.buf = buf;
-	op->env.bytes = bytes;
-	op->env.moved = 0;
-	op->env.offset = offset;
-	op->env.flags = (uint8_t)flags;
-}
-
-static void real_file_read(struct env_file *file, struct io_op *op, void *buf, uint32_t bytes,
-			   uint64_t offset)
-{
-	file_start(file, op, OP_READ, buf, bytes, offset, 0);
-	file_move(real_of(file->env), op);
-}
-
-static void real_file_write(struct env_file *file, struct io_op *op, const void *buf,
-			    uint32_t bytes, uint64_t offset, unsigned flags)
-{
-	file_start(file, op, OP_WRITE, (void *)(uintptr_t)buf, bytes, offset, flags);
-	file_move(real_of(file->env), op);
-}
-
-/* True: the op has ended with *res; false: the rest was started. */
-static bool file_moved(struct real_env *real, struct io_op *op, int64_t *res)
-{
-	struct env_file *file = op->env.target;
-	if (*res == -EINTR || *res == -EAGAIN) {
-		file_move(real, op);
-		return false;
-	}
-	if (*res < 0)
-		return true;
-	op->env.moved += (uint32_t)*res;
-	bool ended = *res == 0 || (file->direct && op->env.moved % file->align);
-	if (op->env.moved < op->env.bytes && !ended) {
-		file_move(real, op);
-		return false;
-	}
-	*res = op->env.moved;
-	if (op->env.kind == OP_WRITE && op->env.moved < op->env.bytes)
-		*res = -EIO; /* a device that takes nothing and says no error */
-	return true;
-}
-
-static void real_file_sync(struct env_file *file, struct io_op *op)
-{
-	struct io_uring_sqe *sqe = sqe_get(real_of(file->env));
-	work_begin(real_of(file->env), op, OP_SYNC);
-	io_uring_prep_fsync(sqe, file->fd, IORING_FSYNC_DATASYNC);
-	io_uring_sqe_set_data(sqe, op);
-}
-
-static void real_file_allocate(struct env_file *file, struct io_op *op, uint64_t bytes)
-{
-	struct io_uring_sqe *sqe = sqe_get(real_of(file->env));
-	work_begin(real_of(file->env), op, OP_ALLOCATE);
-	io_uring_prep_fallocate(sqe, file->fd, 0, 0, (off_t)bytes);
-	io_uring_sqe_set_data(sqe, op);
-}
-
-/* liburing 2.3 has no truncate; ours cut a few unwritten MiB off a sealed segment. */
-static void real_file_truncate(struct env_file *file, struct io_op *op, uint64_t bytes)
-{
-	ready_add(real_of(file->env), op, ftruncate(file->fd, (off_t)bytes) < 0 ? -errno : 0);
-}
-
-static void real_dir_sync(struct env_dir *dir, struct io_op *op)
-{
-	struct io_uring_sqe *sqe = sqe_get(real_of(dir->env));
-	work_begin(real_of(dir->env), op, OP_SYNC);
-	io_uring_prep_fsync(sqe, dir->fd, 0);
-	io_uring_sqe_set_data(sqe, op);
-}
-
-static void real_file_remove(struct env_dir *dir, struct io_op *op, const char *name)
-{
-	ready_add(real_of(dir->env), op, unlinkat(dir->fd, name, 0) < 0 ? -errno : 0);
-}
-
-static void real_file_rename(struct env_dir *dir, struct io_op *op, const char *from,
-			     const char *to)
-{
-	ready_add(real_of(dir->env), op, renameat(dir->fd, from, dir->fd, to) < 0 ? -errno : 0);
-}
-
-/* ---- sockets ---- */
-
-static void accept_again(struct real_env *real, struct env_listener *listener, struct io_op *op)
-{
-	struct io_uring_sqe *sqe = sqe_get(real);
-	io_uring_prep_accept(sqe, listener->fd, NULL, NULL, SOCK_CLOEXEC);
-	io_uring_sqe_set_data(sqe, op);
-}
-
-static void real_accept(struct env_listener *listener, struct io_op *op, struct env_sock **ret_sock)
-{
-	assert(!listener->accepting);
-	listener->accepting = op;
-	op->env.kind = OP_ACCEPT;
-	op->env.target = listener;
-	op->env.buf = ret_sock;
-	accept_again(real_of(listener->env), listener, op);
-}
-
-static void listener_free(struct env_listener *listener)
-{
-	close(listener->fd);
-	free(listener);
-}
-
-static void real_listener_close(struct env_listener *listener)
-{
-	struct real_env *real = real_of(listener->env);
-	if (listener->path[0])
-		unlink(listener->path);
-	if (!listener->accepting) {
-		listener_free(listener);
-		return;
-	}
-	struct io_uring_sqe *sqe = sqe_get(real);
-	io_uring_prep_cancel(sqe, listener->accepting, 0);
-	io_uring_sqe_set_data(sqe, NULL);
-	listener->accepting->env.target = NULL;
-	listener->accepting->env.iovs =
-		(const struct iovec *)listener; /* freed when the accept ends */
-}
-
-static int real_listener_release(struct env_listener *listener)
-{
-	int fd = fcntl(listener->fd, F_DUPFD_CLOEXEC, 0);
-	int res = fd < 0 ? -errno : fd;
-	listener->path[0] = 0;
-	real_listener_close(listener);
-	return res;
-}
-
-static void accept_done(struct real_env *real, struct io_op *op, int res)
-{
-	struct env_listener *listener = op->env.target;
-	if (!listener) {
-		if (res >= 0)
-			close(res);
-		listener_free((struct env_listener *)(uintptr_t)op->env.iovs);
-		ready_add(real, op, -ECANCELED);
-		return;
-	}
-	if (res == -EINTR || res == -ECONNABORTED) {
-		accept_again(real, listener, op);
-		return;
-	}
-	listener->accepting = NULL;
-	struct env_sock *sock = res < 0 ? NULL : calloc(1, sizeof(*sock));
-	if (res >= 0 && !sock) {
-		close(res);
-		res = -ENOMEM;
-	}
-	if (sock) {
-		sock->env = listener->env;
-		sock->fd = res;
-		*(struct env_sock **)op->env.buf = sock;
-		res = 0;
-	}
-	ready_add(real, op, res);
-}
-
-static int real_connect_tcp(struct env *env, const char *address, struct io_op *op,
-			    struct env_sock **ret_sock)
-{
-	struct env_sock *sock;
-	socklen_t address_bytes;
-	int res = real_tcp_socket(env, address, &sock, &address_bytes);
-	if (res < 0)
-		return res;
-	op->env.kind = OP_CONNECT;
-	op->env.target = sock;
-	*ret_sock = sock;
-	struct io_uring_sqe *sqe = sqe_get(real_of(env));
-	io_uring_prep_connect(sqe, sock->fd, (struct sockaddr *)&sock->address, address_bytes);
-	io_uring_sqe_set_data(sqe, op);
-	return 0;
-}
-
-static void recv_again(struct real_env *real, struct io_op *op)
-{
-	struct env_sock *sock = op->env.target;
-	struct io_uring_sqe *sqe = sqe_get(real);
-	io_uring_prep_recv(sqe, sock->fd, op->env.buf, op->env.bytes, 0);
-	io_uring_sqe_set_data(sqe, op);
-}
-
-static void real_sock_recv(struct env_sock *sock, struct io_op *op, void *buf, uint32_t bytes)
-{
-	op->env.kind = OP_RECV;
-	op->env.target = sock;
-	op->env.buf = buf;
-	op->env.bytes = bytes;
-	recv_again(real_of(sock->env), op);
-}
-
-static void send_again(struct real_env *real, struct io_op *op)
-{
-	struct env_sock *sock = op->env.target;
-	sock->message.msg_iov = (struct iovec *)(uintptr_t)op->env.iovs;
-	sock->message.msg_iovlen = op->env.iov_count;
-	struct io_uring_sqe *sqe = sqe_get(real);
-	io_uring_prep_sendmsg(sqe, sock->fd, &sock->message, MSG_NOSIGNAL);
-	io_uring_sqe_set_data(sqe, op);
-}
-
-static void real_sock_send(struct env_sock *sock, struct io_op *op, const struct iovec *iov,
-			   uint32_t iov_count)
-{
-	op->env.kind = OP_SEND;
-	op->env.target = sock;
-	op->env.iovs = iov;
-	op->env.iov_count = iov_count;
-	send_again(real_of(sock->env), op);
-}
-
-static void send_done(struct real_env *real, struct io_op *op, int64_t res)
-{
-	if (res < 0 && res != -EINTR && res != -EAGAIN) {
-		ready_add(real, op, res);
-		return;
-	}
-	uint64_t sent = res < 0 ? 0 : (uint64_t)res;
-	struct iovec *iov = (struct iovec *)(uintptr_t)op->env.iovs;
-	while (op->env.iov_count && sent >= iov->iov_len) {
-		sent -= iov->iov_len;
-		iov++;
-		op->env.iov_count--;
-	}
-	op->env.iovs = iov;
-	if (!op->env.iov_count) {
-		ready_add(real, op, 0);
-		return;
-	}
-	iov->iov_base = (uint8_t *)iov->iov_base + sent;
-	iov->iov_len -= sent;
-	send_again(real, op);
-}
-
-static void real_sock_shutdown(struct env_sock *sock)
-{
-	shutdown(sock->fd, SHUT_RDWR);
-}
-
-static void real_recv_cancel(struct env_sock *sock, struct io_op *op)
-{
-	struct io_uring_sqe *sqe = sqe_get(real_of(sock->env));
-	io_uring_prep_cancel(sqe, op, 0);
-	io_uring_sqe_set_data(sqe, NULL);
-}
-
-static void real_sock_close(struct env_sock *sock)
-{
-	close(sock->fd);
-	free(sock);
 }
 
 /* ---- workers ---- */
@@ -569,20 +137,17 @@ static void cqe_harvest(struct real_env *real, struct io_op *op, int64_t res)
 	switch ((enum op_kind)op->env.kind) {
 	case OP_READ:
 	case OP_WRITE:
-		if (file_moved(real, op, &res))
+		if (ring_file_moved(real, op, &res))
 			work_ready(real, op, res);
 		break;
 	case OP_ACCEPT:
-		accept_done(real, op, (int)res);
+		ring_accept_done(real, op, (int)res);
 		break;
 	case OP_RECV:
-		if (res == -EINTR || res == -EAGAIN)
-			recv_again(real, op);
-		else
-			ready_add(real, op, res);
+		ring_recv_done(real, op, res);
 		break;
 	case OP_SEND:
-		send_done(real, op, res);
+		ring_send_done(real, op, res);
 		break;
 	case OP_EVENT:
 		event_arm(real);
