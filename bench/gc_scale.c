@@ -4,13 +4,14 @@
  *
  * The map's nodes are real: hashed, stored in segments, read back as a collection reads them. The
  * chunks are ids alone, with a place in the index and no record behind it, so that 50 million fit
- * on a small disk. A change replaces ids in leaves, in runs of --run chunks, and moves the volume
- * to the new map as a fold does.
+ * on a small disk. A change is what a guest's writes of whole chunks leave behind, in runs of --run
+ * chunks: entries of the volume's layer, which the store folds into its map whenever they are many.
  *
- * Keeps true: no collection but those that are measured. The nodes of a map that is being made are
- * named by no root, and there is no fold for whose end a census would wait: one that began then
- * would take them for the garbage that they seem to be. So the store's clock stands while a map is
- * made, and a count of collections that is not ours, or one that failed, ends the run.
+ * Keeps true: no collection but those that are measured. The nodes of the first map are named by no
+ * root while it is made, and there is no fold for whose end a census would wait: one that began
+ * then would take them for the garbage that they seem to be. So the store's clock stands meanwhile,
+ * and while chunks are changed; a count of collections that is not ours, or one that failed, ends
+ * the run.
  *
  * Usage: gc_scale FOLDER CHUNKS [--changed N]... [--run CHUNKS]
  * FOLDER must not exist; it takes about 35 bytes a chunk. Prints one line a step.
@@ -29,7 +30,6 @@
 static struct env *env;
 static struct store *store;
 static uint64_t chunk_count, leaf_count;
-static uint32_t *generation; /* of each leaf's runs: what its ids are made of */
 static uint64_t run_chunks = 256;
 
 static double now_s(void)
@@ -121,7 +121,7 @@ static void leaf_store(uint64_t leaf, struct id *to)
 	for (unsigned i = 0; i < NODE_SLOTS; i++) {
 		uint64_t chunk_no = leaf * NODE_SLOTS + i;
 		if (chunk_no < chunk_count)
-			slots[i] = chunk_id(chunk_no, generation[chunk_no / run_chunks]);
+			slots[i] = chunk_id(chunk_no, 0);
 	}
 	node_store(slots, to);
 }
@@ -164,27 +164,38 @@ static void chunk_index(uint64_t chunk_no, uint32_t version)
 	}
 }
 
-static void change(struct id *leaves, uint64_t chunks, uint32_t round)
+static void fold(void)
+{
+	struct store_work work = {0};
+	env_wait_prepare(&work.op);
+	store_fold(store, &work, NULL);
+	if (env_wait(env, &work.op) < 0) {
+		fprintf(stderr, "gc_scale: %s\n", work.sentence);
+		exit(1);
+	}
+}
+
+static void chunk_change(uint64_t chunk_no, uint32_t round)
+{
+	struct id id = chunk_id(chunk_no, round);
+	chunk_index(chunk_no, round);
+	while (layer_set_id(volume_active(store->volumes[0]), chunk_no, &id) < 0)
+		fold();
+}
+
+static void change(uint64_t chunks, uint32_t round)
 {
 	uint64_t runs = (chunks + run_chunks - 1) / run_chunks;
 	uint64_t all_runs = (chunk_count + run_chunks - 1) / run_chunks;
-	uint64_t *changed = calloc(leaf_count / 64 + 1, 8);
+	uint64_t stride = max_u64(all_runs / runs, 1);
 	clock_stop();
-	for (uint64_t i = 0; i < runs; i++) {
-		uint64_t run = (i * (all_runs / min_u64(runs, all_runs)) + round) % all_runs;
-		generation[run] = round;
+	for (uint64_t i = 0; i < min_u64(runs, all_runs); i++) {
+		uint64_t run = i * stride + round % stride;
 		for (uint64_t c = run * run_chunks;
-		     c < min_u64((run + 1) * run_chunks, chunk_count); c++) {
-			chunk_index(c, round);
-			changed[c / NODE_SLOTS / 64] |= UINT64_C(1) << c / NODE_SLOTS % 64;
-		}
+		     c < min_u64((run + 1) * run_chunks, chunk_count); c++)
+			chunk_change(c, round);
 	}
-	for (uint64_t leaf = 0; leaf < leaf_count; leaf++)
-		if (changed[leaf / 64] >> leaf % 64 & 1)
-			leaf_store(leaf, &leaves[leaf]);
-	nodes_wait();
-	free(changed);
-	store->volumes[0]->top = map_store(leaves);
+	fold();
 	clock_go_on();
 }
 
@@ -259,7 +270,6 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	struct id *leaves = calloc(leaf_count, sizeof(*leaves));
-	generation = calloc(chunk_count / run_chunks + 2, sizeof(*generation));
 	double begun = now_s();
 	clock_stop();
 	for (uint64_t c = 0; c < chunk_count; c++)
@@ -278,7 +288,7 @@ int main(int argc, char **argv)
 		if (strcmp(argv[i], "--changed") != 0)
 			continue;
 		uint64_t changed = strtoull(argv[i + 1], NULL, 10);
-		change(leaves, changed, ++round);
+		change(changed, ++round);
 		collect("changed", changed);
 	}
 	fflush(stdout);
