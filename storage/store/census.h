@@ -3,6 +3,7 @@
 #ifndef STORAGE_STORE_CENSUS_H
 #define STORAGE_STORE_CENSUS_H
 
+#include "storage/store/leaf_diff.h"
 #include "storage/store/node_set.h"
 #include "storage/store/work.h"
 
@@ -40,6 +41,7 @@ struct census {
 	size_t root_count;
 	bool exact; /* the counts are those of `roots`; if not, all is counted anew */
 	bool whole; /* no count is on its way, or was given up on it: they may be told */
+	struct leaf_diffs diffs; /* of folds since the last count began */
 
 	/* The count that runs. */
 	enum census_phase phase;
@@ -53,8 +55,9 @@ struct census {
 	struct census_change *changes; /* a stack: the deepest are on top */
 	size_t change_count, change_room;
 	struct census_pair pairs[CENSUS_PAIRS];
-	uint8_t *memory; /* the nodes that are read; NULL: none is */
-	unsigned busy;	 /* pairs in use */
+	struct leaf_diffs taken; /* the differences of before it */
+	uint8_t *memory;	 /* the nodes that are read; NULL: none is */
+	unsigned busy;		 /* pairs in use */
 	int res;
 	const struct root *unreadable; /* the first one, with res */
 	uint64_t missing;	       /* names without a record */
@@ -75,5 +78,10 @@ void census_start(struct census *census, bool all_anew);
 int census_step(struct census *census, struct work *work);
 bool census_busy(const struct census *census); /* nodes are being read: it must be stepped on */
 void census_stop(struct census *census);       /* it is given up */
+
+/* A fold made a leaf of another one (null: there was none): these slots differ. */
+void census_leaf_made(struct census *census, const struct id *old, const struct id *new,
+		      const struct leaf_change *changes, unsigned count);
+uint64_t census_diffs_bytes_most(const struct store *store); /* of memory for that */
 
 #endif

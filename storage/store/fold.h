@@ -3,6 +3,7 @@
 #ifndef STORAGE_STORE_FOLD_H
 #define STORAGE_STORE_FOLD_H
 
+#include "storage/store/leaf_diff.h"
 #include "storage/store/store_int.h"
 
 #define FOLD_WINDOW 128u
@@ -25,7 +26,11 @@ struct fold_slot {
 	size_t from, from_skip; /* a node: its first update in `in` */
 	uint64_t count_at, count_end; /* counting what a range of zeros removes */
 	struct put *put;
-	struct fetch *fetch; /* what the chunk was */
+	struct fetch *fetch;   /* what the chunk was */
+	struct id old_leaf;    /* a leaf: what it is made of, and how it differs from that: */
+	unsigned change_count; /* above LEAF_CHANGES_MAX: by so much that nobody keeps it, or it is
+				  not known */
+	struct leaf_change changes[LEAF_CHANGES_MAX];
 	struct patch patch;
 	unsigned tries;
 	struct wait wait;

@@ -8,6 +8,8 @@
  */
 #include "storage/store/fold.h"
 
+#include "storage/store/census.h"
+
 #include <stdlib.h>
 
 #define LEAVES_PER_SLICE 64u /* counted between two passes of the loop */
@@ -54,7 +56,11 @@ static void node_stored(struct put *put, int res)
 		return;
 	}
 	struct id id = put->id;
-	map_node_add(slot->fold->store, &id, put->room);
+	struct store *store = slot->fold->store;
+	map_node_add(store, &id, put->room);
+	if (slot->fold->level == 0 && slot->change_count <= LEAF_CHANGES_MAX)
+		census_leaf_made(store->census, &slot->old_leaf, &id, slot->changes,
+				 slot->change_count);
 	slot_end(slot, &id);
 }
 
@@ -66,6 +72,19 @@ static void step_on(const struct fold *fold, size_t *at, size_t *skip, uint64_t 
 		*skip = 0;
 		(*at)++;
 	}
+}
+
+static void leaf_change(struct fold_slot *slot, const struct id *old, const struct id *new)
+{
+	struct fold *fold = slot->fold;
+	fold->chunks_removed += !id_is_null(old);
+	fold->chunks_added += !id_is_null(new);
+	if (id_equal(old, new))
+		return;
+	if (slot->change_count < LEAF_CHANGES_MAX)
+		slot->changes[slot->change_count] =
+			(struct leaf_change){.old = half_of(old), .new = half_of(new)};
+	slot->change_count++;
 }
 
 /* Sets the node's slots that the updates name. */
@@ -82,10 +101,8 @@ static void node_change(struct fold_slot *slot, struct id *slots)
 		uint64_t count = min_u64(update->count - skip, NODE_SLOTS - first % NODE_SLOTS);
 		for (uint64_t i = 0; i < count; i++) {
 			struct id *old = &slots[first % NODE_SLOTS + i];
-			if (fold->level == 0) {
-				fold->chunks_removed += !id_is_null(old);
-				fold->chunks_added += !id_is_null(&update->id);
-			}
+			if (fold->level == 0)
+				leaf_change(slot, old, &update->id);
 			*old = update->id;
 		}
 		step_on(fold, &at, &skip, count);
@@ -100,6 +117,7 @@ static int node_lost(struct fold_slot *slot, struct id *slots)
 	int res = fold_lost_id(fold, fold->level, &slot->wait, &id);
 	if (res)
 		return res;
+	slot->change_count = LEAF_CHANGES_MAX + 1;	/* who knows */
 	uint64_t span = UINT64_C(1) << 8 * fold->level; /* chunks of a slot */
 	uint64_t first = fold->out.at[slot->index].first * NODE_SLOTS;
 	for (unsigned i = 0; i < NODE_SLOTS; i++)
@@ -133,6 +151,8 @@ static void node_make(struct wait *wait)
 		memcpy(slots, old_slots, NODE_BYTES);
 	else
 		memset(slots, 0, NODE_BYTES);
+	slot->old_leaf = old;
+	slot->change_count = 0;
 	if (fold_is_damage(fold, res))
 		res = node_lost(slot, slots);
 	if (res == WAITING)

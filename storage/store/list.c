@@ -15,8 +15,8 @@ void store_counters(const struct store *store, struct store_counters *ret_counte
 }
 
 /* What the store takes at most: its caches and pools, as configured; the index, 12 bytes a chunk;
- * what a fold plans, by the chunks that can be dirty; and a rest for buffers of segments, of the
- * log, of long work, and for names. */
+ * what a fold plans, by the chunks that can be dirty; what folds leave for a census; and a rest for
+ * buffers of segments, of the log, of long work, and for names. */
 static uint64_t memory_bound(const struct store *store)
 {
 	const uint64_t rest = 64 * MIB, plan = 4 * sizeof(struct update) + sizeof(void *);
@@ -25,7 +25,8 @@ static uint64_t memory_bound(const struct store *store)
 	       store->options.directory_cache_bytes + fetch_memory_bytes(store) +
 	       put_memory_bytes(store) + read_memory_bytes() + write_memory_bytes() +
 	       layer_pool_memory_bytes(store->layer_pool) + store->layer_pool->entry_count * plan +
-	       max_u64(index_bytes(store->index), 12 * index_count(store->index)) + rest;
+	       max_u64(index_bytes(store->index), 12 * index_count(store->index)) +
+	       census_diffs_bytes_most(store) + rest;
 }
 
 static void freed_fill(const struct store *store, const struct freed *freed,

@@ -21,6 +21,13 @@ struct node_ref *node_set_find(const struct node_set *set, const struct id *id)
 	return NULL;
 }
 
+void node_set_prefetch(const struct node_set *set, const struct id *id)
+{
+	uint64_t key[2] = {id_word(id, 0), id_word(id, 1)};
+	if (set->room)
+		__builtin_prefetch(&set->at[node_home(set, key)], 1);
+}
+
 static void node_place(struct node_set *set, const struct node_ref *ref)
 {
 	size_t i = node_home(set, ref->key);

@@ -19,6 +19,7 @@ struct node_set {
 
 /* NULL: it is not there. Valid until the set changes. */
 struct node_ref *node_set_find(const struct node_set *set, const struct id *id);
+void node_set_prefetch(const struct node_set *set, const struct id *id);
 /* It was not there, and has count 1 now. -ENOMEM. */
 int node_set_add(struct node_set *set, const struct id *id);
 void node_set_remove(struct node_set *set, struct node_ref *ref);

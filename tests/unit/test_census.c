@@ -159,6 +159,73 @@ static void a_count_leaves_the_nodes_in_memory_that_guests_use(void **state)
 	free(chunk);
 }
 
+/* ---- after folds ---- */
+
+#define LEAVES 8u
+#define LEAF_BYTES (NODE_SLOTS * (uint64_t)CHUNK_BYTES)
+
+/* New data in the first chunks of every leaf, and a fold. */
+static void change_leaves(struct fixture *f, struct view *view, unsigned chunks)
+{
+	uint8_t *chunk = aligned_alloc(BLOCK_BYTES, CHUNK_BYTES);
+	struct store_work work;
+	for (uint64_t i = 0; i < LEAVES; i++)
+		for (uint64_t c = 0; c < chunks; c++) {
+			test_random_fill(&f->seed, chunk, 64); /* enough to be another chunk */
+			assert_int_equal(do_request(f, view, REQUEST_WRITE,
+						    i * LEAF_BYTES + c * CHUNK_BYTES, CHUNK_BYTES,
+						    chunk, 0),
+					 0);
+		}
+	free(chunk);
+	assert_int_equal(WORK(f, &work, store_fold, NULL), 0);
+}
+
+/* How many nodes a count reads, which ends where one ends that counts all anew. */
+static uint64_t nodes_read(struct fixture *f)
+{
+	struct store_work work;
+	struct store_info by_change, anew;
+	assert_int_equal(WORK(f, &work, store_gc), 0);
+	uint64_t opened = f->store->census->opened;
+	store_info(f->store, &by_change);
+	work = (struct store_work){.thorough = true};
+	env_wait_prepare(&work.op);
+	store_gc(f->store, &work);
+	assert_int_equal(env_wait(f->env, &work.op), 0);
+	store_info(f->store, &anew);
+	assert_int_equal(by_change.unique_bytes, anew.unique_bytes);
+	assert_int_equal(by_change.garbage_bytes, anew.garbage_bytes);
+	return opened;
+}
+
+static void a_count_after_folds_reads_no_leaf(void **state)
+{
+	struct fixture *f = *state;
+	const uint64_t above = MAP_LEVELS - 1; /* nodes above the leaves */
+	assert_int_equal(make_volume(f, "a", LEAVES * LEAF_BYTES), 0);
+	struct view *view = open_view(f, "a");
+	change_leaves(f, view, 2);
+	assert_int_equal(nodes_read(f), above);
+	change_leaves(f, view, 1);
+	assert_int_equal(nodes_read(f), 2 * above); /* the old ones and the new */
+	change_leaves(f, view, 3);
+	change_leaves(f, view, 1);
+	change_leaves(f, view, 2); /* three folds of each leaf */
+	assert_int_equal(nodes_read(f), 2 * above);
+	/* Beside an old leaf that stays all of a new one counts. */
+	assert_int_equal(snap(f, "a@s"), 0);
+	change_leaves(f, view, 1);
+	assert_int_equal(nodes_read(f), above + LEAVES);
+	/* Of a leaf of which more changed than is kept both are read. */
+	change_leaves(f, view, LEAF_CHANGES_MAX + 1);
+	assert_int_equal(nodes_read(f), 2 * (above + LEAVES));
+	/* Nothing is kept beyond a count. */
+	assert_int_equal(leaf_diffs_bytes(&f->store->census->taken), 0);
+	assert_int_equal(leaf_diffs_bytes(&f->store->census->diffs), 0);
+	store_view_close(view);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -166,6 +233,8 @@ int main(void)
 						setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(a_count_leaves_the_nodes_in_memory_that_guests_use,
 						setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(a_count_after_folds_reads_no_leaf, setup,
+						fixture_teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
