@@ -73,7 +73,8 @@ int verb_status(struct ctl *ctl)
 		 value_get_text(document, "uuid"), value_get_text(document, "version"),
 		 value_get_text(document, "state"));
 	table_print_line(line);
-	printf("contents   %" PRId64 " volumes, %" PRId64 " snapshots, %" PRId64 " jobs running\n",
+	printf("contents   volumes: %" PRId64 ", snapshots: %" PRId64 ", running jobs: %" PRId64
+	       "\n",
 	       value_get_integer(document, "volumes"), value_get_integer(document, "snapshots"),
 	       value_get_integer(document, "jobs_running"));
 	status_space(value_get(document, "store"));

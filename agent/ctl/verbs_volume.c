@@ -179,7 +179,7 @@ int verb_volume_delete(struct ctl *ctl)
 			return res;
 		const struct value *volume = call_object(found, "volume");
 		snprintf(what, sizeof what,
-			 "Volume %.63s (%s, %" PRId64 " snapshots) goes to the trash.", name,
+			 "Volume %.63s (%s, snapshots: %" PRId64 ") goes to the trash.", name,
 			 text_human((uint64_t)value_get_integer(volume, "size_bytes"), human,
 				    sizeof human),
 			 value_get_integer(volume, "snapshot_count"));

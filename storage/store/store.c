@@ -287,6 +287,11 @@ static int open_files(struct store *store, char *sentence)
 	struct env *env = store->env;
 	char seg_path[600];
 	int res = env_dir_open(env, store->path, &store->dir);
+	if (res == -ENOENT)
+		snprintf(sentence, SENTENCE_BYTES,
+			 "There is no directory %.200s: check the path, and that its disk is "
+			 "mounted; a new store is made with --init only.",
+			 store->path);
 	if (res < 0)
 		return res;
 	res = kind_check(store->dir, store->path, store->options.any_file_system, sentence);
