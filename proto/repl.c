@@ -523,3 +523,27 @@ int repl_decode_commit(const void *body, size_t bytes, struct repl_commit *ret)
 	*ret = commit;
 	return 0;
 }
+
+/* ---- MANDATE ---- */
+
+uint32_t repl_encode_mandate(uint64_t request, const struct repl_mandate *mandate, void *out)
+{
+	struct cursor c = begin(out, REPL_MANDATE, 0, request, 16 + POSITION_BYTES + 8);
+	put_bytes(&c, mandate->volume_uuid, 16);
+	put_position(&c, &mandate->position);
+	put_u64(&c, mandate->duration_ns);
+	return end(&c, out);
+}
+
+int repl_decode_mandate(const void *body, size_t bytes, struct repl_mandate *ret)
+{
+	struct cursor c = cursor_reading(body, bytes);
+	struct repl_mandate mandate = {0};
+	get_bytes(&c, mandate.volume_uuid, 16);
+	get_position(&c, &mandate.position);
+	mandate.duration_ns = get_u64(&c);
+	if (whole(&c, mandate.duration_ns > 0 && mandate.duration_ns <= REPL_MANDATE_NS_MAX) < 0)
+		return -VS_EFORMAT;
+	*ret = mandate;
+	return 0;
+}

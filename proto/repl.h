@@ -15,6 +15,7 @@
 #define REPL_BODY_MAX (132u * 1024)
 #define REPL_GET_MAX 64u	     /* ids of one GET or GET_DELTA */
 #define REPL_WRITE_MAX (128u * 1024) /* bytes of one WRITE's data */
+#define REPL_MANDATE_NS_MAX (60 * NSEC_PER_SEC)
 #define REPL_UNANSWERED_MAX 256u     /* requests of one side */
 #define REPL_LINES_MAX 24u	     /* of one OFFER */
 #define REPL_NAME_ROOM (NAME_BYTES_MAX + 1)
@@ -36,6 +37,7 @@ enum repl_type {
 	REPL_POSITION = 17,
 	REPL_WRITE = 18,
 	REPL_COMMIT = 19,
+	REPL_MANDATE = 20,
 	REPL_TYPE_IGNORED = 128, /* from here on, unknown ones are */
 };
 enum repl_flags { REPL_REPLY = 1 };
@@ -129,6 +131,11 @@ struct repl_write {
 	uint64_t offset_bytes, length_bytes; /* whole blocks */
 	const uint8_t *data;		     /* within the decoded bytes; NULL: zeros */
 };
+struct repl_mandate {
+	uint8_t volume_uuid[16];
+	struct repl_position position; /* where the primary is */
+	uint64_t duration_ns;
+};
 struct repl_commit {
 	uint64_t from_vseq;
 	uint64_t durable_vseq; /* up to there it is durable at the sender; at most `to` */
@@ -158,6 +165,7 @@ uint32_t repl_encode_position(uint64_t request, const struct repl_position *posi
 /* Header and range of a WRITE; with data, the bytes follow, sent by the caller. */
 uint32_t repl_encode_write(uint64_t offset_bytes, uint64_t length_bytes, bool data, void *out);
 uint32_t repl_encode_commit(const struct repl_commit *commit, void *out);
+uint32_t repl_encode_mandate(uint64_t request, const struct repl_mandate *mandate, void *out);
 
 /* -VS_EFORMAT: the connection cannot go on. */
 int repl_decode_header(const void *bytes, struct repl_header *ret);
@@ -175,6 +183,7 @@ int repl_decode_follow(const void *body, size_t bytes, struct repl_follow *ret);
 int repl_decode_position(const void *body, size_t bytes, struct repl_position *ret);
 int repl_decode_write(const void *body, size_t bytes, struct repl_write *ret);
 int repl_decode_commit(const void *body, size_t bytes, struct repl_commit *ret);
+int repl_decode_mandate(const void *body, size_t bytes, struct repl_mandate *ret);
 int repl_decode_cancel(const void *body, size_t bytes, uint8_t ret_transfer[16]);
 
 #endif

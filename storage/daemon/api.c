@@ -82,7 +82,7 @@ static json_t *volume_json(const struct daemon *daemon, const struct volume_info
 	text_hex(v->root, ID_BYTES, root);
 	json_t *out = json_pack(
 		"{s:s, s:o, s:s, s:I, s:I, s:I, s:i, s:I, s:I, s:I, s:o, s:I, s:I, s:I, s:I, s:s, "
-		"s:s, s:s, s:b}",
+		"s:s, s:s, s:b, s:b}",
 		"name", v->name, "policy", policy_name(daemon, v->policy), "uuid", uuid, "number",
 		(json_int_t)v->number, "size_bytes", (json_int_t)v->size_bytes, "quota_bytes",
 		(json_int_t)v->quota_bytes, "level", v->level, "frame_bytes",
@@ -91,7 +91,7 @@ static json_t *volume_json(const struct daemon *daemon, const struct volume_info
 		(json_int_t)v->log_bytes, "mapped_bytes", (json_int_t)v->mapped_bytes,
 		"attachments", (json_int_t)v->attachments, "snapshot_count",
 		(json_int_t)v->snapshot_count, "root", root, "origin", v->origin, "domain", domain,
-		"replica", v->replica);
+		"replica", v->replica, "serving", v->answers);
 	lease_add(out, v);
 	freed_add(daemon, out, &v->freed);
 	if (v->freed_own.known)

@@ -204,7 +204,10 @@ void conn_send(struct conn *conn)
 		conn->iov[0] = (struct iovec){conn->out, conn->out_bytes};
 		conn->out_bytes = 0;
 		send_start(conn, 1);
+	} else if (conn->ready.head && !store_view_answers(conn->view)) {
+		server_conn_held(conn);
 	} else if (conn->ready.head) {
+		conn->held = false;
 		send_start(conn, send_gather(conn));
 	}
 }
@@ -243,7 +246,7 @@ static enum step conn_step(struct conn *conn)
 	case CONN_DISCARD:
 		return request_step(conn);
 	case CONN_LEAVE:
-		if (conn->in_flight > 0 || conn->sending)
+		if ((conn->in_flight > 0 && !conn->held) || conn->sending)
 			return STEP_BLOCKED;
 		conn_die(conn, false, "the client said goodbye");
 		return STEP_MORE;

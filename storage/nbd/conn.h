@@ -115,6 +115,7 @@ struct conn {
 	unsigned in_flight, store_pending;
 	uint64_t held_bytes;
 	struct request_list ready, sent;
+	bool held;	      /* answers that are ready may not leave: see conn_send */
 	bool waits_for_bytes; /* it is in server->hungry */
 	struct conn *hungry_next;
 	struct limit *limit;	 /* of its volume; NULL: none */
@@ -162,6 +163,7 @@ struct nbd_server {
 	uint64_t shared_bytes;		    /* what connections hold beyond CONN_OWN_BYTES */
 	struct conn *hungry, **hungry_tail; /* wait for shared bytes, in order */
 	struct limit *limits;
+	struct env_timer held_timer; /* runs while answers are held */
 	struct nbd_counters counters;
 	struct io_op *stop_op; /* ends when nothing is left, stopped or parked */
 	bool parking;
@@ -178,7 +180,8 @@ struct conn *conn_blank(struct export *export, struct env_sock *sock);
 void conn_die(struct conn *conn, bool at_fault, const char *reason);
 /* Lets it step soon, in a pass of its own. */
 void conn_kick(struct conn *conn);
-/* Starts a send of what is ready, if none is under way. */
+/* Starts a send of what is ready, if none is under way, and if the volume may be answered: its
+ * primary may be another host meanwhile. What may not leave is held until it may. */
 void conn_send(struct conn *conn);
 /* True when `bytes` of input are there; else asks for them. */
 bool conn_has(struct conn *conn, uint32_t bytes);
@@ -232,6 +235,7 @@ void export_retire(struct export *export); /* no new client, and its socket is g
 void server_check_stopped(struct nbd_server *server);
 void server_conn_added(struct conn *conn);
 void server_conn_gone(struct conn *conn);
+void server_conn_held(struct conn *conn);
 
 static inline void request_list_init(struct request_list *list)
 {

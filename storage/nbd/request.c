@@ -462,8 +462,11 @@ static enum step request_parse(struct conn *conn)
 			fence_store_idle(conn);
 		return STEP_MORE;
 	}
-	if (conn->in_flight >= CONN_REQUESTS_MAX)
+	if (conn->in_flight >= CONN_REQUESTS_MAX) {
+		if (conn->held && in_left(conn) < conn->in.room) /* to see it vanish meanwhile */
+			conn->in_need = in_left(conn) + 1;
 		return STEP_BLOCKED;
+	}
 	enum nbd_error error = request_judge(conn, &wire);
 	if (error != NBD_OK)
 		return request_refuse(conn, &wire, error);

@@ -264,6 +264,40 @@ void server_conn_gone(struct conn *conn)
 	server_check_stopped(server);
 }
 
+/* ---- answers that are held ---- */
+
+#define HELD_LOOK_NS (10 * NSEC_PER_MSEC)
+
+static void held_fire(struct env_timer *timer)
+{
+	struct nbd_server *server =
+		(struct nbd_server *)((char *)timer - offsetof(struct nbd_server, held_timer));
+	bool any = false;
+	for (struct conn *conn = server->conns; conn; conn = conn->next) {
+		if (!conn->held)
+			continue;
+		any = true;
+		if (conn->state == CONN_LEAVE || store_view_answers(conn->view))
+			conn_kick(conn);
+	}
+	if (any)
+		env_timer_start(server->env, timer, HELD_LOOK_NS);
+}
+
+void server_conn_held(struct conn *conn)
+{
+	struct nbd_server *server = conn->server;
+	if (!conn->held)
+		log_event(LOG_LEVEL_WARNING, "nbd.held",
+			  "export=%s reason=\"a host that follows in step does not say that this "
+			  "one is the primary\" effect=\"nothing is answered until it does\"",
+			  conn->name);
+	conn->held = true;
+	server->held_timer.fire = held_fire;
+	if (!server->held_timer.heap_index)
+		env_timer_start(server->env, &server->held_timer, HELD_LOOK_NS);
+}
+
 /* ---- life ---- */
 
 int nbd_server_new(struct env *env, struct store *store, const struct nbd_server_options *options,
@@ -311,6 +345,7 @@ void nbd_server_free(struct nbd_server *server)
 		return;
 	assert(!server->conns && !server->exports);
 	limits_free(server);
+	env_timer_stop(server->env, &server->held_timer);
 	pool_done(&server->pool);
 	free(server);
 }

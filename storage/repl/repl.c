@@ -66,6 +66,7 @@ void session_look(struct session *session)
 	send_ended(session);
 	heal_ended(session);
 	stream_ended(session);
+	mandate_ended(session);
 	copy_ended(session);
 	if (session->prev)
 		session->prev->next = session->next;
@@ -125,6 +126,8 @@ static void opened(void *owner)
 		heal_opened(session);
 	else if (session->stream)
 		stream_opened(session);
+	else if (session->mandates)
+		mandate_opened(session);
 	else if (session->sender)
 		send_opened(session);
 }
@@ -138,6 +141,8 @@ static int message(void *owner, const struct repl_header *header, const uint8_t 
 		return heal_message(session, header, body);
 	if (session->stream)
 		return stream_message(session, header, body);
+	if (session->mandates)
+		return mandate_message(session, header, body);
 	return session->sender ? send_message(session, header, body) : 0; /* nobody's any more */
 }
 
@@ -334,8 +339,10 @@ int repl_new(struct env *env, struct store *store, const struct repl_options *op
 		repl->store = store;
 		res = heal_start(repl);
 	}
-	if (res == 0)
+	if (res == 0) {
 		stream_start(repl);
+		mandate_start(repl);
+	}
 	if (res == -ENOMEM)
 		snprintf(ret_sentence, SENTENCE_BYTES,
 			 "There is no memory for connections to peers.");
@@ -375,6 +382,7 @@ void repl_stop(struct repl *repl, struct io_op *op)
 	heal_stop(repl);
 	stream_stop(repl);
 	line_stop(repl);
+	mandate_stop(repl);
 	env_timer_stop(repl->env, &repl->accept_timer);
 	env_listener_close(repl->listener);
 	repl->listener = NULL;

@@ -80,6 +80,9 @@ struct session {
 	/* stream.c */
 	struct repl_stream *stream;
 
+	/* mandate.c */
+	struct mandate_link *mandates;
+
 	/* copy.c */
 	struct copying *copying;
 
@@ -111,6 +114,9 @@ struct repl {
 	unsigned session_count;
 	struct repl_stream *streams;
 	struct sender *senders;	    /* line.c's, the oldest first */
+	struct mandate_link *links; /* mandate.c's */
+	struct env_timer mandate_timer;
+	uint64_t mandate_tick_ns;   /* the last one */
 	struct question *questions; /* heal.c's */
 	struct heal_down *downs;
 	unsigned question_count;
@@ -180,6 +186,14 @@ void stream_opened(struct session *session);
 int stream_message(struct session *session, const struct repl_header *header, const uint8_t *body);
 void stream_room(struct session *session);
 void stream_ended(struct session *session);
+
+/* mandate.c: whether the hosts that follow in step take us for the primary; and the other side. */
+void mandate_start(struct repl *repl);
+void mandate_stop(struct repl *repl);
+void mandate_opened(struct session *session);
+int mandate_message(struct session *session, const struct repl_header *header, const uint8_t *body);
+void mandate_ended(struct session *session);
+int mandate_take(struct session *session, const struct repl_header *header, const uint8_t *body);
 
 /* copy.c: its incoming side. */
 int copy_message(struct session *session, const struct repl_header *header, const uint8_t *body);

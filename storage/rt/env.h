@@ -146,7 +146,8 @@ struct env {
 	const struct env_ops *ops;
 };
 
-/* Monotonic, and the time of day (UTC since 1970). now is read once a loop pass. */
+/* Monotonic, sleep of the machine included, and the time of day (UTC since 1970). now is read once
+ * a loop pass, after all that the pass hands out has come in. */
 static inline uint64_t env_now_ns(struct env *env)
 {
 	return env->ops->now_ns(env);

@@ -28,6 +28,8 @@
 
 /* ---- clock, randomness, timers ---- */
 
+/* CLOCK_BOOTTIME counts what the machine slept through: a mandate ends meanwhile
+ * (store/mandate.c). */
 static uint64_t clock_ns(clockid_t clock)
 {
 	struct timespec at;
@@ -67,7 +69,7 @@ static void real_random(struct env *env, void *ret, size_t bytes)
 static void real_timer_start(struct env *env, struct env_timer *timer, uint64_t delay_ns)
 {
 	struct real_env *real = real_of(env);
-	timers_start(&real->timers, timer, clock_ns(CLOCK_MONOTONIC) + delay_ns);
+	timers_start(&real->timers, timer, clock_ns(CLOCK_BOOTTIME) + delay_ns);
 }
 
 static void real_timer_stop(struct env *env, struct env_timer *timer)
@@ -181,7 +183,7 @@ static void ring_spin(struct real_env *real, uint64_t now, uint64_t end)
 	while (!ring_has(real) && now < end) {
 		for (unsigned i = 0; i < 16; i++)
 			__builtin_ia32_pause();
-		now = clock_ns(CLOCK_MONOTONIC);
+		now = clock_ns(CLOCK_BOOTTIME);
 	}
 	if (IO_URING_READ_ONCE(*real->ring.sq.kflags) & IORING_SQ_TASKRUN)
 		io_uring_get_events(&real->ring);
@@ -190,7 +192,7 @@ static void ring_spin(struct real_env *real, uint64_t now, uint64_t end)
 /* Submits, and waits for a completion, a post or the next timer. */
 static void ring_wait(struct real_env *real)
 {
-	uint64_t next = timers_next_ns(&real->timers), now = clock_ns(CLOCK_MONOTONIC);
+	uint64_t next = timers_next_ns(&real->timers), now = clock_ns(CLOCK_BOOTTIME);
 	bool quiet = real->working == 0, submits = io_uring_sq_ready(&real->ring) > 0;
 	real->waited_from_ns = quiet && (!submits || spin_pays(&real->spin)) ? now : 0;
 	if (quiet && spin_pays(&real->spin)) {
@@ -239,7 +241,7 @@ static bool real_step(struct env *env, bool wait)
 			break;
 	}
 	take_finished(real);
-	real->now_ns = clock_ns(CLOCK_MONOTONIC);
+	real->now_ns = clock_ns(CLOCK_BOOTTIME);
 	if (real->waited_from_ns)
 		spin_note(&real->spin, real->now_ns - real->waited_from_ns);
 	real->waited_from_ns = 0;
@@ -346,7 +348,7 @@ int env_real_new(const struct env_real_options *options, struct env **ret_env,
 	}
 	real->fixed = !options->no_fixed_buffers &&
 		      io_uring_register_buffers_sparse(&real->ring, REGIONS_MAX) == 0;
-	real->now_ns = clock_ns(CLOCK_MONOTONIC);
+	real->now_ns = clock_ns(CLOCK_BOOTTIME);
 	long cores = sysconf(_SC_NPROCESSORS_ONLN);
 	real->worker_count = options->worker_count ? options->worker_count
 			     : cores > 2	   ? (unsigned)cores - 1

@@ -5,14 +5,13 @@
  *
  * Keeps true: it is one commit, so there is the copy or the volume and nothing between; the volume
  * is what the newest snapshot is, whatever a transfer left in the copy; its epoch is higher than
- * that of all that is known of it, so who follows it takes nothing of an older store any more.
+ * that of all that is known of it, so who follows it takes nothing of an older store any more; and
+ * nobody answers as the volume by a mandate of this host.
  */
 #include "storage/store/replica.h"
 
 #include "storage/store/admin.h"
 #include "storage/store/lines.h"
-
-#include <stdio.h>
 
 static int check_adopt(struct command *command, const struct volume *copy)
 {
@@ -79,12 +78,16 @@ static int prepare_adopt(struct command *command)
 	return 0;
 }
 
+static int prepare_look(struct command *command)
+{
+	int res = 0;
+	const struct volume *copy = command_volume(command, command->name, &res);
+	return copy ? check_adopt(command, copy) : res;
+}
+
 void store_replica_adopt(struct store *store, struct admin_op *op, const char *name,
 			 const char *new_name)
 {
-	struct command *command = command_new(store, op, name, prepare_adopt);
-	if (!command)
-		return;
-	snprintf(command->other, sizeof command->other, "%s", new_name);
-	command_start(command);
+	static command_prepare *const steps[] = {prepare_look, prepare_adopt, NULL};
+	takeover_start(store, op, name, new_name, steps);
 }

@@ -51,6 +51,7 @@ static void in_step_count(struct store *store, uint32_t number)
 	for (uint32_t i = 0; i < store->follower_count; i++)
 		volume->in_step |=
 			store->followers[i].volume == number && store->followers[i].rules.in_step;
+	mandate_look(store, volume);
 	gate_look(store);
 }
 
@@ -76,10 +77,12 @@ int follower_apply(struct store *store, enum log_op op, uint32_t volume, struct 
 	}
 	if (!volume_by_number(store, volume) || (!at && store->follower_count == FOLLOWERS_MAX))
 		return -VS_EFORMAT;
-	if (!at)
+	if (!at) {
 		at = &store->followers[store->follower_count++];
-	else
+	} else {
 		from.acked_vseq = at->acked_vseq;
+		from.standing = at->standing;
+	}
 	*at = from;
 	in_step_count(store, volume);
 	return 0;

@@ -18,7 +18,6 @@
 #include "proto/text.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 
 int store_offer(const struct store *store, const char *name, struct store_offer *ret)
 {
@@ -499,61 +498,25 @@ static int prepare_promote(struct command *command)
 	return 0;
 }
 
-/* Two commits: what the copy holds is kept, and sealed; then the volume is there. */
-struct promotion {
-	struct store *store;
-	struct admin_op *op, own;
-	char name[SNAP_NAME_ROOM], new_name[SNAP_NAME_ROOM];
-};
-
-static void promoted(struct io_op *op)
+static int prepare_look(struct command *command)
 {
-	struct promotion *promotion = container_of(op, struct promotion, own.op);
-	struct admin_op *outer = promotion->op;
-	memcpy(outer->sentence, promotion->own.sentence, SENTENCE_BYTES);
-	memcpy(outer->holder, promotion->own.holder, sizeof outer->holder);
-	struct env *env = promotion->store->env;
-	int64_t res = op->res;
-	free(promotion);
-	env_complete(env, &outer->op, res);
+	int res = 0;
+	return promotable(command, &res) ? 0 : res;
 }
 
-static void promote_step(struct promotion *promotion, uint64_t accept_loss,
-			 int (*prepare)(struct command *command), void (*done)(struct io_op *op))
-{
-	promotion->own = (struct admin_op){.op.done = done};
-	struct command *command =
-		command_new(promotion->store, &promotion->own, promotion->name, prepare);
-	if (!command)
-		return; /* done follows */
-	memcpy(command->other, promotion->new_name, sizeof command->other);
-	command->number = accept_loss;
-	command_start(command);
-}
-
-static void promotion_kept(struct io_op *op)
-{
-	struct promotion *promotion = container_of(op, struct promotion, own.op);
-	if (op->res < 0)
-		promoted(op);
-	else
-		promote_step(promotion, 1, prepare_promote, promoted);
-}
-
+/* What it holds is kept, and sealed; then the volume is there. */
 void store_replica_promote(struct store *store, struct admin_op *op, const char *name,
 			   const char *new_name, bool accept_loss)
 {
-	struct promotion *promotion = calloc(1, sizeof(*promotion));
-	if (!promotion) {
-		snprintf(op->sentence, SENTENCE_BYTES, "There is no memory for this now.");
-		env_complete(store->env, &op->op, -ENOMEM);
-		return;
+	static command_prepare *const steps[] = {prepare_look, prepare_stand, prepare_promote,
+						 NULL};
+	struct command *command;
+	if (accept_loss) {
+		takeover_start(store, op, name, new_name, steps);
+	} else if ((command = command_new(store, op, name, prepare_stand))) {
+		snprintf(command->other, sizeof command->other, "%s", new_name);
+		command_start(command);
 	}
-	promotion->store = store;
-	promotion->op = op;
-	snprintf(promotion->name, sizeof promotion->name, "%s", name);
-	snprintf(promotion->new_name, sizeof promotion->new_name, "%s", new_name);
-	promote_step(promotion, accept_loss, prepare_stand, promotion_kept);
 }
 
 int copy_decode(struct copy *copy, uint8_t type, const void *record, uint32_t record_bytes_given)

@@ -256,6 +256,7 @@ static void store_free(struct store *store)
 	fetch_exit(store);
 	heal_exit(store);
 	tap_exit(store);
+	mandate_exit(store);
 	put_exit(store);
 	catalog_free(store);
 	index_load_exit(store);
@@ -372,10 +373,10 @@ static int open_memory(struct store *store)
 	memcpy(options.uuid, store->sb.uuid, 16);
 	memcpy(options.secret, store->sb.secret, 16);
 	int (*const inits[])(struct store * store) = {
-		domain_init, segments_init,   fetch_init,    put_init,	 read_init,
-		heal_init,   tap_init,	      prefetch_init, write_init, pace_init,
-		fold_init,   checkpoint_init, work_init,     admin_init, index_write_init,
-		gc_init,     scrub_init,      usage_init};
+		domain_init,	  segments_init, fetch_init,	  put_init,	 read_init,
+		heal_init,	  tap_init,	 mandate_init,	  prefetch_init, write_init,
+		pace_init,	  fold_init,	 checkpoint_init, work_init,	 admin_init,
+		index_write_init, gc_init,	 scrub_init,	  usage_init};
 	int res = map_init(store, o->node_cache_bytes);
 	for (unsigned i = 0; i < sizeof inits / sizeof *inits && res == 0; i++)
 		res = inits[i](store);

@@ -328,6 +328,7 @@ struct volume_info {
 	uint8_t domain[16];
 	bool replica;		     /* a copy of another host's volume */
 	char origin[SNAP_NAME_ROOM]; /* cloned from, or "" */
+	bool answers;		     /* store_view_answers of a view of it, now */
 	uint32_t policy;	     /* number; 0: none */
 	struct volume_limits limits;
 	struct volume_lease lease;
@@ -502,6 +503,28 @@ void store_follower_acked(struct store *store, uint32_t volume, const char *host
 void store_line_begin(struct store *store, struct admin_op *op, const char *volume);
 /* What is durable here for sure. */
 uint64_t store_durable_vseq(const struct store *store, uint32_t volume);
+
+/* ---- mandates: a primary answers only while nobody else can have become it ---- */
+
+/* A volume with followers in step is served under a mandate: each of them says, for a short time,
+ * that it takes no other host's side; or it cannot be reached. The time counts on one clock at each
+ * end, never across. */
+#define MANDATE_NS (8 * NSEC_PER_SEC)
+/* This side: the follower gave it until then, by our clock: MANDATE_NS after the question was sent.
+ * 0: it says that somebody else is the primary. */
+void store_mandate_given(struct store *store, uint32_t volume, const char *host, uint64_t until_ns);
+/* It cannot be reached: it counts for nothing until then, unless it has said that 0. Of what was
+ * found before this host slept nothing may be said. */
+void store_mandate_absent(struct store *store, uint32_t volume, const char *host,
+			  uint64_t until_ns);
+/* May anything of this view be answered now? Always, of what needs no mandate. */
+bool store_view_answers(const struct view *view);
+/* The other side: its host is asked for so long. 0: given, and kept until that has surely passed;
+ * -VS_EFENCED: the volume is served here, or a copy here is of a higher epoch; -EAGAIN: one is
+ * being promoted; -ENOMEM. */
+int store_mandate_give(struct store *store, const uint8_t uuid[16], uint64_t epoch,
+		       uint64_t duration_ns);
+
 /* Nothing will be acknowledged any more: flushes that wait for it end with -ESHUTDOWN. */
 void store_followers_stop(struct store *store);
 
@@ -539,7 +562,7 @@ void store_cut_drop(struct store *store, struct admin_op *op, const char *name);
 /* The copy HOST/VOL, as its newest snapshot has it, becomes the volume `new_name`, to be written
  * here: the same volume (UUID) in a higher epoch, which takes nothing of the old primary any more.
  * What that wrote later is not here; so unless `accept_loss`, this only says what is lost
- * (-VS_ERETAINED). */
+ * (-VS_ERETAINED). Waits until every mandate that was given for it has passed. */
 void store_replica_promote(struct store *store, struct admin_op *op, const char *name,
 			   const char *new_name, bool accept_loss);
 /* The copy HOST/VOL itself becomes the volume `new_name`, with its snapshots, in a higher epoch and

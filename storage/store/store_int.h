@@ -347,10 +347,11 @@ struct volume {
 	uint64_t written_bytes; /* since the opening */
 	uint32_t zeros_pending; /* LOG_ZERO records on their way */
 	bool fold_wanted;
-	bool busy;    /* a change that no view and no fold may meet is on its way */
-	bool taken;   /* a replica that somebody is writing to */
-	bool tapped;  /* its records leave for followers */
-	bool in_step; /* has a follower that flushes wait for */
+	bool busy;	     /* a change that no view and no fold may meet is on its way */
+	bool taken;	     /* a replica that somebody is writing to */
+	bool tapped;	     /* its records leave for followers */
+	bool in_step;	     /* has a follower that flushes wait for */
+	uint64_t mandate_ns; /* in step: it is answered until then */
 	struct freed freed_all, freed_own; /* with its snapshots, and without */
 };
 struct snapshot {
@@ -427,11 +428,34 @@ struct follower {
 	char host[NAME_ROOM];
 	struct follower_rules rules;
 	uint64_t acked_vseq; /* it has all up to there; 0 after an opening */
+	struct standing {
+		uint64_t given_ns, absent_ns; /* as store_mandate_given, _absent said; else 0 */
+		bool fenced;		      /* it is the primary, it said */
+	} standing;
 };
 struct follower *follower_of(struct store *store, uint32_t volume, const char *host); /* or NULL */
 uint32_t follower_encode(enum log_op op, const struct follower *follower, void *out);
 int follower_apply(struct store *store, enum log_op op, uint32_t volume, struct cursor *c);
 void followers_forget(struct store *store, uint32_t volume); /* it goes for good */
+
+/* ---- mandate.c ---- */
+
+struct mandates;
+int mandate_init(struct store *store);
+void mandate_exit(struct store *store);
+/* After its followers, or what they gave, changed. */
+void mandate_look(struct store *store, struct volume *volume);
+bool mandate_stands(const struct store *store, const struct volume *volume);
+/* Nobody is given one of this volume from here on; `then`, also at once, when all that were given
+ * have passed, until mandate_release. Else -EBUSY, -ENOMEM, -ESHUTDOWN: nothing is withheld. */
+struct withholding {
+	struct store *store;
+	uint8_t uuid[16];
+	struct env_timer timer;
+	void (*then)(struct withholding *withholding, int res);
+};
+void mandate_withhold(struct withholding *withholding);
+void mandate_release(struct withholding *withholding);
 
 void catalog_free(struct store *store);
 struct volume *volume_by_number(const struct store *store, uint32_t number);
@@ -643,6 +667,7 @@ struct store {
 	struct fetches *fetches;
 	struct heals *heals;
 	struct tap *tap;
+	struct mandates *mandates;
 	struct puts *puts;
 	struct writes *writes;
 	struct reads *reads;

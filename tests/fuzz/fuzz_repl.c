@@ -98,6 +98,7 @@ static void fuzz_body(const struct repl_header *header, const uint8_t *body, siz
 	struct repl_position position;
 	struct repl_write write;
 	struct repl_commit commit;
+	struct repl_mandate mandate;
 	uint8_t id[ID_BYTES];
 	int code;
 	switch (header->type) {
@@ -157,6 +158,10 @@ static void fuzz_body(const struct repl_header *header, const uint8_t *body, siz
 		if (repl_decode_commit(body, bytes, &commit) == 0)
 			same(body, bytes, repl_encode_commit(&commit, out));
 		break;
+	case REPL_MANDATE:
+		if (repl_decode_mandate(body, bytes, &mandate) == 0)
+			same(body, bytes, repl_encode_mandate(header->request, &mandate, out));
+		break;
 	default:
 		break;
 	}
@@ -214,6 +219,9 @@ static int corpus_write(const char *folder)
 	put(folder, "position", repl_encode_position(8, &position, out));
 	put(folder, "zeros", repl_encode_write(4096, 8192, false, out));
 	put(folder, "commit", repl_encode_commit(&commit, out));
+	const struct repl_mandate mandate = {
+		.volume_uuid = {4}, .position = position, .duration_ns = NSEC_PER_SEC};
+	put(folder, "mandate", repl_encode_mandate(10, &mandate, out));
 	uint32_t bytes = repl_encode_write(4096, 4096, true, out);
 	memset(out + bytes, 5, 4096);
 	put(folder, "write", bytes + 4096);

@@ -92,6 +92,11 @@ const uint8_t *store_view_uuid(const struct view *view)
 	return uuid;
 }
 
+bool store_view_answers(const struct view *view)
+{
+	return !view->fake->mute;
+}
+
 bool store_view_read_only(const struct view *view)
 {
 	return strchr(view->volume->name, '@') != NULL;

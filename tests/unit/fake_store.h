@@ -27,6 +27,7 @@ struct fake_store {
 	bool hold; /* requests wait for fake_store_release */
 	struct store_request *held[FAKE_HELD_MAX];
 	unsigned held_count;
+	bool mute;    /* no view may be answered */
 	int64_t fail; /* not 0: what requests end with, except FLUSH */
 
 	unsigned views, requests, reads, writes, flushes, fuas, zeros, trims, caches, statuses;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A copy that takes its original's writes commit by commit, and flushes that wait for it. */
 #include "storage/store/store_int.h"
+#include "tests/unit/skip.h"
 #include "tests/unit/store_pair.h"
 
 #define BATCHES_MAX 4096u
@@ -281,6 +282,7 @@ static void a_transfer_takes_nothing_of_what_followed_away(void **state)
 	struct store_position at;
 	assert_int_equal(store_copy_open(pair->to->store, "h1/a", here.uuid, &view, &at), -EAGAIN);
 	/* ... but what was there is kept, and is what a promotion begins with. */
+	skip_ns(pair->to, MANDATES_NS);
 	assert_int_equal(DO(pair->to, store_replica_promote, "h1/a", "a", true), 0);
 	assert_int_equal(volume_named(pair->to, "a", false).vseq, promised);
 	read_both(pair, "a@promised", "a");
@@ -343,6 +345,7 @@ static void an_older_primarys_cut_takes_nothing_of_a_newer_epoch_away(void **sta
 	snprintf(kept, sizeof kept, "h1/a@cut-%llu-%llu-kept", (unsigned long long)newer.to.epoch,
 		 (unsigned long long)newer.to.vseq);
 	assert_int_equal(DO(pair->to, store_snap_delete, kept), 0);
+	skip_ns(pair->to, MANDATES_NS);
 	assert_int_equal(DO(pair->to, store_replica_promote, "h1/a", "a", true), 0);
 	assert_int_equal(volume_named(pair->to, "a", false).epoch, epoch_next_term(newer.to.epoch));
 }
@@ -356,6 +359,7 @@ static void a_promoted_copy_has_all_that_came(void **state)
 	write_wildly(pair, 64);
 	apply_all(live);
 	assert_int_equal(DO(pair->to, store_replica_promote, "h1/a", "a", false), -VS_ERETAINED);
+	skip_ns(pair->to, MANDATES_NS);
 	assert_int_equal(DO(pair->to, store_replica_promote, "h1/a", "a", true), 0);
 	read_both(pair, "a", "a");
 	write_wildly(pair, 8); /* the old primary goes on, and nothing of it is taken */

@@ -319,6 +319,57 @@ static void goodbye_answers_what_is_under_way_first(void **state)
 	assert_int_equal(bed_counts(bed).reads, 0);
 }
 
+/* ---- a volume that may not be answered: its primary may be another host ---- */
+
+static void mute(struct bed *bed, void *arg)
+{
+	bed->fake.mute = arg != NULL;
+}
+
+static void nothing_is_answered_while_the_store_says_so(void **state)
+{
+	struct bed *bed = *state;
+	uint8_t back[4096];
+	int fd = raw_attached(bed->disk, "disk");
+	bed_call(bed, mute, bed);
+	for (unsigned i = 0; i < CONN_REQUESTS_MAX + 4;
+	     i++) /* and no more than the bound is taken */
+		raw_request(fd, NBD_CMD_READ, 0, i, 0, 512);
+	bed_await(bed, reads, ==, CONN_REQUESTS_MAX);
+	usleep(30 * 1000); /* several looks */
+	assert_int_equal(recv(fd, back, 1, MSG_DONTWAIT), -1);
+	assert_int_equal(bed_counts(bed).reads, CONN_REQUESTS_MAX);
+	int other = raw_attached(bed->all, "other"); /* asked for anew, it is no more answered */
+	raw_request(other, NBD_CMD_READ, 0, 1, 0, 512);
+	bed_call(bed, mute, NULL);
+	for (unsigned i = 0; i < CONN_REQUESTS_MAX + 4; i++) {
+		assert_int_equal(raw_reply(fd, i), 0);
+		raw_receive(fd, back, 512);
+	}
+	assert_int_equal(raw_reply(other, 1), 0);
+	close(other);
+	close(fd);
+}
+
+static void who_leaves_does_not_wait_for_what_is_held(void **state)
+{
+	struct bed *bed = *state;
+	bed_call(bed, mute, bed);
+	for (unsigned i = 0; i < 2; i++) {
+		int fd = raw_attached(bed->disk, "disk");
+		raw_request(fd, NBD_CMD_READ, 0, 1, 0, 512);
+		bed_await(bed, reads, ==, i + 1);
+		if (i == 0) {
+			raw_request(fd, NBD_CMD_DISC, 0, 2, 0, 0);
+			raw_closed(fd);
+		} else {
+			close(fd);
+		}
+		bed_await(bed, nbd.connections, ==, 0);
+	}
+	bed_call(bed, mute, NULL);
+}
+
 /* ---- vanishing, coming back ---- */
 
 static void a_client_that_vanishes_leaves_no_harm(void **state)
@@ -568,6 +619,8 @@ int main(void)
 		CASE(a_bad_request_is_refused_and_the_next_one_served),
 		CASE(payloads_of_all_sizes_arrive_in_pieces_of_all_sizes),
 		CASE(goodbye_answers_what_is_under_way_first),
+		CASE(nothing_is_answered_while_the_store_says_so),
+		CASE(who_leaves_does_not_wait_for_what_is_held),
 		CASE(a_client_that_vanishes_leaves_no_harm),
 		CASE(a_reconnecting_client_waits_for_its_old_requests),
 		CASE(what_an_old_connection_left_unread_goes_first_too),

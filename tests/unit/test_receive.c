@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copies of snapshots, cuts and promotion. */
+#include "tests/unit/skip.h"
 #include "tests/unit/store_pair.h"
 
 static void a_snapshot_arrives_whole(void **state)
@@ -380,6 +381,7 @@ static void a_promoted_copy_is_the_volume(void **state)
 	assert_int_equal(cut(pair->from, "a@cut-1"), 0);
 	assert_int_equal(send_snapshot(pair, "a@cut-1"), 0);
 	assert_int_equal(DO(pair->to, store_replica_promote, "h1/a", "a", false), -VS_ERETAINED);
+	skip_ns(pair->to, MANDATES_NS);
 	assert_int_equal(DO(pair->to, store_replica_promote, "h1/a", "a", true), 0);
 	assert_int_equal(DO(pair->to, store_replica_promote, "a", "b", true), -EINVAL);
 	read_both(pair, "a", "a");
@@ -434,6 +436,7 @@ static void an_adopted_copy_is_the_volume_with_its_snapshots(void **state)
 	assert_int_equal(store_volumes(pair->to->store, false, &infos, &count), 0);
 	uint64_t epoch = infos[0].epoch;
 	free(infos);
+	skip_ns(pair->to, MANDATES_NS);
 	assert_int_equal(DO(pair->to, store_replica_adopt, "h1/a", "a"), 0);
 	for (unsigned opening = 0; opening < 2; opening++) {
 		read_both(pair, "a@1", "a@1");

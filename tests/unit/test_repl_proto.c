@@ -252,6 +252,7 @@ static void what_is_in_step_comes_back_as_it_was(void **state)
 	struct repl_position position = {4, 10, {2}}, position_got;
 	struct repl_commit commit = {.from_vseq = 9, .durable_vseq = 8, .to = {4, 12, {2}}},
 			   commit_got;
+	struct repl_mandate mandate = {{7}, {4, 10, {2}}, NSEC_PER_SEC}, mandate_got;
 	struct repl_write write;
 	uint32_t count;
 	const uint8_t *body = body_of(repl_encode_follow(5, &follow, bytes), &count, REPL_FOLLOW);
@@ -267,6 +268,10 @@ static void what_is_in_step_comes_back_as_it_was(void **state)
 	assert_int_equal(repl_decode_commit(body, count, &commit_got), 0);
 	assert_memory_equal(&commit, &commit_got, sizeof commit);
 	assert_int_equal(repl_decode_commit(body, count + 1, &commit_got), -VS_EFORMAT);
+	body = body_of(repl_encode_mandate(5, &mandate, bytes), &count, REPL_MANDATE);
+	assert_int_equal(repl_decode_mandate(body, count, &mandate_got), 0);
+	assert_memory_equal(&mandate, &mandate_got, sizeof mandate);
+	assert_int_equal(repl_decode_mandate(body, count - 1, &mandate_got), -VS_EFORMAT);
 	body = body_of(repl_encode_write(8192, GIB, false, bytes), &count, REPL_WRITE);
 	assert_int_equal(repl_decode_write(body, count, &write), 0);
 	assert_int_equal(write.offset_bytes, 8192);
@@ -304,6 +309,12 @@ static void writes_of_no_blocks_and_commits_backwards_are_refused(void **state)
 	commit = (struct repl_commit){.from_vseq = 7, .durable_vseq = 9, .to = {1, 8, {0}}};
 	body = body_of(repl_encode_commit(&commit, bytes), &count, REPL_COMMIT);
 	assert_int_equal(repl_decode_commit(body, count, &commit), -VS_EFORMAT);
+	for (unsigned i = 0; i < 2; i++) {
+		struct repl_mandate mandate = {.duration_ns = i ? REPL_MANDATE_NS_MAX + 1
+								: 0}; /* no time, or too much */
+		body = body_of(repl_encode_mandate(1, &mandate, bytes), &count, REPL_MANDATE);
+		assert_int_equal(repl_decode_mandate(body, count, &mandate), -VS_EFORMAT);
+	}
 }
 
 int main(void)

@@ -1,0 +1,365 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How the hosts that follow in step are asked for mandates, alone: without a store, a network, or a
+ * clock that goes. */
+#include "tests/unit/unit.h"
+
+#include "storage/repl/session.h"
+
+#include <stdlib.h>
+
+/* ---- what stands around it ---- */
+
+#define TICK_NS (100 * NSEC_PER_MSEC)
+
+static uint64_t now_ns;
+static uint64_t clock_now(struct env *env)
+{
+	return now_ns;
+}
+static void timer_start(struct env *env, struct env_timer *timer, uint64_t delay_ns)
+{
+}
+static void timer_stop(struct env *env, struct env_timer *timer)
+{
+}
+static const struct env_ops env_ops = {.now_ns = clock_now,
+				       .wall_ns = clock_now,
+				       .timer_start = timer_start,
+				       .timer_stop = timer_stop};
+static struct env env = {&env_ops};
+static struct repl repl = {.env = &env};
+
+static struct session *session; /* the one that there is; NULL: none */
+static unsigned dials, asked;
+static uint64_t last_request;
+static size_t follower_count;
+static struct repl_mandate question;
+static struct {
+	uint64_t until_ns;
+	unsigned times;
+} given, absent;
+static int give_res;
+static uint8_t answer[REPL_HEADER_BYTES + 512];
+
+int store_followers(const struct store *store, struct follower_info **ret, size_t *ret_count)
+{
+	static const struct follower_info infos[2] = {
+		{.volume = "v", .host = "h2", .volume_number = 7, .rules.in_step = true},
+		{.volume = "v", .host = "h3", .volume_number = 7}};
+	*ret = malloc(sizeof infos);
+	memcpy(*ret, infos, sizeof infos);
+	*ret_count = follower_count;
+	return 0;
+}
+int store_volume_info(const struct store *store, uint32_t number, struct volume_info *ret)
+{
+	assert_int_equal(number, 7); /* h3 only lags: it is not asked */
+	*ret = (struct volume_info){.number = number, .uuid = {1}, .epoch = 3, .vseq = 9};
+	return 0;
+}
+void store_mandate_given(struct store *store, uint32_t volume, const char *host, uint64_t until_ns)
+{
+	assert_string_equal(host, "h2");
+	given.until_ns = until_ns;
+	given.times++;
+}
+void store_mandate_absent(struct store *store, uint32_t volume, const char *host, uint64_t until_ns)
+{
+	assert_string_equal(host, "h2");
+	absent.until_ns = until_ns;
+	absent.times++;
+}
+int store_mandate_give(struct store *store, const uint8_t uuid[16], uint64_t epoch,
+		       uint64_t duration_ns)
+{
+	assert_int_equal(epoch, 3);
+	assert_int_equal(duration_ns, MANDATE_NS);
+	return give_res;
+}
+struct session *session_new(struct repl *of, bool incoming)
+{
+	assert_null(session);
+	session = calloc(1, sizeof(*session));
+	*session = (struct session){.repl = of, .incoming = incoming, .next_request = 1};
+	return session;
+}
+void session_dial(struct session *of)
+{
+	dials++;
+}
+void session_end(struct session *of, int res, const char *sentence)
+{
+	of->ended = true;
+}
+uint64_t session_request(struct session *of)
+{
+	return of->next_request++;
+}
+void answer_error(struct session *of, uint64_t request, int code, const char *sentence)
+{
+	repl_encode_error(request, REPL_REPLY, code, sentence, answer);
+}
+void channel_send(struct channel *channel, const void *bytes, size_t byte_count)
+{
+	struct repl_header header;
+	assert_int_equal(repl_decode_header(bytes, &header), 0);
+	if (header.type != REPL_MANDATE) {
+		memcpy(answer, bytes, byte_count);
+		return;
+	}
+	assert_int_equal(repl_decode_mandate((const uint8_t *)bytes + REPL_HEADER_BYTES,
+					     header.body_bytes, &question),
+			 0);
+	last_request = header.request;
+	asked++;
+}
+
+/* ---- what happens ---- */
+
+static void tick(void)
+{
+	now_ns += TICK_NS;
+	repl.mandate_timer.fire(&repl.mandate_timer);
+}
+
+static void ticks(unsigned count)
+{
+	for (unsigned i = 0; i < count; i++)
+		tick();
+}
+
+static void begin(void)
+{
+	now_ns += 3600 * NSEC_PER_SEC;
+	dials = asked = given.times = absent.times = 0;
+	given.until_ns = absent.until_ns = 0;
+	give_res = 0;
+	follower_count = 2;
+	mandate_start(&repl);
+	tick();
+	assert_non_null(session);
+	assert_int_equal(dials, 1);
+}
+
+static void connected(void)
+{
+	mandate_opened(session);
+}
+
+/* The connection is gone. */
+static void gone(void)
+{
+	struct session *old = session;
+	session = NULL;
+	mandate_ended(old);
+	free(old);
+}
+
+static void end(void)
+{
+	if (session)
+		gone();
+	mandate_stop(&repl);
+	assert_null(repl.links);
+}
+
+static void answered(int code)
+{
+	uint8_t message[REPL_HEADER_BYTES + 512];
+	struct repl_header header;
+	if (code)
+		repl_encode_error(last_request, REPL_REPLY, code, "No.", message);
+	else
+		repl_encode_ok(last_request, message);
+	assert_int_equal(repl_decode_header(message, &header), 0);
+	assert_int_equal(mandate_message(session, &header, message + REPL_HEADER_BYTES), 0);
+}
+
+static void a_mandate_counts_from_its_question(void **state)
+{
+	begin();
+	connected();
+	assert_int_equal(asked, 1);
+	assert_int_equal(question.position.epoch, 3);
+	uint64_t sent_ns = now_ns;
+	ticks(15); /* a slow answer; nothing else is asked meanwhile */
+	assert_int_equal(asked, 1);
+	answered(0);
+	assert_int_equal(given.times, 1);
+	assert_int_equal(given.until_ns, sent_ns + MANDATE_NS);
+	answered(0); /* twice the same answer is one */
+	assert_int_equal(given.times, 1);
+	ticks(6); /* two seconds after the first it is asked again */
+	assert_int_equal(asked, 2);
+	sent_ns = now_ns;
+	answered(0);
+	assert_true(given.until_ns <= sent_ns + MANDATE_NS);
+	assert_int_equal(absent.times, 0);
+	end();
+}
+
+static void only_who_says_that_it_is_the_primary_ends_one(void **state)
+{
+	begin();
+	connected();
+	answered(0);
+	ticks(21);
+	answered(-EAGAIN); /* it is being promoted: what was given stands until it has passed */
+	assert_int_equal(given.times, 1);
+	ticks(21);
+	assert_int_equal(asked, 3);
+	answered(-VS_EFENCED);
+	assert_int_equal(given.times, 2);
+	assert_int_equal(given.until_ns, 0);
+	ticks(21); /* it may not be, later */
+	answered(0);
+	assert_true(given.until_ns > now_ns);
+	assert_int_equal(absent.times, 0);
+	end();
+}
+
+/* Found absent while we were awake, from one try to the next, until it answers. */
+static void who_cannot_be_reached_is_absent(void **state)
+{
+	begin();
+	ticks(5);
+	assert_int_equal(absent.times, 0); /* nothing has failed yet */
+	gone();
+	tick();
+	assert_int_equal(absent.times, 1);
+	assert_true(absent.until_ns > now_ns && absent.until_ns <= now_ns + 2 * NSEC_PER_SEC);
+	ticks(10);
+	assert_int_equal(absent.times, 11);
+	assert_int_equal(dials, 2); /* once a second */
+	connected();
+	tick();
+	assert_int_equal(absent.times, 12); /* it has said nothing yet */
+	answered(0);
+	tick();
+	assert_int_equal(absent.times, 12);
+	assert_int_equal(given.times, 1);
+	/* A connection that breaks; and one over which no answer comes, before what was given has
+	 * passed. */
+	gone();
+	tick();
+	assert_int_equal(absent.times, 13);
+	ticks(10);
+	connected();
+	answered(0);
+	uint64_t until_ns = given.until_ns;
+	unsigned before = absent.times;
+	while (!session->ended) {
+		assert_int_equal(absent.times, before);
+		tick();
+	}
+	gone();
+	tick();
+	assert_int_equal(absent.times, before + 1);
+	assert_true(now_ns < until_ns);
+	end();
+}
+
+/* Who was stopped may have been replaced: what it found before, or began before, says nothing. */
+static void who_wakes_asks_first(void **state)
+{
+	begin();
+	gone();
+	ticks(3);
+	assert_int_equal(absent.times, 3);
+	uint64_t until_ns = absent.until_ns;
+	unsigned dialled = dials;
+	now_ns += 20 * NSEC_PER_SEC;
+	assert_true(now_ns > until_ns);
+	tick();
+	assert_int_equal(absent.times, 3);
+	assert_int_equal(dials, dialled + 1); /* at once */
+	/* Stopped while it connects: the failure of that is none. */
+	now_ns += 20 * NSEC_PER_SEC;
+	tick();
+	assert_true(session->ended);
+	gone();
+	ticks(1);
+	assert_int_equal(absent.times, 3);
+	assert_int_equal(dials, dialled + 2);
+	/* And that of what began since is. */
+	gone();
+	tick();
+	assert_int_equal(absent.times, 4);
+	/* Stopped in the middle of a question, as well. */
+	ticks(10);
+	connected();
+	answered(0);
+	ticks(21);
+	now_ns += 20 * NSEC_PER_SEC;
+	tick();
+	assert_true(session->ended);
+	unsigned before = absent.times;
+	gone();
+	tick();
+	assert_int_equal(absent.times, before);
+	connected();
+	answered(-VS_EFENCED);
+	assert_int_equal(given.until_ns, 0);
+	ticks(3);
+	assert_int_equal(absent.times, before);
+	end();
+}
+
+static void nobody_is_asked_for_what_nobody_follows(void **state)
+{
+	begin();
+	connected();
+	follower_count = 0;
+	tick();
+	assert_true(session->ended);
+	assert_null(session->mandates);
+	assert_null(repl.links);
+	gone(); /* nobody's any more */
+	ticks(20);
+	assert_int_equal(dials, 1);
+	end();
+}
+
+static void a_question_is_answered(void **state)
+{
+	static const struct {
+		int res, code;
+	} cases[] = {{0, 0}, {-VS_EFENCED, -VS_EFENCED}, {-EAGAIN, -EAGAIN}, {-ENOMEM, -ENOMEM}};
+	struct repl_mandate asks = {
+		.volume_uuid = {1}, .position.epoch = 3, .duration_ns = MANDATE_NS};
+	uint8_t message[REPL_HEADER_BYTES + 64];
+	struct repl_header header;
+	struct repl_error error;
+	struct session one = {.repl = &repl, .incoming = true};
+	for (unsigned i = 0; i < 4; i++) {
+		give_res = cases[i].res;
+		repl_encode_mandate(11, &asks, message);
+		assert_int_equal(repl_decode_header(message, &header), 0);
+		assert_int_equal(mandate_take(&one, &header, message + REPL_HEADER_BYTES), 0);
+		assert_int_equal(repl_decode_header(answer, &header), 0);
+		assert_int_equal(header.request, 11);
+		assert_int_equal(header.type, cases[i].code ? REPL_ERROR : REPL_OK);
+		if (!cases[i].code)
+			continue;
+		assert_int_equal(
+			repl_decode_error(answer + REPL_HEADER_BYTES, header.body_bytes, &error),
+			0);
+		assert_int_equal(error.code, cases[i].code);
+		assert_string_not_equal(error.sentence, "");
+	}
+	header.body_bytes--;
+	assert_int_equal(mandate_take(&one, &header, message + REPL_HEADER_BYTES), -VS_EFORMAT);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_mandate_counts_from_its_question),
+		cmocka_unit_test(only_who_says_that_it_is_the_primary_ends_one),
+		cmocka_unit_test(who_cannot_be_reached_is_absent),
+		cmocka_unit_test(who_wakes_asks_first),
+		cmocka_unit_test(nobody_is_asked_for_what_nobody_follows),
+		cmocka_unit_test(a_question_is_answered),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
