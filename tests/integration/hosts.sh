@@ -42,7 +42,7 @@ stop() {
 end_all() {
 	local p
 	for p in "${pids[@]}"; do
-		[ -z "$p" ] || { kill "$p" 2>/dev/null; wait "$p" 2>/dev/null; }
+		[ -z "$p" ] || { kill "$p" && kill -CONT "$p"; wait "$p"; } 2>/dev/null # it may be stopped
 	done
 }
 at_end+=(end_all) # first, then the namespaces
