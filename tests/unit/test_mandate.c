@@ -178,7 +178,7 @@ static void who_takes_over_waits_until_nobody_else_answers(struct pair *pair,
 	assert_int_equal(take_end(pair, &taking), 0);
 	assert_int_equal(store_mandate_give(pair->to->store, a.uuid, a.epoch + 9, MANDATE_NS),
 			 -VS_EFENCED);
-	assert_int_equal(volume_named(pair->to, "a", false).epoch, a.epoch + 1);
+	assert_true(volume_named(pair->to, "a", false).epoch > a.epoch);
 }
 
 static void a_promotion_waits(void **state)
