@@ -16,8 +16,8 @@
 #define REPL_GET_MAX 64u	     /* ids of one GET or GET_DELTA */
 #define REPL_WRITE_MAX (128u * 1024) /* bytes of one WRITE's data */
 #define REPL_MANDATE_NS_MAX (60 * NSEC_PER_SEC)
-#define REPL_UNANSWERED_MAX 256u     /* requests of one side */
-#define REPL_LINES_MAX 24u	     /* of one OFFER */
+#define REPL_UNANSWERED_MAX 256u /* requests of one side */
+#define REPL_LINES_MAX 24u	 /* of one OFFER */
 #define REPL_NAME_ROOM (NAME_BYTES_MAX + 1)
 
 enum repl_type {
