@@ -105,23 +105,38 @@ def sha256_of(path, head_bytes=None):
 
 
 @contextlib.contextmanager
+def _loop_mounted(image, folder, mkfs, mount):
+    """The file system that `mkfs` makes in a file, mounted at folder for as long as the context lasts; the file goes."""
+    os.makedirs(folder, exist_ok=True)
+    try:
+        run(*mkfs, image)
+        device = run("losetup", "--find", "--show", "--direct-io=on", image).strip()
+        try:
+            run("mount", *mount, device, folder)
+            try:
+                yield folder
+            finally:
+                run("umount", folder)
+        finally:
+            run("losetup", "-d", device)
+    finally:
+        remove(image)
+
+
 def btrfs(image, folder, size_bytes):
-    """btrfs with compress=zstd:1 on a loop device, mounted at folder for as long as the context lasts."""
+    """btrfs with compress=zstd:1 on a loop device."""
     remove(image)
     with open(image, "wb") as file:
         file.truncate(size_bytes)
-    os.makedirs(folder, exist_ok=True)
-    run("mkfs.btrfs", "-q", image)
-    device = run("losetup", "--find", "--show", "--direct-io=on", image).strip()
-    try:
-        run("mount", "-t", "btrfs", "-o", "compress=zstd:1", device, folder)
-        try:
-            yield folder
-        finally:
-            run("umount", folder)
-    finally:
-        run("losetup", "-d", device)
-        remove(image)
+    return _loop_mounted(image, folder, ["mkfs.btrfs", "-q"], ["-t", "btrfs", "-o", "compress=zstd:1"])
+
+
+def ext4(image, folder, size_mib):
+    """ext4 of a fixed size on a loop device, every block of which was written before: what is written first costs no more than what is
+    written over."""
+    remove(image)
+    run("dd", "if=/dev/zero", f"of={image}", "bs=1M", f"count={size_mib}", "oflag=direct", "conv=fsync")
+    return _loop_mounted(image, folder, ["mkfs.ext4", "-q", "-m", "0", "-E", "nodiscard,lazy_itable_init=0,lazy_journal_init=0"], [])
 
 
 class MemoryLimit:
