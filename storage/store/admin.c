@@ -20,7 +20,7 @@ struct admins {
 	struct command *head, **tail;
 	bool committing, kicking;
 	struct admin_op own; /* empties the trash */
-	bool own_busy;
+	bool own_busy, own_refused;
 };
 
 int admin_init(struct store *store)
@@ -248,18 +248,21 @@ static void own_done(struct io_op *op)
 {
 	struct admins *admins = container_of(op, struct admins, own.op);
 	admins->own_busy = false;
+	admins->own_refused = op->res < 0;
 	if (op->res < 0)
 		log_event(LOG_LEVEL_WARNING, "trash.purge_failed", "error=\"%s\"",
 			  admins->own.sentence);
 }
 
-void admin_tick(struct store *store)
+bool admin_purge_overdue(struct store *store)
 {
 	struct admins *admins = store->admins;
 	uint64_t now = store_age_ns(store), delay = store->options.trash_delay_ns;
 	uint32_t number = 0;
-	if (admins->own_busy || store->failed || store->read_only)
-		return;
+	if (admins->own_busy)
+		return true;
+	if (admins->own_refused || store->failed || store->read_only)
+		return false;
 	for (uint32_t i = 0; i < store->volume_count && !number; i++)
 		if (store->volumes[i]->state == OBJECT_TRASH && store->volumes[i]->views == 0 &&
 		    now > store->volumes[i]->deleted_age_ns + delay)
@@ -269,8 +272,15 @@ void admin_tick(struct store *store)
 		    now > store->snapshots[i]->age_ns + delay)
 			number = store->snapshots[i]->number;
 	if (!number)
-		return;
+		return false;
 	admins->own_busy = true;
 	admins->own.op.done = own_done;
 	store_trash_purge(store, &admins->own, number);
+	return true;
+}
+
+void admin_tick(struct store *store)
+{
+	store->admins->own_refused = false; /* tried again, but not as often as somebody asks */
+	admin_purge_overdue(store);
 }

@@ -295,6 +295,7 @@ static int apply_reset(struct store *store, struct volume *volume, const struct 
 	for (uint32_t i = 0; i < volume->layer_count; i++)
 		layer_drop(store, volume->layers[i]);
 	volume->layer_count = 0;
+	store->roots_gone++;
 	volume->top = to->top;
 	volume->mapped_chunks = to->mapped_chunks;
 	volume->folded_layer = number - 1;
@@ -491,6 +492,7 @@ int catalog_apply(struct store *store, const void *record, uint32_t bytes,
 			return -VS_EFORMAT;
 		followers_forget(store, number);
 		volume_remove(store, volume);
+		store->roots_gone++;
 		return 0;
 	case LOG_PUT_SNAPSHOT:
 		res = snapshot_decode(&c, number, &new_snapshot);
@@ -500,6 +502,7 @@ int catalog_apply(struct store *store, const void *record, uint32_t bytes,
 		if (!snapshot)
 			return -VS_EFORMAT;
 		snapshot_remove(store, snapshot);
+		store->roots_gone++;
 		return 0;
 	case LOG_PUT_SEGMENT: {
 		uint64_t id = get_u64(&c);

@@ -226,8 +226,10 @@ static int compact_sift(struct compact *compact)
 	}
 	if (compact->at < directory->entry_count)
 		return WALK_MORE;
-	int res = segments_moved_fits(compact->store, compact->move_bytes, compact->move_count,
-				      compact->move_frames, &compact->work->wait);
+	int res = 0;
+	if (compact->move_count) /* all is dead: it goes without a reserve, too */
+		res = segments_moved_fits(compact->store, compact->move_bytes, compact->move_count,
+					  compact->move_frames, &compact->work->wait);
 	if (res == WAITING)
 		return work_waits(compact->work);
 	compact->phase = res < 0 ? COMPACT_KEPT : COMPACT_COPY;

@@ -20,6 +20,7 @@
 
 #define RETRY_NS (5 * NSEC_PER_SEC)
 #define FETCH_TRIES 3u
+#define SPACE_TRIES 16u
 
 int fold_init(struct store *store)
 {
@@ -61,6 +62,18 @@ int fold_error(const struct store *store)
 bool fold_full(const struct store *store)
 {
 	return store->fold->last_error == -ENOSPC;
+}
+
+void fold_space_came(struct store *store)
+{
+	struct fold *fold = store->fold;
+	fold->space_came = true; /* one that runs and fails may not have seen it */
+	if (!fold_full(store) || fold->volume || fold->space_tries == SPACE_TRIES)
+		return; /* what a collection frees of one that failed is no space for the next */
+	fold->space_tries++;
+	fold->last_error = 0; /* whether it would fail still is not known */
+	fold->retry_ns = 0;
+	fold_kick(store);
 }
 
 int updates_add(struct updates *updates, uint64_t first, uint64_t count)
@@ -176,6 +189,8 @@ static void fold_fail(struct fold *fold)
 	pace_folded(store, -fold->units_given);
 	fold->retry_ns = env_now_ns(store->env) + RETRY_NS;
 	fold_reset(fold);
+	if (fold->space_came)
+		fold_space_came(store);
 	write_kick(store);
 	admin_kick(store);
 	work_kick(store);
@@ -193,6 +208,7 @@ static void fold_logged(struct log_entry *entry, int res)
 		return;
 	}
 	fold->last_error = 0;
+	fold->space_tries = 0;
 	fold->eio_folds = 0;
 	pace_folded(store, fold->units_all - fold->units_given);
 	store->counters.folds++;
@@ -430,6 +446,7 @@ static void fold_start(struct fold *fold, struct volume *volume)
 	layer_use(fold->layer);
 	fold->as_of = (struct snapshot){.layer = MUTANT(16) ? UINT64_MAX : fold->layer->number};
 	fold->res = 0;
+	fold->space_came = false;
 	fold->next = 0;
 	fold->busy = 0;
 	fold->chunks_added = fold->chunks_removed = 0;

@@ -65,6 +65,8 @@ struct fold {
 	uint8_t record[LOG_RECORD_BYTES_MAX];
 	uint32_t record_bytes;
 	uint64_t retry_ns;
+	bool space_came;      /* since it started */
+	unsigned space_tries; /* since one ended well */
 	int last_error;
 	/* damage, see fold_lost.c */
 	uint64_t lost_blocks; /* that were found lost by this fold */

@@ -79,7 +79,7 @@ struct gc {
 struct gc_need {
 	struct store_work own;
 	bool busy, wanted;
-	uint64_t begun_ns, folds, purges, segment_bytes; /* when the last one began */
+	uint64_t begun_ns, folds, roots_gone, segment_bytes; /* when the last one began */
 	bool ever;	/* one began; until then begun_ns is when the store was opened */
 	bool fruitless; /* it freed nothing: only a change makes another one useful */
 	char failed[SENTENCE_BYTES]; /* why the last one did, or "" */
@@ -114,7 +114,7 @@ static int gc_count(struct gc *gc)
 		store->gc_need->ever = true;
 		store->gc_need->fruitless = true; /* until it has freed something */
 		store->gc_need->folds = store->counters.folds;
-		store->gc_need->purges = store->purges;
+		store->gc_need->roots_gone = store->roots_gone;
 		store->gc_need->segment_bytes = store->segment_bytes;
 		res = compact_init(&gc->compact, &gc->work);
 		if (res < 0)
@@ -203,8 +203,10 @@ static int gc_choose(struct gc *gc)
 static int gc_end(struct gc *gc)
 {
 	struct store *store = gc->work.store;
-	if (gc->low && store->segment_set->moved)
-		store->gc_need->fruitless = false; /* it is sealed: then there may be a reserve */
+	/* What it fills is sealed: then there may be a reserve. And one that began while there was
+	 * space let garbage be that is worth it now. */
+	if (gc->low ? store->segment_set->moved != NULL : space_low(store))
+		store->gc_need->fruitless = false;
 	store->counters.collections++;
 	store->gc_need->failed[0] = 0;
 	log_event(LOG_LEVEL_INFO, "gc.done", "freed_bytes=%llu moved_bytes=%llu counted=%llu",
@@ -435,7 +437,8 @@ static void own_done(struct io_op *op)
 static bool changed_since(const struct store *store)
 {
 	const struct gc_need *need = store->gc_need;
-	return !need->ever || need->folds != store->counters.folds || need->purges != store->purges;
+	return !need->ever || need->folds != store->counters.folds ||
+	       need->roots_gone != store->roots_gone;
 }
 
 static void gc_begin(struct store *store)
@@ -449,7 +452,6 @@ static void gc_begin(struct store *store)
 
 void gc_want(struct store *store)
 {
-	store->purges++;
 	store->gc_need->wanted = true;
 	gc_tick(store);
 }
@@ -480,7 +482,7 @@ bool gc_may_help(struct store *store)
 	if (need->busy || store->gc)
 		return true;
 	if (need->fruitless && !changed_since(store))
-		return false;
+		return admin_purge_overdue(store);
 	gc_begin(store);
 	return true;
 }

@@ -80,6 +80,7 @@ static void spare_fail(struct segment_set *set, int res)
 		store_fail(set->store, res, "a new segment could not be made");
 	}
 	wait_wake_all(&set->room);
+	write_kick(set->store); /* admission waits for how this ends */
 }
 
 static void room_again(void *arg)
@@ -116,6 +117,8 @@ static void spare_logged(struct log_entry *entry, int res)
 	else
 		set->reserve = segment;
 	set->no_space = set->no_space_told = false;
+	if (set->spare)
+		fold_space_came(store);
 	wait_wake_all(&set->room);
 	segments_make_ahead(set);
 	work_kick(store);

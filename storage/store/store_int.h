@@ -580,10 +580,13 @@ void fold_exit(struct store *store);
 void fold_kick(struct store *store); /* is there something to fold? */
 bool fold_running(const struct store *store);
 bool fold_full(const struct store *store); /* the last one ended for want of space */
+void fold_space_came(struct store *store); /* then it is tried again at once */
 int admin_init(struct store *store);
 void admin_exit(struct store *store);
 void admin_kick(struct store *store);
 void admin_tick(struct store *store); /* empties the trash of what is overdue */
+/* Is something of it being purged? What was asked for too late is begun by this. */
+bool admin_purge_overdue(struct store *store);
 bool admin_idle(const struct store *store);
 
 /* ---- upgrade.c ---- */
@@ -627,7 +630,10 @@ const char *scrub_found(const struct store *store);
 
 void gc_want(struct store *store); /* something was purged */
 void gc_tick(struct store *store); /* is there need for a collection? */
-/* New data has no room: true when a collection may find some, and runs, or is begun by this. */
+/* New data has no room: true when a collection may find some, and runs, or is begun by this, or
+ * when what is overdue in the trash leaves it, which one follows. False: all was counted since
+ * something changed, at the threshold of a store that is full, and nothing more can be given back.
+ */
 bool gc_may_help(struct store *store);
 int gc_init(struct store *store);
 void gc_exit(struct store *store);
@@ -687,7 +693,7 @@ struct store {
 	struct census *census;
 	struct usage *usage;
 	struct freed trash_freed;
-	uint64_t purges;      /* since opening */
+	uint64_t roots_gone;  /* what maps named may be garbage now: how often, since opening */
 	uint64_t compactions; /* begun and ended: the index and the segments differ meanwhile */
 	/* Reads of chunks under way, by the turn in which they began: a collection waits for those
 	 * that may hold ids of what it found dead. */

@@ -347,7 +347,8 @@ static void part_barrier(struct log_entry *entry, int res)
 enum admitted { ADMITTED, BLOCKED };
 
 /* Space to fold all that is dirty, and this: a chunk's data where the log has blocks of it, and a
- * share of its map's nodes. -ENOSPC when folding would not help. */
+ * share of its map's nodes. -ENOSPC when nothing gives more back: no fold, no segment that is being
+ * made or sealed, no collection. */
 static int space_admit(struct store *store, uint32_t entries)
 {
 	const struct layer_pool *pool = store->layer_pool;
@@ -358,7 +359,9 @@ static int space_admit(struct store *store, uint32_t entries)
 	if (need <= segments_room_bytes(store) || MUTANT(17))
 		return ADMITTED;
 	if (dirty == 0 || fold_full(store))
-		return store->reserved_entries || gc_may_help(store) ? BLOCKED : -ENOSPC;
+		return store->reserved_entries || !segments_idle(store) || gc_may_help(store)
+			       ? BLOCKED
+			       : -ENOSPC;
 	store->fold_all = true; /* what is reserved is more than what it will take */
 	fold_kick(store);
 	return BLOCKED;

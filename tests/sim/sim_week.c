@@ -76,16 +76,17 @@ static const char *count_and_compare(struct world *world)
 		if (failed || folded < 0) /* for want of space: else work_done had said so */
 			return failed;
 		store_counters(world->store, &before);
-		uint64_t purges = world->store->purges;
+		uint64_t roots_gone = world->store->roots_gone;
 		if (!failed)
 			failed = work_run(world, store_gc, &collected);
 		if (!failed && collected < 0)
 			FAIL("a collection failed without a reason: %s", world->work.sentence);
 		store_counters(world->store, &after);
-		if (!failed && (before.folds != after.folds || purges != world->store->purges ||
-				before.moved_bytes != after.moved_bytes || world->store->gc ||
-				before.segments_dropped != after.segments_dropped ||
-				before.chunks_stored != after.chunks_stored))
+		if (!failed &&
+		    (before.folds != after.folds || roots_gone != world->store->roots_gone ||
+		     before.moved_bytes != after.moved_bytes || world->store->gc ||
+		     before.segments_dropped != after.segments_dropped ||
+		     before.chunks_stored != after.chunks_stored))
 			continue; /* it was no quiet moment */
 		if (!failed)
 			failed = scan_run(&world->scan, world->store);
