@@ -65,8 +65,8 @@ static void counters_print(const struct daemon *daemon, FILE *out)
 		uint64_t value;
 	} counters[] = {
 		{"repl_connections_total", "Connections of peers.", c.connections},
-		{"repl_refused_total", "Connections that were refused before a peer was known.",
-		 c.refused},
+		{"repl_refused_total",
+		 "Connections that were refused: of nobody we know, or without sense.", c.refused},
 		{"repl_sent_bytes_total", "Sent to peers, on the wire.", c.sent_bytes},
 		{"repl_received_bytes_total", "Received from peers, on the wire.",
 		 c.received_bytes},

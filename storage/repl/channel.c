@@ -309,6 +309,15 @@ static void error_received(struct channel *channel, const struct repl_header *he
 		channel_shut(channel, error.code, error.sentence);
 }
 
+static void in_refused(struct channel *channel, unsigned type, int res)
+{
+	char sentence[SENTENCE_BYTES];
+	snprintf(sentence, sizeof sentence,
+		 "The peer sent a message of type %u that makes no sense.", type);
+	channel_end(channel, res,
+		    res == -ENOMEM ? "There is no memory for what the peer sent." : sentence);
+}
+
 /* Hands on what is whole. */
 static void in_dispatch(struct channel *channel)
 {
@@ -335,7 +344,7 @@ static void in_dispatch(struct channel *channel)
 		else if (header.type < REPL_TYPE_IGNORED)
 			res = channel->ops->message(channel->owner, &header, body);
 		if (res < 0)
-			channel_end(channel, res, "The peer sent a message that makes no sense.");
+			in_refused(channel, header.type, res);
 	}
 }
 

@@ -15,6 +15,7 @@
 
 #define CONNECT_NS (10 * NSEC_PER_SEC)
 #define ACCEPT_AGAIN_NS (100 * NSEC_PER_MSEC)
+#define UNKNOWN_MAX 64u /* connections that have not shown who they are */
 
 #define session_of(op, member) ((struct session *)((char *)(op)-offsetof(struct session, member)))
 #define repl_of(op, member) ((struct repl *)((char *)(op)-offsetof(struct repl, member)))
@@ -162,9 +163,11 @@ static void closed(void *owner, int res, const char *sentence)
 		session->res = res ? res : -ECONNRESET;
 	if (!session->sentence[0])
 		snprintf(session->sentence, sizeof session->sentence, "%s", sentence);
-	if (!session->host[0] && session->incoming) {
+	if (session->incoming && (!session->host[0] || res == -VS_EFORMAT)) {
 		repl->counters.refused++;
-		log_event(LOG_LEVEL_WARNING, "peer.refused", "reason=\"%s\"", sentence);
+		log_event(LOG_LEVEL_WARNING, "peer.refused", "%s%s%sfrom=%s reason=\"%s\"",
+			  session->host[0] ? "host=" : "", session->host,
+			  session->host[0] ? " " : "", session->from, session->sentence);
 	} else {
 		log_event(LOG_LEVEL_INFO, "peer.disconnected", "host=%s reason=\"%s\"",
 			  session->host, session->sentence);
@@ -200,6 +203,23 @@ int session_channel(struct session *session, struct env_sock *sock)
 
 static void accept_start(struct repl *repl);
 
+/* Who says nothing, or little by little, has no more than these; the newest may be a peer. */
+static void unknown_bound(struct repl *repl)
+{
+	struct session *oldest = NULL;
+	unsigned count = 0;
+	for (struct session *at = repl->sessions; at; at = at->next) {
+		if (!at->incoming || !at->channel || at->res || at->host[0])
+			continue;
+		oldest = at;
+		count++;
+	}
+	if (count >= UNKNOWN_MAX)
+		session_end(oldest, -EBUSY,
+			    "It made room for a newer one: too many connections have not said who "
+			    "they are.");
+}
+
 static void accept_again(struct env_timer *timer)
 {
 	accept_start(repl_of(timer, accept_timer));
@@ -220,9 +240,15 @@ static void accept_done(struct io_op *op)
 		env_timer_start(repl->env, &repl->accept_timer, ACCEPT_AGAIN_NS);
 		return;
 	}
+	unknown_bound(repl);
 	struct session *session = session_new(repl, true);
 	repl->counters.connections++;
+	if (session)
+		env_sock_peer(repl->accepted, session->from);
 	if (!session) {
+		repl->counters.refused++;
+		log_event(LOG_LEVEL_WARNING, "peer.refused",
+			  "reason=\"There is no room for another connection now.\"");
 		env_sock_close(repl->accepted);
 	} else if (session_channel(session, repl->accepted) < 0) {
 		session->ended = true;

@@ -54,6 +54,7 @@ struct session {
 	enum session_state state;
 	bool incoming, ended;
 	char host[NAME_ROOM], object[SNAP_NAME_ROOM];
+	char from[ENV_ADDRESS_ROOM]; /* incoming: whose address it is */
 	int64_t clock_ahead_ns;
 	int res;
 	char sentence[SENTENCE_BYTES];

@@ -124,6 +124,7 @@ struct env_ops {
 	void (*sock_send)(struct env_sock *sock, struct io_op *op, const struct iovec *iov,
 			  uint32_t iov_count);
 	void (*sock_shutdown)(struct env_sock *sock);
+	void (*sock_peer)(const struct env_sock *sock, char *ret_address); /* NULL: never known */
 	void (*recv_cancel)(struct env_sock *sock, struct io_op *op);
 	int (*sock_release)(struct env_sock *sock);
 	int (*sock_adopt)(struct env *env, int fd, struct env_sock **ret_sock);
@@ -357,6 +358,14 @@ static inline void env_sock_send(struct env_sock *sock, struct io_op *op, const 
 	env_ops_of(sock)->sock_send(sock, op, iov, iov_count);
 }
 /* Makes pending and later ops of it end soon, with an error or end of stream. */
+/* "ADDRESS:PORT" or "[V6]:PORT" of a TCP socket's other side; "": it is not known. */
+#define ENV_ADDRESS_ROOM 64u
+static inline void env_sock_peer(const struct env_sock *sock, char ret_address[ENV_ADDRESS_ROOM])
+{
+	ret_address[0] = 0;
+	if (env_ops_of(sock)->sock_peer)
+		env_ops_of(sock)->sock_peer(sock, ret_address);
+}
 static inline void env_sock_shutdown(struct env_sock *sock)
 {
 	env_ops_of(sock)->sock_shutdown(sock);

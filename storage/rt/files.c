@@ -310,6 +310,20 @@ static int tcp_address(const char *address, struct sockaddr_storage *ret, sockle
 	return 0;
 }
 
+void real_sock_peer(const struct env_sock *sock, char *ret_address)
+{
+	struct sockaddr_storage at;
+	socklen_t bytes = sizeof at;
+	char host[INET6_ADDRSTRLEN], port[8];
+	if (getpeername(sock->fd, (struct sockaddr *)&at, &bytes) < 0 ||
+	    (at.ss_family != AF_INET && at.ss_family != AF_INET6) ||
+	    getnameinfo((struct sockaddr *)&at, bytes, host, sizeof host, port, sizeof port,
+			NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+		return;
+	snprintf(ret_address, ENV_ADDRESS_ROOM, at.ss_family == AF_INET6 ? "[%s]:%s" : "%s:%s",
+		 host, port);
+}
+
 /* Small messages go at once, and a peer that is gone is noticed: nothing waits forever. A listener
  * hands these down to what it accepts. Returns the socket or a negative code. */
 static int tcp_socket(int family)

@@ -44,6 +44,7 @@ unsigned real_file_align(struct env_file *file);
 int real_listen_unix(struct env *env, const char *path, unsigned mode, int64_t group,
 		     struct env_listener **ret_listener);
 int real_sock_release(struct env_sock *sock);
+void real_sock_peer(const struct env_sock *sock, char *ret_address);
 int real_sock_adopt(struct env *env, int fd, struct env_sock **ret_sock);
 int real_listener_adopt(struct env *env, int fd, const char *path,
 			struct env_listener **ret_listener);

@@ -295,6 +295,7 @@ static const struct env_ops real_ops = {
 	.sock_recv = real_sock_recv,
 	.sock_send = real_sock_send,
 	.sock_shutdown = real_sock_shutdown,
+	.sock_peer = real_sock_peer,
 	.recv_cancel = real_recv_cancel,
 	.sock_release = real_sock_release,
 	.sock_adopt = real_sock_adopt,
