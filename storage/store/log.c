@@ -9,6 +9,8 @@
  *  - a commit's header carries a checksum keyed with the store's secret and chained to the one
  * before: a guest's old payload, or a commit of an earlier round of the ring, never passes for the
  * next one;
+ *  - commits of two openings are never the same, not even pads: so what was cut at an opening does
+ * not come back behind a commit that is written like the one before it was;
  *  - a commit with RWF_DSYNC is durable by itself only: durable_seq moves past it only when all
  * before it is durable too, else a sync is made before anything is promised;
  *  - what is written and not durable spans a bounded part of the ring (WINDOW_BLOCKS): replay need
@@ -412,6 +414,7 @@ int log_new(struct env *env, struct env_file *file, const struct log_options *op
 	log->file = file;
 	log->options = *options;
 	log->owner = owner;
+	env_random(env, &log->life, sizeof log->life);
 	log->staging = &log->commits[0];
 	log->pad.memory = env_memory(env, BLOCK_BYTES);
 	bool memory = log->pad.memory != NULL;

@@ -38,7 +38,7 @@ void header_encode(const struct log *log, const struct commit_header *h, uint8_t
 	put_u32(&c, h->header_blocks);
 	put_u32(&c, h->payload_blocks);
 	put_u32(&c, h->flags);
-	put_u32(&c, 0);
+	put_u32(&c, MUTANT(70) ? 0 : log->life);
 	put_zeros(&c, 16);
 	assert(!c.failed);
 	header_check(log, out, h->header_blocks, out + 88);
@@ -60,7 +60,7 @@ int header_decode(const struct log *log, const uint8_t *in, size_t bytes, struct
 	h->header_blocks = get_u32(&c);
 	h->payload_blocks = get_u32(&c);
 	h->flags = get_u32(&c);
-	get_u32(&c);
+	get_u32(&c); /* the life that wrote it: only its checksum tells it from others */
 	get_bytes(&c, h->check, 16);
 	if (c.failed || h->header_blocks == 0 || h->header_blocks > COMMIT_HEADER_BLOCKS ||
 	    (!(h->flags & COMMIT_PAD) && h->payload_blocks > COMMIT_PAYLOAD_BLOCKS) ||

@@ -276,6 +276,33 @@ static void a_torn_commit_that_was_cut_is_not_made_whole(void **state)
 	assert_int_equal(f->seen_count, 0);
 }
 
+static void move_blocks(struct fixture *f, uint64_t block, uint8_t *buf, unsigned count, bool write)
+{
+	int64_t res =
+		write ? env_file_write_wait(f->file, buf, count * BLOCK_BYTES, block * BLOCK_BYTES)
+		      : env_file_read_wait(f->file, buf, count * BLOCK_BYTES, block * BLOCK_BYTES);
+	assert_int_equal(res, count * BLOCK_BYTES);
+}
+
+/* The first commit is torn, the second not: both are cut. Then the first is written again, and
+ * power goes before anything else is. */
+static void what_was_cut_does_not_come_back_behind_a_commit_like_the_one_before_it(void **state)
+{
+	struct fixture *f = *state;
+	uint8_t *buf = aligned_alloc(4096, 2 * BLOCK_BYTES);
+	assert_int_equal(append_wait(f, 1, 1), 0);
+	assert_int_equal(append_wait(f, 2, 1), 0);
+	flip_byte(f, 0, 50);
+	log_again(f, &start_place, 0);
+	assert_int_equal(f->seen_count, 0);
+	move_blocks(f, 2, buf, 2, false);
+	assert_int_equal(append_wait(f, 1, 1), 0);
+	move_blocks(f, 2, buf, 2, true); /* it lies there still */
+	log_again(f, &start_place, 0);
+	assert_int_equal(f->seen_count, 1);
+	free(buf);
+}
+
 static void damage_before_what_was_flushed_is_reported_not_cut(void **state)
 {
 	struct fixture *f = *state;
@@ -444,6 +471,7 @@ int main(int argc, char **argv)
 		LOG_TEST(a_flush_makes_all_before_it_durable),
 		LOG_TEST(after_a_failed_write_everything_fails),
 		LOG_TEST(a_torn_commit_that_was_cut_is_not_made_whole),
+		LOG_TEST(what_was_cut_does_not_come_back_behind_a_commit_like_the_one_before_it),
 		LOG_TEST(a_full_ring_says_no_room_and_the_tail_gives_it_back),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
