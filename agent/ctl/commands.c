@@ -25,8 +25,11 @@ const struct command commands[] = {
 	 "what damage affects. --deep decodes every record and makes its id anew as well, as the "
 	 "scrub that goes on by itself does in its 30 days.",
 	 "vstorectl store scrub --async", CHANGE},
-	{"store", "gc", verb_store_gc, "", "", "",
-	 "Frees the space that nothing refers to any more.", "vstorectl store gc", CHANGE},
+	{"store", "gc", verb_store_gc, "", "recompress", "[--recompress]",
+	 "Frees the space that nothing refers to any more. --recompress compresses all that is "
+	 "stored anew as well, as happens by itself with what is a week old: now, however young "
+	 "it is, with a whole core, and then it is smaller by 6 % and read as fast.",
+	 "vstorectl store gc --recompress --async", CHANGE},
 	{"store", "upgrade", verb_store_upgrade, "", "", "",
 	 "Adds to the store's format what it lacks, being older: the one way in which a format "
 	 "changes. Versions of vstored that do not know it cannot open the store afterwards.",

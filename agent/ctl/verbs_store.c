@@ -182,23 +182,27 @@ int verb_store_check(struct ctl *ctl)
 	return call_change(ctl, &change, NULL);
 }
 
+/* A job; the option, where it is given, is true in the body. */
+static int change_with_flag(struct ctl *ctl, const char *path, const char *option)
+{
+	struct value *body = NULL;
+	if (ctl_option(ctl, option)) {
+		body = value_object();
+		value_set_bool(body, option, true);
+	}
+	const struct call_change change = {
+		.method = "POST", .path = path, .body = body, .wait_as_job = true};
+	return call_change(ctl, &change, NULL);
+}
+
 int verb_store_gc(struct ctl *ctl)
 {
-	const struct call_change change = {
-		.method = "POST", .path = "/v1/store/gc", .wait_as_job = true};
-	return call_change(ctl, &change, NULL);
+	return change_with_flag(ctl, "/v1/store/gc", "recompress");
 }
 
 int verb_store_scrub(struct ctl *ctl)
 {
-	struct value *body = NULL;
-	if (ctl_option(ctl, "deep")) {
-		body = value_object();
-		value_set_bool(body, "deep", true);
-	}
-	const struct call_change change = {
-		.method = "POST", .path = "/v1/store/scrub", .body = body, .wait_as_job = true};
-	return call_change(ctl, &change, NULL);
+	return change_with_flag(ctl, "/v1/store/scrub", "deep");
 }
 
 /* The daemon's version is an extra: without a daemon this still succeeds. */

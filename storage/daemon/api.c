@@ -369,6 +369,11 @@ static void start_gc(struct job *job, struct store_work *work)
 {
 	store_gc(job_store(job), work);
 }
+static void start_recompressing_gc(struct job *job, struct store_work *work)
+{
+	work->recompress = true;
+	store_gc(job_store(job), work);
+}
 static void start_scrub(struct job *job, struct store_work *work)
 {
 	store_scrub(job_store(job), work, false);
@@ -409,7 +414,8 @@ static void check_start(struct call *call)
 }
 static void gc_start(struct call *call)
 {
-	work_start(call, "gc", "", "", start_gc);
+	bool recompress = json_is_true(json_object_get(call->body, "recompress"));
+	work_start(call, "gc", "", "", recompress ? start_recompressing_gc : start_gc);
 }
 static void scrub_start(struct call *call)
 {
@@ -668,7 +674,7 @@ static const struct api_route routes[] = {
 	{"GET", "/v1/store/forecast", forecast_show, ""},
 	{"POST", "/v1/store/check", check_start, ""},
 	{"POST", "/v1/store/upgrade", upgrade_start, ""},
-	{"POST", "/v1/store/gc", gc_start, ""},
+	{"POST", "/v1/store/gc", gc_start, " recompress? "},
 	{"POST", "/v1/store/scrub", scrub_start, " deep? "},
 	{"POST", "/v1/store/fold", fold_all_start, ""},
 	{"GET", "/v1/volumes", volume_list, ""},

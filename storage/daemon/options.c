@@ -144,7 +144,7 @@ int options_read(int argc, char **argv, struct daemon_options *ret, char sentenc
 {
 	struct conf_key keys[KEYS];
 	int flag, res = 0;
-	*ret = (struct daemon_options){0};
+	*ret = (struct daemon_options){.store.recompress_level = RECOMPRESS_LEVEL_DEFAULT};
 	keys_fill(ret, keys);
 	opterr = 0;
 	sentence[0] = 0;

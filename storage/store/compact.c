@@ -32,13 +32,12 @@
 #define READ_ALIGN 4096u
 #define ENTRIES_PER_SLICE 2048u
 
-int compact_init(struct compact *compact, struct work *work)
+int compact_init(struct compact *compact, struct work *work, bool packs)
 {
 	compact->work = work;
 	compact->store = work->store;
 	size_t copies = COPY_COUNT * (size_t)(COPY_ROOM + CHUNK_BYTES);
-	compact->memory_bytes =
-		copies + (work->store->options.recompress_level ? pack_memory_bytes() : 0);
+	compact->memory_bytes = copies + (packs ? pack_memory_bytes() : 0);
 	compact->memory = env_memory(work->store->env, compact->memory_bytes);
 	if (!compact->memory)
 		return -ENOMEM;

@@ -69,7 +69,8 @@ struct compact {
 	uint64_t moved_bytes, bad_records; /* of all segments so far */
 };
 
-int compact_init(struct compact *compact, struct work *work);
+/* packs: some segments will be given a pack_level. */
+int compact_init(struct compact *compact, struct work *work, bool packs);
 void compact_exit(struct compact *compact);
 /* pack_level: of zstd, for its records, also when it has no garbage; 0: they stay as they are. */
 void compact_start(struct compact *compact, struct segment *segment, uint32_t garbage_percent_min,

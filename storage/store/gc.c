@@ -15,10 +15,14 @@
  *    followed by a pause of REST_FACTOR times what it took, so that guests have the disk for most
  * of the time; none when space is low, and REST_MOST_NS at most, as a close waits for it;
  *  - what cannot be proved to be garbage stays; what goes wrong ends the collection, and the store
- *    is as good as before.
+ *    is as good as before;
+ *  - segments that are emptied for their age alone, to be compressed anew (pack.c), come in small
+ *    parts, the rest with a collection a minute later, and after all others: who waits for a
+ *    collection, or for space, waits for one of them at most.
  *
  * One at a time. It is begun by a purge, by need and by schedule (gc_tick), and by hand. One that
- * fails is logged with its reason, and told in store_info until one ends well.
+ * fails is logged with its reason, and told in store_info until one ends well. An archive in which
+ * nothing changes has one as well when something in it has become old.
  */
 #include "storage/store/compact.h"
 
@@ -34,11 +38,15 @@
 #define REST_MOST_NS (NSEC_PER_SEC / 2)
 #define GARBAGE_PERCENT 25u /* worth copying the rest for */
 #define GARBAGE_PERCENT_LOW 3u
-#define PACK_SEGMENTS_MAX 8u /* without garbage, that one collection compresses anew */
+/* Of segments that have no garbage, one collection compresses so many anew, and looks at so many.
+ */
+#define PACK_SEGMENTS_MAX 8u
+#define PACK_LOOKS_MAX 64u
 #define PACK_AFTER_NS_DEFAULT (7 * 24 * 3600 * NSEC_PER_SEC)
 #define INTERVAL_NS_DEFAULT (3600 * NSEC_PER_SEC)
 #define LOW_INTERVAL_NS (2 * NSEC_PER_SEC)
 #define GROWN_INTERVAL_NS (60 * NSEC_PER_SEC)
+#define PACK_INTERVAL_NS (60 * NSEC_PER_SEC)
 
 enum gc_phase {
 	GC_COUNT,
@@ -56,6 +64,7 @@ struct victim {
 	uint32_t slot;
 	uint64_t id; /* slots are used again */
 	double score;
+	bool old_only; /* it is here for its age alone */
 };
 
 struct gc {
@@ -66,8 +75,11 @@ struct gc {
 	struct victim *victims;
 	size_t victim_count, victim_at;
 	uint64_t pack_before; /* segments with smaller ids are compressed anew */
+	uint32_t packed;      /* segments for their age alone, so far */
+	bool packing;	      /* this one is one of them */
+	bool awaited;	      /* another collection waits until this one has ended */
 	struct compact compact;
-	uint64_t file_id, file_bytes, drop_begun_ns;
+	uint64_t file_id, file_bytes, moved_before_bytes, drop_begun_ns;
 	uint8_t record[8];
 	struct log_entry entry;
 	struct log_flush_op flush;
@@ -82,6 +94,8 @@ struct gc_need {
 	uint64_t begun_ns, folds, roots_gone, segment_bytes; /* when the last one began */
 	bool ever;	/* one began; until then begun_ns is when the store was opened */
 	bool fruitless; /* it freed nothing: only a change makes another one useful */
+	bool old_left;	/* there may be more to compress anew */
+	uint64_t old_looked_ns;
 	char failed[SENTENCE_BYTES]; /* why the last one did, or "" */
 };
 
@@ -97,13 +111,21 @@ static bool space_low(const struct store *store)
 
 /* ---- count, and wait for who may hold what is dead ---- */
 
+static unsigned pack_level(const struct gc *gc)
+{
+	unsigned level = gc->work.store->options.recompress_level;
+	return level || !gc->work.public->recompress ? level : RECOMPRESS_LEVEL_DEFAULT;
+}
+
 static int gc_count(struct gc *gc)
 {
 	struct store *store = gc->work.store;
 	if (store->read_only || store->failed)
 		return -EROFS;
-	if (store->gc && store->gc != gc)
+	if (store->gc && store->gc != gc) {
+		store->gc->awaited = true;
 		return WAITING;
+	}
 	if (!gc->counting) {
 		int res = index_load_all(store, &gc->work.wait); /* counts lie beside it */
 		if (res == WAITING)
@@ -115,8 +137,9 @@ static int gc_count(struct gc *gc)
 		store->gc_need->fruitless = true; /* until it has freed something */
 		store->gc_need->folds = store->counters.folds;
 		store->gc_need->roots_gone = store->roots_gone;
+		store->gc_need->old_left = false;
 		store->gc_need->segment_bytes = store->segment_bytes;
-		res = compact_init(&gc->compact, &gc->work);
+		res = compact_init(&gc->compact, &gc->work, pack_level(gc) != 0);
 		if (res < 0)
 			return res;
 		store->gc = gc;
@@ -152,24 +175,37 @@ static int victim_order(const void *a, const void *b)
 	return left->id < right->id ? -1 : left->id > right->id;
 }
 
-/* When space is short there is no time for it, and a store whose format is older than it may not
- * hold such frames. */
-static uint64_t pack_before(const struct gc *gc)
+/* Segments with smaller ids are old. A store whose format is older than recompression may not hold
+ * such frames. */
+static uint64_t old_before(const struct store *store)
 {
-	const struct store *store = gc->work.store;
 	uint64_t after = store->options.recompress_after_ns ? store->options.recompress_after_ns
 							    : PACK_AFTER_NS_DEFAULT;
 	uint64_t age = store_age_ns(store);
-	if (gc->low || !store->options.recompress_level || !store_has(store, FEATURE_PACKED) ||
-	    age < after)
+	if (!store->options.recompress_level || !store_has(store, FEATURE_PACKED) || age < after)
 		return 0;
 	return history_segments_before(&store->history, age - after);
+}
+
+/* When space is short there is no time for it. */
+static uint64_t pack_before(struct gc *gc)
+{
+	bool asked = gc->work.public->recompress;
+	if (gc->low && asked)
+		work_report(&gc->work, "space is short: what is old stays as it is compressed");
+	return gc->low ? 0 : asked ? UINT64_MAX : old_before(gc->work.store);
+}
+
+static bool pack_candidate(const struct segment *segment, uint64_t before)
+{
+	return segment && segment->id < before && !segment->packed && !segment->kept &&
+	       segment->state == SEGMENT_SEALED && !segment->writer;
 }
 
 static int gc_choose(struct gc *gc)
 {
 	struct store *store = gc->work.store;
-	uint32_t slots = segments_slot_count(store), packs = 0;
+	uint32_t slots = segments_slot_count(store), looks = 0;
 	uint32_t percent = gc->low ? GARBAGE_PERCENT_LOW : GARBAGE_PERCENT;
 	gc->pack_before = pack_before(gc);
 	gc->victims = calloc(slots + 1ull, sizeof(*gc->victims));
@@ -182,15 +218,22 @@ static int gc_choose(struct gc *gc)
 		    segment->state != SEGMENT_SEALED || segment->writer)
 			continue;
 		uint64_t live = segment_live_bytes(segment), bytes = segment->bytes;
-		if (live && (bytes - min_u64(bytes, live)) * 100 < bytes * percent &&
-		    (segment->id >= gc->pack_before || segment->packed ||
-		     packs++ >= PACK_SEGMENTS_MAX))
+		bool old_only = live && (bytes - min_u64(bytes, live)) * 100 < bytes * percent;
+		if (old_only && !pack_candidate(segment, gc->pack_before))
 			continue;
+		if (old_only && looks++ == PACK_LOOKS_MAX && !gc->work.public->recompress) {
+			store->gc_need->old_left = true;
+			looks = PACK_LOOKS_MAX;
+			continue;
+		}
 		double used = bytes ? (double)min_u64(live, bytes) / (double)bytes : 0;
 		double age = 1 + (double)(store->next_segment_id - segment->id) /
 					 (double)store->next_segment_id;
-		gc->victims[gc->victim_count++] = (struct victim){
-			.slot = slot, .id = segment->id, .score = (1 - used) * age / (1 + used)};
+		gc->victims[gc->victim_count++] =
+			(struct victim){.slot = slot,
+					.id = segment->id,
+					.score = (1 - used) * age / (1 + used),
+					.old_only = old_only};
 		gc->work.public->total += bytes;
 	}
 	qsort(gc->victims, gc->victim_count, sizeof(*gc->victims), victim_order);
@@ -220,6 +263,15 @@ static int gc_end(struct gc *gc)
 	return 0;
 }
 
+/* It can wait for the next collection: enough of them are done, or something else is to be. */
+static bool gc_later(const struct gc *gc, const struct victim *victim)
+{
+	const struct store *store = gc->work.store;
+	return victim->old_only && !gc->work.public->recompress &&
+	       (gc->packed >= PACK_SEGMENTS_MAX || gc->awaited || store->gc_need->wanted ||
+		space_low(store));
+}
+
 static int gc_next(struct gc *gc)
 {
 	struct store *store = gc->work.store;
@@ -228,11 +280,17 @@ static int gc_next(struct gc *gc)
 		struct segment *segment = segment_of(store, victim->slot);
 		if (!segment || segment->id != victim->id || segment->kept)
 			continue;
+		if (gc_later(gc, victim)) {
+			store->gc_need->old_left = true;
+			continue;
+		}
+		gc->packing = victim->old_only;
 		gc->file_id = segment->id;
 		gc->file_bytes = segment->bytes;
+		gc->moved_before_bytes = gc->compact.moved_bytes;
 		compact_start(&gc->compact, segment,
 			      gc->low ? GARBAGE_PERCENT_LOW : GARBAGE_PERCENT,
-			      segment->id < gc->pack_before ? store->options.recompress_level : 0);
+			      segment->id < gc->pack_before ? pack_level(gc) : 0);
 		gc->phase = GC_COMPACT;
 		return WALK_MORE;
 	}
@@ -265,6 +323,7 @@ static int gc_compact(struct gc *gc)
 	if (gc->compact.phase == COMPACT_EMPTY) {
 		if (!log_room(store->log, sizeof gc->record, 0, true))
 			return WAITING;
+		gc->packed += gc->packing;
 		gc->drop_begun_ns = env_now_ns(store->env);
 		record_number(LOG_DEL_SEGMENT, gc->compact.segment->slot, gc->record);
 		compact_end(&gc->compact);
@@ -291,7 +350,9 @@ static void gc_removed(struct io_op *op)
 	struct gc *gc = container_of(op, struct gc, op);
 	struct store *store = gc->work.store;
 	/* A file that stays is an orphan: the next opening removes it. */
-	gc->work.public->freed_bytes += gc->file_bytes;
+	gc->work.public->freed_bytes +=
+		gc->file_bytes -
+		min_u64(gc->file_bytes, gc->compact.moved_bytes - gc->moved_before_bytes);
 	gc->work.public->progress += gc->file_bytes;
 	store->counters.segments_dropped++;
 	store->gc_need->fruitless = false;
@@ -356,6 +417,8 @@ static int gc_step(struct work *work)
 {
 	struct gc *gc = container_of(work, struct gc, work);
 	struct store *store = work->store;
+	if (work->public->recompress && !store_has(store, FEATURE_PACKED))
+		return work_refuse(work, -EOPNOTSUPP, FEATURE_MISSING, "recompression");
 	int res = gc_go_on(gc);
 	if (res >= 0 || res == -VS_ECANCELLED)
 		return res;
@@ -441,6 +504,21 @@ static bool changed_since(const struct store *store)
 	       need->roots_gone != store->roots_gone;
 }
 
+/* Is there something to compress anew, although nothing has changed? Looked at once an interval. */
+static bool old_due(struct store *store, uint64_t interval)
+{
+	struct gc_need *need = store->gc_need;
+	uint64_t now = env_now_ns(store->env), before = old_before(store);
+	uint32_t slots = segments_slot_count(store);
+	if (before == 0 || now - need->old_looked_ns < interval)
+		return false;
+	need->old_looked_ns = now;
+	for (uint32_t slot = 1; slot < slots; slot++)
+		if (pack_candidate(segment_of(store, slot), before))
+			return !space_low(store);
+	return false;
+}
+
 static void gc_begin(struct store *store)
 {
 	struct gc_need *need = store->gc_need;
@@ -468,7 +546,9 @@ void gc_tick(struct store *store)
 	bool grown = interval != GC_NEVER &&
 		     store->segment_bytes >
 			     need->segment_bytes + need->segment_bytes / 4 + 8 * SEGMENT_BYTES;
-	if (need->wanted ||
+	bool more = need->old_left && interval != GC_NEVER && since >= PACK_INTERVAL_NS &&
+		    !usage_running(store);
+	if (need->wanted || more || (scheduled && old_due(store, interval)) ||
 	    (changed_since(store) && (scheduled || (grown && since >= GROWN_INTERVAL_NS) ||
 				      (since >= LOW_INTERVAL_NS && space_low(store)))))
 		gc_begin(store);

@@ -10,7 +10,8 @@
  *    checksum that it had;
  *  - a frame that was tried says so (FRAME_PACKED), so no later collection tries it again;
  *  - one frame at a time, in the background's queue, and then a pause of three times what it took:
- *    a quarter of one core at most. Nothing is compressed anew when space is short;
+ *    a quarter of one core at most; no pause when somebody asked for it and waits. Nothing is
+ *    compressed anew when space is short;
  *  - a record ends behind its last pause, so no timer runs when none is under way.
  */
 #include "storage/store/compact.h"
@@ -108,9 +109,10 @@ static void frame_done(struct io_op *op)
 	struct copy *copy = container_of(op, struct copy, job.op);
 	struct compact *compact = copy->compact;
 	struct env *env = compact->store->env;
+	uint64_t took_ns = env_now_ns(env) - compact->pack_begun_ns;
 	copy->frame_no++;
 	env_timer_start(env, &compact->pack_timer,
-			PAUSE_FACTOR * (env_now_ns(env) - compact->pack_begun_ns) + 1);
+			compact->work->public->recompress ? 0 : PAUSE_FACTOR * took_ns + 1);
 }
 
 static void frame_start(struct compact *compact)

@@ -176,8 +176,11 @@ static void work_some(struct world *world)
 	world->guests.work_busy = true;
 	totals.works++;
 	switch (sim_random(world->sim, 6)) {
+	case 4: /* of all ages */
+		world->work.recompress = true;
+		store_gc(world->store, &world->work);
+		break;
 	case 0:
-	case 4:
 		store_gc(world->store, &world->work);
 		break;
 	case 5:

@@ -84,6 +84,7 @@ static void a_verb_without_dry_run_or_job_refuses_it(void **state)
 	assert_int_equal(parse("volume list --async")->res, CTL_USAGE);
 	assert_int_equal(parse("volume delete a --dry-run")->res, 0);
 	assert_int_equal(parse("store gc --async")->res, 0);
+	assert_int_equal(parse("store gc --recompress")->res, 0);
 }
 
 static void two_dashes_end_the_options(void **state)

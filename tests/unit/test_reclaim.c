@@ -714,6 +714,108 @@ static void old_records_are_compressed_anew_once(void **state)
 	free(data);
 }
 
+/* A segment for each opening, full of words that are in no other. Returns how many. */
+static unsigned make_many_cold(struct fixture *f, uint8_t *data)
+{
+	struct store_work work;
+	unsigned count = 0;
+	fixture_close(f);
+	f->options.gc_interval_ns = GC_NEVER;
+	fixture_open(f);
+	words_fill(&f->seed, data, SHARE_BYTES);
+	assert_int_equal(make_volume(f, "keep", SHARE_BYTES), 0);
+	for (uint64_t at = 0; at < SHARE_BYTES; at += SHARE_BYTES / 10, count++) {
+		struct view *view = open_view(f, "keep");
+		assert_int_equal(
+			do_request(f, view, REQUEST_WRITE, at, SHARE_BYTES / 10, data + at, 0), 0);
+		store_view_close(view);
+		assert_int_equal(WORK(f, &work, store_fold, NULL), 0);
+		fixture_close(f);
+		fixture_open(f);
+	}
+	return count;
+}
+
+static uint64_t compressed_anew(struct fixture *f)
+{
+	struct store_counters counters;
+	store_counters(f->store, &counters);
+	return counters.repacked_in_bytes;
+}
+
+static void whoever_asks_has_all_records_compressed_anew_however_young(void **state)
+{
+	struct fixture *f = *state;
+	struct store_work work;
+	uint8_t *data = aligned_alloc(BLOCK_BYTES, SHARE_BYTES);
+	unsigned count = make_many_cold(f, data);
+	assert_in_range(count, 10, 10); /* more than one collection takes by itself */
+	assert_int_equal(WORK(f, &work, store_gc), 0);
+	assert_int_equal(compressed_anew(f), 0); /* that is off */
+	memset(&work, 0, sizeof work);
+	work.recompress = true;
+	env_wait_prepare(&work.op);
+	store_gc(f->store, &work);
+	assert_int_equal(env_wait(f->env, &work.op), 0);
+	uint64_t once = compressed_anew(f);
+	assert_true(once > 4 * MIB);
+	assert_true(work.freed_bytes > 0 && work.freed_bytes < once / 2);
+	read_back(f, data);
+	fixture_close(f);
+	fixture_open(f);
+	read_back(f, data);
+	work.recompress = true;
+	env_wait_prepare(&work.op);
+	store_gc(f->store, &work);
+	assert_int_equal(env_wait(f->env, &work.op), 0);
+	assert_int_equal(compressed_anew(f), 0); /* they were, before the restart */
+	assert_int_equal(WORK(f, &work, store_check), 0);
+	assert_int_equal(work.damaged, 0);
+	free(data);
+}
+
+/* Nothing changes in an archive, and what is in it gets old. */
+static void an_archive_is_compressed_anew_by_itself_part_by_part(void **state)
+{
+	struct fixture *f = *state;
+	struct store_work work;
+	uint8_t *data = aligned_alloc(BLOCK_BYTES, SHARE_BYTES);
+	(void)make_many_cold(f, data);
+	assert_int_equal(WORK(f, &work, store_gc), 0); /* and nothing changes after it */
+	f->store->options.recompress_level = 6;
+	f->store->options.recompress_after_ns = 1;
+	all_is_old(f);
+	assert_int_equal(WORK(f, &work, store_gc), 0);
+	uint64_t part = compressed_anew(f);
+	assert_true(part > 0);
+	f->store->options.gc_interval_ns = NSEC_PER_SEC / 100;
+	while (compressed_anew(f) < part + part / 8) /* 8 of 10 first */
+		(void)env_step(f->env, true);
+	read_back(f, data);
+	free(data);
+}
+
+static void who_waits_for_a_collection_waits_for_one_old_segment_at_most(void **state)
+{
+	struct fixture *f = *state;
+	struct store_work first = {0}, second = {0};
+	uint8_t *data = aligned_alloc(BLOCK_BYTES, SHARE_BYTES);
+	unsigned count = make_many_cold(f, data);
+	f->store->options.recompress_level = 6;
+	f->store->options.recompress_after_ns = 1;
+	all_is_old(f);
+	env_wait_prepare(&first.op);
+	env_wait_prepare(&second.op);
+	store_gc(f->store, &first);
+	store_gc(f->store, &second);
+	assert_int_equal(env_wait(f->env, &first.op), 0);
+	uint64_t part = compressed_anew(f);
+	assert_int_equal(env_wait(f->env, &second.op), 0);
+	assert_true(part * (count / 2) < compressed_anew(f));
+	read_back(f, data);
+	free(data);
+}
+
 static void a_store_of_an_older_format_empties_no_segment_for_it(void **state)
 {
 	struct fixture *f = *state;
@@ -773,6 +875,9 @@ int main(void)
 		CASE(a_fold_that_had_no_space_is_tried_again_when_some_came),
 		CASE(a_fold_that_never_fits_is_not_tried_for_ever),
 		CASE(old_records_are_compressed_anew_once),
+		CASE(whoever_asks_has_all_records_compressed_anew_however_young),
+		CASE(an_archive_is_compressed_anew_by_itself_part_by_part),
+		CASE(who_waits_for_a_collection_waits_for_one_old_segment_at_most),
 		CASE(a_store_of_an_older_format_empties_no_segment_for_it),
 		CASE(rot_gets_no_new_checksum),
 	};
