@@ -77,6 +77,7 @@ struct gc {
 	uint64_t pack_before; /* segments with smaller ids are compressed anew */
 	uint32_t packed;      /* segments for their age alone, so far */
 	bool packing;	      /* this one is one of them */
+	bool left;	      /* some of them wait for the next one */
 	bool awaited;	      /* another collection waits until this one has ended */
 	struct compact compact;
 	uint64_t file_id, file_bytes, moved_before_bytes, drop_begun_ns;
@@ -188,12 +189,9 @@ static uint64_t old_before(const struct store *store)
 }
 
 /* When space is short there is no time for it. */
-static uint64_t pack_before(struct gc *gc)
+static uint64_t pack_before(const struct gc *gc)
 {
-	bool asked = gc->work.public->recompress;
-	if (gc->low && asked)
-		work_report(&gc->work, "space is short: what is old stays as it is compressed");
-	return gc->low ? 0 : asked ? UINT64_MAX : old_before(gc->work.store);
+	return gc->low ? 0 : gc->work.public->recompress ? UINT64_MAX : old_before(gc->work.store);
 }
 
 static bool pack_candidate(const struct segment *segment, uint64_t before)
@@ -252,6 +250,8 @@ static int gc_end(struct gc *gc)
 		store->gc_need->fruitless = false;
 	store->counters.collections++;
 	store->gc_need->failed[0] = 0;
+	if (gc->work.public->recompress && (gc->low || gc->left))
+		work_report(&gc->work, "space is short: not all was compressed anew");
 	log_event(LOG_LEVEL_INFO, "gc.done", "freed_bytes=%llu moved_bytes=%llu counted=%llu",
 		  (unsigned long long)gc->work.public->freed_bytes,
 		  (unsigned long long)gc->compact.moved_bytes,
@@ -267,9 +267,12 @@ static int gc_end(struct gc *gc)
 static bool gc_later(const struct gc *gc, const struct victim *victim)
 {
 	const struct store *store = gc->work.store;
-	return victim->old_only && !gc->work.public->recompress &&
-	       (gc->packed >= PACK_SEGMENTS_MAX || gc->awaited || store->gc_need->wanted ||
-		space_low(store));
+	if (!victim->old_only)
+		return false;
+	if (space_low(store))
+		return true;
+	return !gc->work.public->recompress &&
+	       (gc->packed >= PACK_SEGMENTS_MAX || gc->awaited || store->gc_need->wanted);
 }
 
 static int gc_next(struct gc *gc)
@@ -281,7 +284,7 @@ static int gc_next(struct gc *gc)
 		if (!segment || segment->id != victim->id || segment->kept)
 			continue;
 		if (gc_later(gc, victim)) {
-			store->gc_need->old_left = true;
+			store->gc_need->old_left = gc->left = true;
 			continue;
 		}
 		gc->packing = victim->old_only;
