@@ -204,6 +204,9 @@ void conn_send(struct conn *conn)
 		conn->iov[0] = (struct iovec){conn->out, conn->out_bytes};
 		conn->out_bytes = 0;
 		send_start(conn, 1);
+	} else if (conn->ready.head && store_view_outdated(conn->view)) {
+		conn_die(conn, true, "another host was the primary of its volume meanwhile");
+		conn_kick(conn);
 	} else if (conn->ready.head && !store_view_answers(conn->view)) {
 		server_conn_held(conn);
 	} else if (conn->ready.head) {

@@ -68,6 +68,8 @@ int follower_apply(struct store *store, enum log_op op, uint32_t volume, struct 
 	    !text_name_ok(from.host, strlen(from.host)))
 		return -VS_EFORMAT;
 	struct follower *at = follower_of(store, volume, from.host);
+	if (at && at->standing.fenced && (op == LOG_DEL_FOLLOWER || !from.rules.in_step))
+		volume_by_number(store, volume)->left_primaries++;
 	if (op == LOG_DEL_FOLLOWER) {
 		if (!at)
 			return -VS_EFORMAT;

@@ -15,6 +15,9 @@
  * the time of day decides nothing. What was given is not kept on a disk: for MANDATE_NS after an
  * opening, one is taken to have been given to whoever it may be.
  *
+ * When somebody removes the follower that is the primary now, the volume is answered again, to who
+ * opens it from then on: nothing that was asked before, a flush least of all, was done there.
+ *
  * What it does not do: see that a clock stands still, as in a virtual machine that is paused; and
  * tell a follower that is dead from one that is cut off and was promoted: two hosts alone cannot
  * (README of storage/repl).
@@ -106,6 +109,11 @@ bool mandate_stands(const struct store *store, const struct volume *volume)
 bool store_view_answers(const struct view *view)
 {
 	return view->snapshot || mandate_stands(view->store, view->volume);
+}
+
+bool store_view_outdated(const struct view *view)
+{
+	return !view->snapshot && view->left_primaries != view->volume->left_primaries;
 }
 
 /* ---- the follower's side ---- */

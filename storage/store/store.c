@@ -538,6 +538,7 @@ int store_view_open_leased(struct store *store, const char *name, uint64_t gener
 			      .volume = volume,
 			      .snapshot = snapshot,
 			      .generation = generation,
+			      .left_primaries = volume->left_primaries,
 			      .read_only = snapshot || volume->replica || store->read_only ||
 					   (leased && !generation)};
 	volume->views++;

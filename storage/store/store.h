@@ -522,6 +522,9 @@ void store_mandate_absent(struct store *store, uint32_t volume, const char *host
 			  uint64_t until_ns);
 /* May anything of this view be answered now? Always, of what needs no mandate. */
 bool store_view_answers(const struct view *view);
+/* Nothing of it may be answered ever: another host was the primary meanwhile, and has been removed
+ * from the followers since. Who wants what is here opens it anew. */
+bool store_view_outdated(const struct view *view);
 /* The other side: its host is asked for so long. 0: given, and kept until that has surely passed;
  * -VS_EFENCED: the volume is served here, or a copy here is of a higher epoch; -EAGAIN: one is
  * being promoted; -ENOMEM. */

@@ -347,11 +347,12 @@ struct volume {
 	uint64_t written_bytes; /* since the opening */
 	uint32_t zeros_pending; /* LOG_ZERO records on their way */
 	bool fold_wanted;
-	bool busy;	     /* a change that no view and no fold may meet is on its way */
-	bool taken;	     /* a replica that somebody is writing to */
-	bool tapped;	     /* its records leave for followers */
-	bool in_step;	     /* has a follower that flushes wait for */
-	uint64_t mandate_ns; /* in step: it is answered until then */
+	bool busy;		 /* a change that no view and no fold may meet is on its way */
+	bool taken;		 /* a replica that somebody is writing to */
+	bool tapped;		 /* its records leave for followers */
+	bool in_step;		 /* has a follower that flushes wait for */
+	uint64_t mandate_ns;	 /* in step: it is answered until then */
+	uint32_t left_primaries; /* followers that had become the primary, and were removed */
 	struct freed freed_all, freed_own; /* with its snapshots, and without */
 };
 struct snapshot {
@@ -383,6 +384,7 @@ struct view {
 	struct snapshot *snapshot; /* NULL: the volume itself */
 	uint64_t generation;	   /* of the lease that it writes under; 0: of none */
 	bool read_only;
+	uint32_t left_primaries; /* the volume's when this was opened */
 };
 
 /* ---- lease.c ---- */

@@ -112,12 +112,13 @@ bool gate_hold(struct store_request *request)
 	struct volume *volume = request->view->volume;
 	if (!volume->replica) /* what a copy has says nothing of its original */
 		volume->durable_vseq = max_u64(volume->durable_vseq, request->vseq);
-	if (gate_open(store, request))
+	bool outdated = store_view_outdated(request->view);
+	if (!outdated && gate_open(store, request))
 		return false;
 	request->next = NULL;
 	*tap->tail = request;
 	tap->tail = &request->next;
-	if (tap->shut) /* its own sync ended after the stop: no success, and it waits for nobody */
+	if (tap->shut || outdated) /* its own sync ended after that: no success, and no waiting */
 		gate_look(store);
 	return true;
 }
@@ -128,13 +129,17 @@ void gate_look(struct store *store)
 	struct store_request **at = &tap->held;
 	while (*at) {
 		struct store_request *request = *at;
-		bool open = gate_open(store, request);
-		if (!open && !tap->shut && !store->failed) {
+		bool open = gate_open(store, request),
+		     outdated = store_view_outdated(request->view);
+		if (!open && !tap->shut && !store->failed && !outdated) {
 			at = &request->next;
 			continue;
 		}
 		*at = request->next;
-		request_end(request, open ? 0 : store->failed ? -VS_EFAILSTOP : -ESHUTDOWN);
+		request_end(request, outdated	     ? -VS_EFENCED
+				     : open	     ? 0
+				     : store->failed ? -VS_EFAILSTOP
+						     : -ESHUTDOWN);
 	}
 	tap->tail = at;
 }

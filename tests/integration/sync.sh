@@ -177,5 +177,8 @@ held 81 50M 'has the volume itself'
 soon fenced || fail "a is not told why: $(host a -o json replica status)"
 [ "$(export_of b v)" = "$good" ] || fail "a changed what b serves"
 host a -q replica remove v b
-wait $waiting || fail "the flush was not given free"
+! wait $waiting || fail "a flush ended well although b is the primary, and never saw it: $(cat io)"
+grep -q 'another host was the primary' log || fail "a does not say why it ended the connection"
+# Who opens it from now on has it, as b left it behind.
+reads "$(host_uri a v)" 80 40M 3M || fail "a, without a replica, does not serve what it has"
 both_whole

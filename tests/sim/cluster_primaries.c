@@ -203,7 +203,12 @@ const char *primary_lost(struct cluster *cluster)
 		return failed;
 	totals.returned++;
 	failed = zombie_writes(old, v, must_hold);
-	return failed ? failed : zombie_leaves(old, v);
+	if (!failed)
+		failed = zombie_leaves(old, v);
+	if (!failed && must_hold && zombies[v].flushed)
+		FAIL("a flush of an old primary of %s ended well when its followers were removed",
+		     cluster_volumes[v]);
+	return failed;
 }
 
 /* ---- a store from a backup ---- */

@@ -458,6 +458,45 @@ static void a_flush_waits_for_who_is_in_step(void **state)
 	free(block);
 }
 
+/* Who is removed because it is the primary now never had what waits: that is no success. */
+static void a_flush_ends_badly_when_who_is_the_primary_is_removed(void **state)
+{
+	struct pair *pair = *state;
+	struct fixture *f = pair->from;
+	struct follower_rules rules = {.lag_ns = NSEC_PER_SEC, .in_step = true};
+	struct waiting flush;
+	uint8_t *block = aligned_alloc(BLOCK_BYTES, BLOCK_BYTES);
+	memset(block, 3, BLOCK_BYTES);
+	assert_int_equal(make_volume(f, "a", VOLUME_BYTES), 0);
+	assert_int_equal(DO(f, store_peer_add, "h2", "10.0.0.1:1"), 0);
+	for (unsigned removed = 0; removed < 2; removed++) { /* or waited for no more */
+		rules.in_step = true;
+		assert_int_equal(DO(f, store_follower_set, "a", "h2", &rules), 0);
+		struct view *view = open_view(f, "a");
+		assert_int_equal(do_request(f, view, REQUEST_WRITE, 0, BLOCK_BYTES, block, 0), 0);
+		flush_start(&flush, view, REQUEST_FLUSH, NULL);
+		store_mandate_given(f->store, volume_named(f, "a", false).number, "h2", 0);
+		assert_false(store_view_answers(view));
+		rules.in_step = false;
+		if (removed)
+			assert_int_equal(DO(f, store_follower_delete, "a", "h2"), 0);
+		else
+			assert_int_equal(DO(f, store_follower_set, "a", "h2", &rules), 0);
+		while (!flush.done)
+			env_step(f->env, true);
+		assert_int_equal(flush.request.op.res, -VS_EFENCED);
+		assert_true(store_view_outdated(view));
+		assert_int_equal(do_request(f, view, REQUEST_FLUSH, 0, 0, NULL, 0), -VS_EFENCED);
+		store_view_close(view);
+		view = open_view(f, "a"); /* whoever opens it now has it */
+		assert_false(store_view_outdated(view));
+		assert_true(store_view_answers(view));
+		assert_int_equal(do_request(f, view, REQUEST_FLUSH, 0, 0, NULL, 0), 0);
+		store_view_close(view);
+	}
+	free(block);
+}
+
 static void other_changes_end_the_tap(void **state)
 {
 	struct pair *pair = *state;
@@ -547,6 +586,7 @@ int main(void)
 		TEST(an_older_primarys_cut_takes_nothing_of_a_newer_epoch_away),
 		TEST(a_promoted_copy_has_all_that_came),
 		TEST(a_flush_waits_for_who_is_in_step),
+		TEST(a_flush_ends_badly_when_who_is_the_primary_is_removed),
 		TEST(other_changes_end_the_tap),
 		TEST(a_change_that_no_stream_saw_is_behind_no_copy),
 	};
