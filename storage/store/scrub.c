@@ -53,6 +53,8 @@ void scrub_exit(struct store *store)
 void scrub_life(const struct store *store, struct store_life *ret)
 {
 	*ret = store->scrub->life;
+	if (MUTANT(61) && store->scrub->busy)
+		ret->scrub_segment_id = store->scrub->segment_id;
 	ret->age_ns = store_age_ns(store);
 	store->scrub->kept_ns = ret->age_ns;
 }

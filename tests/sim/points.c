@@ -182,7 +182,7 @@ static void bed_verify(bool power_cut)
 	struct store_info info;
 	store_counters(bed.store, &counters);
 	store_info(bed.store, &info);
-	if (!bed.disk_failed &&
+	if (!bed.disk_failed && !bed.rotten &&
 	    (counters.checksum_errors || counters.io_errors || info.lost_segments))
 		bed_fail("%llu bad checksums, %llu errors of the disk, %u lost segments, though "
 			 "nothing was damaged",
@@ -219,6 +219,8 @@ static void crashed_open(bool power_cut, bool live_on)
 	shared->recovery_changes = recovery_change;
 	if (!bed.store)
 		_exit(0); /* it was never made */
+	if (bed.opened)
+		bed.opened(&bed);
 	bed_verify(power_cut);
 	if (live_on)
 		bed_live_on();
@@ -261,6 +263,8 @@ static void crash_one(const struct sim_crash_plan *plan, unsigned cut_recovery, 
 			 : plan->fate_of_one == SIM_DROPPED ? "dropped"
 							    : "torn",
 			 cut_recovery ? ", recovery cut" : "");
+		if (bed.crashing)
+			bed.crashing(&bed);
 		shared->doubts = sim_crash_planned(bed.sim, plan);
 		recovery_change = 0;
 		recovery_cut_at = cut_recovery;

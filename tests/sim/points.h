@@ -45,6 +45,11 @@ struct bed {
 	bool disk_failed;     /* by intent: errors are counted since it was opened */
 	struct store_work gc; /* between bed_gc_begin and bed_gc_end */
 	unsigned gc_waits;
+	bool rotten; /* what nobody reads is: checks may find it */
+	uint64_t scrub_period_ns;
+	void (*crashing)(struct bed *bed); /* NULL, or: looks at the store before it is crashed */
+	void (*opened)(struct bed *bed);   /* ... and when it was opened, before anything else */
+	bool damaged_before;		   /* the scrub had found that when the crash came */
 };
 
 struct script {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The scripts that points.c crashes: each does one kind of thing, as shortly as it can be done. */
+#include "storage/store/segments.h"
 #include "tests/sim/points.h"
 
 #define SMALL 64u  /* blocks: 4 chunks */
@@ -431,6 +432,70 @@ static bool slow(struct bed *bed, unsigned steps)
 	return steps + 1 < SLOW_TRIES;
 }
 
+#define SCRUB_PERIOD_NS (60 * NSEC_PER_SEC)
+
+static void scrub_crashing(struct bed *bed)
+{
+	struct store_counters counters;
+	store_counters(bed->store, &counters);
+	bed->damaged_before = counters.scrub_damaged > 0;
+}
+
+/* A place in the pass that is told too far on would leave records out, and the rot with them: until
+ * the pass ends that was under way when the crash came, it was found, before or behind that. */
+static void scrub_opened(struct bed *bed)
+{
+	struct store_counters counters;
+	struct store_life begun, now;
+	scrub_life(bed->store, &begun);
+	for (now = begun; now.scrub_begun_ns == begun.scrub_begun_ns;
+	     scrub_life(bed->store, &now)) {
+		if (now.age_ns > begun.age_ns + 2 * SCRUB_PERIOD_NS)
+			bed_fail("the scrub does not end its pass");
+		bed_pause(bed, NSEC_PER_SEC);
+	}
+	store_counters(bed->store, &counters);
+	if (!counters.scrub_damaged && !bed->damaged_before)
+		bed_fail("the scrub ended its pass and has not found the rot");
+}
+
+/* Two volumes in the same segments; of the second one nothing is left, and a chunk that it had has
+ * rotted. The scrub is to find that, and nobody else reads it. */
+static void fill_rotten(struct bed *bed)
+{
+	struct id id;
+	uint64_t places[INDEX_CANDIDATES_MAX];
+	char name[32];
+	fill_mixed(bed);
+	if (map_lookup(bed->store, &bed->store->volumes[1]->top, 19, NULL, &id, NULL) != 0 ||
+	    index_find(bed->store->index, &id, places) != 1)
+		bed_fail("what is to rot was not found");
+	segment_file_name(segment_of(bed->store, location_slot(places[0]))->id, name);
+	bed_zero(bed, 1, 0, 320);
+	bed_flush(bed);
+	bed_fold(bed);
+	bed_close(bed);
+	sim_flip(bed->sim, name, location_offset64(places[0]) * UINT64_C(64) + 30000);
+	bed->rotten = true;
+	bed->scrub_period_ns = SCRUB_PERIOD_NS;
+	bed->crashing = scrub_crashing;
+	bed->opened = scrub_opened;
+	bed_open(bed);
+}
+
+/* A pass of the scrub, with a checkpoint on its way at nearly every step of it. */
+static void scrub(struct bed *bed)
+{
+	for (unsigned seconds = 0; seconds < 2 * SCRUB_PERIOD_NS / NSEC_PER_SEC; seconds++) {
+		bed_pause(bed, NSEC_PER_SEC);
+		for (unsigned steps = 0; !work_idle(bed->store); steps++) {
+			if (!checkpoint_running(bed->store))
+				checkpoint_want(bed->store);
+			bed_steps(bed, 1);
+		}
+	}
+}
+
 const struct script scripts[] = {
 	{"make", NULL, make, true, NULL},
 	{"write", one_volume, write, false, NULL},
@@ -455,5 +520,6 @@ const struct script scripts[] = {
 	{"failed_once", fill_garbage, NULL, false, failed_once},
 	{"failed_early", fill_garbage, NULL, false, failed_early},
 	{"slow", one_large, NULL, false, slow},
+	{"scrub", fill_rotten, scrub, false, NULL},
 };
 const unsigned script_count = sizeof scripts / sizeof *scripts;
