@@ -547,3 +547,66 @@ int repl_decode_mandate(const void *body, size_t bytes, struct repl_mandate *ret
 	*ret = mandate;
 	return 0;
 }
+
+/* ---- VOTE ---- */
+
+#define VOTE_BYTES (48u + REPL_VOTERS_MAX * REPL_NAME_ROOM)
+
+uint32_t repl_encode_vote(uint64_t request, unsigned flags, const struct repl_vote *vote, void *out)
+{
+	struct cursor c = begin(out, REPL_VOTE, flags, request, VOTE_BYTES);
+	put_bytes(&c, vote->volume_uuid, 16);
+	put_u64(&c, vote->term);
+	put_u64(&c, vote->seq);
+	put_u64(&c, vote->base_term);
+	put_u8(&c, vote->won);
+	put_u8(&c, vote->only_ask);
+	put_u8(&c, vote->voter_count);
+	put_u8(&c, vote->owner);
+	put_u8(&c, vote->copies);
+	put_u8(&c, vote->in_step);
+	put_u16(&c, 0);
+	for (unsigned i = 0; i < REPL_VOTERS_MAX; i++)
+		put_name(&c, i < vote->voter_count ? vote->voters[i] : "");
+	return end(&c, out);
+}
+
+/* Who owns it has a copy that has all; each has its name once. */
+static bool vote_sane(const struct repl_vote *vote)
+{
+	unsigned all = (1u << vote->voter_count) - 1, owner = 1u << vote->owner;
+	if (vote->owner >= vote->voter_count || vote->copies & ~all ||
+	    vote->in_step & ~vote->copies || !(vote->in_step & owner))
+		return false;
+	for (unsigned i = 0; i < vote->voter_count; i++)
+		for (unsigned k = 0; k < i; k++)
+			if (strcmp(vote->voters[i], vote->voters[k]) == 0)
+				return false;
+	return true;
+}
+
+int repl_decode_vote(const void *body, size_t bytes, struct repl_vote *ret)
+{
+	struct cursor c = cursor_reading(body, bytes);
+	struct repl_vote vote = {0};
+	get_bytes(&c, vote.volume_uuid, 16);
+	vote.term = get_u64(&c);
+	vote.seq = get_u64(&c);
+	vote.base_term = get_u64(&c);
+	uint8_t won = get_u8(&c), only_ask = get_u8(&c);
+	vote.won = won;
+	vote.only_ask = only_ask;
+	vote.voter_count = get_u8(&c);
+	vote.owner = get_u8(&c);
+	vote.copies = get_u8(&c);
+	vote.in_step = get_u8(&c);
+	bool good = get_u16(&c) == 0 && won <= 1 && only_ask <= 1 && vote.term > 0 &&
+		    vote.seq > 0 && vote.voter_count > 0 && vote.voter_count <= REPL_VOTERS_MAX;
+	for (unsigned i = 0; good && i < vote.voter_count; i++)
+		good = name(&c, vote.voters[i]);
+	good = good && zeros(&c, (REPL_VOTERS_MAX - vote.voter_count) * (size_t)REPL_NAME_ROOM);
+	if (whole(&c, good && vote_sane(&vote)) < 0)
+		return -VS_EFORMAT;
+	*ret = vote;
+	return 0;
+}

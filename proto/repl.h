@@ -16,6 +16,7 @@
 #define REPL_GET_MAX 64u	     /* ids of one GET or GET_DELTA */
 #define REPL_WRITE_MAX (128u * 1024) /* bytes of one WRITE's data */
 #define REPL_MANDATE_NS_MAX (60 * NSEC_PER_SEC)
+#define REPL_VOTERS_MAX 5u
 #define REPL_UNANSWERED_MAX 256u /* requests of one side */
 #define REPL_LINES_MAX 24u	 /* of one OFFER */
 #define REPL_NAME_ROOM (NAME_BYTES_MAX + 1)
@@ -38,6 +39,7 @@ enum repl_type {
 	REPL_WRITE = 18,
 	REPL_COMMIT = 19,
 	REPL_MANDATE = 20,
+	REPL_VOTE = 21,
 	REPL_TYPE_IGNORED = 128, /* from here on, unknown ones are */
 };
 enum repl_flags { REPL_REPLY = 1 };
@@ -136,6 +138,17 @@ struct repl_mandate {
 	struct repl_position position; /* where the primary is */
 	uint64_t duration_ns;
 };
+/* What a voter keeps of a volume, or is asked to keep. */
+struct repl_vote {
+	uint8_t volume_uuid[16];
+	uint64_t term, seq;
+	uint64_t base_term; /* of the word that this one follows; 0 in an answer */
+	bool won;	    /* no question: the asker is the owner already */
+	bool only_ask;	    /* nothing is kept */
+	uint8_t voter_count, owner;
+	uint8_t copies, in_step; /* bits by place: has a copy; has all that was promised */
+	char voters[REPL_VOTERS_MAX][REPL_NAME_ROOM];
+};
 struct repl_commit {
 	uint64_t from_vseq;
 	uint64_t durable_vseq; /* up to there it is durable at the sender; at most `to` */
@@ -166,6 +179,8 @@ uint32_t repl_encode_position(uint64_t request, const struct repl_position *posi
 uint32_t repl_encode_write(uint64_t offset_bytes, uint64_t length_bytes, bool data, void *out);
 uint32_t repl_encode_commit(const struct repl_commit *commit, void *out);
 uint32_t repl_encode_mandate(uint64_t request, const struct repl_mandate *mandate, void *out);
+uint32_t repl_encode_vote(uint64_t request, unsigned flags, const struct repl_vote *vote,
+			  void *out);
 
 /* -VS_EFORMAT: the connection cannot go on. */
 int repl_decode_header(const void *bytes, struct repl_header *ret);
@@ -184,6 +199,7 @@ int repl_decode_position(const void *body, size_t bytes, struct repl_position *r
 int repl_decode_write(const void *body, size_t bytes, struct repl_write *ret);
 int repl_decode_commit(const void *body, size_t bytes, struct repl_commit *ret);
 int repl_decode_mandate(const void *body, size_t bytes, struct repl_mandate *ret);
+int repl_decode_vote(const void *body, size_t bytes, struct repl_vote *ret);
 int repl_decode_cancel(const void *body, size_t bytes, uint8_t ret_transfer[16]);
 
 #endif

@@ -348,12 +348,16 @@ const struct command commands[] = {
 	 "vstorectl replica send web1-disk0@monday host2", CHANGE},
 	{"replica", "list", verb_replica_list, "", "", "",
 	 "The volumes here that are copies of another host's.", "vstorectl replica list", 0},
-	{"replica", "add", verb_replica_add, "vw", "mode= max-lag= max-lag-bytes= limit=",
-	 "VOL HOST [--mode sync|async] [--max-lag TIME] [--max-lag-bytes SIZE] [--limit SIZE]",
+	{"replica", "add", verb_replica_add, "vw",
+	 "mode= on-missing= max-lag= max-lag-bytes= limit=",
+	 "VOL HOST [--mode sync|async] [--on-missing wait|degrade] [--max-lag TIME] "
+	 "[--max-lag-bytes SIZE] [--limit SIZE]",
 	 "HOST, a peer, follows the volume from now on, also while it is in use: it has it as "
 	 "THISHOST/VOL, whole, and never older than --max-lag (30s). With --mode sync it gets each "
 	 "write at once, and a guest's flush ends when all before it is there, however long that "
-	 "takes. Given again, the rules change.",
+	 "takes; with --on-missing degrade only until a majority of the voters (see replica "
+	 "witness) "
+	 "has written down that HOST is left out. Given again, the rules change.",
 	 "vstorectl replica add web1-disk0 host2 --max-lag 10s", CHANGE},
 	{"replica", "remove", verb_replica_remove, "vw", "", "VOL HOST",
 	 "HOST follows the volume no more. The copy that it has stays there.",
@@ -365,15 +369,28 @@ const struct command commands[] = {
 	{"replica", "promote", verb_replica_promote, "v", "as= accept-loss",
 	 "HOST/VOL [--as NAME] [--accept-loss]",
 	 "Makes a volume of a copy, to be used here in place of the one on HOST, which must be "
-	 "stopped. Without --accept-loss it says what would be lost. From then on nothing of "
-	 "HOST's "
-	 "is taken for it.",
+	 "stopped. Where the volume has voters, a majority of them is asked, and nothing that was "
+	 "promised is lost; else, without --accept-loss, it says what would be. From then on "
+	 "nothing of HOST's is taken for it.",
 	 "vstorectl replica promote host1/web1-disk0 --accept-loss", CHANGE},
 	{"replica", "recover", verb_replica_recover, "v", "as=", "HOST/VOL [--as NAME]",
 	 "Makes a copy that HOST sent back a volume of this host again, with all its snapshots, as "
 	 "the newest of them has it: for a host that lost its disks. Nothing of the store that was "
 	 "lost is taken for it any more.",
 	 "vstorectl replica recover host2/web1-disk0", CHANGE},
+	{"replica witness", "add", verb_witness_add, "vw", "", "VOL HOST",
+	 "HOST, a peer without a copy, is a witness of the volume: it, this host and all that have "
+	 "it in step vote. From three on, a majority of them decides who may go on alone.",
+	 "vstorectl replica witness add web1-disk0 host3", CHANGE},
+	{"replica witness", "remove", verb_witness_remove, "vw", "accept-loss",
+	 "VOL HOST [--accept-loss]",
+	 "HOST votes no more. With --accept-loss also when no majority is there to write it down: "
+	 "only when the others are gone for good.",
+	 "vstorectl replica witness remove web1-disk0 host3", CHANGE},
+	{"replica witness", "list", verb_witness_list, "", "", "",
+	 "The voters of the volumes here: whether each knows the last change, and agrees that this "
+	 "host is the primary.",
+	 "vstorectl replica witness list", 0},
 	{"replica", "transfers", verb_replica_transfers, "", "", "",
 	 "Connections with other hosts and what goes over them.", "vstorectl replica transfers", 0},
 	{"domain", "list", verb_domain_list, "", "", "",

@@ -164,9 +164,19 @@ static const struct column replica_columns[] = {
 	{"EPOCH", "verified_epoch", CELL_NUMBER, true},
 	{"VSEQ", "verified_vseq", CELL_NUMBER, true},
 	{"ROOT", "verified_root", CELL_TEXT, true},
+	{"ON_MISSING", "on_missing", CELL_TEXT, true},
 	{"CUTS", "cuts", CELL_NUMBER, true},
 	{"MAX_LAG_S", "max_lag_seconds", CELL_NUMBER, true},
 	{"MAX_LAG", "max_lag_bytes", CELL_SIZE, true},
 	{NULL, NULL, CELL_TEXT, false},
 };
 const struct table table_replicas = {"replicas", replica_columns};
+
+static const struct column voter_columns[] = {
+	{"VOLUME", "volume", CELL_TEXT, false}, {"HOST", "host", CELL_TEXT, false},
+	{"KIND", "kind", CELL_TEXT, false},	{"IN_STEP", "in_step", CELL_TEXT, false},
+	{"KNOWS", "knows", CELL_TEXT, false},	{"AGREES", "agrees", CELL_TEXT, false},
+	{"STANDS", "stands", CELL_TEXT, false}, {"TERM", "term", CELL_NUMBER, true},
+	{"SEQ", "seq", CELL_NUMBER, true},	{NULL, NULL, CELL_TEXT, false},
+};
+const struct table table_voters = {"voters", voter_columns};

@@ -87,6 +87,9 @@ int verb_replica_recover(struct ctl *ctl);
 int verb_replica_transfers(struct ctl *ctl);
 int verb_replica_list(struct ctl *ctl);
 int verb_replica_status(struct ctl *ctl);
+int verb_witness_add(struct ctl *ctl);
+int verb_witness_remove(struct ctl *ctl);
+int verb_witness_list(struct ctl *ctl);
 
 /* verbs_pki.c */
 int verb_pki_init(struct ctl *ctl);

@@ -34,6 +34,11 @@ int verb_replica_status(struct ctl *ctl)
 	return list(ctl, "/v1/replicas", &table_replicas);
 }
 
+int verb_witness_list(struct ctl *ctl)
+{
+	return list(ctl, "/v1/voters", &table_voters);
+}
+
 int verb_replica_transfers(struct ctl *ctl)
 {
 	return list(ctl, "/v1/transfers", &table_transfers);
@@ -98,8 +103,8 @@ int verb_replica_send(struct ctl *ctl)
 	return call_change(ctl, &change, NULL);
 }
 
-/* /v1/volumes/VOL/replicas/HOST, whose host needs no escapes. */
-static int replica_path(const struct ctl *ctl, char path[CLIENT_PATH_ROOM])
+/* /v1/volumes/VOL/KIND/HOST, whose host needs no escapes. */
+static int host_path(const struct ctl *ctl, const char *kind, char path[CLIENT_PATH_ROOM])
 {
 	char tail[128];
 	int res = name_check_either(ctl, ctl->args[0]);
@@ -107,7 +112,7 @@ static int replica_path(const struct ctl *ctl, char path[CLIENT_PATH_ROOM])
 		res = name_check(ctl, ctl->args[1]);
 	if (res)
 		return res;
-	snprintf(tail, sizeof tail, "/replicas/%s", ctl->args[1]);
+	snprintf(tail, sizeof tail, "/%s/%s", kind, ctl->args[1]);
 	client_path(path, "/v1/volumes/", ctl->args[0], tail);
 	return 0;
 }
@@ -120,7 +125,7 @@ int verb_replica_add(struct ctl *ctl)
 	int64_t lag_seconds = 0;
 	uint64_t bytes = 0, rate_bytes = 0;
 	VALUE_AUTO body = value_object();
-	int res = replica_path(ctl, path);
+	int res = host_path(ctl, "replicas", path);
 	if (res == 0 && lag)
 		res = seconds_parse(ctl, lag, &lag_seconds);
 	if (res == 0 && lag && lag_seconds == 0)
@@ -134,6 +139,8 @@ int verb_replica_add(struct ctl *ctl)
 		return res;
 	if (ctl_option(ctl, "mode"))
 		value_set_text(body, "mode", ctl_option(ctl, "mode"));
+	if (ctl_option(ctl, "on-missing"))
+		value_set_text(body, "on_missing", ctl_option(ctl, "on-missing"));
 	if (lag)
 		value_set_integer(body, "lag_seconds", lag_seconds);
 	if (bytes)
@@ -218,12 +225,39 @@ int replicas_add(struct ctl *ctl, const char *volume, const struct value *peers,
 int verb_replica_remove(struct ctl *ctl)
 {
 	char path[CLIENT_PATH_ROOM], words[512];
-	int res = replica_path(ctl, path);
+	int res = host_path(ctl, "replicas", path);
 	if (res)
 		return res;
 	snprintf(words, sizeof words, "%.63s follows %.127s no more; its copy stays there.",
 		 ctl->args[1], ctl->args[0]);
 	const struct call_change change = {.method = "DELETE", .path = path, .done = words};
+	return call_change(ctl, &change, NULL);
+}
+
+int verb_witness_add(struct ctl *ctl)
+{
+	char path[CLIENT_PATH_ROOM], words[512];
+	int res = host_path(ctl, "witnesses", path);
+	if (res)
+		return res;
+	snprintf(words, sizeof words, "%.63s is a witness of %.127s.", ctl->args[1], ctl->args[0]);
+	const struct call_change change = {.method = "PUT", .path = path, .done = words};
+	return call_change(ctl, &change, NULL);
+}
+
+int verb_witness_remove(struct ctl *ctl)
+{
+	char path[CLIENT_PATH_ROOM], words[512];
+	VALUE_AUTO body = value_object();
+	int res = host_path(ctl, "witnesses", path);
+	if (res)
+		return res;
+	if (ctl_option(ctl, "accept-loss"))
+		value_set_bool(body, "accept_loss", true);
+	snprintf(words, sizeof words, "%.63s is no witness of %.127s any more.", ctl->args[1],
+		 ctl->args[0]);
+	const struct call_change change = {
+		.method = "DELETE", .path = path, .body = body, .done = words};
 	return call_change(ctl, &change, NULL);
 }
 

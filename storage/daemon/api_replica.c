@@ -7,6 +7,7 @@
 #include "proto/text.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,7 +19,7 @@ static unsigned copies(const struct follow_state *states, size_t count, const ch
 	unsigned copies = 1;
 	for (size_t i = 0; i < count; i++)
 		copies += strcmp(states[i].info.volume, volume) == 0 && states[i].verified &&
-			  !states[i].late;
+			  !states[i].late && !states[i].info.left_out;
 	return copies;
 }
 
@@ -33,15 +34,16 @@ static json_t *state_json(const struct daemon *daemon, const struct follow_state
 	}
 	if (state->verified && state->lag_ns)
 		text_time(env_wall_ns(daemon->env) - state->lag_ns, oldest);
-	/* What it is, in a word: that all is there, that some is not, more than it may be, or that
-	 * nothing is known. */
-	const char *word = !state->verified ? "unknown"
-			   : state->late    ? "late"
-			   : state->in_step ? "in step"
-			   : state->behind  ? "behind"
-					    : "same";
+	/* What it is, in a word: that no flush waits for it, that all is there, that some is not,
+	 * more than it may be, or that nothing is known. */
+	const char *word = state->info.left_out ? "left out"
+			   : !state->verified	? "unknown"
+			   : state->late	? "late"
+			   : state->in_step	? "in step"
+			   : state->behind	? "behind"
+						: "same";
 	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:b, s:I, s:I, s:I, "
-			 "s:I, s:I, s:s, s:i, s:s}",
+			 "s:I, s:I, s:s, s:i, s:s, s:s}",
 			 "volume", state->info.volume, "host", state->info.host, "mode",
 			 state->info.rules.in_step ? "sync" : "async", "state", word, "verified",
 			 taken, "verified_root", root, "verified_epoch", (json_int_t)state->epoch,
@@ -52,7 +54,8 @@ static json_t *state_json(const struct daemon *daemon, const struct follow_state
 			 "max_lag_seconds", (json_int_t)(state->info.rules.lag_ns / NSEC_PER_SEC),
 			 "max_lag_bytes", (json_int_t)state->info.rules.lag_bytes, "rate_bytes",
 			 (json_int_t)state->info.rules.rate_bytes, "error", state->sentence,
-			 "copies", (int)copy_count, "oldest_unreplicated", oldest);
+			 "copies", (int)copy_count, "oldest_unreplicated", oldest, "on_missing",
+			 state->info.rules.degrade ? "degrade" : "wait");
 }
 
 void replica_list(struct call *call)
@@ -89,6 +92,12 @@ void replica_set(struct call *call)
 		call_refuse(call, -EINVAL, "'mode' must be sync or async.");
 		return;
 	}
+	const char *missing = body_text(call, "on_missing");
+	rules.degrade = strcmp(missing, "degrade") == 0;
+	if (missing[0] && !rules.degrade && strcmp(missing, "wait") != 0) {
+		call_refuse(call, -EINVAL, "'on_missing' must be wait or degrade.");
+		return;
+	}
 	store_follower_set(call->daemon->store, change_begin(call, call->args[0]), call->args[0],
 			   call->args[1], &rules);
 }
@@ -113,11 +122,122 @@ void replica_recover(struct call *call)
 	store_replica_adopt(call->daemon->store, change_begin(call, name), call->args[0], name);
 }
 
+/* A promotion that the voters are asked for. */
+struct promoting {
+	struct call *call;
+	struct repl_election election;
+	char copy[SNAP_NAME_ROOM], name[SNAP_NAME_ROOM];
+};
+
+static void elected(struct io_op *op)
+{
+	struct promoting *promoting = container_of(op, struct promoting, election.op);
+	struct call *call = promoting->call;
+	struct store *store = call->daemon->store;
+	const struct repl_election *election = &promoting->election;
+	struct admin_op *change = &call->op;
+	if (op->res == 0) {
+		store_replica_promote_voted(store, change, promoting->copy, promoting->name,
+					    &election->word, election->base_term);
+	} else {
+		snprintf(change->sentence, SENTENCE_BYTES, "%s", election->sentence);
+		env_complete(call->daemon->env, &change->op, op->res);
+	}
+	free(promoting);
+}
+
+/* False: there are no voters to ask. */
+static bool promote_by_vote(struct call *call, const char *name)
+{
+	struct promoting *promoting = calloc(1, sizeof(*promoting));
+	if (!promoting || !call->daemon->replicas) {
+		free(promoting);
+		return false;
+	}
+	struct repl_election *election = &promoting->election;
+	int res = store_word_plan(call->daemon->store, call->args[0], &election->word,
+				  &election->base_term, election->sentence);
+	if (res < 0) {
+		if (res != -ENOENT)
+			call_refuse(call, res, election->sentence);
+		free(promoting);
+		return res != -ENOENT;
+	}
+	promoting->call = call;
+	snprintf(promoting->copy, sizeof promoting->copy, "%s", call->args[0]);
+	snprintf(promoting->name, sizeof promoting->name, "%s", name);
+	election->op.done = elected;
+	change_begin(call, name);
+	replica_elect(call->daemon, election);
+	return true;
+}
+
 void replica_promote(struct call *call)
 {
 	const char *name = volume_name(call);
 	bool accept_loss = json_is_true(json_object_get(call->body, "accept_loss"));
 	call->status = 201;
+	if (!accept_loss && promote_by_vote(call, name))
+		return;
 	store_replica_promote(call->daemon->store, change_begin(call, name), call->args[0], name,
 			      accept_loss);
+}
+
+/* ---- voters ---- */
+
+void witness_set(struct call *call)
+{
+	store_witness_add(call->daemon->store, change_begin(call, call->args[0]), call->args[0],
+			  call->args[1]);
+}
+
+void witness_remove(struct call *call)
+{
+	store_witness_delete(call->daemon->store, change_begin(call, call->args[0]), call->args[0],
+			     call->args[1],
+			     json_is_true(json_object_get(call->body, "accept_loss")));
+}
+
+/* One of ours that has voters: this host, then the others. */
+static void voters_add(const struct daemon *daemon, json_t *array, const struct voter_info *infos,
+		       size_t count, uint32_t number)
+{
+	struct store_word word;
+	struct volume_info volume;
+	bool stands;
+	if (store_volume_info(daemon->store, number, &volume) < 0 ||
+	    store_word(daemon->store, number, &word, &stands) < 0)
+		return;
+	json_array_append_new(array,
+			      json_pack("{s:s, s:s, s:s, s:b, s:b, s:b, s:b, s:I, s:I}", "volume",
+					volume.name, "host", word.voters[word.owner], "kind",
+					"primary", "in_step", true, "knows", true, "agrees",
+					volume.answers, "stands", stands, "term",
+					(json_int_t)word.term, "seq", (json_int_t)word.seq));
+	for (size_t i = 0; i < count; i++)
+		if (infos[i].volume_number == number && infos[i].voter)
+			json_array_append_new(
+				array,
+				json_pack("{s:s, s:s, s:s, s:b, s:b, s:b, s:b, s:I, s:I}", "volume",
+					  volume.name, "host", infos[i].host, "kind",
+					  infos[i].copy ? "copy" : "witness", "in_step",
+					  infos[i].in_step, "knows", infos[i].heard, "agrees",
+					  infos[i].stands, "stands", stands, "term",
+					  (json_int_t)word.term, "seq", (json_int_t)word.seq));
+}
+
+void voter_list(struct call *call)
+{
+	struct voter_info *infos;
+	struct volume_info *volumes;
+	size_t count = 0, volume_count = 0;
+	json_t *array = json_array();
+	if (store_voters(call->daemon->store, &infos, &count) == 0 &&
+	    store_volumes(call->daemon->store, false, &volumes, &volume_count) == 0) {
+		for (size_t i = 0; i < volume_count; i++)
+			voters_add(call->daemon, array, infos, count, volumes[i].number);
+		free(volumes);
+		free(infos);
+	}
+	call_reply(call, 200, json_pack("{s:i, s:o}", "schema", 1, "voters", array));
 }

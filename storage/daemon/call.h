@@ -45,6 +45,9 @@ void replica_set(struct call *call);
 void replica_remove(struct call *call);
 void replica_promote(struct call *call);
 void replica_recover(struct call *call);
+void witness_set(struct call *call);
+void witness_remove(struct call *call);
+void voter_list(struct call *call);
 /* ---- api_attach.c ---- */
 void attachment_list(struct call *call);
 void attachment_make(struct call *call);

@@ -50,6 +50,7 @@ struct chase {
 	struct repl_stream *stream;   /* in step */
 	bool cut_first;		      /* it said that it stands somewhere else */
 	bool line_first;	      /* and that it stands further */
+	uint64_t missing_ns;	      /* not in step since then; 0: it is */
 	/* Of the newest cut that is there. */
 	bool verified;
 	struct store_offer there;
@@ -231,6 +232,21 @@ static void chase_start(struct chase *chase, const struct volume_info *volume)
 
 /* ---- in step ---- */
 
+static void missing_look(struct chase *chase)
+{
+	uint64_t now = env_now_ns(chase->follows->env);
+	struct repl_stream_state state = {.phase = STREAM_BROKEN};
+	if (chase->stream)
+		repl_stream_state(chase->stream, &state);
+	if (state.phase == STREAM_LIVE)
+		chase->missing_ns = 0;
+	else if (!chase->missing_ns)
+		chase->missing_ns = now;
+	else if (now - chase->missing_ns >= REPL_MISSING_NS)
+		store_follower_missing(chase->follows->store, chase->info.volume_number,
+				       chase->info.host);
+}
+
 static void stream_look(struct chase *chase, const struct volume_info *volume)
 {
 	struct repl_stream_state state;
@@ -385,6 +401,8 @@ static void tick(struct env_timer *timer)
 	sweep_look(follows);
 	chases_list(follows);
 	for (struct chase *chase = follows->chases; chase; chase = chase->next) {
+		if (chase->listed && chase->info.rules.in_step)
+			missing_look(chase);
 		if (chase->phase != CHASE_IDLE || !chase->listed ||
 		    store_volume_info(follows->store, chase->info.volume_number, &volume) < 0)
 			continue;

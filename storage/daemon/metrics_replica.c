@@ -13,6 +13,7 @@
 enum replica_figure {
 	REPLICA_KNOWN,
 	REPLICA_IN_STEP,
+	REPLICA_LEFT_OUT,
 	REPLICA_LATE,
 	REPLICA_LAG_SECONDS,
 	REPLICA_LAG_BYTES,
@@ -25,6 +26,9 @@ static const struct {
 	[REPLICA_KNOWN] = {"replica_known", "gauge",
 			   "1: what the replica has is known since vstored started."},
 	[REPLICA_IN_STEP] = {"replica_in_step", "gauge", "1: it gets each write as it is made."},
+	[REPLICA_LEFT_OUT] =
+		{"replica_left_out", "gauge",
+		 "1: in step by its rules, and its voters know that no flush waits for it."},
 	[REPLICA_LATE] = {"replica_late", "gauge", "1: it lags by more than its rules say."},
 	[REPLICA_LAG_SECONDS] = {"replica_lag_seconds", "gauge",
 				 "Age of the oldest write that it may not have."},
@@ -41,6 +45,8 @@ static double figure_of(const struct follow_state *state, enum replica_figure fi
 		return state->verified;
 	case REPLICA_IN_STEP:
 		return state->in_step;
+	case REPLICA_LEFT_OUT:
+		return state->info.left_out;
 	case REPLICA_LATE:
 		return state->late;
 	case REPLICA_LAG_SECONDS:
@@ -81,12 +87,37 @@ static void counters_print(const struct daemon *daemon, FILE *out)
 		metric_print(out, counters[i].name, "counter", counters[i].help, counters[i].value);
 }
 
+static void voters_print(const struct daemon *daemon, FILE *out)
+{
+	struct voter_info *voters;
+	struct volume_info volume;
+	size_t count;
+	bool headed = false;
+	if (store_voters(daemon->store, &voters, &count) < 0)
+		return;
+	for (size_t i = 0; i < count; i++) {
+		if (!voters[i].voter ||
+		    store_volume_info(daemon->store, voters[i].volume_number, &volume) < 0)
+			continue;
+		if (!headed)
+			metric_head(
+				out, "voter_agrees", "gauge",
+				"1: the host takes this one for the volume's primary, and knows "
+				"its last change.");
+		headed = true;
+		fprintf(out, "vstore_voter_agrees{volume=\"%s\",host=\"%s\"} %d\n", volume.name,
+			voters[i].host, voters[i].stands && voters[i].heard);
+	}
+	free(voters);
+}
+
 void replicas_print(const struct daemon *daemon, FILE *out)
 {
 	struct follow_state *states;
 	struct repl_clock *clocks;
 	size_t count;
 	counters_print(daemon, out);
+	voters_print(daemon, out);
 	if (follows_states(replicas_follows(daemon), &states, &count) == 0) {
 		for (unsigned f = 0; count && f < sizeof replica_figures / sizeof *replica_figures;
 		     f++) {
@@ -122,6 +153,15 @@ void replicas_problems(const struct daemon *daemon, json_t *problems)
 	if (follows_states(replicas_follows(daemon), &states, &count) == 0) {
 		for (size_t i = 0; i < count; i++) {
 			const struct follow_state *s = &states[i];
+			if (s->info.left_out) {
+				snprintf(sentence, sizeof sentence,
+					 "The replica of %s on %s is left out: no flush waits for "
+					 "it.",
+					 s->info.volume, s->info.host);
+				problem_add(problems, sentence,
+					    "vstorectl replica status says why.");
+				continue;
+			}
 			if (!s->late && (s->verified || !s->sentence[0]))
 				continue;
 			if (s->verified)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Mandates (store/mandate.c): asks the hosts that follow our volumes in step for them, and gives
- * them to those whose copies are here.
+ * Mandates (store/mandate.c): asks the hosts that follow our volumes in step, and their witnesses,
+ * for them, and gives them to those whose copies are here. The voters' words go the same way
+ * (word.c).
  *
  * One connection a host, for all its volumes, beside those that carry data: what queues there must
  * not hold up a question. Each volume is asked for again and again, one question at a time.
@@ -33,6 +34,8 @@ struct asking {
 	bool listed, waits; /* waits: for the answer to `request` */
 	uint64_t request, sent_ns;
 	int res; /* of the last answer */
+	bool voter, copy, heard;
+	struct telling telling;
 };
 struct mandate_link {
 	struct mandate_link *next;
@@ -42,6 +45,7 @@ struct mandate_link {
 	bool open;
 	bool awake; /* we were, since its session began */
 	bool absent;
+	uint64_t absent_ns; /* since then, when it is */
 	struct asking *askings;
 	uint64_t dial_ns; /* not before */
 };
@@ -70,6 +74,9 @@ static void link_ask(struct mandate_link *link)
 {
 	uint64_t now = env_now_ns(link->repl->env);
 	for (struct asking *asking = link->askings; asking; asking = asking->next) {
+		if (asking->voter)
+			word_tell(link->session, &asking->telling, asking->volume, link->host,
+				  asking->heard);
 		if (asking->waits && now - asking->sent_ns > SILENT_NS) {
 			session_end(link->session, -ETIMEDOUT, "It does not answer.");
 			return;
@@ -110,27 +117,33 @@ static void link_woke(struct mandate_link *link)
 static void absent_tell(const struct mandate_link *link)
 {
 	struct repl *repl = link->repl;
-	for (const struct asking *asking = link->askings; asking; asking = asking->next)
-		store_mandate_absent(repl->store, asking->volume, link->host,
-				     env_now_ns(repl->env) + ABSENT_NS);
+	uint64_t now = env_now_ns(repl->env);
+	for (const struct asking *asking = link->askings; asking; asking = asking->next) {
+		if (asking->copy && now - link->absent_ns >= REPL_MISSING_NS)
+			store_follower_missing(repl->store, asking->volume, link->host);
+		store_mandate_absent(repl->store, asking->volume, link->host, now + ABSENT_NS);
+	}
 }
 
 /* ---- who is asked for what ---- */
 
-static void asking_list(struct mandate_link *link, uint32_t volume)
+static void asking_list(struct mandate_link *link, const struct voter_info *info)
 {
 	struct asking *asking = link->askings;
-	while (asking && asking->volume != volume)
+	while (asking && asking->volume != info->volume_number)
 		asking = asking->next;
 	if (!asking) {
 		asking = calloc(1, sizeof(*asking));
 		if (!asking)
 			return; /* the next tick tries again */
-		asking->volume = volume;
+		asking->volume = info->volume_number;
 		asking->next = link->askings;
 		link->askings = asking;
 	}
 	asking->listed = true;
+	asking->voter = info->voter;
+	asking->copy = info->copy;
+	asking->heard = info->heard;
 }
 
 static struct mandate_link *link_of(struct repl *repl, const char *host)
@@ -181,7 +194,7 @@ static void links_sweep(struct repl *repl)
 static void tick(struct env_timer *timer)
 {
 	struct repl *repl = (struct repl *)((char *)timer - offsetof(struct repl, mandate_timer));
-	struct follower_info *followers;
+	struct voter_info *voters;
 	size_t count;
 	uint64_t now = env_now_ns(repl->env);
 	bool woke = now - repl->mandate_tick_ns > ASLEEP_NS;
@@ -191,18 +204,17 @@ static void tick(struct env_timer *timer)
 	env_timer_start(repl->env, timer, TICK_NS);
 	for (struct mandate_link *link = repl->links; link && woke; link = link->next)
 		link_woke(link);
-	if (store_followers(repl->store, &followers, &count) < 0)
+	if (store_voters(repl->store, &voters, &count) < 0)
 		return;
 	for (struct mandate_link *link = repl->links; link; link = link->next)
 		for (struct asking *asking = link->askings; asking; asking = asking->next)
 			asking->listed = false;
 	for (size_t i = 0; i < count; i++) {
-		struct mandate_link *link =
-			followers[i].rules.in_step ? link_of(repl, followers[i].host) : NULL;
+		struct mandate_link *link = link_of(repl, voters[i].host);
 		if (link)
-			asking_list(link, followers[i].volume_number);
+			asking_list(link, &voters[i]);
 	}
-	free(followers);
+	free(voters);
 	links_sweep(repl);
 	for (struct mandate_link *link = repl->links; link; link = link->next) {
 		link_look(link);
@@ -259,12 +271,17 @@ int mandate_message(struct session *session, const struct repl_header *header, c
 	struct mandate_link *link = session->mandates;
 	struct repl_error error = {0};
 	bool refused = header->type == REPL_ERROR;
-	if (!(header->flags & REPL_REPLY) || (header->type != REPL_OK && !refused) ||
+	bool other = header->type == REPL_VOTE; /* a word that is kept in place of ours */
+	if (!(header->flags & REPL_REPLY) || (header->type != REPL_OK && !refused && !other) ||
 	    (refused && repl_decode_error(body, header->body_bytes, &error) < 0))
 		return -VS_EFORMAT;
-	for (struct asking *asking = link->askings; asking; asking = asking->next)
+	for (struct asking *asking = link->askings; asking; asking = asking->next) {
+		int code = other ? -VS_EFENCED : error.code;
+		if (word_told(session, &asking->telling, asking->volume, link->host, header, code))
+			return 0;
 		if (asking->waits && asking->request == header->request)
-			answered(link, asking, error.code);
+			answered(link, asking, code);
+	}
 	return 0;
 }
 
@@ -276,10 +293,13 @@ void mandate_ended(struct session *session)
 	session->mandates = NULL;
 	link->session = NULL;
 	link->open = false;
-	link->absent |= link->awake;
+	if (link->awake && !link->absent) {
+		link->absent = true;
+		link->absent_ns = env_now_ns(link->repl->env);
+	}
 	for (struct asking *asking = link->askings; asking; asking = asking->next) {
-		asking->waits = false;
-		asking->sent_ns = 0;
+		asking->waits = asking->telling.waits = false;
+		asking->sent_ns = asking->telling.asked_ns = 0;
 	}
 }
 
@@ -291,13 +311,13 @@ int mandate_take(struct session *session, const struct repl_header *header, cons
 	uint8_t message[REPL_HEADER_BYTES];
 	if (repl_decode_mandate(body, header->body_bytes, &question) < 0)
 		return -VS_EFORMAT;
-	int res = store_mandate_give(session->repl->store, question.volume_uuid,
+	int res = store_mandate_give(session->repl->store, session->host, question.volume_uuid,
 				     question.position.epoch, question.duration_ns);
 	if (res < 0)
 		answer_error(session, header->request, res,
 			     res == -VS_EFENCED
-				     ? "This host serves that volume itself, or has it of "
-				       "a higher epoch."
+				     ? "This host serves that volume itself, has it of a higher "
+				       "epoch, or knows another owner of it."
 			     : res == -EAGAIN ? "Its copy is being promoted here."
 					      : vs_strerror(res));
 	else

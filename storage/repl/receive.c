@@ -277,6 +277,8 @@ int receive_message(struct session *session, const struct repl_header *header, c
 		return copy_message(session, header, body);
 	case REPL_MANDATE:
 		return mandate_take(session, header, body);
+	case REPL_VOTE:
+		return word_take(session, header, body);
 	case REPL_GET:
 		return serve_get(session, header, body);
 	case REPL_CANCEL:

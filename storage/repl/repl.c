@@ -24,7 +24,8 @@
 
 void stop_look(struct repl *repl)
 {
-	if (!repl->stop_op || repl->sessions || repl->accepting || repl->question_count)
+	if (!repl->stop_op || repl->sessions || repl->accepting || repl->question_count ||
+	    repl->elections)
 		return;
 	struct io_op *op = repl->stop_op;
 	repl->stop_op = NULL;
@@ -57,7 +58,8 @@ struct session *session_new(struct repl *repl, bool incoming)
 void session_look(struct session *session)
 {
 	struct repl *repl = session->repl;
-	if (!session->ended || session->connecting || session->channel || session->reads_busy)
+	if (!session->ended || session->connecting || session->channel || session->reads_busy ||
+	    session->words_taken)
 		return;
 	if (!receive_idle(session)) {
 		receive_cancel(session);
@@ -68,6 +70,7 @@ void session_look(struct session *session)
 	heal_ended(session);
 	stream_ended(session);
 	mandate_ended(session);
+	elect_ended(session);
 	copy_ended(session);
 	if (session->prev)
 		session->prev->next = session->next;
@@ -129,6 +132,8 @@ static void opened(void *owner)
 		stream_opened(session);
 	else if (session->mandates)
 		mandate_opened(session);
+	else if (session->election)
+		elect_opened(session);
 	else if (session->sender)
 		send_opened(session);
 }
@@ -144,6 +149,8 @@ static int message(void *owner, const struct repl_header *header, const uint8_t 
 		return stream_message(session, header, body);
 	if (session->mandates)
 		return mandate_message(session, header, body);
+	if (session->election)
+		return elect_message(session, header, body);
 	return session->sender ? send_message(session, header, body) : 0; /* nobody's any more */
 }
 
@@ -389,6 +396,9 @@ int repl_new(struct env *env, struct store *store, const struct repl_options *op
 	repl->plain_peer = options->plain_peer;
 	if (options->plain_host)
 		snprintf(repl->plain_host, sizeof repl->plain_host, "%s", options->plain_host);
+	store_set_host(store, repl->tls		  ? tls_context_identity(repl->tls)->host
+			      : options->own_host ? options->own_host
+						  : "");
 	if (repl->listener)
 		accept_start(repl);
 	*ret_repl = repl;
@@ -409,6 +419,7 @@ void repl_stop(struct repl *repl, struct io_op *op)
 	stream_stop(repl);
 	line_stop(repl);
 	mandate_stop(repl);
+	elect_stop(repl);
 	env_timer_stop(repl->env, &repl->accept_timer);
 	env_listener_close(repl->listener);
 	repl->listener = NULL;

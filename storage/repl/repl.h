@@ -17,6 +17,7 @@ struct repl_options {
 	struct tls_context *tls; /* this object's from here on; NULL: in the clear (tests only) */
 	const char *listen;	 /* "ADDRESS:PORT", or NULL: sends only */
 	const char *plain_host;	 /* without TLS: who every peer is taken for, or: */
+	const char *own_host;	 /* without TLS: who this host is; NULL: nobody */
 	/* Without TLS: who is at the other end of a connection that came. */
 	const char *(*plain_peer)(const struct env_sock *sock);
 };
@@ -73,6 +74,23 @@ struct repl_stream *repl_stream_new(struct repl *repl, const struct volume_info 
 void repl_stream_from(struct repl_stream *stream, const struct store_position *position);
 void repl_stream_state(const struct repl_stream *stream, struct repl_stream_state *ret);
 void repl_stream_free(struct repl_stream *stream);
+
+/* ---- voters ---- */
+
+/* How long a follower in step is missing before it is left out, where its rules say so. */
+#define REPL_MISSING_NS (3 * NSEC_PER_SEC)
+
+/* Asks the other voters for the word by which this host becomes the owner (store_word_plan): first
+ * whether they would, then, when a majority would, that they do. The caller's until op.done: 0, a
+ * majority, our own voice counted, keeps it; else the sentence says who said what. Who said yes
+ * stays with it: the same call again goes on from there. */
+struct repl_election {
+	struct io_op op;
+	char sentence[SENTENCE_BYTES];
+	struct store_word word;
+	uint64_t base_term;
+};
+void repl_elect(struct repl *repl, struct repl_election *election);
 
 struct repl_session_info {
 	char host[NAME_ROOM];

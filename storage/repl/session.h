@@ -81,8 +81,12 @@ struct session {
 	/* stream.c */
 	struct repl_stream *stream;
 
-	/* mandate.c */
+	/* mandate.c, word.c */
 	struct mandate_link *mandates;
+	unsigned words_taken; /* VOTEs that the store has */
+
+	/* elect.c */
+	struct election *election;
 
 	/* copy.c */
 	struct copying *copying;
@@ -116,6 +120,7 @@ struct repl {
 	struct repl_stream *streams;
 	struct sender *senders;	    /* line.c's, the oldest first */
 	struct mandate_link *links; /* mandate.c's */
+	struct election *elections; /* elect.c's */
 	struct env_timer mandate_timer;
 	uint64_t mandate_tick_ns;   /* the last one */
 	struct question *questions; /* heal.c's */
@@ -195,6 +200,27 @@ void mandate_opened(struct session *session);
 int mandate_message(struct session *session, const struct repl_header *header, const uint8_t *body);
 void mandate_ended(struct session *session);
 int mandate_take(struct session *session, const struct repl_header *header, const uint8_t *body);
+
+/* word.c: tells the other voters the newest word of a volume of ours, over mandate.c's connections;
+ * and takes what their owners say of theirs. */
+struct telling {
+	bool waits; /* for the answer to `request` */
+	uint64_t request, asked_ns, term, seq;
+	int res; /* of the last answer */
+};
+void word_tell(struct session *session, struct telling *telling, uint32_t volume, const char *host,
+	       bool heard);
+/* True: it is the answer to what was told. */
+bool word_told(struct session *session, struct telling *telling, uint32_t volume, const char *host,
+	       const struct repl_header *header, int res);
+int word_take(struct session *session, const struct repl_header *header, const uint8_t *body);
+struct repl_vote word_out(const struct store_word *word, uint64_t base_term, bool won);
+
+/* elect.c: asks the other voters to have this host as the owner. */
+void elect_opened(struct session *session);
+int elect_message(struct session *session, const struct repl_header *header, const uint8_t *body);
+void elect_ended(struct session *session);
+void elect_stop(struct repl *repl);
 
 /* copy.c: its incoming side. */
 int copy_message(struct session *session, const struct repl_header *header, const uint8_t *body);

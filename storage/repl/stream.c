@@ -87,6 +87,8 @@ static void stream_break(struct repl_stream *stream, int res, const char *senten
 {
 	if (stream->phase == STREAM_BROKEN)
 		return;
+	if (stream->phase == STREAM_LIVE)
+		store_follower_live(stream->repl->store, stream->volume, stream->host, false);
 	stream->phase = STREAM_BROKEN;
 	stream->res = res;
 	snprintf(stream->sentence, sizeof stream->sentence, "%s", sentence);
@@ -305,6 +307,7 @@ static int take_position(struct repl_stream *stream, const struct repl_position 
 	log_event(LOG_LEVEL_INFO, "replica.in_step", "volume=%s host=%s epoch=%llu vseq=%llu",
 		  stream->name, stream->host, (unsigned long long)position->epoch,
 		  (unsigned long long)position->vseq);
+	store_follower_live(stream->repl->store, stream->volume, stream->host, true);
 	acked(stream, position);
 	/* A copy that a cut made knows no incarnation: it is told. */
 	if (!incarnation_known(position->incarnation) &&

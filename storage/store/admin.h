@@ -26,6 +26,8 @@ struct command {
 	const struct store_offer *offer; /* of a receive: its owner's */
 	struct policy_rules rules;
 	struct follower_rules follow;
+	const struct store_word *word; /* the voters agreed to it; NULL: nobody was asked */
+	uint64_t base_term;
 	uint64_t number;
 	bool wants_gc;
 
@@ -63,6 +65,14 @@ int command_own(struct command *command, const struct volume *volume);
 int command_leased(struct command *command, const struct volume *volume, const uint8_t *holder);
 int command_new_name(struct command *command, const char *name);
 struct snapshot *command_snapshot(struct command *command, const char *name, int *ret_res);
+/* Of quorum.c: the host comes to, or leaves, those that vote: a record for that, if the volume has
+ * voters. 0, or refused. */
+int word_follows(struct command *command, struct volume *volume, const char *host, bool in_step);
+/* This host owns the volume from now on: by command->word, or by force. First the epoch in which it
+ * begins, at least the given one; then, behind the volume's own record, all else that says so. */
+uint64_t word_epoch(const struct command *command, const uint8_t uuid[16], uint64_t epoch);
+int word_takes_over(struct command *command, const uint8_t uuid[16], uint32_t number,
+		    uint64_t epoch);
 /* 0: the snapshot's root is known; WAITING: it is being folded; negative. */
 int command_seal(struct command *command, struct snapshot *snapshot);
 /* -VS_ERETAINED: a hold or a date forbids that the snapshot goes. */

@@ -72,10 +72,11 @@ static int prepare_adopt(struct command *command)
 	if (store_has(store, FEATURE_LINES))
 		command_add(command,
 			    lines_encode(copy->number, &lines, 0, command_record(command)));
-	command_add(command, record_epoch(copy->number, replica_epoch_next(store, copy->uuid),
-					  incarnation, command_record(command)));
+	uint64_t epoch = word_epoch(command, copy->uuid, replica_epoch_next(store, copy->uuid));
+	command_add(command,
+		    record_epoch(copy->number, epoch, incarnation, command_record(command)));
 	replica_drop_cuts(command, copy);
-	return 0;
+	return word_takes_over(command, copy->uuid, copy->number, epoch);
 }
 
 static int prepare_look(struct command *command)
@@ -89,5 +90,5 @@ void store_replica_adopt(struct store *store, struct admin_op *op, const char *n
 			 const char *new_name)
 {
 	static command_prepare *const steps[] = {prepare_look, prepare_adopt, NULL};
-	takeover_start(store, op, name, new_name, steps);
+	takeover_start(store, op, name, new_name, steps, NULL, 0);
 }

@@ -36,7 +36,7 @@ uint32_t follower_encode(enum log_op op, const struct follower *follower, void *
 	put_u64(&c, follower->rules.lag_ns);
 	put_u64(&c, follower->rules.lag_bytes);
 	put_u64(&c, follower->rules.rate_bytes);
-	put_u64(&c, follower->rules.in_step);
+	put_u64(&c, follower->rules.in_step | (follower->rules.degrade ? 2u : 0));
 	assert(!c.failed && cursor_left(&c) == 0);
 	return FOLLOWER_RECORD_BYTES;
 }
@@ -51,7 +51,7 @@ static void in_step_count(struct store *store, uint32_t number)
 	for (uint32_t i = 0; i < store->follower_count; i++)
 		volume->in_step |=
 			store->followers[i].volume == number && store->followers[i].rules.in_step;
-	mandate_look(store, volume);
+	quorum_look(store, volume);
 	gate_look(store);
 }
 
@@ -63,8 +63,9 @@ int follower_apply(struct store *store, enum log_op op, uint32_t volume, struct 
 	from.rules.lag_bytes = get_u64(c);
 	from.rules.rate_bytes = get_u64(c);
 	uint64_t in_step = get_u64(c);
-	from.rules.in_step = in_step;
-	if (c->failed || in_step > 1 || !memchr(from.host, 0, NAME_ROOM) ||
+	from.rules.in_step = in_step & 1;
+	from.rules.degrade = in_step & 2;
+	if (c->failed || in_step > 3 || in_step == 2 || !memchr(from.host, 0, NAME_ROOM) ||
 	    !text_name_ok(from.host, strlen(from.host)))
 		return -VS_EFORMAT;
 	struct follower *at = follower_of(store, volume, from.host);
@@ -84,6 +85,9 @@ int follower_apply(struct store *store, enum log_op op, uint32_t volume, struct 
 	} else {
 		from.acked_vseq = at->acked_vseq;
 		from.standing = at->standing;
+		from.live = at->live;
+		from.joining = at->joining && from.rules.in_step;
+		from.join_vseq = at->join_vseq;
 	}
 	*at = from;
 	in_step_count(store, volume);
@@ -121,12 +125,20 @@ static int prepare_set(struct command *command)
 	    store->follower_count == FOLLOWERS_MAX)
 		return command_refuse(command, -ENOSPC, "A store has at most %u replicas.",
 				      FOLLOWERS_MAX);
+	if (follower.rules.degrade && !store_has(store, FEATURE_VOTERS))
+		return command_refuse(command, -EOPNOTSUPP, FEATURE_MISSING, "voters");
+	if (follower.rules.degrade && !follower.rules.in_step)
+		return command_refuse(command, -EINVAL,
+				      "Only a replica that is in step (--mode sync) can be "
+				      "missing: --on-missing is for those.");
 	if (follower.rules.lag_ns < NSEC_PER_SEC ||
 	    follower.rules.lag_ns > 24 * 3600 * NSEC_PER_SEC)
 		return command_refuse(command, -EINVAL,
 				      "A replica can lag behind from one second to a day.");
 	follower.volume = volume->number;
 	memcpy(follower.host, command->other, strlen(command->other));
+	if ((res = word_follows(command, volume, command->other, follower.rules.in_step)) < 0)
+		return res;
 	command_add(command, follower_encode(LOG_PUT_FOLLOWER, &follower, command_record(command)));
 	return 0;
 }
@@ -144,6 +156,8 @@ static int prepare_delete(struct command *command)
 				      "'%s' has no replica on '%.63s'; vstorectl replica status "
 				      "shows those that are.",
 				      command->name, command->other);
+	if ((res = word_follows(command, volume, command->other, false)) < 0)
+		return res;
 	command_add(command, follower_encode(LOG_DEL_FOLLOWER, follower, command_record(command)));
 	return 0;
 }
@@ -188,6 +202,8 @@ int store_followers(const struct store *store, struct follower_info **ret, size_
 			continue; /* it goes on when the volume comes back */
 		infos[count].volume_number = follower->volume;
 		infos[count].rules = follower->rules;
+		infos[count].left_out = volume->ballot && follower->rules.in_step &&
+					!quorum_counts(volume, follower);
 		memcpy(infos[count].volume, volume->name, NAME_ROOM);
 		memcpy(infos[count++].host, follower->host, NAME_ROOM);
 	}

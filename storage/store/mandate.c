@@ -8,12 +8,13 @@
  *
  * Keeps true: of a volume with followers in step, nothing is answered unless each of them has given
  * a mandate that has not passed, or could not be reached when this host, awake, tried just now; and
- * nothing at all once one of them says that it is the primary. No copy is promoted before each
- * mandate that was given for it has passed. So an old primary that was stopped, for however long,
- * and at whatever place, answers no question that came to it after a promotion unless it has looked
- * for its followers since, and found nobody. Each side reads its own clock of passing time only;
- * the time of day decides nothing. What was given is not kept on a disk: for MANDATE_NS after an
- * opening, one is taken to have been given to whoever it may be.
+ * nothing at all once one of them says that it is the primary. Where three or more vote, a majority
+ * of the voters must have given one, and absence is no excuse (quorum.c). No copy is promoted
+ * before each mandate that was given for it has passed. So an old primary that was stopped, for
+ * however long, and at whatever place, answers no question that came to it after a promotion unless
+ * it has looked for its followers since, and found nobody. Each side reads its own clock of passing
+ * time only; the time of day decides nothing. What was given is not kept on a disk: for MANDATE_NS
+ * after an opening, one is taken to have been given to whoever it may be.
  *
  * When somebody removes the follower that is the primary now, the volume is answered again, to who
  * opens it from then on: nothing that was asked before, a flush least of all, was done there.
@@ -73,6 +74,11 @@ static uint64_t stands_until_ns(const struct standing *standing)
 void mandate_look(struct store *store, struct volume *volume)
 {
 	volume->mandate_ns = UINT64_MAX;
+	if (volume->ballot && (!quorum_owns(store, volume->ballot) ||
+			       volume->ballot->word.voter_count >= VOTERS_DECIDE)) {
+		volume->mandate_ns = quorum_until_ns(store, volume->ballot);
+		return;
+	}
 	for (uint32_t i = 0; i < store->follower_count; i++) {
 		const struct follower *follower = &store->followers[i];
 		if (follower->volume == volume->number && follower->rules.in_step)
@@ -85,9 +91,13 @@ void store_mandate_given(struct store *store, uint32_t number, const char *host,
 {
 	struct volume *volume = volume_by_number(store, number);
 	struct follower *follower = follower_of(store, number, host);
-	if (!volume || !follower)
+	if (!volume)
 		return;
-	follower->standing = (struct standing){.given_ns = until_ns, .fenced = until_ns == 0};
+	if (follower)
+		follower->standing =
+			(struct standing){.given_ns = until_ns, .fenced = until_ns == 0};
+	if (volume->ballot)
+		quorum_given(volume->ballot, host, until_ns);
 	mandate_look(store, volume);
 }
 
@@ -103,7 +113,7 @@ void store_mandate_absent(struct store *store, uint32_t number, const char *host
 
 bool mandate_stands(const struct store *store, const struct volume *volume)
 {
-	return !volume->in_step || env_now_ns(store->env) < volume->mandate_ns;
+	return (!volume->in_step && !volume->ballot) || env_now_ns(store->env) < volume->mandate_ns;
 }
 
 bool store_view_answers(const struct view *view)
@@ -154,10 +164,15 @@ static struct given *given_new(struct store *store, const uint8_t uuid[16])
 	return at;
 }
 
-int store_mandate_give(struct store *store, const uint8_t uuid[16], uint64_t epoch,
-		       uint64_t duration_ns)
+int store_mandate_give(struct store *store, const char *host, const uint8_t uuid[16],
+		       uint64_t epoch, uint64_t duration_ns)
 {
-	if (served_here(store, uuid))
+	const struct ballot *ballot = ballot_of(store, uuid);
+	const struct store_word *word = ballot ? &ballot->word : NULL;
+	bool owner = word && strcmp(word->voters[word->owner], host) == 0;
+	if (word && !owner && word->voter_count >= VOTERS_DECIDE)
+		return -VS_EFENCED;
+	if (served_here(store, uuid) && !owner)
 		return -VS_EFENCED;
 	for (uint32_t i = 0; i < store->volume_count; i++) {
 		const struct volume *copy = store->volumes[i];

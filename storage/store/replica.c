@@ -493,9 +493,10 @@ static int prepare_promote(struct command *command)
 		command_add(command,
 			    lines_encode(volume.number, &lines, 0, command_record(command)));
 	env_random(store->env, incarnation, sizeof incarnation);
-	command_add(command, record_epoch(volume.number, replica_epoch_next(store, copy->uuid),
-					  incarnation, command_record(command)));
-	return 0;
+	uint64_t epoch = word_epoch(command, copy->uuid, replica_epoch_next(store, copy->uuid));
+	command_add(command,
+		    record_epoch(volume.number, epoch, incarnation, command_record(command)));
+	return word_takes_over(command, copy->uuid, volume.number, epoch);
 }
 
 static int prepare_look(struct command *command)
@@ -505,14 +506,21 @@ static int prepare_look(struct command *command)
 }
 
 /* What it holds is kept, and sealed; then the volume is there. */
+static command_prepare *const promotion[] = {prepare_look, prepare_stand, prepare_promote, NULL};
+
+void store_replica_promote_voted(struct store *store, struct admin_op *op, const char *name,
+				 const char *new_name, const struct store_word *word,
+				 uint64_t base_term)
+{
+	takeover_start(store, op, name, new_name, promotion, word, base_term);
+}
+
 void store_replica_promote(struct store *store, struct admin_op *op, const char *name,
 			   const char *new_name, bool accept_loss)
 {
-	static command_prepare *const steps[] = {prepare_look, prepare_stand, prepare_promote,
-						 NULL};
 	struct command *command;
 	if (accept_loss) {
-		takeover_start(store, op, name, new_name, steps);
+		takeover_start(store, op, name, new_name, promotion, NULL, 0);
 	} else if ((command = command_new(store, op, name, prepare_stand))) {
 		snprintf(command->other, sizeof command->other, "%s", new_name);
 		command_start(command);

@@ -37,10 +37,12 @@ void replica_make(struct store *store, struct admin_op *op, const char *name,
 		  const struct store_offer *offer);
 void replica_publish(struct store *store, struct admin_op *op, const char *name,
 		     const struct store_offer *offer);
-/* A copy becomes the volume new_name: each step's commit in turn; the first only looks. */
+/* A copy becomes the volume new_name: each step's commit in turn; the first only looks. The word is
+ * what the voters agreed to; NULL: nobody was asked. */
 typedef int command_prepare(struct command *command);
 void takeover_start(struct store *store, struct admin_op *op, const char *name,
-		    const char *new_name, command_prepare *const *steps);
+		    const char *new_name, command_prepare *const *steps,
+		    const struct store_word *word, uint64_t base_term);
 /* The newest snapshot of a copy, by its position; NULL: it has none. */
 struct snapshot *replica_newest(const struct store *store, const struct volume *copy);
 /* The highest that is known of a copy: who stands in an older one is an older store. */

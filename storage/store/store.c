@@ -257,6 +257,7 @@ static void store_free(struct store *store)
 	heal_exit(store);
 	tap_exit(store);
 	mandate_exit(store);
+	ballots_free(store);
 	put_exit(store);
 	catalog_free(store);
 	index_load_exit(store);

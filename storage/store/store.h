@@ -436,11 +436,15 @@ struct follower_rules {
 	/* It gets each commit as it is made, and flushes of the volume end when it has all before
 	 * them, however long that takes. */
 	bool in_step;
+	/* In step, where three or more vote: when it is missing the voters write down that it is
+	 * left out, and then flushes do not wait for it. */
+	bool degrade;
 };
 struct follower_info {
 	char volume[NAME_ROOM], host[NAME_ROOM];
 	uint32_t volume_number;
 	struct follower_rules rules;
+	bool left_out; /* in step by its rules, and not among those that have all; voters say so */
 };
 /* A new one, or other rules. The host is a peer. The store only keeps it: who sends is above. */
 void store_follower_set(struct store *store, struct admin_op *op, const char *volume,
@@ -506,6 +510,11 @@ void store_follower_acked(struct store *store, uint32_t volume, const char *host
 void store_line_begin(struct store *store, struct admin_op *op, const char *volume);
 /* What is durable here for sure. */
 uint64_t store_durable_vseq(const struct store *store, uint32_t volume);
+/* It gets each commit now, from where it said that it stands; or it does not. */
+void store_follower_live(struct store *store, uint32_t volume, const char *host, bool live);
+/* It has been away for longer than flushes are to wait: where its rules say degrade, and a majority
+ * of voters without it is there, it is left out. Said again and again while it is so. */
+void store_follower_missing(struct store *store, uint32_t volume, const char *host);
 
 /* ---- mandates: a primary answers only while nobody else can have become it ---- */
 
@@ -525,11 +534,71 @@ bool store_view_answers(const struct view *view);
 /* Nothing of it may be answered ever: another host was the primary meanwhile, and has been removed
  * from the followers since. Who wants what is here opens it anew. */
 bool store_view_outdated(const struct view *view);
-/* The other side: its host is asked for so long. 0: given, and kept until that has surely passed;
- * -VS_EFENCED: the volume is served here, or a copy here is of a higher epoch; -EAGAIN: one is
- * being promoted; -ENOMEM. */
-int store_mandate_give(struct store *store, const uint8_t uuid[16], uint64_t epoch,
-		       uint64_t duration_ns);
+/* The other side: its host is asked for so long by `host`. 0: given, and kept until that has surely
+ * passed; -VS_EFENCED: the volume is served here, a copy here is of a higher epoch, or the voters
+ * have another owner; -EAGAIN: one is being promoted; -ENOMEM. */
+int store_mandate_give(struct store *store, const char *host, const uint8_t uuid[16],
+		       uint64_t epoch, uint64_t duration_ns);
+
+/* ---- voters: who may go on alone (proto/REPLICATION.md) ---- */
+
+#define VOTERS_MAX 5u
+#define VOTERS_DECIDE 3u /* so many do; fewer only keep what they are told */
+#define BALLOTS_MAX 4096u
+/* What a voter keeps of a volume. */
+struct store_word {
+	uint8_t volume_uuid[16];
+	uint64_t term, seq;	    /* the order of words */
+	uint8_t voter_count, owner; /* the owner's place among them: it is the primary */
+	uint8_t copies, in_step;    /* bits by place: has a copy; has all that was promised */
+	char voters[VOTERS_MAX][NAME_ROOM];
+};
+/* Who this host is, by its certificate; until this is said it is nobody, and owns nothing that has
+ * voters. */
+void store_set_host(struct store *store, const char *host);
+/* A host that is asked for mandates of one of our volumes, and told its word. An array for the
+ * caller to free; -ENOMEM. */
+struct voter_info {
+	uint32_t volume_number;
+	char host[NAME_ROOM];
+	bool voter;   /* else it follows in step, and no voters are there */
+	bool copy;    /* else a witness */
+	bool in_step; /* it has all that was promised */
+	bool heard;   /* it keeps the newest word, as far as is known */
+	bool stands;  /* its mandate does */
+};
+int store_voters(const struct store *store, struct voter_info **ret, size_t *ret_count);
+/* The newest word here about one of our volumes; -ENOENT. *ret_stands: a majority keeps it. */
+int store_word(const struct store *store, uint32_t volume, struct store_word *ret,
+	       bool *ret_stands);
+/* That voter keeps the word with these. */
+void store_word_acked(struct store *store, uint32_t volume, const char *host, uint64_t term,
+		      uint64_t seq);
+/* A witness of a volume that hosts follow in step: it votes, and has no copy. With the first one
+ * the volume has voters: this host and all that follow it in step. -EBUSY: the word before does not
+ * stand yet; for who is to go, with `accept_loss`, that is no reason. */
+void store_witness_add(struct store *store, struct admin_op *op, const char *volume,
+		       const char *host);
+void store_witness_delete(struct store *store, struct admin_op *op, const char *volume,
+			  const char *host, bool accept_loss);
+/* The voter's side: 0: kept, durably (only_ask: it would be). -VS_EFENCED: no, and if has_known,
+ * `known` is what is kept here; -EAGAIN: another one is being decided. A change of the owner waits
+ * until all mandates that were given here have passed. The caller's until op.op is done. */
+struct store_word_take {
+	struct admin_op op;
+	struct store_word word;
+	uint64_t base_term;
+	bool won, only_ask;
+	char from[NAME_ROOM];
+	struct store_word known;
+	bool has_known;
+};
+void store_word_take(struct store *store, struct store_word_take *take);
+/* The word by which the copy's host would own the volume: to be asked of the other voters. -ENOENT:
+ * it has no voters that decide; -VS_ERETAINED: the copy is not known to have all that was promised,
+ * the sentence says so. */
+int store_word_plan(const struct store *store, const char *name, struct store_word *ret,
+		    uint64_t *ret_base_term, char ret_sentence[SENTENCE_BYTES]);
 
 /* Nothing will be acknowledged any more: flushes that wait for it end with -ESHUTDOWN. */
 void store_followers_stop(struct store *store);
@@ -571,6 +640,12 @@ void store_cut_drop(struct store *store, struct admin_op *op, const char *name);
  * (-VS_ERETAINED). Waits until every mandate that was given for it has passed. */
 void store_replica_promote(struct store *store, struct admin_op *op, const char *name,
 			   const char *new_name, bool accept_loss);
+/* The same, when a majority of the voters has agreed to this word, our own voice counted: nothing
+ * that was promised is lost. The other copies follow, in step, and are left out until they do.
+ * -EBUSY: the word that it followed is not the one here any more. */
+void store_replica_promote_voted(struct store *store, struct admin_op *op, const char *name,
+				 const char *new_name, const struct store_word *word,
+				 uint64_t base_term);
 /* The copy HOST/VOL itself becomes the volume `new_name`, with its snapshots, in a higher epoch and
  * as its newest snapshot has it: for the host whose volume it was, that lost its disks and was sent
  * its snapshots back. One commit; until then it is a copy. -EBUSY: attached, or being received. */

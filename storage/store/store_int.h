@@ -291,6 +291,7 @@ enum log_op {
 	LOG_DEL_FOLLOWER = 19,
 	LOG_FOLLOW = 20,
 	LOG_LINES = 21,
+	LOG_PUT_WORD = 22,
 };
 #define LOG_RECORD_BYTES_MAX 1024u
 enum object_state { OBJECT_LIVE = 0, OBJECT_TRASH = 1 };
@@ -351,7 +352,8 @@ struct volume {
 	bool taken;		 /* a replica that somebody is writing to */
 	bool tapped;		 /* its records leave for followers */
 	bool in_step;		 /* has a follower that flushes wait for */
-	uint64_t mandate_ns;	 /* in step: it is answered until then */
+	struct ballot *ballot;	 /* NULL: it has no voters */
+	uint64_t mandate_ns;	 /* in step, or with voters: it is answered until then */
 	uint32_t left_primaries; /* followers that had become the primary, and were removed */
 	struct freed freed_all, freed_own; /* with its snapshots, and without */
 };
@@ -430,6 +432,10 @@ struct follower {
 	char host[NAME_ROOM];
 	struct follower_rules rules;
 	uint64_t acked_vseq; /* it has all up to there; 0 after an opening */
+	/* Where voters are. Joining: flushes wait for it already, and when it has all up to
+	 * join_vseq the voters are told. */
+	bool live, joining;
+	uint64_t join_vseq;
 	struct standing {
 		uint64_t given_ns, absent_ns; /* as store_mandate_given, _absent said; else 0 */
 		bool fenced;		      /* it is the primary, it said */
@@ -439,6 +445,37 @@ struct follower *follower_of(struct store *store, uint32_t volume, const char *h
 uint32_t follower_encode(enum log_op op, const struct follower *follower, void *out);
 int follower_apply(struct store *store, enum log_op op, uint32_t volume, struct cursor *c);
 void followers_forget(struct store *store, uint32_t volume); /* it goes for good */
+
+/* ---- voter.c, quorum.c ---- */
+
+/* The newest word about a volume that this host was given, or, as the owner, gave. */
+struct ballot {
+	struct store *store;
+	struct store_word word;
+	/* Of the owner: what each voter has said since the opening. */
+	struct {
+		uint64_t given_ns, acked_term, acked_seq;
+	} voters[VOTERS_MAX];
+	struct admin_op change; /* of who is in step */
+	bool changing;
+};
+struct ballot *ballot_of(const struct store *store, const uint8_t uuid[16]); /* NULL: none */
+void ballots_free(struct store *store);
+uint32_t word_encode(const struct store_word *word, void *out);
+int word_apply(struct store *store, struct cursor *c);
+int word_place(const struct store_word *word, const char *host); /* -1: it does not vote */
+bool word_newer(const struct store_word *a, const struct store_word *b);
+bool word_same(const struct store_word *a, const struct store_word *b);
+/* A volume began, or ceased, to be one of ours, or its ballot changed. */
+void quorum_look(struct store *store, struct volume *volume);
+bool quorum_owns(const struct store *store, const struct ballot *ballot);
+/* The newest word is kept by a majority, and it is ours. */
+bool quorum_stands(const struct store *store, const struct ballot *ballot);
+/* Do flushes wait for this follower in step? */
+bool quorum_counts(const struct volume *volume, const struct follower *follower);
+/* Until when a majority, this host included, takes it for the owner. */
+uint64_t quorum_until_ns(const struct store *store, const struct ballot *ballot);
+void quorum_given(struct ballot *ballot, const char *host, uint64_t until_ns);
 
 /* ---- mandate.c ---- */
 
@@ -714,6 +751,9 @@ struct store {
 	uint32_t policy_count;
 	struct follower followers[FOLLOWERS_MAX];
 	uint32_t follower_count;
+	struct ballot **ballots;
+	uint32_t ballot_count;
+	char host[NAME_ROOM]; /* store_set_host */
 	uint32_t next_number; /* of volumes and snapshots, never used twice */
 	uint64_t next_segment_id;
 	struct layer *zombies;	   /* dropped, but being read */

@@ -18,7 +18,8 @@ enum feature {
 	FEATURE_PACKED = 2,    /* frames of codec 4 */
 	FEATURE_FOLLOWERS = 4, /* records PUT_FOLLOWER, DEL_FOLLOWER and FOLLOW */
 	FEATURE_LINES = 8,     /* records LINES */
-	FEATURES_ALL = 15,
+	FEATURE_VOTERS = 16,   /* records PUT_WORD, and followers that may be left out */
+	FEATURES_ALL = 31,
 };
 
 struct superblock {

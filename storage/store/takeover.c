@@ -18,7 +18,9 @@ struct takeover {
 	struct admin_op *op, own;
 	char name[SNAP_NAME_ROOM], new_name[SNAP_NAME_ROOM];
 	command_prepare *const *steps;
-	bool withheld;
+	struct store_word word; /* of the voters, if they were asked */
+	uint64_t base_term;
+	bool voted, withheld;
 	struct withholding withholding;
 };
 
@@ -44,7 +46,9 @@ static void step(struct takeover *takeover)
 	if (!command)
 		return; /* done follows */
 	snprintf(command->other, sizeof command->other, "%s", takeover->new_name);
-	command->number = 1; /* the loss is accepted */
+	command->number = 1; /* the loss is accepted, or there is none */
+	command->word = takeover->voted ? &takeover->word : NULL;
+	command->base_term = takeover->base_term;
 	command_start(command);
 }
 
@@ -80,7 +84,8 @@ static void stepped(struct io_op *op)
 }
 
 void takeover_start(struct store *store, struct admin_op *op, const char *name,
-		    const char *new_name, command_prepare *const *steps)
+		    const char *new_name, command_prepare *const *steps,
+		    const struct store_word *word, uint64_t base_term)
 {
 	struct takeover *takeover = calloc(1, sizeof(*takeover));
 	if (!takeover) {
@@ -91,6 +96,10 @@ void takeover_start(struct store *store, struct admin_op *op, const char *name,
 	takeover->store = store;
 	takeover->op = op;
 	takeover->steps = steps;
+	takeover->voted = word;
+	takeover->base_term = base_term;
+	if (word)
+		takeover->word = *word;
 	snprintf(takeover->name, sizeof takeover->name, "%s", name);
 	snprintf(takeover->new_name, sizeof takeover->new_name, "%s", new_name);
 	step(takeover);

@@ -8,8 +8,9 @@
  * at every moment where a crash could have left the volume.
  *
  * A flush of a volume with followers that are in step (rules.in_step) ends when it is durable here
- * and each of them has acknowledged the position that the volume had when the flush began. There is
- * no time limit: that is what was asked for. Who stops for good says so (store_followers_stop).
+ * and each of them has acknowledged the position that the volume had when the flush began; where
+ * voters decide, each that they know as in step, and while what they know stands (quorum.c). There
+ * is no time limit: that is what was asked for. Who stops for good says so (store_followers_stop).
  */
 #include "storage/store/tap.h"
 
@@ -96,10 +97,12 @@ void tap_broken(struct store *store, struct volume *volume)
 static bool gate_open(const struct store *store, const struct store_request *request)
 {
 	const struct volume *volume = request->view->volume;
+	if (volume->ballot && !quorum_stands(store, volume->ballot))
+		return false;
 	for (uint32_t i = 0; volume->in_step && i < store->follower_count && !MUTANT(63); i++) {
 		const struct follower *follower = &store->followers[i];
 		if (follower->volume == volume->number && follower->rules.in_step &&
-		    follower->acked_vseq < request->vseq)
+		    quorum_counts(volume, follower) && follower->acked_vseq < request->vseq)
 			return false;
 	}
 	return true;
@@ -147,8 +150,11 @@ void gate_look(struct store *store)
 void store_follower_acked(struct store *store, uint32_t volume, const char *host, uint64_t vseq)
 {
 	struct follower *follower = follower_of(store, volume, host);
+	struct volume *of = volume_by_number(store, volume);
 	if (follower)
 		follower->acked_vseq = max_u64(follower->acked_vseq, vseq);
+	if (of && of->ballot)
+		quorum_look(store, of);
 	gate_look(store);
 }
 

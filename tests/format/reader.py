@@ -78,7 +78,7 @@ class Store:
                     best = copy
         if best is None:
             die("no copy of the superblock is valid")
-        if u("I", best, 8) != 4 or u("Q", best, 32) & ~15:
+        if u("I", best, 8) != 4 or u("Q", best, 32) & ~31:
             die("the store has a version or features that this reader does not know")
         self.uuid, self.secret = best[48:64], best[64:80]
         self.ring = u("Q", best, 88) // BLOCK

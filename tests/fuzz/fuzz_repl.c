@@ -41,6 +41,16 @@ static void fuzz_domain(uint64_t request, const uint8_t *body, size_t bytes)
 	same(body, bytes, repl_encode_domain(request, &domain, out));
 }
 
+static void fuzz_vote(uint64_t request, const uint8_t *body, size_t bytes)
+{
+	struct repl_vote vote;
+	if (repl_decode_vote(body, bytes, &vote) < 0)
+		return;
+	body = encoded_body(bytes, repl_encode_vote(request, 0, &vote, out));
+	assert(repl_decode_vote(body, bytes, &vote) == 0);
+	same(body, bytes, repl_encode_vote(request, 0, &vote, out));
+}
+
 static void fuzz_offer(uint64_t request, const uint8_t *body, size_t bytes)
 {
 	struct repl_offer offer;
@@ -162,6 +172,9 @@ static void fuzz_body(const struct repl_header *header, const uint8_t *body, siz
 		if (repl_decode_mandate(body, bytes, &mandate) == 0)
 			same(body, bytes, repl_encode_mandate(header->request, &mandate, out));
 		break;
+	case REPL_VOTE:
+		fuzz_vote(header->request, body, bytes);
+		break;
 	default:
 		break;
 	}
@@ -222,6 +235,16 @@ static int corpus_write(const char *folder)
 	const struct repl_mandate mandate = {
 		.volume_uuid = {4}, .position = position, .duration_ns = NSEC_PER_SEC};
 	put(folder, "mandate", repl_encode_mandate(10, &mandate, out));
+	const struct repl_vote vote = {.volume_uuid = {4},
+				       .term = 3,
+				       .seq = 7,
+				       .base_term = 2,
+				       .voter_count = 3,
+				       .owner = 1,
+				       .copies = 3,
+				       .in_step = 3,
+				       .voters = {"h1", "h2", "w"}};
+	put(folder, "vote", repl_encode_vote(11, 0, &vote, out));
 	uint32_t bytes = repl_encode_write(4096, 4096, true, out);
 	memset(out + bytes, 5, 4096);
 	put(folder, "write", bytes + 4096);

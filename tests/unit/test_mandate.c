@@ -89,12 +89,13 @@ static void none_is_given_against_who_knows_better(void **state)
 	struct volume_info a = copied(pair);
 	struct store *store = pair->to->store;
 	uint8_t other[16] = {77};
-	assert_int_equal(store_mandate_give(store, a.uuid, a.epoch, MANDATE_NS), 0);
-	assert_int_equal(store_mandate_give(store, a.uuid, a.epoch + 1, MANDATE_NS), 0);
+	assert_int_equal(store_mandate_give(store, "h1", a.uuid, a.epoch, MANDATE_NS), 0);
+	assert_int_equal(store_mandate_give(store, "h1", a.uuid, a.epoch + 1, MANDATE_NS), 0);
 	uint64_t epoch = volume_named(pair->to, "h1/a", false).epoch;
 	assert_true(epoch > 0);
-	assert_int_equal(store_mandate_give(store, a.uuid, epoch - 1, MANDATE_NS), -VS_EFENCED);
-	assert_int_equal(store_mandate_give(pair->from->store, a.uuid, epoch + 9, MANDATE_NS),
+	assert_int_equal(store_mandate_give(store, "h1", a.uuid, epoch - 1, MANDATE_NS),
+			 -VS_EFENCED);
+	assert_int_equal(store_mandate_give(pair->from->store, "h1", a.uuid, epoch + 9, MANDATE_NS),
 			 -VS_EFENCED);
 	/* A volume that is not here yet, and many of them; there is a bound, and what has passed
 	 * makes room. */
@@ -102,13 +103,13 @@ static void none_is_given_against_who_knows_better(void **state)
 	for (; given < 100000; given++) {
 		memcpy(other, &given, sizeof given);
 		other[15] = 1;
-		if (store_mandate_give(store, other, 1, MANDATE_NS) < 0)
+		if (store_mandate_give(store, "h1", other, 1, MANDATE_NS) < 0)
 			break;
 	}
 	assert_true(given > 1000 && given < 100000);
-	assert_int_equal(store_mandate_give(store, other, 1, MANDATE_NS), -ENOMEM);
+	assert_int_equal(store_mandate_give(store, "h1", other, 1, MANDATE_NS), -ENOMEM);
 	skip_ns(pair->to, MANDATES_NS);
-	assert_int_equal(store_mandate_give(store, other, 1, MANDATE_NS), 0);
+	assert_int_equal(store_mandate_give(store, "h1", other, 1, MANDATE_NS), 0);
 }
 
 struct taking {
@@ -143,7 +144,7 @@ static int take_end(struct pair *pair, struct taking *taking)
 /* It withholds from now on; the only sign of that from outside. */
 static void await_withheld(struct pair *pair, const struct volume_info *a)
 {
-	while (store_mandate_give(pair->to->store, a->uuid, a->epoch, 1) != -EAGAIN)
+	while (store_mandate_give(pair->to->store, "h1", a->uuid, a->epoch, 1) != -EAGAIN)
 		env_step(pair->to->env, true);
 }
 
@@ -162,7 +163,7 @@ static void who_takes_over_waits_until_nobody_else_answers(struct pair *pair,
 	struct volume_info a = copied(pair);
 	struct taking taking, second;
 	skip_ns(pair->to, MANDATES_NS);
-	assert_int_equal(store_mandate_give(pair->to->store, a.uuid, a.epoch, MANDATE_NS), 0);
+	assert_int_equal(store_mandate_give(pair->to->store, "h1", a.uuid, a.epoch, MANDATE_NS), 0);
 	begin(pair, &taking);
 	await_withheld(pair, &a);
 	goes_on_waiting(pair, &taking);
@@ -173,10 +174,11 @@ static void who_takes_over_waits_until_nobody_else_answers(struct pair *pair,
 	assert_int_equal(take_end(pair, &second), -EBUSY);
 	skip_ns(pair->to, MANDATE_NS); /* by the other clock it has passed; it may be a slow one */
 	goes_on_waiting(pair, &taking);
-	assert_int_equal(store_mandate_give(pair->to->store, a.uuid, a.epoch, MANDATE_NS), -EAGAIN);
+	assert_int_equal(store_mandate_give(pair->to->store, "h1", a.uuid, a.epoch, MANDATE_NS),
+			 -EAGAIN);
 	skip_ns(pair->to, MANDATE_NS / 16 + 1);
 	assert_int_equal(take_end(pair, &taking), 0);
-	assert_int_equal(store_mandate_give(pair->to->store, a.uuid, a.epoch + 9, MANDATE_NS),
+	assert_int_equal(store_mandate_give(pair->to->store, "h1", a.uuid, a.epoch + 9, MANDATE_NS),
 			 -VS_EFENCED);
 	assert_true(volume_named(pair->to, "a", false).epoch > a.epoch);
 }
@@ -195,7 +197,7 @@ static void what_cannot_be_is_told_at_once(void **state)
 {
 	struct pair *pair = *state;
 	struct volume_info a = copied(pair);
-	assert_int_equal(store_mandate_give(pair->to->store, a.uuid, a.epoch, MANDATE_NS), 0);
+	assert_int_equal(store_mandate_give(pair->to->store, "h1", a.uuid, a.epoch, MANDATE_NS), 0);
 	assert_int_equal(DO(pair->to, store_replica_promote, "h1/b", "a", true), -ENOENT);
 	assert_int_equal(DO(pair->to, store_replica_promote, "h1/a", "a/b", true), -EINVAL);
 	assert_int_equal(DO(pair->to, store_replica_adopt, "h1/b", "a"), -ENOENT);
@@ -203,7 +205,7 @@ static void what_cannot_be_is_told_at_once(void **state)
 	assert_int_equal(DO(pair->to, store_replica_promote, "h1/a", "a", true), -EEXIST);
 	assert_int_equal(DO(pair->to, store_replica_adopt, "h1/a", "a"), -EEXIST);
 	/* And nothing is withheld for it. */
-	assert_int_equal(store_mandate_give(pair->to->store, a.uuid, a.epoch, MANDATE_NS), 0);
+	assert_int_equal(store_mandate_give(pair->to->store, "h1", a.uuid, a.epoch, MANDATE_NS), 0);
 }
 
 /* What an earlier life gave is not known any more. */

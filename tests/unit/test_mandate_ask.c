@@ -32,7 +32,16 @@ static struct repl repl = {.env = &env};
 static struct session *session; /* the one that there is; NULL: none */
 static unsigned dials, asked;
 static uint64_t last_request;
-static size_t follower_count;
+static size_t voter_count;
+static struct voter_info voters[2];
+static struct store_word word;
+static struct {
+	uint64_t term, seq;
+	unsigned times;
+} kept;
+static unsigned missing, told;
+static struct repl_vote vote;
+static struct store_word_take *taking;
 static struct repl_mandate question;
 static struct {
 	uint64_t until_ns;
@@ -41,19 +50,43 @@ static struct {
 static int give_res;
 static uint8_t answer[REPL_HEADER_BYTES + 512];
 
-int store_followers(const struct store *store, struct follower_info **ret, size_t *ret_count)
+int store_voters(const struct store *store, struct voter_info **ret, size_t *ret_count)
 {
-	static const struct follower_info infos[2] = {
-		{.volume = "v", .host = "h2", .volume_number = 7, .rules.in_step = true},
-		{.volume = "v", .host = "h3", .volume_number = 7}};
-	*ret = malloc(sizeof infos);
-	memcpy(*ret, infos, sizeof infos);
-	*ret_count = follower_count;
+	*ret = malloc(sizeof voters);
+	memcpy(*ret, voters, sizeof voters);
+	*ret_count = voter_count;
 	return 0;
+}
+int store_word(const struct store *store, uint32_t number, struct store_word *ret, bool *ret_stands)
+{
+	assert_int_equal(number, 7);
+	*ret = word;
+	*ret_stands = false;
+	return 0;
+}
+void store_word_acked(struct store *store, uint32_t volume, const char *host, uint64_t term,
+		      uint64_t seq)
+{
+	assert_string_equal(host, "h2");
+	kept.term = term;
+	kept.seq = seq;
+	kept.times++;
+}
+void store_follower_missing(struct store *store, uint32_t volume, const char *host)
+{
+	assert_string_equal(host, "h2");
+	missing++;
+}
+void store_word_take(struct store *store, struct store_word_take *take)
+{
+	taking = take;
+}
+void session_look(struct session *of)
+{
 }
 int store_volume_info(const struct store *store, uint32_t number, struct volume_info *ret)
 {
-	assert_int_equal(number, 7); /* h3 only lags: it is not asked */
+	assert_int_equal(number, 7);
 	*ret = (struct volume_info){.number = number, .uuid = {1}, .epoch = 3, .vseq = 9};
 	return 0;
 }
@@ -69,9 +102,10 @@ void store_mandate_absent(struct store *store, uint32_t volume, const char *host
 	absent.until_ns = until_ns;
 	absent.times++;
 }
-int store_mandate_give(struct store *store, const uint8_t uuid[16], uint64_t epoch,
-		       uint64_t duration_ns)
+int store_mandate_give(struct store *store, const char *host, const uint8_t uuid[16],
+		       uint64_t epoch, uint64_t duration_ns)
 {
+	assert_string_equal(host, "h9");
 	assert_int_equal(epoch, 3);
 	assert_int_equal(duration_ns, MANDATE_NS);
 	return give_res;
@@ -103,6 +137,14 @@ void channel_send(struct channel *channel, const void *bytes, size_t byte_count)
 {
 	struct repl_header header;
 	assert_int_equal(repl_decode_header(bytes, &header), 0);
+	if (header.type == REPL_VOTE && !(header.flags & REPL_REPLY)) {
+		assert_int_equal(repl_decode_vote((const uint8_t *)bytes + REPL_HEADER_BYTES,
+						  header.body_bytes, &vote),
+				 0);
+		last_request = header.request;
+		told++;
+		return;
+	}
 	if (header.type != REPL_MANDATE) {
 		memcpy(answer, bytes, byte_count);
 		return;
@@ -134,7 +176,9 @@ static void begin(void)
 	dials = asked = given.times = absent.times = 0;
 	given.until_ns = absent.until_ns = 0;
 	give_res = 0;
-	follower_count = 2;
+	voter_count = 1;
+	voters[0] = (struct voter_info){.volume_number = 7, .host = "h2"};
+	kept.times = missing = told = 0;
 	mandate_start(&repl);
 	tick();
 	assert_non_null(session);
@@ -309,7 +353,7 @@ static void nobody_is_asked_for_what_nobody_follows(void **state)
 {
 	begin();
 	connected();
-	follower_count = 0;
+	voter_count = 0;
 	tick();
 	assert_true(session->ended);
 	assert_null(session->mandates);
@@ -330,7 +374,7 @@ static void a_question_is_answered(void **state)
 	uint8_t message[REPL_HEADER_BYTES + 64];
 	struct repl_header header;
 	struct repl_error error;
-	struct session one = {.repl = &repl, .incoming = true};
+	struct session one = {.repl = &repl, .incoming = true, .host = "h9"};
 	for (unsigned i = 0; i < 4; i++) {
 		give_res = cases[i].res;
 		repl_encode_mandate(11, &asks, message);
@@ -351,6 +395,119 @@ static void a_question_is_answered(void **state)
 	assert_int_equal(mandate_take(&one, &header, message + REPL_HEADER_BYTES), -VS_EFORMAT);
 }
 
+static const struct store_word first = {.volume_uuid = {1},
+					.term = 3,
+					.seq = 5,
+					.voter_count = 3,
+					.copies = 3,
+					.in_step = 3,
+					.voters = {"h1", "h2", "w"}};
+
+/* Until it has said so of that very word. */
+static void a_voter_is_told_the_newest_word(void **state)
+{
+	struct repl_header header = {.type = REPL_VOTE, .flags = REPL_REPLY};
+	uint8_t message[REPL_HEADER_BYTES + 512];
+	begin();
+	voters[0].voter = voters[0].copy = true;
+	word = first;
+	tick();
+	connected();
+	assert_int_equal(told, 1);
+	assert_true(vote.won && !vote.only_ask);
+	assert_int_equal(vote.seq, 5);
+	assert_string_equal(vote.voters[2], "w");
+	uint64_t request = last_request - 1; /* the mandate's question came behind */
+	word.seq = 6;			     /* meanwhile */
+	ticks(3);
+	assert_int_equal(told, 1);
+	repl_encode_ok(request, message);
+	assert_int_equal(repl_decode_header(message, &header), 0);
+	assert_int_equal(mandate_message(session, &header, message + REPL_HEADER_BYTES), 0);
+	assert_int_equal(kept.times, 1);
+	assert_int_equal(kept.seq, 5);
+	assert_int_equal(given.times, 0); /* that was not what was asked */
+	tick();
+	assert_int_equal(told, 2); /* the next one at once */
+	assert_int_equal(vote.seq, 6);
+	/* It keeps another one: it is not said to have ours, and is told again, but not at once. */
+	repl_encode_vote(last_request, REPL_REPLY, &vote, message);
+	assert_int_equal(repl_decode_header(message, &header), 0);
+	assert_int_equal(mandate_message(session, &header, message + REPL_HEADER_BYTES), 0);
+	assert_int_equal(kept.times, 1);
+	ticks(5);
+	assert_int_equal(told, 2);
+	ticks(6);
+	assert_int_equal(told, 3);
+	/* A connection that broke: nothing is known of what it did. */
+	gone();
+	ticks(10);
+	connected();
+	assert_int_equal(told, 4);
+	voters[0].heard = true;
+	ticks(30);
+	assert_int_equal(told, 4);
+	end();
+}
+
+static void who_is_absent_for_long_is_missing(void **state)
+{
+	begin();
+	gone();
+	tick();
+	uint64_t since_ns = now_ns;
+	ticks(60);
+	assert_int_equal(missing, 0); /* no copy */
+	voters[0].voter = voters[0].copy = true;
+	tick();
+	assert_true(now_ns - since_ns >= REPL_MISSING_NS);
+	assert_true(missing > 0);
+	end();
+	begin();
+	voters[0].copy = true;
+	gone();
+	while (!missing)
+		tick();
+	assert_true(absent.times * TICK_NS >= REPL_MISSING_NS);
+	end();
+}
+
+static void a_word_is_answered_when_the_store_has_it(void **state)
+{
+	uint8_t message[REPL_HEADER_BYTES + 512];
+	struct repl_header header;
+	struct repl_vote asks = word_out(&first, 2, false), known;
+	struct session one = {
+		.repl = &repl, .incoming = true, .host = "h9", .channel = (struct channel *)answer};
+	for (unsigned i = 0; i < 3; i++) {
+		asks.only_ask = i == 2;
+		memset(answer, 0, sizeof answer);
+		repl_encode_vote(12, 0, &asks, message);
+		assert_int_equal(repl_decode_header(message, &header), 0);
+		assert_int_equal(word_take(&one, &header, message + REPL_HEADER_BYTES), 0);
+		assert_int_equal(one.words_taken, 1);
+		assert_int_equal(answer[4], 0); /* not before */
+		assert_string_equal(taking->from, "h9");
+		assert_int_equal(taking->base_term, 2);
+		assert_int_equal(taking->only_ask, i == 2);
+		assert_memory_equal(&taking->word, &first, sizeof first);
+		taking->op.op.res = i == 0 ? 0 : -VS_EFENCED;
+		taking->has_known = i == 1;
+		taking->known = first;
+		taking->op.op.done(&taking->op.op);
+		assert_int_equal(one.words_taken, 0);
+		assert_int_equal(repl_decode_header(answer, &header), 0);
+		assert_int_equal(header.request, 12);
+		assert_int_equal(header.type, i == 0 ? REPL_OK : i == 1 ? REPL_VOTE : REPL_ERROR);
+		if (i == 1)
+			assert_int_equal(repl_decode_vote(answer + REPL_HEADER_BYTES,
+							  header.body_bytes, &known),
+					 0);
+	}
+	header.body_bytes = 5;
+	assert_int_equal(word_take(&one, &header, message + REPL_HEADER_BYTES), -VS_EFORMAT);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -360,6 +517,9 @@ int main(void)
 		cmocka_unit_test(who_wakes_asks_first),
 		cmocka_unit_test(nobody_is_asked_for_what_nobody_follows),
 		cmocka_unit_test(a_question_is_answered),
+		cmocka_unit_test(a_voter_is_told_the_newest_word),
+		cmocka_unit_test(who_is_absent_for_long_is_missing),
+		cmocka_unit_test(a_word_is_answered_when_the_store_has_it),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -309,6 +309,31 @@ static void writes_of_no_blocks_and_commits_backwards_are_refused(void **state)
 	commit = (struct repl_commit){.from_vseq = 7, .durable_vseq = 9, .to = {1, 8, {0}}};
 	body = body_of(repl_encode_commit(&commit, bytes), &count, REPL_COMMIT);
 	assert_int_equal(repl_decode_commit(body, count, &commit), -VS_EFORMAT);
+	static const struct repl_vote good = {.term = 1,
+					      .seq = 1,
+					      .voter_count = 3,
+					      .owner = 1,
+					      .copies = 3,
+					      .in_step = 2,
+					      .voters = {"h1", "h2", "w"}};
+	struct repl_vote vote = good, vote_got;
+	body = body_of(repl_encode_vote(5, 0, &vote, bytes), &count, REPL_VOTE);
+	assert_int_equal(repl_decode_vote(body, count, &vote_got), 0);
+	assert_memory_equal(&vote, &vote_got, sizeof vote);
+	assert_int_equal(repl_decode_vote(body, count - 1, &vote_got), -VS_EFORMAT);
+	for (unsigned i = 0; i < 8; i++) {
+		vote = good;
+		vote.term -= i == 0;
+		vote.seq -= i == 1;
+		vote.owner += 2 * (i == 2);
+		vote.owner -= i == 3;	      /* who is not in step */
+		vote.in_step |= 4 * (i == 4); /* who has no copy */
+		vote.copies |= 8 * (i == 5);
+		vote.voter_count -= 3 * (i == 6);
+		vote.voters[2][0] = i == 7 ? '/' : 'w';
+		body = body_of(repl_encode_vote(5, 0, &vote, bytes), &count, REPL_VOTE);
+		assert_int_equal(repl_decode_vote(body, count, &vote_got), -VS_EFORMAT);
+	}
 	for (unsigned i = 0; i < 2; i++) {
 		struct repl_mandate mandate = {.duration_ns = i ? REPL_MANDATE_NS_MAX + 1
 								: 0}; /* no time, or too much */

@@ -37,6 +37,9 @@ int store_tap(struct store *store, uint32_t volume, bool on)
 {
 	return 0;
 }
+void store_follower_live(struct store *store, uint32_t volume, const char *host, bool live)
+{
+}
 void store_follower_acked(struct store *store, uint32_t volume, const char *host, uint64_t vseq)
 {
 	acked_vseq = vseq;

@@ -1,0 +1,559 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The owner's side of voters: the words that it speaks about its volume, and what flushes and
+ * answers wait for meanwhile.
+ *
+ *     a follower in step    MEMBER --- missing, degrade: a word without it stands ---> OUT
+ *                           MEMBER <-- it has all: a word with it is kept here ------- JOINING
+ *                           OUT <--- its stream ends --- JOINING <--- it is live ------ OUT
+ *
+ * Keeps true: flushes wait for a MEMBER and for one that is JOINING, and for who is not to be left
+ * out by its rules, and for nobody else; none ends
+ * while the newest word that is kept here is not kept by a majority, this host included. So what
+ * was promised is at every copy that any majority names as in step: a word that names one more is
+ * spoken only when it has all that was promised up to the moment from which flushes waited for it,
+ * and one that names one less stands before anything is promised without it. And whoever became the
+ * owner by a majority kept our word from standing.
+ *
+ * Words are spoken one at a time, each changes one host, and only when the one before stands, as
+ * two majorities share a voter only then.
+ */
+#include "storage/store/admin.h"
+#include "storage/store/replica.h"
+#include "storage/store/tap.h"
+
+#include "storage/rt/log_event.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define CARRIED_LAG_NS (30 * NSEC_PER_SEC) /* of a copy that follows since a promotion */
+
+/* ---- what is so ---- */
+
+bool quorum_owns(const struct store *store, const struct ballot *ballot)
+{
+	const struct store_word *word = &ballot->word;
+	return store->host[0] && strcmp(word->voters[word->owner], store->host) == 0;
+}
+
+static bool heard(const struct ballot *ballot, unsigned place)
+{
+	const struct store_word *word = &ballot->word;
+	return place == word->owner || (ballot->voters[place].acked_term == word->term &&
+					ballot->voters[place].acked_seq >= word->seq);
+}
+
+bool quorum_stands(const struct store *store, const struct ballot *ballot)
+{
+	unsigned count = 0;
+	for (unsigned i = 0; i < ballot->word.voter_count; i++)
+		count += heard(ballot, i);
+	return quorum_owns(store, ballot) && (2 * count > ballot->word.voter_count || MUTANT(71));
+}
+
+static bool member(const struct ballot *ballot, const char *host)
+{
+	int place = word_place(&ballot->word, host);
+	return place >= 0 && ballot->word.in_step & 1u << place;
+}
+
+bool quorum_counts(const struct volume *volume, const struct follower *follower)
+{
+	return !volume->ballot || !follower->rules.degrade || follower->joining ||
+	       member(volume->ballot, follower->host);
+}
+
+/* The moment up to which at least half of the others stand by us; with us, that is a majority. */
+uint64_t quorum_until_ns(const struct store *store, const struct ballot *ballot)
+{
+	uint64_t best = 0;
+	unsigned count = ballot->word.voter_count;
+	if (!quorum_owns(store, ballot))
+		return 0;
+	for (unsigned i = 0; i < count; i++) {
+		uint64_t until = ballot->voters[i].given_ns;
+		unsigned as_long = 1;
+		for (unsigned k = 0; k < count; k++)
+			as_long += k != ballot->word.owner && ballot->voters[k].given_ns >= until;
+		if (i != ballot->word.owner && 2 * as_long > count)
+			best = max_u64(best, until);
+	}
+	return best;
+}
+
+void quorum_given(struct ballot *ballot, const char *host, uint64_t until_ns)
+{
+	int place = word_place(&ballot->word, host);
+	if (place >= 0)
+		ballot->voters[place].given_ns = until_ns;
+}
+
+/* A majority stands by us, were this one not there. */
+static bool enough_without(const struct store *store, const struct ballot *ballot, unsigned place)
+{
+	unsigned count = 1;
+	for (unsigned i = 0; i < ballot->word.voter_count; i++)
+		count += i != place && i != ballot->word.owner &&
+			 ballot->voters[i].given_ns > env_now_ns(store->env);
+	return 2 * count > ballot->word.voter_count;
+}
+
+void store_set_host(struct store *store, const char *host)
+{
+	snprintf(store->host, sizeof store->host, "%s", host);
+	for (uint32_t i = 0; i < store->volume_count; i++) {
+		quorum_look(store, store->volumes[i]);
+		mandate_look(store, store->volumes[i]);
+	}
+}
+
+/* ---- who comes and goes ---- */
+
+/* The word that this owner speaks next; the voters are as before. */
+static struct store_word next_word(const struct ballot *ballot)
+{
+	struct store_word word = ballot->word;
+	word.seq++;
+	return word;
+}
+
+static bool may_leave(const struct store *store, const struct ballot *ballot,
+		      const struct follower *follower)
+{
+	int place = word_place(&ballot->word, follower->host);
+	return follower->rules.degrade && member(ballot, follower->host) &&
+	       ballot->word.voter_count >= VOTERS_DECIDE && quorum_stands(store, ballot) &&
+	       enough_without(store, ballot, (unsigned)place);
+}
+
+static bool may_join(const struct store *store, const struct ballot *ballot,
+		     const struct follower *follower)
+{
+	return follower->joining && !member(ballot, follower->host) &&
+	       word_place(&ballot->word, follower->host) >= 0 &&
+	       (follower->acked_vseq >= follower->join_vseq || MUTANT(72)) &&
+	       quorum_stands(store, ballot);
+}
+
+static int prepare_turn(struct command *command)
+{
+	int res = 0;
+	const struct volume *volume = command_volume(command, command->name, &res);
+	const struct follower *follower =
+		volume ? follower_of(command->store, volume->number, command->other) : NULL;
+	if (!follower || !volume->ballot)
+		return 0; /* it went meanwhile */
+	const struct ballot *ballot = volume->ballot;
+	bool join = command->number;
+	if (join ? !may_join(command->store, ballot, follower)
+		 : !may_leave(command->store, ballot, follower))
+		return 0;
+	struct store_word word = next_word(ballot);
+	word.in_step ^= (uint8_t)(1u << word_place(&word, follower->host));
+	command_add(command, word_encode(&word, command_record(command)));
+	return 0;
+}
+
+static void turned(struct io_op *op)
+{
+	struct ballot *ballot = container_of(op, struct ballot, change.op);
+	ballot->changing = false;
+	if (op->res < 0)
+		log_event(LOG_LEVEL_WARNING, "voters.unchanged", "error=\"%s\"",
+			  ballot->change.sentence);
+}
+
+static void turn(struct ballot *ballot, const struct volume *volume,
+		 const struct follower *follower, bool join)
+{
+	if (ballot->changing || ballot->store->closing)
+		return;
+	ballot->change = (struct admin_op){.op.done = turned};
+	struct command *command =
+		command_new(ballot->store, &ballot->change, volume->name, prepare_turn);
+	ballot->changing = true;
+	if (!command)
+		return; /* done follows */
+	memcpy(command->other, follower->host, sizeof follower->host);
+	command->number = join;
+	log_event(LOG_LEVEL_WARNING, "voters.told",
+		  "volume=%s host=%s in_step=%d term=%llu seq=%llu", volume->name, follower->host,
+		  join, (unsigned long long)ballot->word.term,
+		  (unsigned long long)ballot->word.seq + 1);
+	command_start(command);
+}
+
+static void join_look(struct store *store, struct volume *volume, struct follower *follower)
+{
+	struct ballot *ballot = volume->ballot;
+	bool out = word_place(&ballot->word, follower->host) >= 0 &&
+		   !member(ballot, follower->host) && quorum_owns(store, ballot);
+	if (!out || !follower->live || !follower->rules.in_step) {
+		follower->joining = false;
+		return;
+	}
+	if (!follower->joining) {
+		follower->joining = true;
+		follower->join_vseq = volume->vseq;
+	}
+	if (may_join(store, ballot, follower))
+		turn(ballot, volume, follower, true);
+}
+
+void quorum_look(struct store *store, struct volume *volume)
+{
+	volume->ballot = volume->replica ? NULL : ballot_of(store, volume->uuid);
+	for (uint32_t i = 0; volume->ballot && i < store->follower_count; i++)
+		if (store->followers[i].volume == volume->number)
+			join_look(store, volume, &store->followers[i]);
+	mandate_look(store, volume);
+}
+
+void store_follower_live(struct store *store, uint32_t number, const char *host, bool live)
+{
+	struct volume *volume = volume_by_number(store, number);
+	struct follower *follower = follower_of(store, number, host);
+	if (!volume || !follower)
+		return;
+	follower->live = live;
+	quorum_look(store, volume);
+	gate_look(store);
+}
+
+void store_follower_missing(struct store *store, uint32_t number, const char *host)
+{
+	const struct volume *volume = volume_by_number(store, number);
+	const struct follower *follower = follower_of(store, number, host);
+	if (volume && follower && volume->ballot && may_leave(store, volume->ballot, follower))
+		turn(volume->ballot, volume, follower, false);
+}
+
+void store_word_acked(struct store *store, uint32_t number, const char *host, uint64_t term,
+		      uint64_t seq)
+{
+	struct volume *volume = volume_by_number(store, number);
+	struct ballot *ballot = volume ? volume->ballot : NULL;
+	int place = ballot ? word_place(&ballot->word, host) : -1;
+	if (place < 0)
+		return;
+	ballot->voters[place].acked_term = term;
+	ballot->voters[place].acked_seq = seq;
+	quorum_look(store, volume);
+	gate_look(store);
+}
+
+/* ---- who votes ---- */
+
+#define WORD_UNKNOWN                                                                               \
+	"A majority of the voters of '%s' does not keep the last change yet: 'vstorectl witness "  \
+	"list' shows who is missing. Try again when they are there."
+
+static int word_change(struct command *command, const struct ballot *ballot)
+{
+	if (!quorum_owns(command->store, ballot))
+		return command_refuse(command, -VS_EFENCED,
+				      "'%s' belongs to %s now, as its voters say.", command->name,
+				      ballot->word.voters[ballot->word.owner]);
+	if (!quorum_stands(command->store, ballot) && !command->number)
+		return command_refuse(command, -EBUSY, WORD_UNKNOWN, command->name);
+	return 0;
+}
+
+static int voter_add(struct command *command, struct store_word *word, const char *host, bool copy)
+{
+	if (word->voter_count == VOTERS_MAX)
+		return command_refuse(command, -ENOSPC, "A volume has at most %u voters.",
+				      VOTERS_MAX);
+	memcpy(word->voters[word->voter_count], host, strlen(host) + 1);
+	word->copies |= (uint8_t)(copy << word->voter_count++);
+	return 0;
+}
+
+static uint8_t mask_without(uint8_t mask, unsigned place)
+{
+	unsigned below = mask & ((1u << place) - 1);
+	return (uint8_t)(below | (mask >> (place + 1) << place));
+}
+
+static void voter_remove(struct store_word *word, unsigned place)
+{
+	for (unsigned i = place; i + 1 < word->voter_count; i++)
+		memcpy(word->voters[i], word->voters[i + 1], NAME_ROOM);
+	word->voter_count--;
+	memset(word->voters[word->voter_count], 0, NAME_ROOM);
+	word->copies = mask_without(word->copies, place);
+	word->in_step = mask_without(word->in_step, place);
+	word->owner -= word->owner > place;
+}
+
+int word_follows(struct command *command, struct volume *volume, const char *host, bool in_step)
+{
+	struct ballot *ballot = volume->ballot;
+	int place = ballot ? word_place(&ballot->word, host) : -1, res = 0;
+	if (!ballot || in_step == (place >= 0))
+		return 0;
+	if ((res = word_change(command, ballot)) < 0)
+		return res;
+	struct store_word word = next_word(ballot);
+	if (command->number) /* it stands or not: nobody is asked */
+		word.term++;
+	if (in_step)
+		res = voter_add(command, &word, host, true);
+	else
+		voter_remove(&word, (unsigned)place);
+	if (res == 0)
+		command_add(command, word_encode(&word, command_record(command)));
+	return res;
+}
+
+/* The first word: who follows in step joins when it is known to have all. */
+static int word_first(struct command *command, const struct volume *volume, struct store_word *word)
+{
+	const struct store *store = command->store;
+	int res = 0;
+	*word = (struct store_word){
+		.term = volume->epoch, .seq = 1, .voter_count = 1, .copies = 1, .in_step = 1};
+	memcpy(word->volume_uuid, volume->uuid, 16);
+	memcpy(word->voters[0], store->host, NAME_ROOM);
+	for (uint32_t i = 0; i < store->follower_count && res == 0; i++)
+		if (store->followers[i].volume == volume->number &&
+		    store->followers[i].rules.in_step)
+			res = voter_add(command, word, store->followers[i].host, true);
+	return res;
+}
+
+static int check_witness(struct command *command)
+{
+	const struct store *store = command->store;
+	bool known = false;
+	if (!store_has(store, FEATURE_VOTERS))
+		return command_refuse(command, -EOPNOTSUPP, FEATURE_MISSING, "voters");
+	if (!store->host[0])
+		return command_refuse(command, -ENOTCONN,
+				      "This vstored has no certificate, and so no name to vote by: "
+				      "start it with --tls DIR.");
+	for (uint32_t i = 0; i < store->peer_count; i++)
+		known |= strcmp(store->peers[i].host, command->other) == 0;
+	if (!known)
+		return command_refuse(command, -ENOENT,
+				      "There is no peer '%.63s': add it with 'vstorectl peer add "
+				      "HOST ADDRESS'.",
+				      command->other);
+	return 0;
+}
+
+static int prepare_witness(struct command *command)
+{
+	struct store_word word;
+	int res = 0;
+	struct volume *volume = command_volume(command, command->name, &res);
+	if (!volume || (res = command_own(command, volume)) < 0 ||
+	    (res = check_witness(command)) < 0)
+		return res;
+	if (!volume->in_step)
+		return command_refuse(command, -EINVAL,
+				      "Nobody follows '%s' in step, so there is nothing to decide: "
+				      "'vstorectl replica add %s HOST --mode sync' comes first.",
+				      command->name, command->name);
+	if (follower_of(command->store, volume->number, command->other))
+		return command_refuse(command, -EEXIST, "'%.63s' has a replica of '%s'.",
+				      command->other, command->name);
+	if (volume->ballot && word_place(&volume->ballot->word, command->other) >= 0)
+		return 0;
+	if (volume->ballot) {
+		if ((res = word_change(command, volume->ballot)) < 0)
+			return res;
+		word = next_word(volume->ballot);
+	} else if ((res = word_first(command, volume, &word)) < 0) {
+		return res;
+	}
+	if ((res = voter_add(command, &word, command->other, false)) < 0)
+		return res;
+	command_add(command, word_encode(&word, command_record(command)));
+	return 0;
+}
+
+static int prepare_witness_delete(struct command *command)
+{
+	int res = 0;
+	struct volume *volume = command_volume(command, command->name, &res);
+	if (!volume)
+		return res;
+	int place = volume->ballot ? word_place(&volume->ballot->word, command->other) : -1;
+	if (place < 0 || volume->ballot->word.copies & 1u << place)
+		return command_refuse(command, -ENOENT, "'%.63s' is no witness of '%s'.",
+				      command->other, command->name);
+	return word_follows(command, volume, command->other, false);
+}
+
+static void witness(struct store *store, struct admin_op *op, const char *volume, const char *host,
+		    bool accept_loss, int (*prepare)(struct command *command))
+{
+	struct command *command = command_new(store, op, volume, prepare);
+	if (!command)
+		return;
+	snprintf(command->other, sizeof command->other, "%s", host);
+	command->number = accept_loss;
+	command_start(command);
+}
+
+void store_witness_add(struct store *store, struct admin_op *op, const char *volume,
+		       const char *host)
+{
+	witness(store, op, volume, host, false, prepare_witness);
+}
+
+void store_witness_delete(struct store *store, struct admin_op *op, const char *volume,
+			  const char *host, bool accept_loss)
+{
+	witness(store, op, volume, host, accept_loss, prepare_witness_delete);
+}
+
+/* ---- a copy becomes the volume ---- */
+
+int store_word_plan(const struct store *store, const char *name, struct store_word *ret,
+		    uint64_t *ret_base_term, char ret_sentence[SENTENCE_BYTES])
+{
+	const struct volume *copy = volume_by_name(store, name);
+	const struct ballot *ballot = copy && copy->replica ? ballot_of(store, copy->uuid) : NULL;
+	int place = ballot ? word_place(&ballot->word, store->host) : -1;
+	if (place < 0 || ballot->word.voter_count < VOTERS_DECIDE)
+		return -ENOENT;
+	if (!(ballot->word.in_step & 1u << place)) {
+		snprintf(ret_sentence, SENTENCE_BYTES,
+			 "The voters wrote down that this copy was left out: it lacks what was "
+			 "promised since. Promote another one, or say --accept-loss.");
+		return -VS_ERETAINED;
+	}
+	*ret = next_word(ballot);
+	ret->owner = (uint8_t)place;
+	ret->term =
+		max_u64(epoch_next_term(ballot->word.term), replica_epoch_next(store, copy->uuid));
+	*ret_base_term = ballot->word.term;
+	return 0;
+}
+
+/* Nobody was asked: only what is here counts. */
+static struct store_word forced_word(const struct store *store, const struct ballot *ballot,
+				     uint64_t epoch)
+{
+	struct store_word word = next_word(ballot);
+	int place = word_place(&word, store->host);
+	word.term = epoch;
+	if (place < 0) { /* it voted no more */
+		memset(word.voters, 0, sizeof word.voters);
+		memcpy(word.voters[0], store->host, NAME_ROOM);
+		word.voter_count = word.copies = 1;
+		place = 0;
+	}
+	word.owner = (uint8_t)place;
+	word.in_step = (uint8_t)(1u << place);
+	word.copies |= word.in_step;
+	return word;
+}
+
+/* The other copies follow from now on. */
+static void carry_followers(struct command *command, const struct store_word *word, uint32_t number)
+{
+	const struct store *store = command->store;
+	for (unsigned i = 0; i < word->voter_count; i++) {
+		struct follower follower = {
+			.volume = number,
+			.rules = {.lag_ns = CARRIED_LAG_NS, .in_step = true, .degrade = true}};
+		if (i == word->owner || !(word->copies & 1u << i) ||
+		    store->follower_count + i >= FOLLOWERS_MAX)
+			continue;
+		memcpy(follower.host, word->voters[i], NAME_ROOM);
+		command_add(command,
+			    follower_encode(LOG_PUT_FOLLOWER, &follower, command_record(command)));
+	}
+}
+
+uint64_t word_epoch(const struct command *command, const uint8_t uuid[16], uint64_t epoch)
+{
+	const struct ballot *ballot = ballot_of(command->store, uuid);
+	return command->word ? max_u64(epoch, command->word->term)
+	       : ballot	     ? max_u64(epoch, epoch_next_term(ballot->word.term))
+			     : epoch;
+}
+
+int word_takes_over(struct command *command, const uint8_t uuid[16], uint32_t number,
+		    uint64_t epoch)
+{
+	const struct store *store = command->store;
+	const struct ballot *ballot = ballot_of(store, uuid);
+	struct store_word word;
+	if (!ballot || !store->host[0])
+		return 0; /* it has no voters, or this host cannot be one */
+	if (command->word) {
+		word = *command->word;
+		if (ballot->word.term != command->base_term || ballot->word.seq + 1 != word.seq)
+			return command_refuse(command, -EBUSY,
+					      "What the voters say of it changed while they were "
+					      "asked: say it again.");
+	} else {
+		word = forced_word(store, ballot, epoch);
+	}
+	carry_followers(command, &word, number);
+	command_add(command, word_encode(&word, command_record(command)));
+	return 0;
+}
+
+/* ---- lists ---- */
+
+int store_word(const struct store *store, uint32_t number, struct store_word *ret, bool *ret_stands)
+{
+	const struct volume *volume = volume_by_number(store, number);
+	if (!volume || !volume->ballot)
+		return -ENOENT;
+	*ret = volume->ballot->word;
+	*ret_stands = quorum_stands(store, volume->ballot);
+	return 0;
+}
+
+static size_t voters_of(const struct store *store, const struct volume *volume,
+			struct voter_info *out)
+{
+	const struct ballot *ballot = volume->ballot;
+	uint64_t now = env_now_ns(store->env);
+	size_t count = 0;
+	for (unsigned i = 0; i < ballot->word.voter_count; i++) {
+		if (i == ballot->word.owner)
+			continue;
+		out[count] = (struct voter_info){.volume_number = volume->number,
+						 .voter = true,
+						 .copy = ballot->word.copies & 1u << i,
+						 .in_step = ballot->word.in_step & 1u << i,
+						 .heard = heard(ballot, i),
+						 .stands = ballot->voters[i].given_ns > now};
+		memcpy(out[count++].host, ballot->word.voters[i], NAME_ROOM);
+	}
+	return count;
+}
+
+int store_voters(const struct store *store, struct voter_info **ret, size_t *ret_count)
+{
+	size_t room = store->follower_count + (size_t)store->ballot_count * VOTERS_MAX + 1,
+	       count = 0;
+	struct voter_info *infos = calloc(room, sizeof(*infos));
+	if (!infos)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < store->follower_count; i++) {
+		const struct follower *follower = &store->followers[i];
+		const struct volume *volume = volume_by_number(store, follower->volume);
+		if (!follower->rules.in_step || volume->ballot || volume->state == OBJECT_TRASH)
+			continue;
+		infos[count].volume_number = follower->volume;
+		memcpy(infos[count++].host, follower->host, NAME_ROOM);
+	}
+	for (uint32_t i = 0; i < store->volume_count; i++) {
+		const struct volume *volume = store->volumes[i];
+		if (volume->ballot && volume->state == OBJECT_LIVE &&
+		    quorum_owns(store, volume->ballot))
+			count += voters_of(store, volume, infos + count);
+	}
+	*ret = infos;
+	*ret_count = count;
+	return 0;
+}
