@@ -41,6 +41,7 @@ static void doctor_programs(json_t *array)
 		const char *name, *message;
 	} programs[] = {
 		{"xorriso", "Makes the seed of a guest; apt install xorriso."},
+		{"bridge", "Puts guests into VLANs of Linux bridges; apt install iproute2."},
 		{"qemu-img", "Reads images that are not raw; apt install qemu-utils."},
 		{"qemu-system-x86_64", "Runs guests; apt install qemu-system-x86."},
 	};

@@ -247,6 +247,7 @@ static void agent_init(struct agent *agent, const struct options *o)
 		agent->uid_last = o->uid_last;
 	}
 	snprintf(agent->crash_after, sizeof agent->crash_after, "%s", o->crash_after);
+	pthread_mutex_init(&agent->ports, NULL);
 	pthread_mutex_init(&agent->lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);

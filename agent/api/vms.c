@@ -213,6 +213,7 @@ void vm_clone(struct call *call)
 	{
 		json_t *nic = json_copy(one);
 		json_object_del(nic, "mac");
+		json_object_del(nic, "port");
 		json_array_append_new(nics, nic);
 	}
 	body = json_copy(vm.spec);

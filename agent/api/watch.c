@@ -232,7 +232,8 @@ static void autostart(struct agent *agent)
 	json_decref(left);
 }
 
-/* Every VM of the catalog is known to libvirt; what libvirt has beyond is left alone. */
+/* Every VM of the catalog is known to libvirt, and its ports are there, also after a boot; what
+ * libvirt has beyond is left alone. */
 static void resync(struct agent *agent)
 {
 	json_t *rows = db_rows(agent->db, "SELECT spec FROM vm WHERE state = 'ready'", ""), *row;
@@ -253,6 +254,11 @@ static void resync(struct agent *agent)
 				res = vm_define(agent, spec, &problem);
 			log_event(LOG_LEVEL_WARNING, "vm.defined_again", "vm=%s res=%d",
 				  spec_text(spec, "name"), res);
+		} else if (nic_ports_make(agent, spec, &problem) < 0) {
+			log_event(LOG_LEVEL_ERROR, "vm.port_failed", "vm=%s error=\"%.200s\"",
+				  spec_text(spec, "name"), problem.sentence);
+			agent_event(agent, "vm.port_failed", spec_text(spec, "name"),
+				    json_pack("{s:s}", "message", problem.sentence));
 		}
 		json_decref(spec);
 	}

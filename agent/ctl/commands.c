@@ -110,7 +110,8 @@ const struct command commands[] = {
 	 "[--no-start]",
 	 "Makes a VM and starts it. Its first disk is a clone of the image, as large as the first "
 	 "--disk. NET is bridge=B,vlan=N,mac=M or network=N, or none; without it the VM is on "
-	 "libvirt's network called default if that is active.",
+	 "libvirt's network called default if that is active. A VLAN needs Open vSwitch, or a "
+	 "bridge that keeps VLANs apart (ip link set B type bridge vlan_filtering 1).",
 	 "vstorectl vm create web1 --image debian12 --cpu 2 --memory 2G --disk 20G --ssh-key "
 	 "~/.ssh/id_ed25519.pub",
 	 CHANGE},
@@ -187,9 +188,9 @@ const struct command commands[] = {
 	 "vstorectl vm disk grow web1 vda 40G", CHANGE},
 	{"vm nic", "attach", verb_vm_nic_attach, "ww", "", "VM NET",
 	 "Gives a VM one more NIC, also while it runs. NET is bridge=B,vlan=N,mac=M or "
-	 "network=N,mac=M; without a MAC address one is made. The host's networks stay as they "
-	 "are.",
-	 "vstorectl vm nic attach web1 bridge=br0", CHANGE},
+	 "network=N,mac=M; without a MAC address one is made. With a VLAN its port alone is put "
+	 "there, untagged; the host's networks stay as they are.",
+	 "vstorectl vm nic attach web1 bridge=br0,vlan=20", CHANGE},
 	{"vm nic", "detach", verb_vm_nic_detach, "ww", "", "VM MAC",
 	 "Takes a NIC away, also while the VM runs; done when the guest has let go.",
 	 "vstorectl vm nic detach web1 52:54:00:12:34:56", CHANGE},

@@ -24,6 +24,8 @@ struct agent {
 	char crash_after[64]; /* KIND:STEP: for tests, SIGKILL once that step is persisted */
 	bool stopping;
 
+	pthread_mutex_t ports; /* of NICs: they are made and removed one at a time (port.h) */
+
 	pthread_mutex_t lock;	/* of what follows */
 	pthread_cond_t changed; /* an operation ended, an event came */
 	struct op *active;	/* operations that run in this process */
@@ -47,8 +49,8 @@ void vm_free(struct vm *vm);
 /* The definition's next generation: into the catalog, beside the volumes, and into libvirt for the
  * next start (`define`). May be repeated. */
 int vm_save(struct agent *agent, json_t *spec, bool define, struct problem *problem);
-/* Sockets of all its volumes, and its domain as the catalog says. May be repeated. What the catalog
- * has besides by now is in `spec` afterwards. */
+/* Sockets of all its volumes, ports of its NICs, and its domain as the catalog says. May be
+ * repeated. What the catalog has besides by now is in `spec` afterwards. */
 int vm_attach(struct agent *agent, json_t *spec, struct problem *problem);
 int vm_define(struct agent *agent, json_t *spec, struct problem *problem);
 int vm_detach(struct agent *agent, const json_t *spec, struct problem *problem);
@@ -68,6 +70,11 @@ int adopt_look(struct agent *agent, const char *domain, json_t **ret_data, struc
 /* ---- op_nic.c ---- */
 /* What a NIC is connected to is on this host and can do what is asked. */
 int nic_check(struct agent *agent, const json_t *nic, struct problem *problem);
+/* Ports of all its NICs that need one; each "port" in `spec` is set. Leaves out a NIC that the
+ * catalog has no more, and a VM that is being deleted: `spec` may be of an earlier moment. May be
+ * repeated. */
+int nic_ports_make(struct agent *agent, json_t *spec, struct problem *problem);
+int nic_ports_remove(struct agent *agent, const json_t *spec, struct problem *problem);
 /* -EEXIST: a VM but that of this UUID has the MAC address; both would get the same IP address. */
 int nic_mac_free(struct agent *agent, const char *mac, const char *uuid, struct problem *problem);
 

@@ -164,11 +164,19 @@ char *domxml_cdrom(const char *path)
 static void nic_fill(xmlNodePtr nic, const json_t *spec)
 {
 	const char *bridge = spec_text(spec, "bridge"), *network = spec_text(spec, "network");
+	const char *port = spec_text(spec, "port");
 	int64_t vlan = spec_number(spec, "vlan");
-	prop(nic, "type", *bridge ? "bridge" : "network");
+	prop(nic, "type", *port ? "ethernet" : *bridge ? "bridge" : "network");
 	prop(child(nic, "mac"), "address", spec_text(spec, "mac"));
-	prop(child(nic, "source"), *bridge ? "bridge" : "network", *bridge ? bridge : network);
-	if (vlan) {
+	if (*port) { /* port.h: made, kept and removed by the agent */
+		xmlNodePtr target = child(nic, "target");
+		prop(target, "dev", port);
+		prop(target, "managed", "no");
+	} else {
+		prop(child(nic, "source"), *bridge ? "bridge" : "network",
+		     *bridge ? bridge : network);
+	}
+	if (vlan && !*port) {
 		prop_number(child(child(nic, "vlan"), "tag"), "id", vlan);
 		if (*bridge)
 			prop(child(nic, "virtualport"), "type", "openvswitch");

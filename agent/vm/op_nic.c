@@ -2,13 +2,15 @@
 /*
  * NICs of a VM: what they may be connected to, attach, detach. As with disks the catalog names one
  * only once the guest has it, and forgets it only when libvirt has said that it is gone. The host's
- * networks are looked at and never changed.
+ * networks are looked at and never changed. A port (port.h) is there before the guest has the NIC,
+ * and goes once the catalog has forgotten it, so that nobody makes it again behind that.
  *
- * data: {vm: uuid, nic: {mac, bridge, network, vlan}}
+ * data: {vm: uuid, nic: {mac, bridge, network, vlan, port}}
  */
 #include "agent/vm/op_device.h"
 
 #include "agent/vm/domxml.h"
+#include "agent/vm/port.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -25,13 +27,15 @@ static const char *op_mac(const struct op *op)
 
 /* ---- what it is connected to ---- */
 
-static int network_check(struct agent *agent, const char *name, struct problem *problem)
+static int network_check(struct agent *agent, const json_t *nic, struct problem *problem)
 {
+	const char *name = spec_text(nic, "network");
 	struct virt_result result = {0};
 	struct virt_args args = {0};
 	json_t *list, *one;
 	size_t i;
 	bool known = false, active = false;
+	json_t *bridged = NULL; /* the NIC, if it were on the network's bridge */
 	int res = virt_do(agent->virt, VIRT_NETWORKS, &args, &result, problem);
 	if (res < 0)
 		return res;
@@ -41,8 +45,19 @@ static int network_check(struct agent *agent, const char *name, struct problem *
 	{
 		known = true;
 		active = json_is_true(json_object_get(one, "active"));
+		bridged = json_pack("{s:O, s:O?}", "bridge", json_object_get(one, "bridge"), "vlan",
+				    json_object_get(nic, "vlan"));
 	}
+	if (port_wanted(bridged))
+		res = problem_set(problem, -ENOTSUP,
+				  "libvirt sets no VLANs on its network %.63s, which is on the "
+				  "Linux bridge %.15s: give bridge=%.15s,vlan=%d instead.",
+				  name, spec_text(bridged, "bridge"), spec_text(bridged, "bridge"),
+				  (int)spec_number(bridged, "vlan"));
+	json_decref(bridged);
 	json_decref(list);
+	if (res < 0)
+		return res;
 	if (!known)
 		return problem_set(
 			problem, -ENOENT,
@@ -61,26 +76,123 @@ int nic_check(struct agent *agent, const json_t *nic, struct problem *problem)
 {
 	if (*spec_text(nic, "bridge"))
 		return spec_nic_check(nic, problem);
-	return network_check(agent, spec_text(nic, "network"), problem);
+	return network_check(agent, nic, problem);
+}
+
+static int mac_taken(const char *object, const char *mac, struct problem *problem)
+{
+	return problem_set(problem, -EEXIST,
+			   "%.70s has the MAC address %s already; give another one, or none and "
+			   "one is made.",
+			   object, mac);
+}
+
+/* One that is about to get it: its port has the address in its name. */
+static int mac_coming(struct agent *agent, const char *mac, const char *uuid,
+		      struct problem *problem)
+{
+	json_t *rows = db_rows(agent->db,
+			       "SELECT object, data FROM operation WHERE kind = ? AND state IN "
+			       "('running', 'undoing')",
+			       "s", op_nic_attach.name);
+	json_t *row;
+	size_t i;
+	int res = 0;
+	json_array_foreach(rows, i, row)
+	{
+		json_t *data = db_json(row, "data");
+		if (res == 0 && strcmp(spec_text(data, "vm"), uuid) != 0 &&
+		    strcmp(spec_text(json_object_get(data, "nic"), "mac"), mac) == 0)
+			res = mac_taken(spec_text(row, "object"), mac, problem);
+		json_decref(data);
+	}
+	json_decref(rows);
+	return res;
 }
 
 int nic_mac_free(struct agent *agent, const char *mac, const char *uuid, struct problem *problem)
 {
-	json_t *rows = db_rows(agent->db, "SELECT uuid, name, spec FROM vm", ""), *row;
+	json_t *rows = db_rows(agent->db, "SELECT uuid, 'vm ' || name AS object, spec FROM vm", "");
+	json_t *row;
 	size_t i;
-	int res = 0;
+	int res = mac_coming(agent, mac, uuid, problem);
 	json_array_foreach(rows, i, row)
 	{
 		json_t *spec = db_json(row, "spec");
 		if (res == 0 && strcmp(spec_text(row, "uuid"), uuid) != 0 &&
 		    spec_nic_find(spec, mac))
-			res = problem_set(problem, -EEXIST,
-					  "VM %.63s has the MAC address %s already; give another "
-					  "one, or none and one is made.",
-					  spec_text(row, "name"), mac);
+			res = mac_taken(spec_text(row, "object"), mac, problem);
 		json_decref(spec);
 	}
 	json_decref(rows);
+	return res;
+}
+
+/* ---- ports ---- */
+
+static int nic_port(json_t *nic, struct problem *problem)
+{
+	char port[PORT_NAME_ROOM] = "";
+	int res = port_wanted(nic) ? port_make(nic, problem) : 0;
+	if (res == 0 && spec_number(nic, "vlan")) {
+		if (port_wanted(nic))
+			port_name(spec_text(nic, "mac"), port);
+		json_object_set_new(nic, "port", json_string(port));
+	}
+	return res;
+}
+
+/* The definition that the catalog has by now; NULL: the VM goes, or is gone. */
+static json_t *spec_now(struct agent *agent, const json_t *spec)
+{
+	json_t *row =
+		db_row(agent->db, "SELECT spec FROM vm WHERE uuid = ? AND state <> 'deleting'", "s",
+		       spec_text(spec, "uuid"));
+	json_t *now = row ? db_json(row, "spec") : NULL;
+	json_decref(row);
+	return now;
+}
+
+int nic_ports_make(struct agent *agent, json_t *spec, struct problem *problem)
+{
+	json_t *nic;
+	size_t i;
+	int res = 0;
+	pthread_mutex_lock(&agent->ports);
+	json_t *now = spec_now(agent, spec);
+	json_array_foreach(json_object_get(spec, "nics"), i,
+			   nic) if (res == 0 && spec_nic_find(now, spec_text(nic, "mac"))) res =
+		nic_port(nic, problem);
+	pthread_mutex_unlock(&agent->ports);
+	json_decref(now);
+	return res;
+}
+
+int nic_ports_remove(struct agent *agent, const json_t *spec, struct problem *problem)
+{
+	json_t *nic;
+	size_t i;
+	int res = 0;
+	pthread_mutex_lock(&agent->ports);
+	json_array_foreach(json_object_get(spec, "nics"), i, nic) if (res == 0) res =
+		port_remove(nic, problem);
+	pthread_mutex_unlock(&agent->ports);
+	return res;
+}
+
+static int port_plug(struct op *op)
+{
+	pthread_mutex_lock(&op->agent->ports);
+	int res = nic_port(op_nic(op), &op->problem);
+	pthread_mutex_unlock(&op->agent->ports);
+	return res;
+}
+
+static int port_unplug(struct op *op)
+{
+	pthread_mutex_lock(&op->agent->ports);
+	int res = port_remove(op_nic(op), &op->problem);
+	pthread_mutex_unlock(&op->agent->ports);
 	return res;
 }
 
@@ -146,11 +258,12 @@ static int attach_publish(struct op *op)
 
 static const struct op_step attach_steps[] = {
 	{"check", attach_check, NULL},
+	{"port", port_plug, port_unplug},
 	{"device", device_plug, device_unplug},
 	{"publish", attach_publish, NULL},
 };
 const struct op_kind op_nic_attach = {"vm.nic.attach", attach_steps,
-				      sizeof attach_steps / sizeof *attach_steps, 2};
+				      sizeof attach_steps / sizeof *attach_steps, 3};
 
 /* ---- detach ---- */
 
@@ -163,6 +276,7 @@ static const struct op_step detach_steps[] = {
 	{"check", op_vm_check, NULL},
 	{"device", device_unplug, device_plug},
 	{"publish", detach_publish, NULL},
+	{"port", port_unplug, NULL},
 };
 const struct op_kind op_nic_detach = {"vm.nic.detach", detach_steps,
 				      sizeof detach_steps / sizeof *detach_steps, 1};

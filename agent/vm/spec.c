@@ -3,6 +3,7 @@
  * and what it may be. */
 #include "agent/vm/spec.h"
 
+#include "agent/vm/port.h"
 #include "proto/text.h"
 
 #include <errno.h>
@@ -123,15 +124,7 @@ int spec_nic_check(const json_t *nic, struct problem *problem)
 			"%.15s is a network device, and no bridge: make a bridge that has it "
 			"as a port, and give that.",
 			bridge);
-	int vlan = (int)spec_number(nic, "vlan");
-	if (vlan && linux_bridge)
-		return problem_set(
-			problem, -ENOTSUP,
-			"libvirt sets VLANs on Open vSwitch only, and %.15s is a Linux bridge: "
-			"give one of that VLAN, made with: ip link add link %.15s name v%d type "
-			"vlan id %d; ip link add brv%d type bridge; ip link set v%d master brv%d.",
-			bridge, bridge, vlan, vlan, vlan, vlan, vlan);
-	return 0;
+	return port_wanted(nic) ? port_bridge_check(nic, problem) : 0;
 }
 
 json_t *spec_nic_find(const json_t *spec, const char *mac)

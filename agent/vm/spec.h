@@ -5,8 +5,11 @@
  *
  *   {uuid, name, generation, cpu, memory_bytes, firmware: bios|uefi, accel: auto|kvm|tcg, tpm,
  *    image, cdrom, autostart, order, delay_s, meta,
- *    disks: [{target, volume, uuid, size_bytes, owned}], nics: [{mac, bridge, vlan, network}],
- *    seed: {volume, uuid} or null}
+ *    disks: [{target, volume, uuid, size_bytes, owned}], nics: [{mac, bridge, vlan, network,
+ *    port}], seed: {volume, uuid} or null}
+ *
+ * What is this host's, and found when the VM is attached: a disk's socket, a NIC's port ("": none,
+ * libvirt puts it into its VLAN itself; only NICs in a VLAN have the word).
  */
 #ifndef AGENT_VM_SPEC_H
 #define AGENT_VM_SPEC_H

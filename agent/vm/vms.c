@@ -120,10 +120,10 @@ static int volume_attach(struct agent *agent, json_t *spec, json_t *disk, struct
 	return res;
 }
 
-/* The user and the sockets of `spec`, for what both have. */
+/* The user, the sockets and the ports of `spec`, for what both have. */
 static void sockets_copy(const json_t *spec, json_t *now)
 {
-	json_t *disk, *other, *seed = json_object_get(spec, "seed");
+	json_t *disk, *nic, *other, *seed = json_object_get(spec, "seed");
 	size_t i;
 	if (spec_number(spec, "uid"))
 		json_object_set(now, "uid", json_object_get(spec, "uid"));
@@ -136,10 +136,16 @@ static void sockets_copy(const json_t *spec, json_t *now)
 		if (other)
 			json_object_set(other, "socket", json_object_get(disk, "socket"));
 	}
+	json_array_foreach(json_object_get(spec, "nics"), i, nic)
+	{
+		other = spec_nic_find(now, spec_text(nic, "mac"));
+		if (other && json_object_get(nic, "port"))
+			json_object_set(other, "port", json_object_get(nic, "port"));
+	}
 }
 
-/* The catalog may have changed since the caller read it: nothing but sockets goes in, and `spec`
- * becomes what is there now. A VM that is not ready has no definition but the caller's. */
+/* The catalog may have changed since the caller read it: nothing but sockets and ports go in, and
+ * `spec` becomes what is there now. A VM that is not ready has no definition but the caller's. */
 static int sockets_save(struct agent *agent, json_t *spec)
 {
 	int res = db_begin(agent->db);
@@ -187,6 +193,8 @@ static int leases_take(struct agent *agent, json_t *spec, const json_t *held,
 int vm_attach(struct agent *agent, json_t *spec, struct problem *problem)
 {
 	int res = vm_user(agent, spec, problem);
+	if (res == 0)
+		res = nic_ports_make(agent, spec, problem);
 	return res < 0 ? res : leases_take(agent, spec, NULL, problem);
 }
 
@@ -212,7 +220,7 @@ int vm_detach(struct agent *agent, const json_t *spec, struct problem *problem)
 				       : 0;
 	json_array_foreach(json_object_get(spec, "disks"), i, disk) if (res == 0) res =
 		storage_detach(&agent->storage, spec_text(disk, "volume"), uuid, problem);
-	return res;
+	return res < 0 ? res : nic_ports_remove(agent, spec, problem);
 }
 
 int vm_define(struct agent *agent, json_t *spec, struct problem *problem)

@@ -21,27 +21,6 @@ there() {
 	virsh -q domblklist base --inactive 2>/dev/null | awk '{print $1}' | sort
 }
 
-# dies KIND STEP COMMAND...: the agent dies after that step of the command, and starts again
-dies() {
-	local at=$1:$2
-	shift 2
-	stop agent
-	start_agent --crash-after "$at"
-	local pid=${pids[agent]}
-	if ctl "$@" >words 2>&1; then fail "$at: the agent lived"; fi
-	wait "$pid" 2>/dev/null || true
-	unset 'pids[agent]'
-	start_agent
-	until_true 120 settled
-}
-# undone KIND STEP COMMAND...: everything is as before
-undone() {
-	local before after
-	before=$(there)
-	dies "$@"
-	after=$(there)
-	[ "$before" = "$after" ] || fail "$1 died after step $2: $(diff <(echo "$before") <(echo "$after"))"
-}
 base() { ctl vm create base --no-start --image small --disk 64M --memory 128M --net none --accel tcg; }
 
 for step in 0 1 2 3 4 5 6 7 8; do

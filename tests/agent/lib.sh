@@ -65,7 +65,7 @@ finish() {
 	local rc=$? name
 	[ $rc -eq 0 ] || [ $rc -eq 77 ] || { for name in agent vstored libvirtd; do [ -e "$name.log" ] && { echo "== $name"; tail -n 25 "$name.log"; }; done; }
 	for vm in $(timeout 10 virsh -q list --name 2>/dev/null); do timeout 10 virsh -q destroy "$vm" >/dev/null 2>&1 || true; done
-	for name in proxy other agent libvirtd virtlogd vstored; do stop "$name" 2>/dev/null || true; done
+	for name in proxy other other1 other30 agent libvirtd virtlogd vstored; do stop "$name" 2>/dev/null || true; done
 	cd /
 	umount -l ${VSTORE_TEST_NET:+/sys} /dev/kvm /run /etc/libvirt /var/lib/libvirt /var/cache/libvirt 2>/dev/null || true
 	rm -rf "$work"
@@ -123,7 +123,7 @@ start_libvirtd() {
 }
 libvirt_seen() { ctl network list; }
 # start_agent FLAG...
-# shellcheck disable=SC2120 # crash.sh gives some
+# shellcheck disable=SC2120 # dies gives some
 start_agent() {
 	start agent "$AGENT" --run /run/vstore --state /run/vstore/agent "$@"
 	until_true 120 answers /run/vstore/agent.sock
@@ -151,3 +151,25 @@ booted() { [ "$(ctl vm log "$1" 2>/dev/null | tr -d '\r' | grep -c ' is up$')" -
 
 # tell VM COMMAND: runs it in the guest by its serial console; prints what it said; its status
 tell() { python3 "$here/tell.py" "$(ctl api GET "/v1/vms/$1/console" | json 'd["terminal"]')" "$2"; }
+
+# dies KIND STEP COMMAND...: the agent dies after that step of the command, and starts again
+dies() {
+	local at=$1:$2
+	shift 2
+	stop agent
+	start_agent --crash-after "$at"
+	local pid=${pids[agent]}
+	if ctl "$@" >words 2>&1; then fail "$at: the agent lived"; fi
+	wait "$pid" 2>/dev/null || true
+	unset 'pids[agent]'
+	start_agent
+	until_true 120 settled
+}
+# undone KIND STEP COMMAND...: everything is as before, as the test's own there() tells it
+undone() {
+	local before after
+	before=$(there)
+	dies "$@"
+	after=$(there)
+	[ "$before" = "$after" ] || fail "$1 died after step $2: $(diff <(echo "$before") <(echo "$after"))"
+}

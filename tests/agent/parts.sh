@@ -35,7 +35,7 @@ has_mac() { tell p1 'cat /sys/class/net/*/address' | grep -qi "$1"; }
 has_no_mac() { ! has_mac "$1"; }
 refused 3 'ip link add nosuch0' vm nic attach p1 bridge=nosuch0
 refused 2 'no bridge' vm nic attach p1 bridge=lo
-refused 1 'Open vSwitch' vm nic attach p1 bridge=br-test,vlan=5
+refused 1 'VLANs apart.* VLAN 5 itself|vlan_filtering 1.* in that VLAN itself' vm nic attach p1 bridge=br-test,vlan=5
 refused 4 'p2 has the MAC address 52:54:00:00:00:02' vm nic attach p1 bridge=br-test,mac=52:54:00:00:00:02
 refused 3 'virsh net-define' vm nic attach p1 network=lan
 echo "<network><name>lan</name><forward mode='bridge'/><bridge name='br-test'/></network>" >lan.xml

@@ -5,6 +5,7 @@
 #include "agent/vm/db.h"
 #include "agent/vm/domxml.h"
 #include "agent/vm/op.h"
+#include "agent/vm/port.h"
 #include "agent/vm/program.h"
 #include "agent/vm/seed.h"
 #include "agent/vm/spec.h"
@@ -140,6 +141,52 @@ static void wrong_values_are_refused_by_name(void **state)
 			fail_msg("%s: %s", cases[i].body, problem.sentence);
 		assert_null(spec);
 	}
+}
+
+static void a_port_is_right_in_its_vlan_alone(void **state)
+{
+#define PORT_IS(vlans) "[{\"ifname\":\"vst525400000001\",\"vlans\":[" vlans "]}]"
+#define VLAN_20 "{\"vlan\":20,\"flags\":[\"PVID\",\"Egress Untagged\"]}"
+	static const struct {
+		const char *said;
+		bool right;
+	} cases[] = {
+		{PORT_IS(VLAN_20), true},
+		{"[]", false}, /* on no bridge */
+		{"", false},
+		{PORT_IS(""), false},
+		{PORT_IS(VLAN_20 ",{\"vlan\":1,\"flags\":[\"Egress Untagged\"]}"), false},
+		{PORT_IS("{\"vlan\":1,\"flags\":[\"Egress Untagged\"]}," VLAN_20), false},
+		{PORT_IS("{\"vlan\":1,\"flags\":[\"PVID\",\"Egress Untagged\"]}"), false},
+		{PORT_IS("{\"vlan\":20,\"flags\":[\"PVID\"]}"), false},
+		{PORT_IS("{\"vlan\":20,\"flags\":[\"Egress Untagged\"]}"), false},
+		{PORT_IS("{\"vlan\":20,\"vlanEnd\":21,\"flags\":[\"PVID\",\"Egress Untagged\"]}"),
+		 false},
+		{PORT_IS("{\"vlan\":20}"), false},
+	};
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+		assert_int_equal(port_vlan_only(cases[i].said, 20), cases[i].right);
+}
+
+/* libvirt is told to make nothing: neither a bridge's port nor a device. */
+static void a_nic_with_a_port_is_given_that_alone(void **state)
+{
+	char port[PORT_NAME_ROOM];
+	json_t *nic = json_pack("{s:s, s:s, s:s, s:i, s:s}", "mac", "52:54:00:00:00:0a", "bridge",
+				"br0", "network", "", "vlan", 20, "port", "");
+	char *xml = domxml_nic(nic);
+	assert_non_null(strstr(xml, "openvswitch"));
+	free(xml);
+	port_name(spec_text(nic, "mac"), port);
+	assert_string_equal(port, "vst52540000000a");
+	json_object_set_new(nic, "port", json_string(port));
+	xml = domxml_nic(nic);
+	assert_non_null(strstr(xml, "type=\"ethernet\""));
+	assert_non_null(strstr(xml, "<target dev=\"vst52540000000a\" managed=\"no\"/>"));
+	assert_null(strstr(xml, "br0"));
+	assert_null(strstr(xml, "vlan"));
+	free(xml);
+	json_decref(nic);
 }
 
 static void disks_get_the_first_free_target_and_name(void **state)
@@ -288,6 +335,8 @@ int main(void)
 		cmocka_unit_test(what_a_user_gives_is_escaped),
 		cmocka_unit_test(what_adopting_would_lose_is_named),
 		cmocka_unit_test(wrong_values_are_refused_by_name),
+		cmocka_unit_test(a_port_is_right_in_its_vlan_alone),
+		cmocka_unit_test(a_nic_with_a_port_is_given_that_alone),
 		cmocka_unit_test(disks_get_the_first_free_target_and_name),
 		cmocka_unit_test(a_private_key_is_no_ssh_key),
 		cmocka_unit_test(a_catalog_is_kept_and_one_of_tomorrow_refused),
