@@ -2,10 +2,12 @@
 /*
  * One thread. Events are queued by libvirt's thread and noted here; a guest that was stopped by an
  * error of its disk is resumed again and again until it runs: QEMU reconnects to vstored by itself,
- * and until then resuming only stops it again.
+ * and until then resuming only stops it again. What may take hours, a boot's guests one after the
+ * other, has a thread of its own (boot.c).
  */
 #include "agent/api/watch.h"
 
+#include "agent/api/boot.h"
 #include "agent/vm/op.h"
 #include "storage/rt/log_event.h"
 
@@ -18,11 +20,11 @@
 #define QUEUE_MAX 1024u
 #define CONVERGE_S 5
 #define RESUME_S 1
-#define BOOT_ID "/proc/sys/kernel/random/boot_id"
 
 struct watch {
 	struct agent *agent;
-	pthread_t thread;
+	pthread_t thread, boot;
+	bool booting; /* there is the second one */
 	pthread_mutex_t lock;
 	pthread_cond_t more;
 	struct virt_event queue[QUEUE_MAX];
@@ -78,159 +80,7 @@ static bool resume_stalled(struct agent *agent)
 	return waits;
 }
 
-/* ---- after a boot ---- */
-
-static int by_order(const void *a, const void *b)
-{
-	const json_t *const *left = a, *const *right = b;
-	int64_t x = spec_number(*left, "order"), y = spec_number(*right, "order");
-	return x < y ? -1 : x > y;
-}
-
-/* Unless the host is about to go down again, or the agent is. */
-static bool autostart_on(const struct agent *agent)
-{
-	return !agent->stopping && !agent->ending;
-}
-
-static void autostart_pause(struct agent *agent, int64_t seconds)
-{
-	struct timespec until;
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += (time_t)seconds;
-	pthread_mutex_lock(&agent->lock);
-	while (autostart_on(agent) &&
-	       pthread_cond_timedwait(&agent->changed, &agent->lock, &until) != ETIMEDOUT)
-		;
-	pthread_mutex_unlock(&agent->lock);
-}
-
-enum turn { TURN_START, TURN_LEAVE, TURN_DROP };
-
-/* Whether the next one is to be started. Who ends all guests waits while `starting` is set. */
-static enum turn autostart_turn(struct agent *agent, bool more)
-{
-	pthread_mutex_lock(&agent->lock);
-	enum turn turn = agent->ending ? TURN_DROP : agent->stopping ? TURN_LEAVE : TURN_START;
-	agent->starting = more && turn == TURN_START;
-	pthread_cond_broadcast(&agent->changed);
-	pthread_mutex_unlock(&agent->lock);
-	return turn;
-}
-
-/* Read anew: those before it may have taken their time. One that runs was started already, by an
- * agent that did not live to note it. */
-static void vm_autostart(struct agent *agent, const char *uuid)
-{
-	struct problem problem = {0};
-	enum virt_state state = VIRT_UNKNOWN;
-	enum virt_reason reason;
-	struct vm vm;
-	if (vm_get(agent, uuid, &vm, &problem) < 0)
-		return; /* deleted meanwhile */
-	int res = vm_state(agent, uuid, &state, &reason, &problem);
-	if (res == 0 && state != VIRT_STOPPED && state != VIRT_CRASHED) {
-		vm_free(&vm);
-		return;
-	}
-	if (res == 0)
-		res = vm_attach(agent, vm.spec, &problem);
-	if (res == 0)
-		res = vm_define(agent, vm.spec, &problem);
-	if (res == 0)
-		res = vm_power(agent, vm.uuid, VIRT_START, &problem);
-	if (res < 0)
-		log_event(LOG_LEVEL_ERROR, "vm.autostart_failed", "vm=%s error=\"%.200s\"", vm.name,
-			  problem.sentence);
-	else
-		agent_event(agent, "vm.autostart", vm.name, NULL);
-	autostart_pause(agent, spec_number(vm.spec, "delay_s"));
-	vm_free(&vm);
-}
-
-static int setting_set(struct agent *agent, const char *key, const char *value)
-{
-	return db_run(agent->db, "INSERT OR REPLACE INTO setting (key, value) VALUES (?, ?)", "ss",
-		      key, value);
-}
-
-static void left_save(struct agent *agent, const json_t *left)
-{
-	char *text = json_dumps(left, JSON_COMPACT);
-	if (text)
-		setting_set(agent, "boot_left", text);
-	free(text);
-}
-
-/* UUIDs of all that a boot starts, in their order. */
-static json_t *autostart_all(struct agent *agent)
-{
-	json_t *specs[1000], *row, *all = json_array();
-	json_t *rows = db_rows(agent->db, "SELECT spec FROM vm WHERE state = 'ready'", "");
-	size_t count = 0, i;
-	json_array_foreach(rows, i, row)
-	{
-		json_t *spec = db_json(row, "spec");
-		if (json_is_true(json_object_get(spec, "autostart")) && count < 1000)
-			specs[count++] = spec;
-		else
-			json_decref(spec);
-	}
-	json_decref(rows);
-	if (count > 0)
-		qsort(specs, count, sizeof *specs, by_order);
-	for (i = 0; i < count; i++) {
-		json_array_append(all, json_object_get(specs[i], "uuid"));
-		json_decref(specs[i]);
-	}
-	return all;
-}
-
-/* What is left to start of this boot: all, or what an earlier agent did not come to. */
-static json_t *autostart_left(struct agent *agent)
-{
-	char boot[64] = "";
-	FILE *file = fopen(BOOT_ID, "re");
-	if (!file || !fgets(boot, sizeof boot, file))
-		boot[0] = 0;
-	if (file)
-		fclose(file);
-	boot[strcspn(boot, "\n")] = 0;
-	json_t *row = db_row(agent->db, "SELECT value FROM setting WHERE key = 'boot'", "");
-	bool same = row && strcmp(spec_text(row, "value"), boot) == 0;
-	json_decref(row);
-	json_t *left = NULL;
-	if (same) {
-		row = db_row(agent->db, "SELECT value FROM setting WHERE key = 'boot_left'", "");
-		left = row ? json_loads(spec_text(row, "value"), 0, NULL) : NULL;
-		json_decref(row);
-		return left;
-	}
-	left = autostart_all(agent);
-	if (db_begin(agent->db) == 0) {
-		left_save(agent, left);
-		db_end(agent->db, setting_set(agent, "boot", boot) >= 0);
-	}
-	return left;
-}
-
-/* Once a boot, in their order. */
-static void autostart(struct agent *agent)
-{
-	enum turn turn = TURN_START;
-	json_t *left = autostart_left(agent);
-	while (json_array_size(left) && (turn = autostart_turn(agent, true)) == TURN_START) {
-		vm_autostart(agent, json_string_value(json_array_get(left, 0)));
-		json_array_remove(left, 0);
-		left_save(agent, left);
-	}
-	if (turn == TURN_DROP) { /* they are to be off */
-		json_array_clear(left);
-		left_save(agent, left);
-	}
-	autostart_turn(agent, false);
-	json_decref(left);
-}
+/* ---- after a lost connection ---- */
 
 /* Every VM of the catalog is known to libvirt, and its ports are there, also after a boot; what
  * libvirt has beyond is left alone. */
@@ -302,7 +152,7 @@ static void *watch_run(void *state)
 {
 	struct watch *watch = state;
 	struct agent *agent = watch->agent;
-	bool stalled = false, connected = false, started = false;
+	bool stalled = false, connected = false;
 	time_t next = 0;
 	agent_kvm(agent);
 	while (!watch->stopping) {
@@ -314,9 +164,8 @@ static void *watch_run(void *state)
 			op_converge(agent);
 			resync(agent);
 			stalled = true;
-			if (!started)
-				autostart(agent);
-			started = true;
+			if (!watch->booting)
+				watch->booting = boot_start(agent, &watch->boot) == 0;
 		}
 		stalled |= got && event.kind == VIRT_EVENT_PAUSED_IO;
 		if (!got && stalled)
@@ -379,4 +228,6 @@ void watch_stop(struct watch *watch)
 	pthread_cond_signal(&watch->more);
 	pthread_mutex_unlock(&watch->lock);
 	pthread_join(watch->thread, NULL);
+	if (watch->booting)
+		pthread_join(watch->boot, NULL);
 }

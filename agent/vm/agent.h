@@ -60,6 +60,8 @@ int vm_state(struct agent *agent, const char *uuid, enum virt_state *ret_state,
 int vm_power(struct agent *agent, const char *uuid, enum virt_verb verb, struct problem *problem);
 /* A definition that has no user yet gets one that no other VM has. */
 int vm_user(struct agent *agent, json_t *spec, struct problem *problem);
+/* UUIDs of all that a boot of the host starts, in their order; those of one place by name. */
+json_t *vm_boot_order(struct agent *agent);
 /* The VM that has this volume, or NULL; the caller frees. */
 char *vm_of_volume(struct agent *agent, const char *volume);
 /* ---- op_adopt.c ---- */

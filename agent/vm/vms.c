@@ -313,3 +313,16 @@ char *vm_of_volume(struct agent *agent, const char *volume)
 	json_decref(rows);
 	return found;
 }
+
+json_t *vm_boot_order(struct agent *agent)
+{
+	json_t *rows = db_rows(agent->db,
+			       "SELECT uuid FROM vm WHERE state = 'ready' AND json_extract(spec, "
+			       "'$.autostart') ORDER BY json_extract(spec, '$.order'), name",
+			       "");
+	json_t *row, *all = json_array();
+	size_t i;
+	json_array_foreach(rows, i, row) json_array_append(all, json_object_get(row, "uuid"));
+	json_decref(rows);
+	return all;
+}

@@ -77,13 +77,13 @@ for step in 2 3; do
 done
 ip link add br-test type bridge
 mac=52:54:00:00:00:01
-for step in 0 1; do undone vm.nic.attach "$step" vm nic attach base bridge=br-test,mac=$mac; done
-for step in 2 3; do
+for step in 0 1 2; do undone vm.nic.attach "$step" vm nic attach base bridge=br-test,mac=$mac; done
+for step in 3 4; do
 	dies vm.nic.attach "$step" vm nic attach base bridge=br-test,mac=$mac
 	virsh -q domiflist base --inactive | grep -q $mac && ctl vm nic list base | grep -q $mac || fail "nic attach died after step $step: no NIC"
 	undone vm.nic.detach 0 vm nic detach base $mac
-	dies vm.nic.detach $((step - 1)) vm nic detach base $mac
-	if ctl vm nic list base | grep -q $mac; then fail "nic detach died after step $((step - 1)): the NIC is there"; fi
+	dies vm.nic.detach $((step - 2)) vm nic detach base $mac
+	if ctl vm nic list base | grep -q $mac; then fail "nic detach died after step $((step - 2)): the NIC is there"; fi
 done
 for step in 0 1 2 3 4 5 6 7 8; do undone vm.create "$step" vm clone base new; done
 ctl volume create golden --size 1M

@@ -92,7 +92,11 @@ booted_anew() {
 ctl vm set first delay=3600
 booted_anew
 until_true 120 is_state first running
-stop agent # in the hour that first has
+virsh -q suspend first # what happens in the hour that first has is noted then
+noted() { ctl -o json events --since "$cursor" | json '[e["object"] for e in d["events"] if e["kind"] == "vm.paused"]' | grep -q first; }
+until_true 120 noted
+ctl vm resume first
+stop agent
 start_agent
 until_true 120 is_state second running
 both() { [ "$(happened)" = "autostart:first autostart:second" ]; } # it runs before that is noted
@@ -100,7 +104,10 @@ until_true 120 both || fail "this happened: $(happened)"
 until_true 240 booted first 3
 ctl vm stop first
 ctl vm stop second
+stop vstored # it comes later than the agent, and the guests after that
 booted_anew
+until_true 120 grep -q vm.autostart_waits agent.log
+start_vstored
 until_true 120 is_state first running
 until_true 240 booted first 4
 end_all 5m 2>words || fail "ending all exits $?: $(cat words)"

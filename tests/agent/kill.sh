@@ -40,6 +40,7 @@ for round in $(seq "$rounds"); do
 	until_true 120 more_than "$((now + 3))"
 	before=$(written)
 	murder vstored
+	[ "$(ctl -o json vm why web1 | json 'd["cause"]')" = disk ] || fail "why: $(ctl vm why web1)"
 	start=$SECONDS
 	start_vstored
 	until_true 240 more_than "$((before + 3))" || fail "round $round: the guest does not go on: $(ctl vm why web1)"

@@ -74,7 +74,8 @@ until_true 120 is_state web1 running
 tell web1 'test -e /mark' || fail "the guest was restarted"
 
 echo "-- shutdown, restore, clone, rename"
-ctl vm shutdown web1 --timeout 5m
+ctl vm shutdown web1 --timeout 5m 2>words || fail "it does not end: $(cat words)"
+grep -q 'ACPI' words || fail "what it waits for is not told: $(cat words)"
 holds_off() { qemu-io -r -f raw -c "read -P $1 524288000 512" "nbd+unix:///web1-disk0?socket=/run/vstore/nbd/web1-disk0.sock" | grep -vq failed; }
 ctl vm snap restore web1 one
 ctl vm start web1

@@ -7,6 +7,7 @@ VSTORE_TEST_NET=1
 # shellcheck source=tests/agent/lib.sh
 . "$(dirname "$0")/lib.sh"
 requires ip swtpm swtpm_setup
+[ -e /usr/lib/ISOLINUX/isolinux.bin ] || { echo "isolinux is not installed"; exit 77; }
 [ -e /usr/share/OVMF/OVMF_CODE_4M.fd ] || { echo "ovmf is not installed"; exit 77; }
 # refused RC WORDS COMMAND...
 refused() {
@@ -56,6 +57,38 @@ refused 3 'has no NIC' vm nic detach p1 52:54:00:00:00:0a
 ctl vm nic detach p1 52:54:00:00:00:0b
 [ -z "$(ip -o link show master br-test)" ] || fail "taps are left on the bridge"
 [ "$(ip -o link show br-test | sed 's/state [A-Z]*//; s/<[^>]*>//')" = "$(sed 's/state [A-Z]*//; s/<[^>]*>//' <<<"$links")" ] || fail "the bridge was changed: $links"
+
+echo "-- installed from an ISO: a disk with nothing on it lets the CD boot, and what that wrote boots next"
+mkdir -p iso/isolinux /var/lib/libvirt/images
+chmod 711 /var/lib/libvirt/images # QEMU's user reaches it, wherever this tree lies
+mcopy -i "$guest_image" ::vmlinuz ::initrd iso/isolinux/
+cp "$guest_image" install.img
+echo install.img | cpio -o -H newc --quiet >>iso/isolinux/initrd # what it installs
+rm install.img
+cp /usr/lib/ISOLINUX/isolinux.bin /usr/lib/syslinux/modules/bios/ldlinux.c32 iso/isolinux/
+printf 'DEFAULT i\nPROMPT 0\nTIMEOUT 0\nLABEL i\n KERNEL vmlinuz\n INITRD initrd\n APPEND console=ttyS0 quiet rdinit=/init panic=1 tsc=unstable installer\n' >iso/isolinux/isolinux.cfg
+xorriso -as mkisofs -quiet -o /var/lib/libvirt/images/install.iso -b isolinux/isolinux.bin -c isolinux/boot.cat -no-emul-boot -boot-load-size 4 -boot-info-table iso 2>words || fail "no ISO: $(cat words)"
+rm -rf iso
+chmod 644 /var/lib/libvirt/images/install.iso
+ctl vm create i1 --cdrom /var/lib/libvirt/images/install.iso --disk 64M --memory 256M --net none --accel tcg
+until_true 240 booted i1 1
+tell i1 'grep -q installer /proc/cmdline && dd if=/install.img of=/dev/vda bs=1M conv=fsync 2>/dev/null' || fail "it did not boot from its CD: $(ctl vm log i1 | tail -n 5)"
+ctl vm cdrom eject i1
+ctl vm reset i1
+until_true 240 booted i1 2
+if tell i1 'grep installer /proc/cmdline'; then fail "it boots from its CD again"; fi
+ctl vm stop i1
+ctl vm disk attach i1 --volume "$(ctl -o name volume create stays --size 1M)"
+ctl vm delete i1 2>words
+grep -q 'In the trash: i1-disk0\.' words && grep -q 'Kept: stays\.' words || fail "what a deletion took and left is not told: $(cat words)"
+ctl volume delete stays
+
+echo "-- KVM, which does nothing here: auto is emulated, and kvm is refused"
+ctl vm create k1 --no-start --image small --memory 96M --net none
+virsh -q dumpxml k1 | grep -q "<domain type='qemu'" || fail "auto is $(virsh -q dumpxml k1 | head -n 1)"
+[ "$(ctl api GET /v1/doctor | json 'next(f["state"] for f in d["findings"] if f["name"] == "kvm")')" = wrong ] || fail "the doctor finds KVM: $(ctl doctor)"
+refused 2 'kvm' vm create k2 --no-start --image small --memory 96M --net none --accel kvm
+ctl vm delete k1
 
 echo "-- the console, as a person has it"
 python3 "$here/console.py" "$CTL" --host unix:/run/vstore/agent.sock vm console p1
@@ -113,6 +146,7 @@ ctl vm set p2 memory=160M &
 setting=$!
 until_true 120 grep -q held proxy.log
 refused 5 'busy with vm.set' vm set p2 cpu=2
+[ "$(ctl -o json vm why p2 | json 'd["cause"]')" = job ] || fail "why: $(ctl vm why p2)"
 refused 5 'busy with vm.set' vm nic detach p2 52:54:00:00:00:0c
 : >go
 wait $setting || fail "p2 is not set"
@@ -122,6 +156,13 @@ ctl vm set p2 memory=$(((160 << 20) + 1))
 ctl vm set p2 memory=160M
 stop proxy || true
 stop agent; start_agent
+
+cause() { ctl -o json vm why "$1" | json 'd["cause"]'; }
+[ "$(cause p2)" = stopped ] || fail "why: $(ctl vm why p2)"
+ctl vm pause p1
+[ "$(cause p1)" = paused ] || fail "why: $(ctl vm why p1)"
+ctl vm resume p1
+[ "$(cause p1)" = none ] || fail "why: $(ctl vm why p1)"
 
 echo "-- wrong values are refused, and change nothing"
 was=$(ctl -o json vm show p2)

@@ -256,6 +256,41 @@ static void a_catalog_is_kept_and_one_of_tomorrow_refused(void **state)
 	}
 }
 
+/* As many as there are; autostart is true or 1 in older definitions, and false or missing. */
+static void a_boot_has_its_order_however_many_there_are(void **state)
+{
+	struct agent agent = {0};
+	char sentence[SENTENCE_BYTES], uuid[16], name[16];
+	enum { COUNT = 1500 };
+	assert_int_equal(db_open(":memory:", &agent.db, sentence), 0);
+	assert_int_equal(db_begin(agent.db), 0);
+	for (int i = 0; i < COUNT + 3; i++) {
+		snprintf(uuid, sizeof uuid, "u%d", i);
+		snprintf(name, sizeof name, "n%05d", COUNT + 3 - i);
+		json_t *spec = json_pack("{s:b, s:i}", "autostart", i < COUNT, "order", i % 100);
+		db_run(agent.db,
+		       "INSERT INTO vm (uuid, name, state, generation, spec, created) VALUES (?, "
+		       "?, "
+		       "?, 1, ?, 0)",
+		       "sssj", uuid, name, i == 7 ? "deleting" : "ready", spec);
+		json_decref(spec);
+	}
+	assert_int_equal(db_end(agent.db, true), 0);
+	json_t *all = vm_boot_order(&agent);
+	assert_int_equal(json_array_size(all), COUNT - 1);
+	int last = -1;
+	for (size_t i = 0; i < json_array_size(all); i++) {
+		int one = atoi(json_string_value(json_array_get(all, i)) + 1);
+		if (i > 0) {
+			assert_true(one % 100 >= last % 100);
+			assert_true(one % 100 > last % 100 || one < last); /* by name */
+		}
+		last = one;
+	}
+	json_decref(all);
+	db_close(agent.db);
+}
+
 static int step_ok(struct op *op)
 {
 	return 0;
@@ -340,6 +375,7 @@ int main(void)
 		cmocka_unit_test(disks_get_the_first_free_target_and_name),
 		cmocka_unit_test(a_private_key_is_no_ssh_key),
 		cmocka_unit_test(a_catalog_is_kept_and_one_of_tomorrow_refused),
+		cmocka_unit_test(a_boot_has_its_order_however_many_there_are),
 		cmocka_unit_test(what_ends_meanwhile_is_not_undone),
 		cmocka_unit_test(a_program_ends_with_its_time),
 	};
