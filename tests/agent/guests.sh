@@ -87,10 +87,10 @@ booted_anew() {
 	d.commit()
 	PY
 	cursor=$(python3 -c "import sqlite3; print(sqlite3.connect('/run/vstore/agent/catalog.db').execute('SELECT max(cursor) FROM event').fetchone()[0])")
-	start_agent
+	$1
 }
 ctl vm set first delay=3600
-booted_anew
+booted_anew start_agent
 until_true 120 is_state first running
 virsh -q suspend first # what happens in the hour that first has is noted then
 noted() { ctl -o json events --since "$cursor" | json '[e["object"] for e in d["events"] if e["kind"] == "vm.paused"]' | grep -q first; }
@@ -104,10 +104,14 @@ until_true 120 both || fail "this happened: $(happened)"
 until_true 240 booted first 3
 ctl vm stop first
 ctl vm stop second
-stop vstored # it comes later than the agent, and the guests after that
-booted_anew
-until_true 120 grep -q vm.autostart_waits agent.log
-start_vstored
+agent_first() { # vstored comes later than the agent, and the guests after that
+	start agent "$AGENT" --run /run/vstore --state /run/vstore/agent
+	until_true 120 grep -q vm.autostart_waits agent.log
+	start_vstored
+	until_true 120 libvirt_seen
+}
+stop vstored
+booted_anew agent_first
 until_true 120 is_state first running
 until_true 240 booted first 4
 end_all 5m 2>words || fail "ending all exits $?: $(cat words)"

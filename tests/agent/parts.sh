@@ -63,7 +63,7 @@ mkdir -p iso/isolinux /var/lib/libvirt/images
 chmod 711 /var/lib/libvirt/images # QEMU's user reaches it, wherever this tree lies
 mcopy -i "$guest_image" ::vmlinuz ::initrd iso/isolinux/
 cp "$guest_image" install.img
-echo install.img | cpio -o -H newc --quiet >>iso/isolinux/initrd # what it installs
+echo install.img | cpio -o -H newc --quiet | gzip -1 >>iso/isolinux/initrd # what it installs
 rm install.img
 cp /usr/lib/ISOLINUX/isolinux.bin /usr/lib/syslinux/modules/bios/ldlinux.c32 iso/isolinux/
 printf 'DEFAULT i\nPROMPT 0\nTIMEOUT 0\nLABEL i\n KERNEL vmlinuz\n INITRD initrd\n APPEND console=ttyS0 quiet rdinit=/init panic=1 tsc=unstable installer\n' >iso/isolinux/isolinux.cfg
