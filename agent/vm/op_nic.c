@@ -13,8 +13,12 @@
 #include "agent/vm/port.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+#define OPEN_VSWITCH "/run/openvswitch/db.sock" /* its bridges look like any other device */
 
 static json_t *op_nic(const struct op *op)
 {
@@ -26,6 +30,29 @@ static const char *op_mac(const struct op *op)
 }
 
 /* ---- what it is connected to ---- */
+
+static int bridge_check(const json_t *nic, struct problem *problem)
+{
+	const char *bridge = spec_text(nic, "bridge");
+	char path[80];
+	snprintf(path, sizeof path, "/sys/class/net/%.15s", bridge);
+	if (access(path, F_OK) < 0)
+		return problem_set(
+			problem, -ENOENT,
+			"There is no bridge %.15s on this host: make it (in "
+			"/etc/network/interfaces, or: ip link add %.15s type bridge), or "
+			"give --net network=NAME.",
+			bridge, bridge);
+	snprintf(path, sizeof path, "/sys/class/net/%.15s/bridge", bridge);
+	bool linux_bridge = access(path, F_OK) == 0;
+	if (!linux_bridge && access(OPEN_VSWITCH, F_OK) < 0)
+		return problem_set(
+			problem, -EINVAL,
+			"%.15s is a network device, and no bridge: make a bridge that has it "
+			"as a port, and give that.",
+			bridge);
+	return port_wanted(nic) ? port_bridge_check(nic, problem) : 0;
+}
 
 static int network_check(struct agent *agent, const json_t *nic, struct problem *problem)
 {
@@ -75,7 +102,7 @@ static int network_check(struct agent *agent, const json_t *nic, struct problem 
 int nic_check(struct agent *agent, const json_t *nic, struct problem *problem)
 {
 	if (*spec_text(nic, "bridge"))
-		return spec_nic_check(nic, problem);
+		return bridge_check(nic, problem);
 	return network_check(agent, nic, problem);
 }
 

@@ -3,7 +3,6 @@
  * and what it may be. */
 #include "agent/vm/spec.h"
 
-#include "agent/vm/port.h"
 #include "proto/text.h"
 
 #include <errno.h>
@@ -22,7 +21,6 @@
 #define MEMORY_BYTES_MIN (64 * MIB)
 #define MEMORY_BYTES_MAX (16 * TIB)
 #define MEMORY_BYTES_DEFAULT (2 * GIB)
-#define OPEN_VSWITCH "/run/openvswitch/db.sock" /* its bridges look like any other device */
 #define FIRMWARES "/usr/share/qemu/firmware/*.json"
 #define SWTPM "/usr/bin/swtpm"
 #define NAME_BYTES_VM 50u /* so that NAME-disk12 is a name as well */
@@ -100,31 +98,6 @@ int spec_nic(const json_t *body, json_t **ret_nic, struct problem *problem)
 	*ret_nic = json_pack("{s:s, s:s, s:s, s:I}", "mac", mac, "bridge", bridge, "network",
 			     network, "vlan", (json_int_t)vlan);
 	return 0;
-}
-
-int spec_nic_check(const json_t *nic, struct problem *problem)
-{
-	const char *bridge = spec_text(nic, "bridge");
-	char path[80];
-	if (!*bridge)
-		return 0;
-	snprintf(path, sizeof path, "/sys/class/net/%.15s", bridge);
-	if (access(path, F_OK) < 0)
-		return problem_set(
-			problem, -ENOENT,
-			"There is no bridge %.15s on this host: make it (in "
-			"/etc/network/interfaces, or: ip link add %.15s type bridge), or "
-			"give --net network=NAME.",
-			bridge, bridge);
-	snprintf(path, sizeof path, "/sys/class/net/%.15s/bridge", bridge);
-	bool linux_bridge = access(path, F_OK) == 0;
-	if (!linux_bridge && access(OPEN_VSWITCH, F_OK) < 0)
-		return problem_set(
-			problem, -EINVAL,
-			"%.15s is a network device, and no bridge: make a bridge that has it "
-			"as a port, and give that.",
-			bridge);
-	return port_wanted(nic) ? port_bridge_check(nic, problem) : 0;
 }
 
 json_t *spec_nic_find(const json_t *spec, const char *mac)

@@ -45,8 +45,6 @@ int spec_name_check(const char *name, struct problem *problem);
 
 /* One NIC from {bridge, vlan, mac, network}. */
 int spec_nic(const json_t *body, json_t **ret_nic, struct problem *problem);
-/* The bridge is on this host, and can do what is asked. */
-int spec_nic_check(const json_t *nic, struct problem *problem);
 /* By its MAC address; NULL. */
 json_t *spec_nic_find(const json_t *spec, const char *mac);
 

@@ -81,7 +81,6 @@ only() { [ "$(bridge -j vlan show dev "$1" | json '[(v["vlan"], v.get("vlanEnd")
 is_up() { ip -o link show "$1" | grep -q '[<,]UP[,>].*master br0'; }
 part() { echo "-- $* [$SECONDS s]"; } # what each costs, for people
 reaches() { tell g1 "ping -c 1 -W 2 10.9.0.$1"; }
-last_up() { [ "$(ctl vm log g1 | grep -v '^$' | tail -n 1 | tr -d '\r')" = 'g1 is up' ]; }
 net_up() { tell g1 "ip addr add 10.9.0.100/24 dev eth0; ip link set eth0 up"; }
 
 part "a guest in VLAN 20"
@@ -118,9 +117,10 @@ ctl vm reset g1
 only $port 20 && is_up $port || fail "a reset changed the port: $(bridge vlan show)"
 stop agent
 virsh -q destroy g1
+ups=$(cat /run/vstore/agent/console/*.log | tr -d '\r' | grep -c ' is up$')
 virsh -q start g1
 start_agent
-until_true 240 last_up
+until_true 240 booted g1 $((ups + 1))
 net_up
 until_true 120 reaches 20
 apart "a guest that libvirt started"
