@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Reclaiming on real files: what lives is moved, what is bad is kept and told, rot is found. */
-#include "tests/unit/store_fixture.h"
+#include "tests/unit/mixed_store.h"
 
 #include "storage/store/fold.h"
 #include "storage/store/segments.h"
@@ -10,47 +10,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-
-#define SHARE_BYTES (40 * MIB)
-
-/* Two volumes whose chunks lie side by side in the same segments; "gone" is purged at the end. */
-static uint8_t *make_mixed(struct fixture *f)
-{
-	uint8_t *data = aligned_alloc(BLOCK_BYTES, 2 * SHARE_BYTES);
-	test_random_fill(&f->seed, data, 2 * SHARE_BYTES);
-	assert_int_equal(make_volume(f, "keep", SHARE_BYTES), 0);
-	assert_int_equal(make_volume(f, "gone", SHARE_BYTES), 0);
-	struct view *keep = open_view(f, "keep"), *gone = open_view(f, "gone");
-	for (uint64_t at = 0; at < SHARE_BYTES; at += MIB) {
-		assert_int_equal(do_request(f, keep, REQUEST_WRITE, at, MIB, data + at, 0), 0);
-		assert_int_equal(
-			do_request(f, gone, REQUEST_WRITE, at, MIB, data + SHARE_BYTES + at, 0), 0);
-	}
-	store_view_close(keep);
-	store_view_close(gone);
-	return data;
-}
-
-static void purge(struct fixture *f, const char *name)
-{
-	struct volume_info *infos;
-	size_t count;
-	assert_int_equal(DO(f, store_volume_delete, name), 0);
-	assert_int_equal(store_volumes(f->store, true, &infos, &count), 0);
-	assert_int_equal(count, 1);
-	assert_int_equal(DO(f, store_trash_purge, infos[0].number), 0);
-	free(infos);
-}
-
-static void read_back(struct fixture *f, const uint8_t *data)
-{
-	uint8_t *got = aligned_alloc(BLOCK_BYTES, SHARE_BYTES);
-	struct view *view = open_view(f, "keep");
-	assert_int_equal(do_request(f, view, REQUEST_READ, 0, SHARE_BYTES, got, 0), 0);
-	assert_memory_equal(got, data, SHARE_BYTES);
-	store_view_close(view);
-	free(got);
-}
 
 static void check_sum(const struct store_info *info)
 {
