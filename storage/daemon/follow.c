@@ -29,7 +29,7 @@
 #include <string.h>
 
 #define TICK_NS (NSEC_PER_SEC / 2)
-#define ACTIVE_MAX 4u /* cuts on their way at once */
+#define ACTIVE_MAX 4u /* cuts on their way to a host at once */
 #define RETRY_NS_MIN (2 * NSEC_PER_SEC)
 #define RETRY_NS_MAX (60 * NSEC_PER_SEC)
 
@@ -247,6 +247,15 @@ static void missing_look(struct chase *chase)
 				       chase->info.host);
 }
 
+/* A host that is silent holds up those that follow there, and no others. */
+static bool host_taken(const struct follows *follows, const char *host)
+{
+	unsigned active = 0;
+	for (const struct chase *at = follows->chases; at; at = at->next)
+		active += at->phase != CHASE_IDLE && strcmp(at->info.host, host) == 0;
+	return active >= ACTIVE_MAX;
+}
+
 static void stream_look(struct chase *chase, const struct volume_info *volume)
 {
 	struct repl_stream_state state;
@@ -268,7 +277,7 @@ static void stream_look(struct chase *chase, const struct volume_info *volume)
 		if (!cut)
 			chase_failed(chase, state.res, state.sentence);
 	}
-	if (now < chase->retry_ns || follows->active >= ACTIVE_MAX)
+	if (now < chase->retry_ns || host_taken(follows, chase->info.host))
 		return;
 	chase->stream = repl_stream_new(follows->repl, volume, chase->info.host);
 	if (!chase->stream)
@@ -408,7 +417,7 @@ static void tick(struct env_timer *timer)
 			continue;
 		if (chase->info.rules.in_step)
 			stream_look(chase, &volume);
-		else if (follows->active < ACTIVE_MAX && chase_due(chase, &volume))
+		else if (chase_due(chase, &volume) && !host_taken(follows, chase->info.host))
 			chase_start(chase, &volume);
 	}
 }

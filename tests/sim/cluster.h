@@ -141,6 +141,10 @@ const char *fate(struct cluster *cluster);
 /* Links that are up again by now, and hosts that are back; all: whatever was in store for them. */
 const char *fate_back(struct cluster *cluster, bool all);
 
+/* ---- cluster_scene.c: what happens by no chance; an exit code ---- */
+
+int cluster_scene(void);
+
 /* ---- cluster_end.c: all is the same everywhere ---- */
 
 const char *cluster_end(struct cluster *cluster);

@@ -7,7 +7,7 @@
  * equal; a snapshot that was published is what it was; an old primary, or a store from a backup,
  * changes nothing and answers no flush.
  *
- * Usage: sim_cluster --seeds A..B [--jobs N] | --mutant N.
+ * Usage: sim_cluster --seeds A..B [--jobs N] | --mutant N | --scene (cluster_scene.c)
  */
 #include "tests/sim/cluster.h"
 
@@ -135,5 +135,7 @@ int main(int argc, char **argv)
 	mallopt(M_MMAP_THRESHOLD, 32 << 20);
 	mallopt(M_TRIM_THRESHOLD, 256 << 20);
 	log_level_set(0);
+	if (argc == 2 && strcmp(argv[1], "--scene") == 0)
+		return cluster_scene();
 	return seeds_main(&seeds, argc, argv);
 }
