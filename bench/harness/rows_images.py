@@ -324,7 +324,7 @@ class Images:
             out.gap("btrfs zstd:1 (no deduplication)", str(error))
         unique = unique_zstd_bytes((self.image, self.sibling)) / MIB
         measure.add("zstd -1 of the unique chunks", unique)
-        out.note(f"{Aged.name}: by `vstorectl store gc --recompress`, as vstored does by itself with what is a week old; verified, and restored once")
+        out.note(f"{Aged.name}: by `vstorectl store gc --recompress`, as vstored does by itself with what is a week old")
         measure.target("borg", 1.0)
         measure.bound("against zstd -1 of the unique chunks", self.space[OURS] / MIB / unique, 1.10, "x")
         for kind, what in ((Aged, "compressed anew"), (Archive, "64 KiB frames, level 3")):
