@@ -114,14 +114,14 @@ static int mac_taken(const char *object, const char *mac, struct problem *proble
 			   object, mac);
 }
 
-/* One that is about to get it: its port has the address in its name. */
+/* One that is about to get it, or whose port, which has the address in its name, is about to go. */
 static int mac_coming(struct agent *agent, const char *mac, const char *uuid,
 		      struct problem *problem)
 {
 	json_t *rows = db_rows(agent->db,
-			       "SELECT object, data FROM operation WHERE kind = ? AND state IN "
-			       "('running', 'undoing')",
-			       "s", op_nic_attach.name);
+			       "SELECT object, data FROM operation WHERE kind IN (?, ?) AND state "
+			       "IN ('running', 'undoing')",
+			       "ss", op_nic_attach.name, op_nic_detach.name);
 	json_t *row;
 	size_t i;
 	int res = 0;
