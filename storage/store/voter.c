@@ -200,7 +200,7 @@ static int take_check(struct store *store, struct store_word_take *take)
 		return 0;
 	if (!word_newer(word, here))
 		return take_refuse(take, ballot);
-	if (take->won || MUTANT(70))
+	if (take->won || MUTANT(74))
 		return 0;
 	const struct volume *served = served_here(store, word->volume_uuid);
 	int place = word_place(here, take->from);
