@@ -238,13 +238,16 @@ static void missing_look(struct chase *chase)
 	struct repl_stream_state state = {.phase = STREAM_BROKEN};
 	if (chase->stream)
 		repl_stream_state(chase->stream, &state);
-	if (state.phase == STREAM_LIVE)
-		chase->missing_ns = 0;
-	else if (!chase->missing_ns)
+	if (state.phase == STREAM_LIVE) {
+		chase->missing_ns = 0; /* it may be another record of it than when it became live */
+		store_follower_live(chase->follows->store, chase->info.volume_number,
+				    chase->info.host, true);
+	} else if (!chase->missing_ns) {
 		chase->missing_ns = now;
-	else if (now - chase->missing_ns >= REPL_MISSING_NS)
+	} else if (now - chase->missing_ns >= REPL_MISSING_NS) {
 		store_follower_missing(chase->follows->store, chase->info.volume_number,
 				       chase->info.host);
+	}
 }
 
 /* A host that is silent holds up those that follow there, and no others. */

@@ -297,7 +297,7 @@ int word_follows(struct command *command, struct volume *volume, const char *hos
 		return res;
 	struct store_word word = next_word(ballot);
 	if (command->number) /* it stands or not: nobody is asked */
-		word.term++;
+		word.term = epoch_next_term(word.term);
 	if (in_step)
 		res = voter_add(command, &word, host, true);
 	else
