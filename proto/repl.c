@@ -237,7 +237,7 @@ int repl_decode_offer(const void *body, size_t bytes, struct repl_offer *ret)
 	good = name(&c, offer.snapshot) && good;
 	good = get_lines(&c, &offer) && good;
 	good = good && offer.size_bytes > 0 && offer.size_bytes % BLOCK_BYTES == 0 &&
-	       offer.size_bytes <= VOLUME_BYTES_MAX;
+	       offer.size_bytes <= VOLUME_BYTES_MAX && offer.epoch <= REPL_EPOCH_MAX;
 	if (whole(&c, good) < 0)
 		return -VS_EFORMAT;
 	*ret = offer;

@@ -17,8 +17,9 @@
 #define REPL_WRITE_MAX (128u * 1024) /* bytes of one WRITE's data */
 #define REPL_MANDATE_NS_MAX (60 * NSEC_PER_SEC)
 #define REPL_VOTERS_MAX 5u
-#define REPL_UNANSWERED_MAX 256u /* requests of one side */
-#define REPL_LINES_MAX 24u	 /* of one OFFER */
+#define REPL_UNANSWERED_MAX 256u	   /* requests of one side */
+#define REPL_LINES_MAX 24u		   /* of one OFFER */
+#define REPL_EPOCH_MAX (UINT64_C(1) << 62) /* of one OFFER: a promotion of it counts on */
 #define REPL_NAME_ROOM (NAME_BYTES_MAX + 1)
 
 enum repl_type {

@@ -104,6 +104,13 @@ static void an_offer_of_no_name_or_size_is_refused(void **state)
 		assert_int_equal(repl_decode_offer(body, count, &got), -VS_EFORMAT);
 	}
 	offer = an_offer();
+	offer.epoch = REPL_EPOCH_MAX;
+	body = body_of(repl_encode_offer(8, &offer, bytes), &count, REPL_OFFER);
+	assert_int_equal(repl_decode_offer(body, count, &got), 0);
+	offer.epoch++;
+	body = body_of(repl_encode_offer(8, &offer, bytes), &count, REPL_OFFER);
+	assert_int_equal(repl_decode_offer(body, count, &got), -VS_EFORMAT);
+	offer = an_offer();
 	body = body_of(repl_encode_offer(8, &offer, bytes), &count, REPL_OFFER);
 	assert_int_equal(repl_decode_offer(body, count - 1, &got), -VS_EFORMAT);
 	assert_int_equal(repl_decode_offer(body, count + 1, &got), -VS_EFORMAT);
