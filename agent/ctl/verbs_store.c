@@ -185,7 +185,7 @@ int verb_store_check(struct ctl *ctl)
 /* A job; the option, where it is given, is true in the body. */
 static int change_with_flag(struct ctl *ctl, const char *path, const char *option)
 {
-	struct value *body = NULL;
+	VALUE_AUTO body = NULL;
 	if (ctl_option(ctl, option)) {
 		body = value_object();
 		value_set_bool(body, option, true);
