@@ -31,9 +31,6 @@
 #define RESERVE_BLOCKS(log)                                                                        \
 	min_u64((log)->options.block_count / 8, 1024) /* for fold's, catalog's records */
 #define DSYNC_SCORE_MAX 64u
-/* Of the wall clock's ns: openings less than 4 s apart surely differ, others but for one in 2^32.
- */
-#define LIFE_SPREAD UINT64_C(0x9e3779b97f4a7c15)
 
 static uint32_t commit_header_blocks(const struct commit *commit, uint32_t more_bytes,
 				     uint32_t more_blocks)
@@ -417,7 +414,7 @@ int log_new(struct env *env, struct env_file *file, const struct log_options *op
 	log->file = file;
 	log->options = *options;
 	log->owner = owner;
-	log->life = (uint32_t)((env_wall_ns(env) * LIFE_SPREAD) >> 32);
+	env_random(env, &log->life, sizeof log->life);
 	log->staging = &log->commits[0];
 	log->pad.memory = env_memory(env, BLOCK_BYTES);
 	bool memory = log->pad.memory != NULL;

@@ -30,7 +30,7 @@ struct log {
 	struct env_file *file;
 	struct log_options options;
 	struct log_owner *owner;
-	uint32_t life; /* made of the moment of this opening, in each of its commits */
+	uint32_t life; /* of this opening alone, in each of its commits */
 	struct log_place next;
 	uint64_t tail_pos, done_seq, durable_seq, syncing_seq;
 	uint64_t durable_pos, syncing_pos; /* where the durable commits, or those of a sync, end */

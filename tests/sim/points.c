@@ -13,6 +13,9 @@
  * A race is a script of two things side by side: the second one begins after no step of the first,
  * after one, and so on, each in a child that goes on to the end and is compared.
  *
+ * A planted bug may show in one order of things only, which the world's dice decide. So it is
+ * looked for in several worlds; where it is found, the same world without it must be clean.
+ *
  * Usage: points [SCRIPT | --mutant N [SCRIPT] | SCRIPT POINT CRASH]. One line a script, or the
  * crash that failed.
  */
@@ -34,6 +37,7 @@ int vstore_mutant;
 
 #define DOUBTS_MAX 64u /* more are left out, and counted */
 #define RACES_MAX 2000u
+#define WORLDS_MAX 12u	 /* in which a planted bug is looked for */
 #define CHILD_SECONDS 60 /* the processor's own: only a loop without an end takes that long */
 
 /* What parents and children share. */
@@ -46,6 +50,7 @@ static struct shared {
 static struct bed bed;
 static const struct script *script;
 static unsigned point, wanted_point, crash, wanted_crash;
+static unsigned world = 1; /* the seed of its dice */
 static struct {
 	unsigned points, crashes, recovery_crashes, left_out;
 } totals;
@@ -373,7 +378,7 @@ static void races(void)
 /* In a child of its own. */
 static void script_run(void)
 {
-	bed.sim = sim_new(1);
+	bed.sim = sim_new(world);
 	snprintf(where, sizeof where, "script %s, before any crash", script->name);
 	if (!script->no_store) {
 		bed_make(&bed);
@@ -408,38 +413,63 @@ static int script_try(const struct script *what)
 	return status;
 }
 
+static int scripts_try(const char *only)
+{
+	int failed = 0;
+	for (unsigned i = 0; i < script_count && !failed; i++)
+		if (!only || strcmp(only, scripts[i].name) == 0)
+			failed = script_try(&scripts[i]);
+	return failed;
+}
+
+/* 0: it was found. */
+static int mutant_try(int mutant, const char *only)
+{
+	char found[sizeof shared->failure];
+	for (; world <= WORLDS_MAX; world++) {
+		vstore_mutant = mutant;
+		if (scripts_try(only) == 0)
+			continue;
+		memcpy(found, shared->failure, sizeof found);
+		vstore_mutant = 0;
+		bool clean = scripts_try(only) == 0;
+		printf("mutant %d: found in world %u, %s at %s\n", mutant, world,
+		       clean ? "and only with it," : "BUT ALSO WITHOUT IT,",
+		       clean ? found : shared->failure);
+		return !clean;
+	}
+	printf("mutant %d: not found in %u worlds\n", mutant, WORLDS_MAX);
+	return 1;
+}
+
+static bool script_known(const char *name)
+{
+	for (unsigned i = 0; i < script_count; i++)
+		if (strcmp(name, scripts[i].name) == 0)
+			return true;
+	return false;
+}
+
 int main(int argc, char **argv)
 {
-	const char *only = argc > 1 ? argv[1] : NULL;
-	bool mutant = only && strcmp(only, "--mutant") == 0;
-	int failed = 0;
-	if (mutant) {
-		vstore_mutant = argc > 2 ? atoi(argv[2]) : 0;
-		only = argc > 3 ? argv[3] : NULL;
-	} else if (argc > 3) {
+	bool mutant = argc > 2 && strcmp(argv[1], "--mutant") == 0;
+	const char *only = argc > 1 + 2 * mutant ? argv[1 + 2 * mutant] : NULL;
+	if (only && !script_known(only)) {
+		fprintf(stderr,
+			"usage: points [SCRIPT | --mutant N [SCRIPT] | SCRIPT POINT CRASH]\n");
+		return 2;
+	}
+	if (!mutant && argc > 3) {
 		wanted_point = (unsigned)atoi(argv[2]);
 		wanted_crash = (unsigned)atoi(argv[3]);
 	}
 	log_level_set(0); /* what is injected here is no news */
 	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
 		      0);
-	unsigned tried = 0;
-	for (unsigned i = 0; i < script_count && !failed; i++) {
-		if (only && strcmp(only, scripts[i].name) != 0)
-			continue;
-		tried++;
-		failed = script_try(&scripts[i]);
-		if (failed)
-			printf("%s%s%d%s%s\n", mutant ? "mutant " : "",
-			       mutant ? "" : "failed: ", mutant ? vstore_mutant : failed,
-			       mutant ? ": found at " : ": ", shared->failure);
-	}
-	if (!tried) {
-		fprintf(stderr,
-			"usage: points [SCRIPT | --mutant N [SCRIPT] | SCRIPT POINT CRASH]\n");
-		return 2;
-	}
-	if (mutant && !failed)
-		printf("mutant %d: not found\n", vstore_mutant);
-	return mutant ? !failed : failed != 0;
+	if (mutant)
+		return mutant_try(atoi(argv[2]), only);
+	int failed = scripts_try(only);
+	if (failed)
+		printf("failed: %d: %s\n", failed, shared->failure);
+	return failed != 0;
 }
