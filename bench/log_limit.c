@@ -47,7 +47,7 @@ static void writer_go(struct writer *writer)
 
 static void writer_flushed(struct io_op *op)
 {
-	struct writer *writer = (struct writer *)((char *)op - offsetof(struct writer, flush));
+	struct writer *writer = container_of(op, struct writer, flush);
 	writer->bench->failed |= op->res < 0;
 	writer->bench->answered++;
 	writer_go(writer);

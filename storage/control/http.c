@@ -161,8 +161,7 @@ static bool peer_allowed(struct http *http, struct bufferevent *bev, struct ucre
 
 static void arrived(struct io_op *op)
 {
-	struct http_request *request =
-		(struct http_request *)((char *)op - offsetof(struct http_request, op));
+	struct http_request *request = container_of(op, struct http_request, op);
 	request->http->options.handle(request->http->options.state, request);
 }
 

@@ -12,7 +12,6 @@
 #include <stdio.h>
 
 #define VSTORED_VERSION "0.1.0"
-#define container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
 
 struct daemon {
 	struct env *env;

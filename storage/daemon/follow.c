@@ -73,8 +73,6 @@ struct follows {
 	struct admin_op sweep;
 };
 
-#define chase_of(at, member) ((struct chase *)((char *)(at)-offsetof(struct chase, member)))
-
 /* ---- one cut's way ---- */
 
 static void chase_idle(struct chase *chase)
@@ -106,7 +104,7 @@ static void stream_drop(struct chase *chase)
 
 static void chase_dropped(struct io_op *op)
 {
-	struct chase *chase = chase_of(op, op.op);
+	struct chase *chase = container_of(op, struct chase, op.op);
 	if (op->res < 0)
 		chase->follows->swept = false; /* found again */
 	chase_idle(chase);
@@ -132,7 +130,7 @@ static void stream_behind_cut(struct chase *chase)
 
 static void chase_sent(struct io_op *op)
 {
-	struct chase *chase = chase_of(op, send.op);
+	struct chase *chase = container_of(op, struct chase, send.op);
 	chase->sent_bytes += chase->send.sent_bytes;
 	if (op->res < 0) {
 		chase->line_first |= op->res == -ESTALE;
@@ -162,7 +160,7 @@ static void chase_sent(struct io_op *op)
 
 static void chase_sealed(struct io_op *op)
 {
-	struct chase *chase = chase_of(op, op.op);
+	struct chase *chase = container_of(op, struct chase, op.op);
 	struct follows *follows = chase->follows;
 	int res = (int)op->res;
 	if (res == 0)
@@ -184,7 +182,7 @@ static void chase_sealed(struct io_op *op)
 
 static void chase_cut(struct io_op *op)
 {
-	struct chase *chase = chase_of(op, op.op);
+	struct chase *chase = container_of(op, struct chase, op.op);
 	if (op->res < 0) {
 		chase_failed(chase, (int)op->res, chase->op.sentence);
 		stream_drop(chase);
@@ -198,7 +196,7 @@ static void chase_cut(struct io_op *op)
 
 static void chase_lined(struct io_op *op)
 {
-	struct chase *chase = chase_of(op, op.op);
+	struct chase *chase = container_of(op, struct chase, op.op);
 	if (op->res < 0)
 		chase_failed(chase, (int)op->res, chase->op.sentence);
 	else
@@ -372,8 +370,7 @@ static void chases_list(struct follows *follows)
 
 static void swept(struct io_op *op)
 {
-	struct follows *follows =
-		(struct follows *)((char *)op - offsetof(struct follows, sweep.op));
+	struct follows *follows = container_of(op, struct follows, sweep.op);
 	follows->sweeping = false;
 }
 
@@ -404,8 +401,7 @@ static void sweep_look(struct follows *follows)
 
 static void tick(struct env_timer *timer)
 {
-	struct follows *follows =
-		(struct follows *)((char *)timer - offsetof(struct follows, timer));
+	struct follows *follows = container_of(timer, struct follows, timer);
 	struct volume_info volume;
 	if (follows->stopping)
 		return;

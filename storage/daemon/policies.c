@@ -83,8 +83,7 @@ int policies_plan(struct store *store, const struct policy_info *policy, uint32_
 
 static void step_done(struct io_op *op)
 {
-	struct policies *policies =
-		(struct policies *)((char *)op - offsetof(struct policies, op.op));
+	struct policies *policies = container_of(op, struct policies, op.op);
 	policies->busy = false;
 	if (op->res < 0) {
 		log_event(LOG_LEVEL_WARNING, "policy.failed", "step=%s object=%s error=\"%s\"",
@@ -198,7 +197,7 @@ static void policies_look(struct policies *policies)
 
 static void policies_tick(struct env_timer *timer)
 {
-	policies_look((struct policies *)((char *)timer - offsetof(struct policies, timer)));
+	policies_look(container_of(timer, struct policies, timer));
 }
 
 void policies_changed(struct policies *policies)

@@ -22,8 +22,6 @@
 
 #define STEPS_MAX 16u /* of a connection in one pass */
 
-#define conn_of(op, member) ((struct conn *)((char *)(op)-offsetof(struct conn, member)))
-
 static void conn_run(struct conn *conn);
 
 static const char *conn_state_text(enum conn_state state)
@@ -99,7 +97,7 @@ bool conn_has(struct conn *conn, uint32_t bytes)
 
 static void recv_done(struct io_op *op)
 {
-	struct conn *conn = conn_of(op, recv_op);
+	struct conn *conn = container_of(op, struct conn, recv_op);
 	conn->receiving = false;
 	if (conn->state == CONN_DEAD) {
 		conn_run(conn);
@@ -152,7 +150,7 @@ static void recv_arm(struct conn *conn)
 
 static void send_done(struct io_op *op)
 {
-	struct conn *conn = conn_of(op, send_op);
+	struct conn *conn = container_of(op, struct conn, send_op);
 	struct conn_request *request;
 	conn->sending = false;
 	while ((request = request_list_take(&conn->sent)))
@@ -306,7 +304,7 @@ static void conn_run(struct conn *conn)
 
 static void kick_done(struct io_op *op)
 {
-	struct conn *conn = conn_of(op, kick_op);
+	struct conn *conn = container_of(op, struct conn, kick_op);
 	conn->kicked = false;
 	conn_run(conn);
 }
@@ -343,7 +341,7 @@ void conn_die(struct conn *conn, bool at_fault, const char *reason)
 
 static void handshake_late(struct env_timer *timer)
 {
-	struct conn *conn = conn_of(timer, handshake_timer);
+	struct conn *conn = container_of(timer, struct conn, handshake_timer);
 	conn_die(conn, true, "it did not end its handshake in time");
 	conn_run(conn);
 }

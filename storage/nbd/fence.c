@@ -21,8 +21,6 @@
 #define SOCKET_BYTES_MAX (16 * MIB) /* more than any socket of ours holds unread */
 #define WATCH_PASSES 3u
 
-#define conn_of(op, member) ((struct conn *)((char *)(op)-offsetof(struct conn, member)))
-
 static bool fence_same_volume(const struct conn *a, const struct conn *b)
 {
 	return a != b && a->view && b->view && !a->read_only && !b->read_only &&
@@ -89,7 +87,7 @@ void fence_received(struct conn *conn, uint32_t bytes)
 
 static void watch_fire(struct env_timer *timer)
 {
-	struct conn *conn = conn_of(timer, watch_timer);
+	struct conn *conn = container_of(timer, struct conn, watch_timer);
 	bool receive_pends = conn->receiving && conn->recv_number == conn->watch_recv;
 	bool send_pends = conn->sending && conn->send_number == conn->watch_send;
 	if (conn->suspicion == TRUSTED)

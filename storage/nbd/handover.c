@@ -84,8 +84,7 @@ enum step park_step(struct conn *conn)
 
 static void park_late(struct env_timer *timer)
 {
-	struct nbd_server *server =
-		(struct nbd_server *)((char *)timer - offsetof(struct nbd_server, park_timer));
+	struct nbd_server *server = container_of(timer, struct nbd_server, park_timer);
 	for (struct conn *conn = server->conns; conn; conn = conn->next) {
 		conn_die(conn, false, "what it had under way did not end in time");
 		conn_kick(conn);

@@ -40,7 +40,7 @@ void limit_attach(struct conn *conn)
 
 static void limit_fire(struct env_timer *timer)
 {
-	struct limit *limit = (struct limit *)((char *)timer - offsetof(struct limit, timer));
+	struct limit *limit = container_of(timer, struct limit, timer);
 	if (limit->waiting)
 		conn_kick(limit->waiting);
 }

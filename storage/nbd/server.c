@@ -51,7 +51,7 @@ static void export_accept(struct export *export);
 
 static void accept_retry(struct env_timer *timer)
 {
-	export_accept((struct export *)((char *)timer - offsetof(struct export, retry_timer)));
+	export_accept(container_of(timer, struct export, retry_timer));
 }
 
 /* A client has connected: takes it in, or closes it at once. */
@@ -77,7 +77,7 @@ static void export_welcome(struct export *export, struct env_sock *sock)
 
 static void accept_done(struct io_op *op)
 {
-	struct export *export = (struct export *)((char *)op - offsetof(struct export, accept_op));
+	struct export *export = container_of(op, struct export, accept_op);
 	export->accepting = false;
 	if (export->closed) {
 		if (op->res >= 0)
@@ -270,8 +270,7 @@ void server_conn_gone(struct conn *conn)
 
 static void held_fire(struct env_timer *timer)
 {
-	struct nbd_server *server =
-		(struct nbd_server *)((char *)timer - offsetof(struct nbd_server, held_timer));
+	struct nbd_server *server = container_of(timer, struct nbd_server, held_timer);
 	bool any = false;
 	for (struct conn *conn = server->conns; conn; conn = conn->next) {
 		if (!conn->held)

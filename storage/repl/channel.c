@@ -71,8 +71,6 @@ struct channel {
 	char sentence[SENTENCE_BYTES];
 };
 
-#define channel_of(op, member) ((struct channel *)((char *)(op)-offsetof(struct channel, member)))
-
 static void channel_kick(struct channel *channel);
 
 /* ---- ends ---- */
@@ -118,7 +116,7 @@ void channel_close(struct channel *channel, int code, const char *sentence)
 
 static void channel_late(struct env_timer *timer)
 {
-	struct channel *channel = channel_of(timer, timer);
+	struct channel *channel = container_of(timer, struct channel, timer);
 	uint64_t silent = env_now_ns(channel->env) - channel->heard_ns;
 	if (channel->state == CHANNEL_OPEN && silent < channel->options.silence_ns) {
 		env_timer_start(channel->env, timer, channel->options.silence_ns - silent);
@@ -139,7 +137,7 @@ static void channel_late(struct env_timer *timer)
 
 static void send_done(struct io_op *op)
 {
-	struct channel *channel = channel_of(op, send_op);
+	struct channel *channel = container_of(op, struct channel, send_op);
 	channel->sending = false;
 	if (op->res < 0)
 		channel_shut(channel, (int)op->res, "The peer went away.");
@@ -406,7 +404,7 @@ static void handshake_step(struct channel *channel)
 
 static void recv_done(struct io_op *op)
 {
-	struct channel *channel = channel_of(op, recv_op);
+	struct channel *channel = container_of(op, struct channel, recv_op);
 	channel->receiving = false;
 	if (op->res <= 0) {
 		channel_shut(channel, op->res < 0 ? (int)op->res : -ECONNRESET,
@@ -462,7 +460,7 @@ static void channel_step(struct channel *channel)
 
 static void kick_done(struct io_op *op)
 {
-	struct channel *channel = channel_of(op, kick_op);
+	struct channel *channel = container_of(op, struct channel, kick_op);
 	channel->kicked = false;
 	channel_step(channel);
 	if (channel->state == CHANNEL_CLOSED && !channel->receiving && !channel->sending &&

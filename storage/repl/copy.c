@@ -110,8 +110,7 @@ static void flush_kick(struct copying *copying);
 
 static void flushed(struct io_op *op)
 {
-	struct copying *copying =
-		(struct copying *)((char *)op - offsetof(struct copying, flush.op));
+	struct copying *copying = container_of(op, struct copying, flush.op);
 	struct session *session = copying->session;
 	copying->flushing = false;
 	if (op->res < 0 && !session->ended)
@@ -143,8 +142,7 @@ static void apply_next(struct copying *copying);
 
 static void applied(struct io_op *op)
 {
-	struct copying *copying =
-		(struct copying *)((char *)op - offsetof(struct copying, apply.op));
+	struct copying *copying = container_of(op, struct copying, apply.op);
 	struct session *session = copying->session;
 	struct batch *batch = copying->batches;
 	copying->applying = false;

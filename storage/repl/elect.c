@@ -175,8 +175,7 @@ void elect_ended(struct session *session)
 
 static void late(struct env_timer *timer)
 {
-	struct election *election =
-		(struct election *)((char *)timer - offsetof(struct election, timer));
+	struct election *election = container_of(timer, struct election, timer);
 	told_why(election);
 	election_end(election, -ETIMEDOUT);
 }

@@ -16,8 +16,6 @@
 #define DOWN_NS (5 * NSEC_PER_SEC) /* one that failed is left alone so long */
 #define PEERS_ASKED_MAX 64u
 
-#define session_of(op, member) ((struct session *)((char *)(op)-offsetof(struct session, member)))
-
 struct question {
 	struct question *next, *prev;
 	struct repl *repl;
@@ -119,7 +117,7 @@ static bool any_question(const struct session *session)
 
 static void question_step(struct io_op *op)
 {
-	struct question *question = (struct question *)((char *)op - offsetof(struct question, op));
+	struct question *question = container_of(op, struct question, op);
 	struct repl *repl = question->repl;
 	struct peer_info *peers;
 	size_t count;
@@ -156,7 +154,7 @@ static void question_step(struct io_op *op)
 
 static void tick(struct env_timer *timer)
 {
-	struct session *session = session_of(timer, timer);
+	struct session *session = container_of(timer, struct session, timer);
 	bool asked = any_question(session);
 	if (session->ended)
 		return;

@@ -22,8 +22,6 @@
 #define BUSY_PAUSE_NS_MIN (50 * NSEC_PER_MSEC)
 #define BUSY_PAUSE_NS_MAX (2 * NSEC_PER_SEC)
 
-#define sender_of(at, member) ((struct sender *)((char *)(at)-offsetof(struct sender, member)))
-
 /* Who goes before it, and is first: NULL: it is. */
 static const struct sender *sender_before(const struct sender *sender)
 {
@@ -84,7 +82,7 @@ static void sender_end(struct sender *sender, int res, const char *sentence)
 
 static void sender_go(struct env_timer *timer)
 {
-	struct sender *sender = sender_of(timer, timer);
+	struct sender *sender = container_of(timer, struct sender, timer);
 	struct repl_send *send = sender->send;
 	struct session *session = session_new(sender->repl, false);
 	send->waits[0] = 0;

@@ -193,7 +193,7 @@ static void links_sweep(struct repl *repl)
 
 static void tick(struct env_timer *timer)
 {
-	struct repl *repl = (struct repl *)((char *)timer - offsetof(struct repl, mandate_timer));
+	struct repl *repl = container_of(timer, struct repl, mandate_timer);
 	struct voter_info *voters;
 	size_t count;
 	uint64_t now = env_now_ns(repl->env);

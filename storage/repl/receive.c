@@ -15,8 +15,6 @@
 
 #define PROGRESS_NS NSEC_PER_SEC
 
-#define session_of(op, member) ((struct session *)((char *)(op)-offsetof(struct session, member)))
-
 bool receive_idle(const struct session *session)
 {
 	return !session->domain_busy && !session->receive_busy && copy_idle(session);
@@ -42,7 +40,7 @@ void answer_error(struct session *session, uint64_t request, int code, const cha
 
 static void domain_added(struct io_op *op)
 {
-	struct session *session = session_of(op, domain_op.op);
+	struct session *session = container_of(op, struct session, domain_op.op);
 	uint8_t message[REPL_HEADER_BYTES];
 	session->domain_busy = false;
 	if (op->res < 0)
@@ -89,7 +87,7 @@ static void send_state(struct session *session, enum repl_transfer_state state)
 
 static void progress(struct env_timer *timer)
 {
-	struct session *session = session_of(timer, timer);
+	struct session *session = container_of(timer, struct session, timer);
 	if (session->ended || !session->receive_busy)
 		return;
 	send_state(session, REPL_RECEIVING);
@@ -98,7 +96,7 @@ static void progress(struct env_timer *timer)
 
 static void received(struct io_op *op)
 {
-	struct session *session = session_of(op, receive.op);
+	struct session *session = container_of(op, struct session, receive.op);
 	struct repl *repl = session->repl;
 	session->receive_busy = false;
 	env_timer_stop(repl->env, &session->timer);
@@ -154,7 +152,7 @@ static void want_nodes(struct session *session, const uint8_t *ids, const uint8_
 static void want(struct store_receive *receive, uint8_t type, const uint8_t *ids,
 		 const uint8_t *bases, uint32_t count)
 {
-	struct session *session = session_of(receive, receive);
+	struct session *session = container_of(receive, struct session, receive);
 	uint8_t message[REPL_HEADER_BYTES + 24 + REPL_GET_MAX * ID_BYTES];
 	if (session->ended)
 		return;

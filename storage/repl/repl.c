@@ -17,9 +17,6 @@
 #define ACCEPT_AGAIN_NS (100 * NSEC_PER_MSEC)
 #define UNKNOWN_MAX 64u /* connections that have not shown who they are */
 
-#define session_of(op, member) ((struct session *)((char *)(op)-offsetof(struct session, member)))
-#define repl_of(op, member) ((struct repl *)((char *)(op)-offsetof(struct repl, member)))
-
 /* ---- the life of a session ---- */
 
 void stop_look(struct repl *repl)
@@ -229,12 +226,12 @@ static void unknown_bound(struct repl *repl)
 
 static void accept_again(struct env_timer *timer)
 {
-	accept_start(repl_of(timer, accept_timer));
+	accept_start(container_of(timer, struct repl, accept_timer));
 }
 
 static void accept_done(struct io_op *op)
 {
-	struct repl *repl = repl_of(op, accept_op);
+	struct repl *repl = container_of(op, struct repl, accept_op);
 	repl->accepting = false;
 	if (repl->stopping) {
 		if (op->res == 0)
@@ -277,7 +274,7 @@ static void accept_start(struct repl *repl)
 
 static void connect_late(struct env_timer *timer)
 {
-	struct session *session = session_of(timer, timer);
+	struct session *session = container_of(timer, struct session, timer);
 	snprintf(session->sentence, sizeof session->sentence,
 		 "%s does not answer: is vstored running there with --listen?", session->host);
 	session->res = -ETIMEDOUT;
@@ -286,7 +283,7 @@ static void connect_late(struct env_timer *timer)
 
 static void connected(struct io_op *op)
 {
-	struct session *session = session_of(op, connect_op);
+	struct session *session = container_of(op, struct session, connect_op);
 	struct repl *repl = session->repl;
 	session->connecting = false;
 	env_timer_stop(repl->env, &session->timer);

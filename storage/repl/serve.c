@@ -43,8 +43,7 @@ void serve_free(struct session *session)
 
 static void rate_over(struct env_timer *timer)
 {
-	struct session *session =
-		(struct session *)((char *)timer - offsetof(struct session, timer));
+	struct session *session = container_of(timer, struct session, timer);
 	serve_kick(session);
 }
 
@@ -98,8 +97,7 @@ static void serve_answer(struct serve_read *read)
 
 static void serve_read_done(struct io_op *op)
 {
-	struct serve_read *read =
-		(struct serve_read *)((char *)op - offsetof(struct serve_read, read.op));
+	struct serve_read *read = container_of(op, struct serve_read, read.op);
 	struct session *session = read->session;
 	read->busy = false;
 	session->reads_busy--;

@@ -19,8 +19,6 @@
 #define TICK_NS (5 * NSEC_PER_SEC)
 #define SILENT_NS (20 * NSEC_PER_SEC) /* a commit is acknowledged in this time */
 
-#define session_of(op, member) ((struct session *)((char *)(op)-offsetof(struct session, member)))
-
 /* A WRITE, whole, or, with no bytes, the end of a commit. */
 struct item {
 	struct item *next;
@@ -236,7 +234,7 @@ void stream_room(struct session *session)
 /* Alive? Acknowledged in time? */
 static void tick(struct env_timer *timer)
 {
-	struct session *session = session_of(timer, timer);
+	struct session *session = container_of(timer, struct session, timer);
 	struct repl_stream *stream = session->stream;
 	uint64_t now = env_now_ns(session->repl->env);
 	if (session->ended || !stream)

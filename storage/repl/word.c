@@ -97,8 +97,7 @@ struct word_taking {
 
 static void taken(struct io_op *op)
 {
-	struct word_taking *taking =
-		(struct word_taking *)((char *)op - offsetof(struct word_taking, take.op.op));
+	struct word_taking *taking = container_of(op, struct word_taking, take.op.op);
 	struct session *session = taking->session;
 	const struct store_word_take *take = &taking->take;
 	uint8_t message[REPL_HEADER_BYTES + 512];

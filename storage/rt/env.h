@@ -25,6 +25,9 @@ struct env_file;     /* an open file */
 struct env_sock;     /* a connected stream socket */
 struct env_listener; /* a listening one */
 
+/* What an op, a timer or a job is embedded in, from a callback's argument. */
+#define container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
+
 /* One operation; embedded in its owner. Zero it, set done, start it. */
 struct io_op {
 	void (*done)(struct io_op *op);

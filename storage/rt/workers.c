@@ -54,7 +54,7 @@ static struct env_job *queue_take(struct job_queue *queue)
 	queue->head = op->link;
 	if (!queue->head)
 		queue->tail = &queue->head;
-	return (struct env_job *)((char *)op - offsetof(struct env_job, op));
+	return container_of(op, struct env_job, op);
 }
 
 /* Whoever takes the op may end everything next, and a thread of others is not waited for: it must

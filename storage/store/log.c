@@ -215,7 +215,7 @@ static void log_write(struct log *log)
 
 static void log_kick_done(struct io_op *op)
 {
-	struct log *log = (struct log *)((char *)op - offsetof(struct log, kick_op));
+	struct log *log = container_of(op, struct log, kick_op);
 	log->kicked = false;
 	if (log->failed) {
 		commit_flushes(log, log->staging);
@@ -231,7 +231,7 @@ static void log_kick_done(struct io_op *op)
 
 static void log_write_done(struct io_op *op)
 {
-	struct log *log = (struct log *)((char *)op - offsetof(struct log, write_op));
+	struct log *log = container_of(op, struct log, write_op);
 	log->writing = false;
 	if (op->res < 0 || log->failed) { /* a sync may have failed meanwhile */
 		log->writing_pad = false;
@@ -301,7 +301,7 @@ void log_append(struct log *log, struct log_entry *entry, const void *record, ui
 
 static void log_sync_done(struct io_op *op)
 {
-	struct log *log = (struct log *)((char *)op - offsetof(struct log, sync_op));
+	struct log *log = container_of(op, struct log, sync_op);
 	log->syncing = false;
 	if (op->res < 0) {
 		log_fail(log, (int)op->res, "a sync of the log failed");

@@ -194,8 +194,7 @@ static void writer_fail(struct segment_writer *writer, int res)
 
 static void write_done(struct io_op *op)
 {
-	struct segment_writer *writer =
-		(struct segment_writer *)((char *)op - offsetof(struct segment_writer, write_op));
+	struct segment_writer *writer = container_of(op, struct segment_writer, write_op);
 	writer->writing = false;
 	if (op->res < 0 || writer->failed) {
 		writer_fail(writer, op->res < 0 ? (int)op->res : writer->failed);
@@ -236,8 +235,7 @@ static void seal_finish(struct segment_writer *writer);
 
 static void sync_done(struct io_op *op)
 {
-	struct segment_writer *writer =
-		(struct segment_writer *)((char *)op - offsetof(struct segment_writer, sync_op));
+	struct segment_writer *writer = container_of(op, struct segment_writer, sync_op);
 	writer->syncing = false;
 	if (op->res < 0 || writer->failed) {
 		writer_fail(writer, op->res < 0 ? (int)op->res : writer->failed);
@@ -267,8 +265,7 @@ static void seal_finish(struct segment_writer *writer)
 
 static void kick_done(struct io_op *op)
 {
-	struct segment_writer *writer =
-		(struct segment_writer *)((char *)op - offsetof(struct segment_writer, kick_op));
+	struct segment_writer *writer = container_of(op, struct segment_writer, kick_op);
 	bool force = writer->seal != NULL, sync = false;
 	writer->kicked = false;
 	if (writer->failed) {
@@ -397,14 +394,12 @@ static void seal_end(struct segment_writer *writer, int res)
 
 static void seal_synced(struct io_op *op)
 {
-	seal_end((struct segment_writer *)((char *)op - offsetof(struct segment_writer, footer_op)),
-		 (int)op->res);
+	seal_end(container_of(op, struct segment_writer, footer_op), (int)op->res);
 }
 
 static void seal_truncated(struct io_op *op)
 {
-	struct segment_writer *writer =
-		(struct segment_writer *)((char *)op - offsetof(struct segment_writer, footer_op));
+	struct segment_writer *writer = container_of(op, struct segment_writer, footer_op);
 	if (op->res < 0) {
 		seal_end(writer, (int)op->res);
 		return;
@@ -415,8 +410,7 @@ static void seal_truncated(struct io_op *op)
 
 static void seal_written(struct io_op *op)
 {
-	struct segment_writer *writer =
-		(struct segment_writer *)((char *)op - offsetof(struct segment_writer, footer_op));
+	struct segment_writer *writer = container_of(op, struct segment_writer, footer_op);
 	if (op->res < 0) {
 		seal_end(writer, (int)op->res);
 		return;

@@ -29,8 +29,6 @@
 #include <assert.h>
 #include <errno.h>
 
-#define container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
-
 #define NODE_SLOTS 256u
 #define MAP_LEVELS 4u	 /* 256^4 chunks of 64 KiB: 256 TiB */
 #define PUT_COUNT 256u	 /* chunks and nodes on their way into segments */

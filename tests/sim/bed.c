@@ -473,7 +473,7 @@ void bed_check(struct bed *bed)
 
 static void gc_done(struct io_op *op)
 {
-	((struct bed *)((char *)op - offsetof(struct bed, gc.op)))->gc_waits = 0;
+	(container_of(op, struct bed, gc.op))->gc_waits = 0;
 }
 
 void bed_gc_begin(struct bed *bed)

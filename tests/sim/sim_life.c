@@ -96,7 +96,7 @@ static void flush_some(struct world *world)
 
 static void admin_done(struct io_op *op)
 {
-	struct world *world = (struct world *)((char *)op - offsetof(struct world, admin.op));
+	struct world *world = container_of(op, struct world, admin.op);
 	struct model_snapshot *snapshot = world->admin_snapshot;
 	world->guests.admin_busy = false;
 	world->guests.model.events++;
@@ -156,7 +156,7 @@ static void snapshot_some(struct world *world)
 
 void work_done(struct io_op *op)
 {
-	struct world *world = (struct world *)((char *)op - offsetof(struct world, work.op));
+	struct world *world = container_of(op, struct world, work.op);
 	world->guests.work_busy = false;
 	if (world->work.damaged && !world->rot && !world->faults && !world->index_rot)
 		world->guests.wrong = "a check found damage";

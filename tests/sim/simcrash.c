@@ -60,7 +60,7 @@ void *sim_process_memory(struct sim *sim, size_t bytes)
 
 static struct process_memory *memory_of(void *at)
 {
-	return (struct process_memory *)((char *)at - offsetof(struct process_memory, data));
+	return container_of(at, struct process_memory, data);
 }
 
 size_t sim_process_memory_bytes(void *at)

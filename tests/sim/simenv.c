@@ -122,8 +122,7 @@ static int64_t event_run(struct sim *sim, const struct event *event)
 	case EVENT_DIR_SYNC:
 		return event_dir_sync(sim, event);
 	case EVENT_JOB: {
-		struct env_job *job =
-			(struct env_job *)((char *)event->op - offsetof(struct env_job, op));
+		struct env_job *job = container_of(event->op, struct env_job, op);
 		return job->run(job, 0);
 	}
 	case EVENT_COMPLETE:

@@ -157,7 +157,7 @@ int change_end(struct world *world, struct admin_op *op)
 
 static void work_done(struct io_op *op)
 {
-	struct world *world = (struct world *)((char *)op - offsetof(struct world, work.op));
+	struct world *world = container_of(op, struct world, work.op);
 	world->guests.work_busy = false;
 	static char what[SENTENCE_BYTES + 60];
 	if (world->work.damaged && !world->ill) {

@@ -55,7 +55,7 @@ struct bed *bed_new(const struct nbd_server_options *options)
 
 static void bed_stopped(struct io_op *op)
 {
-	struct bed *bed = (struct bed *)((char *)op - offsetof(struct bed, stop_op));
+	struct bed *bed = container_of(op, struct bed, stop_op);
 	bed->leave = true;
 }
 

@@ -53,7 +53,7 @@ static inline int pair_teardown(void **state)
 static inline void want(struct store_receive *receive, uint8_t type, const uint8_t *ids,
 			const uint8_t *bases, uint32_t count)
 {
-	struct pair *pair = (struct pair *)((char *)receive - offsetof(struct pair, receive));
+	struct pair *pair = container_of(receive, struct pair, receive);
 	for (uint32_t i = 0; i < count; i++) {
 		assert_true(pair->tail - pair->head < QUEUE);
 		memcpy(pair->queue[pair->tail % QUEUE], ids + (size_t)i * ID_BYTES, ID_BYTES);

@@ -72,7 +72,7 @@ static const struct channel_ops ops = {opened, message, room, closed};
 
 static void accepted(struct io_op *op)
 {
-	struct bed *bed = (struct bed *)((char *)op - offsetof(struct bed, accept_op));
+	struct bed *bed = container_of(op, struct bed, accept_op);
 	bed->accepting = false;
 	if (op->res == 0)
 		assert_int_equal(channel_new(env, bed->accepted, true, &bed->options[1], &ops,

@@ -376,7 +376,7 @@ struct waiting {
 
 static void flush_done(struct io_op *op)
 {
-	((struct waiting *)((char *)op - offsetof(struct waiting, request.op)))->done = true;
+	(container_of(op, struct waiting, request.op))->done = true;
 }
 
 static void flush_start(struct waiting *waiting, struct view *view, enum request_kind kind,

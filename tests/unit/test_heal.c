@@ -30,7 +30,7 @@ struct answer {
 
 static void answer_read(struct io_op *op)
 {
-	struct answer *answer = (struct answer *)((char *)op - offsetof(struct answer, read.op));
+	struct answer *answer = container_of(op, struct answer, read.op);
 	bool good = op->res > 0;
 	answer->pair->answered++;
 	if (good && answer->spoil)

@@ -119,7 +119,7 @@ struct taking {
 
 static void taken(struct io_op *op)
 {
-	((struct taking *)((char *)op - offsetof(struct taking, op.op)))->done = true;
+	(container_of(op, struct taking, op.op))->done = true;
 }
 
 static void promote_begin(struct pair *pair, struct taking *taking)

@@ -162,7 +162,7 @@ struct waiting {
 
 static void waiting_ended(struct io_op *op)
 {
-	struct waiting *waiting = (struct waiting *)((char *)op - offsetof(struct waiting, wait));
+	struct waiting *waiting = container_of(op, struct waiting, wait);
 	assert_int_equal(op->res, 0);
 	waiting->ended = true;
 }

@@ -37,7 +37,7 @@ static void room_again(void *arg)
 
 static void seal_done(struct io_op *op)
 {
-	struct fixture *f = (struct fixture *)((char *)op - offsetof(struct fixture, seal));
+	struct fixture *f = container_of(op, struct fixture, seal);
 	assert_int_equal(op->res, 0);
 	f->sealed = true;
 }

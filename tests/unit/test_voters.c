@@ -130,7 +130,7 @@ struct owner {
 
 static void flush_done(struct io_op *op)
 {
-	((struct owner *)((char *)op - offsetof(struct owner, flush.op)))->ended = true;
+	(container_of(op, struct owner, flush.op))->ended = true;
 }
 
 static void owner_open(struct owner *owner)
