@@ -9,16 +9,8 @@ VSTORED=$1 VSTORECTL=$(realpath "$2") here=$(dirname "$(realpath "$0")")
 . "$here/lib.sh"
 # shellcheck source=tests/integration/hosts.sh
 . "$here/hosts.sh"
-declare -A address=([a]=10.77.0.1 [b]=10.77.0.2 [w]=10.77.0.3)
+address[w]=10.77.0.3
 
-# wire X DEVICE: a link from that host to w; addresses are those that the hosts have already
-wire() {
-	ip -n "$net-$1" link add "$2" type veth peer name "$2" netns "$net-w"
-	ip -n "$net-$1" addr add "${address[$1]}" peer "${address[w]}/32" dev "$2"
-	ip -n "$net-w" addr add "${address[w]}" peer "${address[$1]}/32" dev "$2"
-	ip -n "$net-$1" link set "$2" up
-	ip -n "$net-w" link set "$2" up
-}
 # voter HOST KEY [SIDE]: what a, or the other side, says of that voter
 voter() {
 	host "${3:-a}" -o json replica witness list |
@@ -41,8 +33,8 @@ reads_of() { qemu-io -r -f raw -c "read -P $2 $3 $4" "$(host_uri "$1" v)" >io 2>
 ip netns add "$net-w"
 at_end=("ip netns del $net-w" "${at_end[@]}")
 ip -n "$net-w" link set lo up
-wire a veth1
-wire b veth2
+wire a w veth1
+wire b w veth2
 for side in a b w; do
 	mkdir -p "$side/store"
 	"$VSTORECTL" pki issue ca "$side" "$side/tls" 2>/dev/null

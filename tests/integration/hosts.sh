@@ -4,7 +4,7 @@
 : "${work:?}" # lib.sh's
 requires ip python3 qemu-img qemu-io
 [ "$(id -u)" = 0 ] || { echo "network namespaces need root"; exit 77; }
-declare -A pids=()
+declare -A pids=() address=([a]=10.77.0.1 [b]=10.77.0.2)
 
 net=vst$$
 ip netns add "$net-a" 2>words || { echo "no network namespaces here: $(cat words)"; exit 77; }
@@ -16,9 +16,17 @@ for side in a b; do
 	ip -n "$net-$side" link set lo up
 	ip -n "$net-$side" link set veth0 up
 done
-ip -n "$net-a" addr add 10.77.0.1/24 dev veth0
-ip -n "$net-b" addr add 10.77.0.2/24 dev veth0
+ip -n "$net-a" addr add "${address[a]}/24" dev veth0
+ip -n "$net-b" addr add "${address[b]}/24" dev veth0
 
+# wire X Y DEVICE: one more link, between these hosts; `address` has theirs, the same on each of a host's links
+wire() {
+	ip -n "$net-$1" link add "$3" type veth peer name "$3" netns "$net-$2"
+	ip -n "$net-$1" addr add "${address[$1]}" peer "${address[$2]}/32" dev "$3"
+	ip -n "$net-$2" addr add "${address[$2]}" peer "${address[$1]}/32" dev "$3"
+	ip -n "$net-$1" link set "$3" up
+	ip -n "$net-$2" link set "$3" up
+}
 # host A|B: vstorectl there
 host() { local at=$1; shift; "$VSTORECTL" --host "unix:$work/$at/run/storage.sock" "$@" </dev/null; }
 # serve SIDE ADDRESS [TLS-FOLDER]

@@ -12,20 +12,11 @@ VSTORED=$1 VSTORECTL=$(realpath "$2") stamps=$(realpath "$3") seed=${4:-$RANDOM}
 requires fio
 RANDOM=$seed
 echo "seed $seed"
-declare -A address=([a]=10.77.0.1 [b]=10.77.0.2 [c]=10.77.0.3) # behind a proxy of the test's own, :7411
+address[c]=10.77.0.3 # each behind a proxy of the test's own, :7411
 declare -A device=([ab]=veth0 [ac]=veth1 [bc]=veth2) faults=() link_pids=()
 
 # ---- hosts and links ----
 
-# wire X Y: a link between two hosts that hosts.sh did not make; addresses are those that the hosts have already
-wire() {
-	local dev=${device[$1$2]}
-	ip -n "$net-$1" link add "$dev" type veth peer name "$dev" netns "$net-$2"
-	ip -n "$net-$1" addr add "${address[$1]}" peer "${address[$2]}/32" dev "$dev"
-	ip -n "$net-$2" addr add "${address[$2]}" peer "${address[$1]}/32" dev "$dev"
-	ip -n "$net-$1" link set "$dev" up
-	ip -n "$net-$2" link set "$dev" up
-}
 # wire_set X Y up|down
 wire_set() {
 	if [[ $1 < $2 ]]; then
@@ -47,8 +38,8 @@ three_hosts() {
 	ip netns add "$net-c"
 	at_end=("ip netns del $net-c" "${at_end[@]}")
 	ip -n "$net-c" link set lo up
-	wire a c
-	wire b c
+	wire a c "${device[ac]}"
+	wire b c "${device[bc]}"
 	at_end+=(link_end)
 	for side in a b c; do
 		mkdir -p "$side/store"
