@@ -198,6 +198,16 @@ void witness_remove(struct call *call)
 			     json_is_true(json_object_get(call->body, "accept_loss")));
 }
 
+/* What a voter says of a volume, and that volume's word. */
+static json_t *voter_json(const char *volume, const struct voter_info *voter, const char *kind,
+			  const struct store_word *word, bool stands)
+{
+	return json_pack("{s:s, s:s, s:s, s:b, s:b, s:b, s:b, s:I, s:I}", "volume", volume, "host",
+			 voter->host, "kind", kind, "in_step", voter->in_step, "knows",
+			 voter->heard, "agrees", voter->stands, "stands", stands, "term",
+			 (json_int_t)word->term, "seq", (json_int_t)word->seq);
+}
+
 /* One of ours that has voters: this host, then the others. */
 static void voters_add(const struct daemon *daemon, json_t *array, const struct voter_info *infos,
 		       size_t count, uint32_t number)
@@ -208,36 +218,27 @@ static void voters_add(const struct daemon *daemon, json_t *array, const struct 
 	if (store_volume_info(daemon->store, number, &volume) < 0 ||
 	    store_word(daemon->store, number, &word, &stands) < 0)
 		return;
-	json_array_append_new(array,
-			      json_pack("{s:s, s:s, s:s, s:b, s:b, s:b, s:b, s:I, s:I}", "volume",
-					volume.name, "host", word.voters[word.owner], "kind",
-					"primary", "in_step", true, "knows", true, "agrees",
-					volume.answers, "stands", stands, "term",
-					(json_int_t)word.term, "seq", (json_int_t)word.seq));
+	struct voter_info own = {.in_step = true, .heard = true, .stands = volume.answers};
+	snprintf(own.host, sizeof own.host, "%s", word.voters[word.owner]);
+	json_array_append_new(array, voter_json(volume.name, &own, "primary", &word, stands));
 	for (size_t i = 0; i < count; i++)
 		if (infos[i].volume_number == number && infos[i].voter)
-			json_array_append_new(
-				array,
-				json_pack("{s:s, s:s, s:s, s:b, s:b, s:b, s:b, s:I, s:I}", "volume",
-					  volume.name, "host", infos[i].host, "kind",
-					  infos[i].copy ? "copy" : "witness", "in_step",
-					  infos[i].in_step, "knows", infos[i].heard, "agrees",
-					  infos[i].stands, "stands", stands, "term",
-					  (json_int_t)word.term, "seq", (json_int_t)word.seq));
+			json_array_append_new(array, voter_json(volume.name, &infos[i],
+								infos[i].copy ? "copy" : "witness",
+								&word, stands));
 }
 
 void voter_list(struct call *call)
 {
-	struct voter_info *infos;
-	struct volume_info *volumes;
+	struct voter_info *infos = NULL;
+	struct volume_info *volumes = NULL;
 	size_t count = 0, volume_count = 0;
 	json_t *array = json_array();
 	if (store_voters(call->daemon->store, &infos, &count) == 0 &&
-	    store_volumes(call->daemon->store, false, &volumes, &volume_count) == 0) {
+	    store_volumes(call->daemon->store, false, &volumes, &volume_count) == 0)
 		for (size_t i = 0; i < volume_count; i++)
 			voters_add(call->daemon, array, infos, count, volumes[i].number);
-		free(volumes);
-		free(infos);
-	}
+	free(volumes);
+	free(infos);
 	call_reply(call, 200, json_pack("{s:i, s:o}", "schema", 1, "voters", array));
 }

@@ -102,8 +102,8 @@ int replicas_new(struct daemon *daemon, const char *listen, const char *tls_fold
 void replicas_stop(struct daemon *daemon);
 void replicas_free(struct daemon *daemon);
 /* The job's object to a peer; it ends the job by itself. */
-bool replica_elect(const struct daemon *daemon, struct repl_election *election); /* false: no TLS */
 int replica_send(struct job *job, struct daemon *daemon, const char *host, uint64_t rate_bytes);
+void replica_elect(const struct daemon *daemon, struct repl_election *election); /* with TLS only */
 json_t *peers_json(const struct daemon *daemon);
 json_t *domains_json(const struct daemon *daemon);
 json_t *transfers_json(const struct daemon *daemon);

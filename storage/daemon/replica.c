@@ -227,12 +227,9 @@ int replica_send(struct job *job, struct daemon *daemon, const char *host, uint6
 	return 0;
 }
 
-bool replica_elect(const struct daemon *daemon, struct repl_election *election)
+void replica_elect(const struct daemon *daemon, struct repl_election *election)
 {
-	if (!daemon->replicas)
-		return false;
 	repl_elect(daemon->replicas->repl, election);
-	return true;
 }
 
 /* ---- lists ---- */

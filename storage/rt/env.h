@@ -360,7 +360,6 @@ static inline void env_sock_send(struct env_sock *sock, struct io_op *op, const 
 {
 	env_ops_of(sock)->sock_send(sock, op, iov, iov_count);
 }
-/* Makes pending and later ops of it end soon, with an error or end of stream. */
 /* "ADDRESS:PORT" or "[V6]:PORT" of a TCP socket's other side; "": it is not known. */
 #define ENV_ADDRESS_ROOM 64u
 static inline void env_sock_peer(const struct env_sock *sock, char ret_address[ENV_ADDRESS_ROOM])
@@ -369,6 +368,7 @@ static inline void env_sock_peer(const struct env_sock *sock, char ret_address[E
 	if (env_ops_of(sock)->sock_peer)
 		env_ops_of(sock)->sock_peer(sock, ret_address);
 }
+/* Makes pending and later ops of it end soon, with an error or end of stream. */
 static inline void env_sock_shutdown(struct env_sock *sock)
 {
 	env_ops_of(sock)->sock_shutdown(sock);
