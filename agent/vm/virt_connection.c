@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The connection that brings libvirt's events, opened again whenever it is lost: `connected` is
- * called each time, as what happened meanwhile was not told. The thread of the events takes the
- * lock for moments only, and calls nothing of libvirt that could wait.
+ * called each time, as what happened meanwhile was not told. However early it ends, that is
+ * noticed. The thread of the events takes the lock for moments only, and calls nothing of libvirt
+ * that could wait.
  */
 #include "agent/vm/virt_int.h"
 
@@ -166,6 +167,8 @@ static void *connection_keep(void *state)
 		virt->connection = connection;
 		virt->lost = false;
 		pthread_mutex_unlock(&virt->lock);
+		if (virConnectIsAlive(connection) == 0) /* it ended before it was ours */
+			connection_closed(connection, 0, virt);
 		log_event(LOG_LEVEL_INFO, "libvirt.connected", "uri=%s", virt->uri);
 		virt->options.connected(virt->options.state);
 		pthread_mutex_lock(&virt->lock);
