@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The API of replicas: hosts that follow a volume, and copies that become volumes. */
+/*
+ * The API of other hosts: peers, snapshots that are sent to them, hosts that follow a volume, and
+ * copies that become volumes.
+ */
 #include "storage/daemon/call.h"
 
 #include "storage/daemon/follow.h"
@@ -12,6 +15,56 @@
 #include <string.h>
 
 #define LAG_SECONDS_DEFAULT 30u
+
+/* ---- peers ---- */
+
+void peer_list(struct call *call)
+{
+	call_reply(call, 200,
+		   json_pack("{s:i, s:o}", "schema", 1, "peers", peers_json(call->daemon)));
+}
+void domain_list(struct call *call)
+{
+	call_reply(call, 200,
+		   json_pack("{s:i, s:o}", "schema", 1, "domains", domains_json(call->daemon)));
+}
+void transfer_list(struct call *call)
+{
+	call_reply(call, 200,
+		   json_pack("{s:i, s:o}", "schema", 1, "transfers", transfers_json(call->daemon)));
+}
+
+void peer_put(struct call *call)
+{
+	store_peer_add(call->daemon->store, change_begin(call, ""), call->args[0],
+		       body_text(call, "address"));
+}
+void peer_delete(struct call *call)
+{
+	store_peer_delete(call->daemon->store, change_begin(call, ""), call->args[0]);
+}
+
+void snapshot_send(struct call *call)
+{
+	struct job *job;
+	if (!call->daemon->replicas) {
+		call_refuse(call, -ENOTCONN,
+			    "This vstored has no certificate: start it with --tls DIR, made by "
+			    "'vstorectl pki issue'.");
+		return;
+	}
+	job = job_new(call->daemon, "send", call->args[0]);
+	if (!job || replica_send(job, call->daemon, body_text(call, "host"),
+				 body_number(call, "rate_bytes")) < 0) {
+		if (job)
+			job_end(job, -ENOMEM, "There is no memory for it.", "", NULL);
+		call_refuse(call, -EBUSY, "Too many jobs run; wait for one, or cancel one.");
+		return;
+	}
+	call_reply(call, 202, json_pack("{s:i, s:o}", "schema", 1, "job", job_json(job)));
+}
+
+/* ---- followers ---- */
 
 /* Of a volume, this host's included, that are known to have what their rules say. */
 static unsigned copies(const struct follow_state *states, size_t count, const char *volume)

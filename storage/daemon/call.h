@@ -20,6 +20,7 @@ struct call {
 	uint32_t trash_id;	    /* of what is deleted */
 };
 
+/* ---- api.c ---- */
 void call_free(struct call *call);
 void call_reply(struct call *call, int status, json_t *body); /* takes body */
 void call_refuse(struct call *call, int code, const char *sentence);
@@ -28,6 +29,43 @@ void call_refuse(struct call *call, int code, const char *sentence);
 struct admin_op *change_begin(struct call *call, const char *shown);
 const char *body_text(const struct call *call, const char *key);
 uint64_t body_number(const struct call *call, const char *key); /* negative: UINT64_MAX */
+/* The path's first argument. False: it is no number, and the call is answered. */
+bool number_arg(struct call *call, uint64_t *ret);
+
+/* ---- api_show.c ---- */
+/* "VOL" or "VOL@SNAP"; NULL: it is not there. */
+json_t *object_json(const struct daemon *daemon, const char *name);
+void object_show(struct call *call);
+void volume_list(struct call *call);
+void snapshot_list(struct call *call);
+void trash_list(struct call *call);
+
+/* ---- api_volume.c ---- */
+void volume_create(struct call *call);
+void volume_change(struct call *call);
+void volume_delete(struct call *call);
+void snapshot_create(struct call *call);
+void snapshot_delete(struct call *call);
+void snapshot_change(struct call *call);
+void snapshot_clone(struct call *call);
+void snapshot_restore(struct call *call);
+void snapshot_seal(struct call *call);
+void snapshot_hold(struct call *call);
+void snapshot_release(struct call *call);
+void trash_restore(struct call *call);
+void trash_purge(struct call *call);
+
+/* ---- api_work.c ---- */
+void check_start(struct call *call);
+void gc_start(struct call *call);
+void scrub_start(struct call *call);
+void fold_all_start(struct call *call);
+void fold_start(struct call *call);
+void verify_start(struct call *call);
+void diff_start(struct call *call);
+void job_list(struct call *call);
+void job_show(struct call *call);
+void job_stop(struct call *call);
 
 /* ---- api_policy.c ---- */
 void policy_list(struct call *call);
@@ -40,6 +78,12 @@ void policy_plan(struct call *call);
 void policy_run(struct call *call);
 
 /* ---- api_replica.c ---- */
+void peer_list(struct call *call);
+void peer_put(struct call *call);
+void peer_delete(struct call *call);
+void domain_list(struct call *call);
+void transfer_list(struct call *call);
+void snapshot_send(struct call *call);
 void replica_list(struct call *call);
 void replica_set(struct call *call);
 void replica_remove(struct call *call);
@@ -48,6 +92,7 @@ void replica_recover(struct call *call);
 void witness_set(struct call *call);
 void witness_remove(struct call *call);
 void voter_list(struct call *call);
+
 /* ---- api_attach.c ---- */
 void attachment_list(struct call *call);
 void attachment_make(struct call *call);
