@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Long work in steps: what work.c, which runs it, and gc.c and check.c, which define it, share. */
+/* Long work in steps: what work.c, which runs it, and those who define it (gc.c, check.c, verify.c,
+ * diff.c ...) share. */
 #ifndef STORAGE_STORE_WORK_H
 #define STORAGE_STORE_WORK_H
 
