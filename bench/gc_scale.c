@@ -17,6 +17,9 @@
  * FOLDER must not exist; it takes about 35 bytes a chunk. Prints one line a step.
  */
 #include "storage/store/census.h"
+#include "storage/store/index.h"
+#include "storage/store/put.h"
+#include "storage/store/store_int.h"
 
 #include <fcntl.h>
 #include <stdio.h>

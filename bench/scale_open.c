@@ -12,7 +12,10 @@
  */
 #include "proto/err.h"
 #include "storage/rt/log_event.h"
+#include "storage/store/behind.h"
 #include "storage/store/index_file.h"
+#include "storage/store/segments.h"
+#include "storage/store/store_int.h"
 
 #include <fcntl.h>
 #include <signal.h>

@@ -6,7 +6,8 @@
 #include "storage/control/api.h"
 #include "storage/nbd/nbd.h"
 #include "storage/repl/repl.h"
-#include "storage/store/store.h"
+#include "storage/store/store_list.h"
+#include "storage/store/store_work.h"
 
 #include <jansson.h>
 #include <stdio.h>

@@ -22,6 +22,7 @@
 #include "storage/daemon/follow.h"
 
 #include "storage/rt/log_event.h"
+#include "storage/store/store_transfer.h"
 
 #include <errno.h>
 #include <stdio.h>

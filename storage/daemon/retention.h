@@ -9,7 +9,7 @@
 #ifndef STORAGE_DAEMON_RETENTION_H
 #define STORAGE_DAEMON_RETENTION_H
 
-#include "storage/store/store.h"
+#include "storage/store/store_list.h"
 
 struct retention_item {
 	const struct snapshot_info *snapshot;

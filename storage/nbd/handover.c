@@ -12,6 +12,7 @@
 #include "storage/nbd/conn.h"
 
 #include "storage/rt/log_event.h"
+#include "storage/store/store_follow.h"
 
 #include <errno.h>
 #include <stdlib.h>

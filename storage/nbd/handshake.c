@@ -10,6 +10,7 @@
 
 #include "proto/text.h"
 #include "storage/rt/log_event.h"
+#include "storage/store/store_list.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -13,7 +13,7 @@
 #define STORAGE_NBD_NBD_H
 
 #include "storage/rt/env.h"
-#include "storage/store/store.h"
+#include "storage/store/store_admin.h"
 
 #include <stdbool.h>
 #include <stddef.h>

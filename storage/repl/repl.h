@@ -9,7 +9,9 @@
 #define STORAGE_REPL_REPL_H
 
 #include "storage/rt/tls.h"
-#include "storage/store/store.h"
+#include "storage/store/store_follow.h"
+#include "storage/store/store_list.h"
+#include "storage/store/store_vote.h"
 
 struct repl;
 

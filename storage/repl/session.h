@@ -5,6 +5,7 @@
 
 #include "storage/repl/channel.h"
 #include "storage/repl/repl.h"
+#include "storage/store/store_transfer.h"
 
 #include <assert.h>
 #include <errno.h>

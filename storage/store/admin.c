@@ -9,7 +9,11 @@
 #include "storage/store/admin.h"
 
 #include "storage/rt/log_event.h"
+#include "storage/store/behind.h"
 #include "storage/store/epoch.h"
+#include "storage/store/mutant.h"
+#include "storage/store/requests.h"
+#include "storage/store/store_int.h"
 
 #include <stdarg.h>
 #include <stdio.h>

@@ -4,7 +4,7 @@
 #define STORAGE_STORE_ADMIN_H
 
 #include "storage/store/catalog.h"
-#include "storage/store/fold.h"
+#include "storage/store/wait.h"
 
 #define COMMAND_RECORDS_MAX (2 * SNAP_GROUP_MAX)
 

@@ -11,7 +11,9 @@
 #include "storage/store/replica.h"
 
 #include "storage/store/admin.h"
+#include "storage/store/behind.h"
 #include "storage/store/lines.h"
+#include "storage/store/store_int.h"
 
 static int check_adopt(struct command *command, const struct volume *copy)
 {

@@ -11,8 +11,12 @@
  * and whole, so the map reaches that very state once, and then the snapshot is sealed with it.
  */
 #include "storage/store/catalog.h"
+
 #include "storage/store/lines.h"
+#include "storage/store/mutant.h"
 #include "storage/store/replica.h"
+#include "storage/store/segments.h"
+#include "storage/store/store_int.h"
 #include "storage/store/tap.h"
 
 #include <stdlib.h>

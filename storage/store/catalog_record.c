@@ -1,7 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The bytes of the log's records. What they do is in catalog.c. */
-#include "proto/text.h"
 #include "storage/store/catalog.h"
+
+#include "proto/err.h"
+#include "proto/text.h"
+
+#include <assert.h>
+#include <errno.h>
 
 static struct cursor record_begin(void *out, enum log_op op, unsigned flags, uint32_t bytes,
 				  uint32_t number)

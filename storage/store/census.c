@@ -39,6 +39,14 @@
  */
 #include "storage/store/census.h"
 
+#include "storage/store/behind.h"
+#include "storage/store/fetch.h"
+#include "storage/store/index.h"
+#include "storage/store/mutant.h"
+#include "storage/store/put.h"
+#include "storage/store/requests.h"
+#include "storage/store/store_int.h"
+
 #include <stdlib.h>
 
 #define PREFETCH_AHEAD 8u

@@ -5,6 +5,7 @@
 
 #include "storage/store/leaf_diff.h"
 #include "storage/store/node_set.h"
+#include "storage/store/record.h"
 #include "storage/store/work.h"
 
 #define CENSUS_PAIRS 32u /* nodes, or pairs of them, that are read at a time */

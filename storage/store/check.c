@@ -16,8 +16,10 @@
  */
 #include "storage/store/verify.h"
 
+#include "storage/store/behind.h"
 #include "storage/store/file_check.h"
 #include "storage/store/index_file.h"
+#include "storage/store/store_int.h"
 #include "storage/store/sweep.h"
 
 #include <stdlib.h>

@@ -9,14 +9,19 @@
  *  - the log's tail moves only after the checkpoint that lets it is durable; the other file is
  * whole until then.
  */
-#include "storage/store/catalog.h"
+#include "storage/store/behind.h"
 
 #include "proto/crc32c.h"
 #include "storage/rt/log_event.h"
+#include "storage/store/catalog.h"
 #include "storage/store/lines.h"
+#include "storage/store/mutant.h"
 #include "storage/store/pace.h"
 #include "storage/store/recovery.h"
+#include "storage/store/requests.h"
 #include "storage/store/segments.h"
+#include "storage/store/store_int.h"
+#include "storage/store/vote.h"
 
 #include <stdio.h>
 #include <stdlib.h>

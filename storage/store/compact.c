@@ -23,8 +23,11 @@
 
 #include "proto/text.h"
 #include "storage/rt/log_event.h"
+#include "storage/store/behind.h"
 #include "storage/store/index_file.h"
+#include "storage/store/mutant.h"
 #include "storage/store/pace.h"
+#include "storage/store/store_int.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -4,6 +4,7 @@
 #define STORAGE_STORE_COMPACT_H
 
 #include "storage/store/census.h"
+#include "storage/store/segments.h"
 
 #define COPY_COUNT 8u
 #define COPY_ROOM (CHUNK_BYTES + 4096u + 2u * 4096u) /* a record, and what its read takes along */

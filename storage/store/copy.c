@@ -13,7 +13,10 @@
  */
 #include "storage/store/replica.h"
 
+#include "storage/store/catalog.h"
 #include "storage/store/lines.h"
+#include "storage/store/requests.h"
+#include "storage/store/store_int.h"
 
 #include <stdlib.h>
 

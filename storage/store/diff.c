@@ -5,6 +5,9 @@
  */
 #include "storage/store/work.h"
 
+#include "storage/store/objects.h"
+
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 

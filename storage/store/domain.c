@@ -9,6 +9,7 @@
 #include "storage/store/admin.h"
 
 #include "proto/text.h"
+#include "storage/store/store_int.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -8,10 +8,13 @@
  * took the end of the log and the vseqs are given again: those have a new epoch. Replicas compare
  * {epoch, vseq}, and refuse what comes from an older one.
  */
-#include "storage/store/catalog.h"
+#include "storage/store/epoch.h"
 
 #include "storage/store/admin.h"
-#include "storage/store/epoch.h"
+#include "storage/store/behind.h"
+#include "storage/store/catalog.h"
+#include "storage/store/requests.h"
+#include "storage/store/store_int.h"
 
 static void epoch_durable(struct io_op *op)
 {

@@ -3,7 +3,7 @@
 #ifndef STORAGE_STORE_EPOCH_H
 #define STORAGE_STORE_EPOCH_H
 
-#include "storage/store/store_int.h"
+#include "storage/store/objects.h"
 
 /* May something of the volume take its next vseq? If not, the epoch is being raised, and write_kick
  * and admin_kick follow. The caller holds a view of the volume until then, or is a command: one

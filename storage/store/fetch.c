@@ -8,11 +8,16 @@
  * is never a target of deduplication again, and another copy of it, if there is one, is used; if
  * there is none, the fetch waits, once, until heal.c has stored one or says that nobody has it.
  */
-#include "storage/rt/log_event.h"
-#include "storage/store/heal.h"
-#include "storage/store/segments.h"
+#include "storage/store/fetch.h"
 
 #include "proto/text.h"
+#include "storage/rt/log_event.h"
+#include "storage/store/cache.h"
+#include "storage/store/heal.h"
+#include "storage/store/index.h"
+#include "storage/store/mutant.h"
+#include "storage/store/segments.h"
+#include "storage/store/store_int.h"
 
 #include <stdlib.h>
 

@@ -9,7 +9,9 @@
  */
 #include "storage/store/file_check.h"
 
+#include "storage/store/behind.h"
 #include "storage/store/index_file.h"
+#include "storage/store/store_int.h"
 #include "storage/store/work.h"
 
 #include <stdio.h>

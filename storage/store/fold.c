@@ -13,8 +13,13 @@
 #include "storage/store/fold.h"
 
 #include "storage/rt/log_event.h"
+#include "storage/store/behind.h"
 #include "storage/store/catalog.h"
+#include "storage/store/fetch.h"
+#include "storage/store/mutant.h"
 #include "storage/store/pace.h"
+#include "storage/store/put.h"
+#include "storage/store/store_int.h"
 
 #include <stdlib.h>
 

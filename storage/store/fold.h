@@ -3,8 +3,11 @@
 #ifndef STORAGE_STORE_FOLD_H
 #define STORAGE_STORE_FOLD_H
 
+#include "storage/store/catalog.h"
 #include "storage/store/leaf_diff.h"
-#include "storage/store/store_int.h"
+#include "storage/store/map.h"
+#include "storage/store/patch.h"
+#include "storage/store/requests.h"
 
 #define FOLD_WINDOW 128u
 
@@ -90,7 +93,6 @@ void fold_go_on(struct fold *fold);
 void fold_progress(struct fold *fold); /* one chunk or leaf more is done */
 void fold_commit(struct fold *fold);
 void fold_freeze(struct fold *fold, struct volume *volume);
-struct volume *fold_volume(const struct store *store); /* that is being folded, or NULL */
 
 /* An error that says that stored data is gone, and not that something else went wrong. */
 bool fold_is_damage(const struct fold *fold, int res);

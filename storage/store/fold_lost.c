@@ -13,6 +13,9 @@
 
 #include "storage/rt/log_event.h"
 #include "storage/store/catalog.h"
+#include "storage/store/mutant.h"
+#include "storage/store/put.h"
+#include "storage/store/store_int.h"
 
 #include <stdio.h>
 

@@ -9,6 +9,8 @@
 #include "storage/store/fold.h"
 
 #include "storage/store/census.h"
+#include "storage/store/put.h"
+#include "storage/store/store_int.h"
 
 #include <stdlib.h>
 

@@ -7,9 +7,12 @@
  * when it was. It is no snapshot of a person's, and nobody's to keep: it leaves without the trash.
  */
 #include "storage/store/admin.h"
-#include "storage/store/tap.h"
 
 #include "proto/text.h"
+#include "storage/store/behind.h"
+#include "storage/store/store_int.h"
+#include "storage/store/tap.h"
+#include "storage/store/vote.h"
 
 #include <stdio.h>
 #include <stdlib.h>

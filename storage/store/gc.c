@@ -27,7 +27,12 @@
 #include "storage/store/compact.h"
 
 #include "storage/rt/log_event.h"
+#include "storage/store/behind.h"
+#include "storage/store/catalog.h"
 #include "storage/store/index_file.h"
+#include "storage/store/mutant.h"
+#include "storage/store/segments_int.h"
+#include "storage/store/store_int.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -15,10 +15,12 @@
  */
 #include "storage/store/heal.h"
 
-#include "storage/rt/log_event.h"
-#include "storage/store/replica.h"
-
 #include "proto/text.h"
+#include "storage/rt/log_event.h"
+#include "storage/store/fetch.h"
+#include "storage/store/put.h"
+#include "storage/store/replica.h"
+#include "storage/store/store_int.h"
 
 #include <stdlib.h>
 

@@ -3,7 +3,10 @@
 #ifndef STORAGE_STORE_HEAL_H
 #define STORAGE_STORE_HEAL_H
 
-#include "storage/store/store_int.h"
+#include "storage/store/id.h"
+#include "storage/store/wait.h"
+
+struct store;
 
 int heal_init(struct store *store);
 void heal_exit(struct store *store);

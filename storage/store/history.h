@@ -8,7 +8,7 @@
 #ifndef STORAGE_STORE_HISTORY_H
 #define STORAGE_STORE_HISTORY_H
 
-#include "storage/store/store.h"
+#include "storage/store/store_list.h"
 
 #define HISTORY_MAX 120u
 #define HISTORY_SPACING_NS (600 * NSEC_PER_SEC)

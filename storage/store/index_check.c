@@ -7,6 +7,7 @@
  */
 #include "storage/store/index_file.h"
 
+#include "storage/store/store_int.h"
 #include "storage/store/work.h"
 
 #include <stdio.h>

@@ -6,7 +6,13 @@
 #include "storage/store/index_file.h"
 
 #include "proto/crc32c.h"
+#include "proto/cursor.h"
+#include "proto/err.h"
+#include "storage/store/mutant.h"
+#include "storage/store/record.h"
 
+#include <assert.h>
+#include <errno.h>
 #include <stdlib.h>
 
 static const char index_magic[8] = "VSINDEX1";

@@ -13,7 +13,11 @@
 #ifndef STORAGE_STORE_INDEX_FILE_H
 #define STORAGE_STORE_INDEX_FILE_H
 
-#include "storage/store/segments.h"
+#include "storage/rt/env.h"
+#include "storage/store/index.h"
+#include "storage/store/wait.h"
+
+struct store;
 
 #define INDEX_HEADER_BYTES 4096u
 #define INDEX_SEGMENT_BYTES 16u

@@ -16,7 +16,11 @@
 #include "storage/store/index_file.h"
 
 #include "storage/rt/log_event.h"
+#include "storage/store/behind.h"
+#include "storage/store/mutant.h"
 #include "storage/store/recovery.h"
+#include "storage/store/segments.h"
+#include "storage/store/store_int.h"
 
 #include <stdlib.h>
 

@@ -16,7 +16,10 @@
 
 #include "proto/crc32c.h"
 #include "storage/rt/log_event.h"
+#include "storage/store/mutant.h"
 #include "storage/store/pace.h"
+#include "storage/store/segments.h"
+#include "storage/store/store_int.h"
 
 #include <stdlib.h>
 

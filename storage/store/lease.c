@@ -10,7 +10,9 @@
 #include "storage/store/admin.h"
 
 #include "proto/text.h"
+#include "storage/store/requests.h"
 
+#include <errno.h>
 #include <stdio.h>
 
 #define FENCED UINT64_MAX /* a generation that no lease has */

@@ -14,6 +14,11 @@
  */
 #include "storage/store/lines.h"
 
+#include "storage/store/catalog.h"
+#include "storage/store/mutant.h"
+
+#include <assert.h>
+
 #define LINE_BYTES 32u
 static_assert(24 + STORE_LINES_MAX * LINE_BYTES <= LOG_RECORD_BYTES_MAX, "all in one record");
 

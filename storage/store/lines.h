@@ -4,7 +4,8 @@
 #ifndef STORAGE_STORE_LINES_H
 #define STORAGE_STORE_LINES_H
 
-#include "storage/store/store_int.h"
+#include "storage/store/objects.h"
+#include "storage/store/store_transfer.h"
 
 /* An opening begins behind what the volume has now. */
 void lines_add(struct volume *volume, uint64_t epoch, const uint8_t incarnation[16]);

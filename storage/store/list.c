@@ -1,10 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copies of what the store has, for those who show it. Changes nothing, never waits. */
-#include "storage/store/segments.h"
+#include "storage/store/store_list.h"
 
+#include "storage/store/behind.h"
+#include "storage/store/cache.h"
 #include "storage/store/census.h"
+#include "storage/store/fetch.h"
 #include "storage/store/fold.h"
 #include "storage/store/index_file.h"
+#include "storage/store/put.h"
+#include "storage/store/segments_int.h"
+#include "storage/store/store_int.h"
+#include "storage/store/vote.h"
 
 #include <stdio.h>
 #include <stdlib.h>

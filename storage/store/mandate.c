@@ -23,7 +23,10 @@
  * tell a follower that is dead from one that is cut off and was promoted: two hosts alone cannot
  * (README of storage/repl).
  */
+#include "storage/store/vote.h"
+
 #include "storage/store/replica.h"
+#include "storage/store/store_int.h"
 
 #include <stdlib.h>
 

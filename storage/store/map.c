@@ -7,6 +7,9 @@
  * fetched once, whoever asks meanwhile waits for it and then looks again from the top. What failed
  * to load fails for those who wait; after a moment it is tried again.
  */
+#include "storage/store/map.h"
+
+#include "storage/store/fetch.h"
 #include "storage/store/store_int.h"
 
 #include <stdlib.h>

@@ -13,6 +13,11 @@
  */
 #include "storage/store/pace.h"
 
+#include "storage/store/behind.h"
+#include "storage/store/mutant.h"
+#include "storage/store/requests.h"
+#include "storage/store/store_int.h"
+
 #include <stdlib.h>
 
 #define SLACK_PARTS 32u /* a 32nd of the room is given out before there is progress */

@@ -17,7 +17,8 @@
 #ifndef STORAGE_STORE_PACE_H
 #define STORAGE_STORE_PACE_H
 
-#include "storage/store/store_int.h"
+#include "storage/store/store.h"
+#include "storage/store/wait.h"
 
 #define PACE_WAIT_NS (50 * NSEC_PER_SEC / 1000)
 #define PACE_UNITS 1024u /* of progress, for one dirty chunk */

@@ -16,7 +16,8 @@
  */
 #include "storage/store/compact.h"
 
-#include "storage/store/pace.h"
+#include "storage/store/index.h"
+#include "storage/store/store_int.h"
 
 #define PAUSE_FACTOR 3u
 #define PACK_ROOM (RECORD_QUARTERS_BYTES + CHUNK_BYTES)

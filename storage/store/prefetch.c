@@ -11,6 +11,10 @@
  */
 #include "storage/store/prefetch.h"
 
+#include "storage/store/cache.h"
+#include "storage/store/fetch.h"
+#include "storage/store/store_int.h"
+
 #include <stdlib.h>
 
 #define STREAMS 16u

@@ -6,7 +6,8 @@
 #ifndef STORAGE_STORE_PREFETCH_H
 #define STORAGE_STORE_PREFETCH_H
 
-#include "storage/store/store_int.h"
+#include "storage/store/objects.h"
+#include "storage/store/wait.h"
 
 int prefetch_init(struct store *store);
 void prefetch_exit(struct store *store); /* prefetch_idle */

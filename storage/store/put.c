@@ -10,9 +10,15 @@
  * put may wait for a collection, which waits for the fold: so no put of a fold shares the end of
  * one that does, whichever came first, and there is always a buffer for it.
  */
+#include "storage/store/put.h"
+
+#include "storage/store/behind.h"
+#include "storage/store/index.h"
+#include "storage/store/mutant.h"
 #include "storage/store/pace.h"
 #include "storage/store/replica.h"
 #include "storage/store/segments.h"
+#include "storage/store/store_int.h"
 
 #include <stdlib.h>
 

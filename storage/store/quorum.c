@@ -19,10 +19,14 @@
  * two majorities share a voter only then.
  */
 #include "storage/store/admin.h"
-#include "storage/store/replica.h"
-#include "storage/store/tap.h"
 
 #include "storage/rt/log_event.h"
+#include "storage/store/behind.h"
+#include "storage/store/mutant.h"
+#include "storage/store/replica.h"
+#include "storage/store/store_int.h"
+#include "storage/store/tap.h"
+#include "storage/store/vote.h"
 
 #include <stdio.h>
 #include <stdlib.h>

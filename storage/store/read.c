@@ -12,8 +12,16 @@
  * recycle them;
  *  - a request holds a bounded number of pieces; the rest of it waits.
  */
+#include "storage/store/requests.h"
+
 #include "storage/rt/log_event.h"
+#include "storage/store/behind.h"
+#include "storage/store/cache.h"
+#include "storage/store/fetch.h"
+#include "storage/store/map.h"
+#include "storage/store/mutant.h"
 #include "storage/store/prefetch.h"
+#include "storage/store/store_int.h"
 
 #include <stdlib.h>
 

@@ -17,9 +17,13 @@
  */
 #include "storage/store/replica.h"
 
-#include "storage/store/work.h"
-
 #include "proto/node_delta.h"
+#include "storage/store/behind.h"
+#include "storage/store/index.h"
+#include "storage/store/put.h"
+#include "storage/store/requests.h"
+#include "storage/store/store_int.h"
+#include "storage/store/work.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -6,9 +6,11 @@
  * Keeps true: only what is stored here is looked at, no other host is asked; a base that is not
  * here, or cannot be read, costs the peer nothing but the bytes of a whole record.
  */
-#include "storage/store/store_int.h"
+#include "storage/store/store_transfer.h"
 
 #include "proto/node_delta.h"
+#include "storage/store/fetch.h"
+#include "storage/store/store_int.h"
 
 /* Where the caller's buffer has what a delta is made of. */
 #define NODE_AT NODE_BYTES

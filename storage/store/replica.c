@@ -12,10 +12,12 @@
  */
 #include "storage/store/replica.h"
 
-#include "storage/store/admin.h"
-#include "storage/store/lines.h"
-
 #include "proto/text.h"
+#include "storage/store/admin.h"
+#include "storage/store/behind.h"
+#include "storage/store/lines.h"
+#include "storage/store/mutant.h"
+#include "storage/store/store_int.h"
 
 #include <stdio.h>
 

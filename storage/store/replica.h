@@ -3,9 +3,13 @@
 #ifndef STORAGE_STORE_REPLICA_H
 #define STORAGE_STORE_REPLICA_H
 
-#include "storage/store/store_int.h"
+#include "storage/store/objects.h"
+#include "storage/store/record.h"
+#include "storage/store/store_transfer.h"
+#include "storage/store/store_vote.h"
 
 struct command;
+struct put;
 
 /* A chunk that becomes a volume's by a write of kind REQUEST_COPY: the record that came, or, with
  * `stored` NULL, one that is here (-ENOENT when it is not). */

@@ -14,9 +14,13 @@
  *
  * Keeps true: the oldest age that is told is never too young.
  */
-#include "storage/store/index_file.h"
+#include "storage/store/behind.h"
 
 #include "storage/rt/log_event.h"
+#include "storage/store/index_file.h"
+#include "storage/store/mutant.h"
+#include "storage/store/segments.h"
+#include "storage/store/store_int.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -11,9 +11,14 @@
  * first, with their open files.
  * New ones are made in segments_make.c; recovery is in segments_recover.c.
  */
-#include "storage/store/index_file.h"
+#include "storage/store/segments_int.h"
 
 #include "storage/rt/log_event.h"
+#include "storage/store/behind.h"
+#include "storage/store/index_file.h"
+#include "storage/store/mutant.h"
+#include "storage/store/store_int.h"
+#include "storage/store/store_transfer.h"
 
 #include <stdio.h>
 #include <stdlib.h>

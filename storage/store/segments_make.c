@@ -10,9 +10,16 @@
  *  - the reserve has the full length, so that all of a segment fits in; where there is no space for
  * that, the others are as long as there is space: what is bought can be used.
  */
-#include "storage/store/segments.h"
+#include "storage/store/segments_int.h"
 
 #include "storage/rt/log_event.h"
+#include "storage/store/behind.h"
+#include "storage/store/catalog.h"
+#include "storage/store/mutant.h"
+#include "storage/store/requests.h"
+#include "storage/store/segments.h"
+#include "storage/store/store_int.h"
+#include "storage/store/store_transfer.h"
 
 /* ---- space ---- */
 

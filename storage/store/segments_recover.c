@@ -8,9 +8,13 @@
  * A segment that cannot be read is lost: it is named, its chunks answer with an error, and the rest
  * of the store serves on.
  */
+#include "storage/store/segments_int.h"
+
 #include "storage/rt/log_event.h"
+#include "storage/store/index.h"
 #include "storage/store/recovery.h"
 #include "storage/store/segments.h"
+#include "storage/store/store_int.h"
 
 #include <stdio.h>
 #include <stdlib.h>

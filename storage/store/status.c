@@ -3,8 +3,12 @@
  * Which ranges of a volume or snapshot have data. Answers from layers and map, reads no data; a
  * long range is answered in part (the caller asks for the rest).
  */
-#include "storage/store/store_int.h"
+#include "storage/store/requests.h"
 
+#include "storage/store/map.h"
+#include "storage/store/objects.h"
+
+#include <errno.h>
 #include <stdlib.h>
 
 #define CHUNKS_MAX 65536u /* looked at for one answer */

@@ -6,13 +6,23 @@
  * all of it was understood. Closing: what is under way ends, segments are sealed, a checkpoint is
  * written; a store that was not closed opens the same way, only later.
  */
+#include "storage/store/store_int.h"
+
 #include "storage/rt/log_event.h"
-#include "storage/store/fold.h"
+#include "storage/store/behind.h"
+#include "storage/store/cache.h"
+#include "storage/store/catalog.h"
+#include "storage/store/fetch.h"
 #include "storage/store/heal.h"
 #include "storage/store/index_file.h"
+#include "storage/store/map.h"
 #include "storage/store/pace.h"
 #include "storage/store/prefetch.h"
+#include "storage/store/put.h"
+#include "storage/store/requests.h"
+#include "storage/store/segments_int.h"
 #include "storage/store/tap.h"
+#include "storage/store/vote.h"
 
 #include <stdio.h>
 #include <stdlib.h>

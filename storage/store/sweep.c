@@ -9,6 +9,7 @@
 #include "storage/store/sweep.h"
 
 #include "storage/store/pace.h"
+#include "storage/store/store_int.h"
 
 #include <string.h>
 

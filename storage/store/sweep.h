@@ -13,6 +13,7 @@
 #ifndef STORAGE_STORE_SWEEP_H
 #define STORAGE_STORE_SWEEP_H
 
+#include "storage/store/segments.h"
 #include "storage/store/work.h"
 
 #define SWEEP_PARTS 4u

@@ -9,6 +9,8 @@
 #include "storage/store/replica.h"
 
 #include "storage/store/admin.h"
+#include "storage/store/store_int.h"
+#include "storage/store/vote.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -14,6 +14,12 @@
  */
 #include "storage/store/tap.h"
 
+#include "storage/store/catalog.h"
+#include "storage/store/mutant.h"
+#include "storage/store/requests.h"
+#include "storage/store/store_int.h"
+#include "storage/store/vote.h"
+
 #include <stdlib.h>
 
 int tap_init(struct store *store)

@@ -4,7 +4,7 @@
 #ifndef STORAGE_STORE_TAP_H
 #define STORAGE_STORE_TAP_H
 
-#include "storage/store/store_int.h"
+#include "storage/store/objects.h"
 
 struct tap {
 	const struct store_tap_ops *ops;

@@ -8,9 +8,10 @@
  * each is right for what is in it;
  *  - only an administrator's command does that: opening never changes a format.
  */
-#include "storage/store/store_int.h"
+#include "storage/store/behind.h"
 
 #include "storage/rt/log_event.h"
+#include "storage/store/store_int.h"
 
 #include <stdio.h>
 #include <stdlib.h>

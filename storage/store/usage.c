@@ -20,6 +20,11 @@
  */
 #include "storage/store/census.h"
 
+#include "storage/store/behind.h"
+#include "storage/store/index.h"
+#include "storage/store/segments.h"
+#include "storage/store/store_int.h"
+
 #include <stdlib.h>
 
 #define SEEN_MAX (UINT32_C(1) << 20) /* 24 to 48 MiB at the worst, while it runs */

@@ -9,9 +9,12 @@
  */
 #include "storage/store/verify.h"
 
-#include "storage/store/pace.h"
-
 #include "proto/text.h"
+#include "storage/store/behind.h"
+#include "storage/store/fetch.h"
+#include "storage/store/index.h"
+#include "storage/store/pace.h"
+#include "storage/store/store_int.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -3,6 +3,8 @@
 #include "storage/store/admin.h"
 
 #include "proto/text.h"
+#include "storage/store/behind.h"
+#include "storage/store/store_int.h"
 
 #include <stdio.h>
 #include <stdlib.h>

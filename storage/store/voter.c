@@ -13,10 +13,14 @@
  * agree to what it had refused.
  */
 #include "storage/store/admin.h"
-#include "storage/store/replica.h"
-#include "storage/store/tap.h"
 
 #include "proto/text.h"
+#include "storage/store/behind.h"
+#include "storage/store/mutant.h"
+#include "storage/store/replica.h"
+#include "storage/store/store_int.h"
+#include "storage/store/tap.h"
+#include "storage/store/vote.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -5,7 +5,8 @@
  */
 #include "storage/store/work.h"
 
-#include "storage/store/fold.h"
+#include "storage/store/behind.h"
+#include "storage/store/store_int.h"
 
 #include <stdarg.h>
 #include <stdio.h>

@@ -4,7 +4,9 @@
 #ifndef STORAGE_STORE_WORK_H
 #define STORAGE_STORE_WORK_H
 
-#include "storage/store/segments.h"
+#include "storage/store/map.h"
+#include "storage/store/store_admin.h"
+#include "storage/store/store_work.h"
 
 /* A walk over a map: nodes from the top down, chunks in order of address. */
 struct walk {

@@ -15,16 +15,27 @@
  *  - what is admitted can be folded: space for it is reserved, and ENOSPC comes before an answer;
  *  - an answer comes after the piece's commit is on the device; with FUA after it is durable.
  */
-#include "storage/store/replica.h"
+#include "storage/store/requests.h"
+
+#include "storage/store/behind.h"
+#include "storage/store/catalog.h"
 #include "storage/store/epoch.h"
+#include "storage/store/mutant.h"
 #include "storage/store/pace.h"
+#include "storage/store/put.h"
+#include "storage/store/replica.h"
+#include "storage/store/store_int.h"
 #include "storage/store/tap.h"
 
 #include <stdlib.h>
 
+#define PIECE_COUNT 2048u
 #define LOCK_COUNT 4096u
 #define LOG_PIECE_BLOCKS 64u
 #define FLUSH_COUNT 512u
+/* What a dirty chunk may need in segments when it is folded: itself, and a leaf of its own. */
+#define FOLD_DATA_BYTES (CHUNK_BYTES + 1024)
+#define FOLD_NODE_BYTES (NODE_BYTES + 1024)
 #define ZERO_ENTRIES 66u /* what one LOG_ZERO may need of the layer pool */
 
 struct piece {

@@ -11,6 +11,8 @@
 #include "proto/err.h"
 #include "storage/rt/log_event.h"
 #include "storage/store/store.h"
+#include "storage/store/store_list.h"
+#include "storage/store/store_work.h"
 #include "tests/crash/cut.h"
 #include "tests/sim/fail.h"
 #include "tests/sim/model.h"

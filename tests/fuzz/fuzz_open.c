@@ -11,6 +11,8 @@
 #include "storage/store/codec.h"
 #include "storage/store/index_file.h"
 #include "storage/store/log.h"
+#include "storage/store/store_admin.h"
+#include "storage/store/store_work.h"
 #include "storage/store/superblock.h"
 #include "tests/sim/simenv.h"
 

@@ -9,6 +9,8 @@
 #include "storage/store/superblock.h"
 #include "tests/fuzz/replay.h"
 
+#include <assert.h>
+
 enum decoder {
 	DECODE_SUPERBLOCK,
 	DECODE_RECORD,

@@ -12,6 +12,7 @@
 #include "storage/nbd/nbd.h"
 #include "storage/rt/env.h"
 #include "storage/store/store.h"
+#include "storage/store/store_list.h"
 
 #include <errno.h>
 #include <signal.h>

@@ -3,6 +3,8 @@
  * the same everywhere, each published snapshot is what it was, and each store is whole. */
 #include "tests/sim/cluster.h"
 
+#include "storage/store/store_transfer.h"
+
 #define END_NS (400 * NSEC_PER_SEC)
 
 static uint8_t image[VOLUME_BYTES] __attribute__((aligned(4096)));

@@ -7,7 +7,8 @@
 #ifndef TESTS_SIM_POINTS_H
 #define TESTS_SIM_POINTS_H
 
-#include "storage/store/store.h"
+#include "storage/store/store_list.h"
+#include "storage/store/store_work.h"
 #include "tests/sim/model.h"
 #include "tests/sim/simenv.h"
 

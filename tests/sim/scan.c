@@ -3,6 +3,10 @@
 
 #include "tests/sim/fail.h"
 
+#include "storage/store/index.h"
+#include "storage/store/map.h"
+#include "storage/store/store_int.h"
+
 #include <endian.h>
 #include <stdlib.h>
 

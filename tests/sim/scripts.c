@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The scripts that points.c crashes: each does one kind of thing, as shortly as it can be done. */
+#include "storage/store/behind.h"
+#include "storage/store/index.h"
+#include "storage/store/map.h"
 #include "storage/store/segments.h"
+#include "storage/store/store_int.h"
 #include "tests/sim/points.h"
 
 #define SMALL 64u  /* blocks: 4 chunks */

@@ -9,6 +9,7 @@
  * Usage: sim_clock [FIRST..LAST]
  */
 #include "storage/store/store.h"
+#include "storage/store/store_list.h"
 #include "tests/sim/simenv.h"
 
 #include <stdio.h>

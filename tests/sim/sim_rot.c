@@ -13,6 +13,8 @@
 #include "tests/sim/week.h"
 
 #include "storage/rt/log_event.h"
+#include "storage/store/store_int.h"
+#include "storage/store/store_work.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -14,6 +14,8 @@
 #include "storage/rt/log_event.h"
 #include "storage/store/index_file.h"
 #include "storage/store/segments.h"
+#include "storage/store/segments_int.h"
+#include "storage/store/store_int.h"
 #include "tests/sim/seeds.h"
 #include "tests/sim/sim_world.h"
 

@@ -10,6 +10,7 @@
 #include "proto/err.h"
 #include "storage/rt/log_event.h"
 #include "storage/store/store.h"
+#include "storage/store/store_admin.h"
 #include "tests/sim/simenv.h"
 
 #include <assert.h>

@@ -18,6 +18,9 @@
 #include "storage/rt/log_event.h"
 #include "tests/sim/seeds.h"
 
+#include "storage/store/store_int.h"
+#include "storage/store/store_work.h"
+
 #include <malloc.h>
 
 int vstore_mutant;

@@ -7,7 +7,8 @@
  */
 #include "tests/sim/sim_world.h"
 
-#include "storage/store/segments.h"
+#include "storage/store/segments_int.h"
+#include "storage/store/store_int.h"
 
 const char *world_open(struct world *world)
 {

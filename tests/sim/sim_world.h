@@ -8,7 +8,8 @@
 #define TESTS_SIM_SIM_WORLD_H
 
 #include "proto/err.h"
-#include "storage/store/store.h"
+#include "storage/store/store_list.h"
+#include "storage/store/store_work.h"
 #include "tests/sim/guests.h"
 
 #include <errno.h>

@@ -10,6 +10,8 @@
 #include "tests/sim/guests.h"
 #include "tests/sim/scan.h"
 
+#include "storage/store/store_work.h"
+
 #define HOUR_NS (3600 * NSEC_PER_SEC)
 #define DAY_NS (24 * HOUR_NS)
 #define WEEK_HOURS 168u

@@ -3,6 +3,9 @@
  */
 #include "tests/sim/week.h"
 
+#include "storage/store/store_int.h"
+#include "storage/store/store_work.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 

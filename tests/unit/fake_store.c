@@ -2,6 +2,8 @@
 #include "tests/unit/fake_store.h"
 
 #include "proto/err.h"
+#include "storage/store/store_follow.h"
+#include "storage/store/store_list.h"
 
 #include <assert.h>
 #include <errno.h>

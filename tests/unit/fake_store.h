@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A stand-in for the part of store.h that storage/nbd uses: volumes in memory, requests that can be
+ * A stand-in for what storage/nbd uses of the store: volumes in memory, requests that can be
  * held back and failed, and counts of what came. On the reactor only, like the real one.
  */
 #ifndef TESTS_FAKE_STORE_H
 #define TESTS_FAKE_STORE_H
 
-#include "storage/store/store.h"
+#include "storage/store/store_admin.h"
 
 #define FAKE_VOLUMES_MAX 4096u
 #define FAKE_HELD_MAX 4096u

@@ -5,6 +5,8 @@
 
 #include "tests/unit/store_fixture.h"
 
+#include "storage/store/store_vote.h"
+
 /* Every mandate has passed. */
 #define MANDATES_NS (MANDATE_NS + MANDATE_NS / 16 + NSEC_PER_SEC)
 

@@ -6,7 +6,8 @@
 #include "tests/unit/unit.h"
 
 #include "proto/err.h"
-#include "storage/store/store.h"
+#include "storage/store/store_list.h"
+#include "storage/store/store_work.h"
 
 #include <errno.h>
 #include <fcntl.h>

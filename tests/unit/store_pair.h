@@ -6,6 +6,8 @@
 
 #include "tests/unit/store_fixture.h"
 
+#include "storage/store/store_transfer.h"
+
 #define VOLUME_BYTES (48 * MIB) /* three leaves */
 #define QUEUE 512u
 

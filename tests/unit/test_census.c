@@ -5,6 +5,7 @@
 
 #include "storage/store/census.h"
 #include "storage/store/fold.h"
+#include "storage/store/store_int.h"
 
 #define DATA_BYTES (72 * MIB) /* a sealed segment, and some */
 #define PART_BYTES (32 * KIB) /* less than a chunk: it is the fold that stores chunks */

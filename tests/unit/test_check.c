@@ -2,7 +2,9 @@
 /* What a check finds while the store is open, what it costs meanwhile, and what becomes of it. */
 #include "tests/unit/store_fixture.h"
 
+#include "storage/store/behind.h"
 #include "storage/store/index_file.h"
+#include "storage/store/store_int.h"
 #include "storage/store/sweep.h"
 
 #include <fcntl.h>

@@ -2,7 +2,9 @@
 /* When collections begin by themselves, and what stops none of them. */
 #include "tests/unit/mixed_store.h"
 
+#include "storage/store/behind.h"
 #include "storage/store/segments.h"
+#include "storage/store/store_int.h"
 
 #include <dirent.h>
 #include <stdio.h>

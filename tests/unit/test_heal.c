@@ -2,7 +2,9 @@
 /* Records that are damaged in one store come from a copy of that store, which plays the peer. */
 #include "tests/unit/store_fixture.h"
 
+#include "storage/store/record.h"
 #include "storage/store/store_int.h"
+#include "storage/store/store_transfer.h"
 
 #include <dirent.h>
 #include <fcntl.h>

@@ -3,6 +3,8 @@
 #include "tests/unit/store_fixture.h"
 
 #include "storage/store/index_file.h"
+#include "storage/store/segments.h"
+#include "storage/store/store_int.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>

@@ -3,6 +3,7 @@
  * can lie to each other. */
 #include "tests/unit/unit.h"
 
+#include "storage/store/catalog.h"
 #include "storage/store/lines.h"
 
 enum { I = 1, J = 2, K = 3 }; /* incarnations */

@@ -2,7 +2,10 @@
 /* Chunks on their way into a segment: many wait for one flush, and few have memory meanwhile. */
 #include "tests/unit/store_fixture.h"
 
+#include "storage/store/behind.h"
 #include "storage/store/fold.h"
+#include "storage/store/put.h"
+#include "storage/store/store_int.h"
 
 #define CHUNKS 200u /* more than have memory at once */
 

@@ -2,8 +2,11 @@
 /* Reclaiming on real files: what lives is moved, what is bad is kept and told, rot is found. */
 #include "tests/unit/mixed_store.h"
 
+#include "storage/store/behind.h"
 #include "storage/store/fold.h"
 #include "storage/store/segments.h"
+#include "storage/store/segments_int.h"
+#include "storage/store/store_int.h"
 
 #include <dirent.h>
 #include <fcntl.h>

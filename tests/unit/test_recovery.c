@@ -7,6 +7,8 @@
 
 #include "storage/store/index_file.h"
 #include "storage/store/recovery.h"
+#include "storage/store/segments.h"
+#include "storage/store/store_int.h"
 #include "storage/store/superblock.h"
 
 #include <fcntl.h>

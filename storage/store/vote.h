@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Who may answer for a volume, inside: ballots (voter.c, quorum.c) and mandates (mandate.c). */
+#ifndef STORAGE_STORE_VOTE_H
+#define STORAGE_STORE_VOTE_H
+
+#include "storage/store/objects.h"
+#include "storage/store/store_vote.h"
+
+/* ---- voter.c, quorum.c ---- */
+
+/* The newest word about a volume that this host was given, or, as the owner, gave. */
+struct ballot {
+	struct store *store;
+	struct store_word word;
+	/* Of the owner: what each voter has said since the opening. */
+	struct {
+		uint64_t given_ns, acked_term, acked_seq;
+	} voters[VOTERS_MAX];
+	struct admin_op change; /* of who is in step */
+	bool changing;
+};
+struct ballot *ballot_of(const struct store *store, const uint8_t uuid[16]); /* NULL: none */
+void ballots_free(struct store *store);
+int word_place(const struct store_word *word, const char *host); /* -1: it does not vote */
+bool word_newer(const struct store_word *a, const struct store_word *b);
+bool word_same(const struct store_word *a, const struct store_word *b);
+/* A volume began, or ceased, to be one of ours, or its ballot changed. */
+void quorum_look(struct store *store, struct volume *volume);
+bool quorum_owns(const struct store *store, const struct ballot *ballot);
+/* The newest word is kept by a majority, and it is ours. */
+bool quorum_stands(const struct store *store, const struct ballot *ballot);
+/* Do flushes wait for this follower in step? */
+bool quorum_counts(const struct volume *volume, const struct follower *follower);
+/* Until when a majority, this host included, takes it for the owner. */
+uint64_t quorum_until_ns(const struct store *store, const struct ballot *ballot);
+void quorum_given(struct ballot *ballot, const char *host, uint64_t until_ns);
+
+/* ---- mandate.c ---- */
+
+struct mandates;
+int mandate_init(struct store *store);
+void mandate_exit(struct store *store);
+/* After its followers, or what they gave, changed. */
+void mandate_look(struct store *store, struct volume *volume);
+bool mandate_stands(const struct store *store, const struct volume *volume);
+/* Nobody is given one of this volume from here on; `then`, also at once, when all that were given
+ * have passed, until mandate_release. Else -EBUSY, -ENOMEM, -ESHUTDOWN: nothing is withheld. */
+struct withholding {
+	struct store *store;
+	uint8_t uuid[16];
+	struct env_timer timer;
+	void (*then)(struct withholding *withholding, int res);
+};
+void mandate_withhold(struct withholding *withholding);
+void mandate_release(struct withholding *withholding);
+
+#endif
