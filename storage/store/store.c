@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Making, opening and closing a store; views; requests on their way in and out.
+ * Opening and closing a store, its tick, and how it fails.
  *
  * Opening: superblock, lock, checkpoint, log, segments, in this order; nothing is written before
  * all of it was understood. Closing: what is under way ends, segments are sealed, a checkpoint is
@@ -28,14 +28,9 @@
 #include <stdlib.h>
 
 #define TICK_NS NSEC_PER_SEC
-#define LOG_BYTES_DEFAULT GIB
-#define LOG_BYTES_MAX (256 * GIB)
 #define POOL_EXTRA 65536u /* entries for chunks that have no block in the log */
-#define ZERO_WRITE_BYTES MIB
 #define CLOSE_PASSES_MAX 10000000u
 #define STILL_PASSES 1000u /* a real ring may wake for nothing; then all is still */
-
-static const char *const refused_kinds[] = {"tmpfs", "overlay", "nfs"};
 
 /* ---- failure and space ---- */
 
@@ -123,129 +118,6 @@ static void store_tick(struct env_timer *timer)
 	env_timer_start(store->env, &store->tick, TICK_NS);
 }
 
-/* ---- making ---- */
-
-static int make_log(struct env *env, struct env_dir *dir, uint64_t bytes)
-{
-	struct env_file *file;
-	int res = env_file_open(dir, "log", ENV_CREATE | ENV_EXCL | ENV_DIRECT, &file);
-	if (res < 0)
-		return res;
-	res = env_file_allocate_wait(file, bytes);
-	uint8_t *zeros = res < 0 ? NULL : env_memory(env, ZERO_WRITE_BYTES);
-	if (res == 0 && !zeros)
-		res = -ENOMEM;
-	for (uint64_t at = 0; at < bytes && res >= 0; at += ZERO_WRITE_BYTES) {
-		int64_t moved = env_file_write_wait(
-			file, zeros, (uint32_t)min_u64(ZERO_WRITE_BYTES, bytes - at), at);
-		res = moved < 0 ? (int)moved : 0;
-	}
-	if (zeros)
-		env_memory_free(env, zeros, ZERO_WRITE_BYTES);
-	if (res == 0)
-		res = env_file_sync_wait(file);
-	env_file_close(file);
-	return res < 0 ? res : env_dir_sync_wait(dir);
-}
-
-static int kind_check(struct env_dir *dir, const char *path, bool any, char *sentence)
-{
-	char kind[32];
-	if (any || env_dir_kind(dir, kind, sizeof kind) < 0)
-		return 0;
-	for (unsigned i = 0; i < sizeof refused_kinds / sizeof *refused_kinds; i++)
-		if (strcmp(kind, refused_kinds[i]) == 0) {
-			snprintf(
-				sentence, SENTENCE_BYTES,
-				"%.120s lies on %s, which does not keep what a store promises: use "
-				"ext4 or xfs, or ask for it with --any-file-system.",
-				path, kind);
-			return -EOPNOTSUPP;
-		}
-	return 0;
-}
-
-static int make_in(struct env *env, struct env_dir *dir, const char *path,
-		   const struct store_make_options *options, char *sentence)
-{
-	struct superblock sb = {.generation = 1,
-				.created_wall_ns = env_wall_ns(env),
-				.feature_incompatible = FEATURES_ALL};
-	struct env_dir_entry *entries;
-	struct env_dir *log_dir = NULL;
-	uint64_t free_bytes, total_bytes;
-	size_t count = 0;
-	int res = env_dir_list(dir, &entries, &count);
-	if (res == 0) {
-		for (size_t i = 0; i < count; i++)
-			if (strcmp(entries[i].name, "lost+found") != 0)
-				res = -ENOTEMPTY;
-		free(entries);
-	}
-	if (res == -ENOTEMPTY) {
-		snprintf(sentence, SENTENCE_BYTES,
-			 "%.200s is not empty: a new store needs an empty directory.", path);
-		return res;
-	}
-	if (res == 0)
-		res = env_dir_space(dir, &free_bytes, &total_bytes);
-	if (res < 0)
-		return res;
-	sb.log_bytes = options->log_bytes;
-	if (!sb.log_bytes)
-		sb.log_bytes = max_u64(LOG_BYTES_MIN, min_u64(LOG_BYTES_DEFAULT,
-							      round_down(total_bytes / 16, MIB)));
-	if (sb.log_bytes < LOG_BYTES_MIN || sb.log_bytes > LOG_BYTES_MAX || sb.log_bytes % MIB) {
-		snprintf(sentence, SENTENCE_BYTES,
-			 "A log of %llu bytes cannot be: give 8 MiB to 256 GiB, in whole MiB.",
-			 (unsigned long long)sb.log_bytes);
-		return -EINVAL;
-	}
-	env_random(env, sb.uuid, 16);
-	sb.uuid[6] = (uint8_t)((sb.uuid[6] & 0x0f) | 0x40);
-	sb.uuid[8] = (uint8_t)((sb.uuid[8] & 0x3f) | 0x80);
-	env_random(env, sb.secret, 16);
-	env_random(env, &sb.domain, sizeof sb.domain);
-	if (options->log_dir) {
-		if (strlen(options->log_dir) >= sizeof sb.log_dir)
-			return -ENAMETOOLONG;
-		memcpy(sb.log_dir, options->log_dir, strlen(options->log_dir) + 1);
-		res = env_dir_open(env, options->log_dir, &log_dir);
-	}
-	if (res == 0)
-		res = make_log(env, log_dir ? log_dir : dir, sb.log_bytes);
-	if (res == 0)
-		res = env_dir_make(dir, "seg");
-	if (res == 0)
-		res = checkpoint_write_first(env, dir, sb.uuid);
-	if (res == 0)
-		res = env_dir_sync_wait(dir);
-	if (res == 0) /* last: without it there is no store */
-		res = superblock_write(dir, &sb);
-	if (res == 0)
-		res = env_dir_sync_wait(dir);
-	env_dir_close(log_dir);
-	return res;
-}
-
-int store_make(struct env *env, const char *path, const struct store_make_options *options,
-	       char ret_sentence[SENTENCE_BYTES])
-{
-	struct env_dir *dir;
-	ret_sentence[0] = 0;
-	int res = env_dir_open(env, path, &dir);
-	if (res == 0) {
-		res = kind_check(dir, path, options->any_file_system, ret_sentence);
-		if (res == 0)
-			res = make_in(env, dir, path, options, ret_sentence);
-		env_dir_close(dir);
-	}
-	if (res < 0 && !ret_sentence[0])
-		snprintf(ret_sentence, SENTENCE_BYTES, "A store could not be made in %.200s: %s.",
-			 path, vs_strerror(res));
-	return res;
-}
-
 /* ---- opening ---- */
 
 static void store_free(struct store *store)
@@ -306,7 +178,7 @@ static int open_files(struct store *store, char *sentence)
 			 store->path);
 	if (res < 0)
 		return res;
-	res = kind_check(store->dir, store->path, store->options.any_file_system, sentence);
+	res = store_kind_check(store->dir, store->path, store->options.any_file_system, sentence);
 	if (res == 0)
 		res = superblock_read(store->dir, &store->sb, sentence);
 	if (res < 0)
@@ -516,142 +388,4 @@ int store_close(struct store *store)
 		res = -VS_EFAILSTOP;
 	store_free(store);
 	return res;
-}
-
-/* ---- views and requests ---- */
-
-int store_view_open(struct store *store, const char *name, struct view **ret_view)
-{
-	return store_view_open_leased(store, name, 0, ret_view);
-}
-
-int store_view_open_leased(struct store *store, const char *name, uint64_t generation,
-			   struct view **ret_view)
-{
-	struct snapshot *snapshot = NULL;
-	struct volume *volume = volume_by_name(store, name);
-	if (!volume) {
-		snapshot = snapshot_by_name(store, name);
-		volume = snapshot ? volume_by_number(store, snapshot->volume) : NULL;
-	}
-	if (!volume)
-		return -ENOENT;
-	if (volume->busy || (snapshot && snapshot->busy) || store->closing)
-		return -EBUSY;
-	const struct volume_lease *lease = &volume->lease;
-	bool leased = lease->holder_name[0] != 0;
-	if (generation && !snapshot && (!leased || generation != lease->generation))
-		return -VS_EFENCED;
-	struct view *view = calloc(1, sizeof(*view));
-	if (!view)
-		return -ENOMEM;
-	*view = (struct view){.store = store,
-			      .volume = volume,
-			      .snapshot = snapshot,
-			      .generation = generation,
-			      .left_primaries = volume->left_primaries,
-			      .read_only = snapshot || volume->replica || store->read_only ||
-					   (leased && !generation)};
-	volume->views++;
-	volume->writers += !view->read_only;
-	if (snapshot)
-		snapshot->views++;
-	*ret_view = view;
-	return 0;
-}
-
-void store_view_close(struct view *view)
-{
-	if (!view)
-		return;
-	view->volume->views--;
-	view->volume->writers -= !view->read_only;
-	if (view->snapshot)
-		view->snapshot->views--;
-	free(view);
-}
-
-uint64_t store_view_bytes(const struct view *view)
-{
-	return view->snapshot ? view->snapshot->size_bytes : view->volume->size_bytes;
-}
-
-const uint8_t *store_view_uuid(const struct view *view)
-{
-	return view->volume->uuid;
-}
-
-bool store_view_read_only(const struct view *view)
-{
-	return view->read_only || view->volume->replica || view->store->read_only;
-}
-
-/* Never inside the call that submitted it. */
-void request_end(struct store_request *request, int res)
-{
-	struct store *store = request->view->store;
-	store->requests--;
-	env_complete(store->env, &request->op, res);
-}
-
-void store_submit(struct store_request *request)
-{
-	struct store *store = request->view->store;
-	struct store_counters *counters = &store->counters;
-	uint64_t size = store_view_bytes(request->view);
-	store->requests++;
-	request->status = 0;
-	request->pending = request->unlogged = 0;
-	request->logged = NULL;
-	request->phase = 0;
-	request->progress_bytes = 0;
-	if (request->kind != REQUEST_FLUSH &&
-	    (request->offset_bytes > size ||
-	     request->length_bytes > size - request->offset_bytes)) {
-		request_end(request, request->kind == REQUEST_WRITE ? -ENOSPC : -EINVAL);
-		return;
-	}
-	bool change = request->kind == REQUEST_WRITE || request->kind == REQUEST_TRIM ||
-		      request->kind == REQUEST_ZERO;
-	if (change && store_view_read_only(request->view)) {
-		request_end(request, -EROFS);
-		return;
-	}
-	if (request->length_bytes == 0 && request->kind != REQUEST_FLUSH) {
-		request_end(request, request->kind == REQUEST_STATUS ? -EINVAL : 0);
-		return;
-	}
-	switch (request->kind) {
-	case REQUEST_READ:
-	case REQUEST_CACHE:
-		counters->reads++;
-		counters->read_bytes += request->length_bytes;
-		if (request->kind == REQUEST_CACHE)
-			request->data = NULL;
-		read_submit(request);
-		return;
-	case REQUEST_WRITE:
-		counters->writes++;
-		counters->write_bytes += request->length_bytes;
-		write_submit(request);
-		return;
-	case REQUEST_TRIM:
-	case REQUEST_ZERO:
-		counters->trims++;
-		write_submit(request);
-		return;
-	case REQUEST_FLUSH:
-		counters->flushes++;
-		if (store->read_only)
-			request_end(request, 0);
-		else
-			write_submit(request);
-		return;
-	case REQUEST_STATUS:
-		status_submit(request);
-		return;
-	case REQUEST_COPY: /* nobody outside has a record to give */
-		break;
-	}
-	request_end(request, -EINVAL);
 }

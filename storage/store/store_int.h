@@ -109,5 +109,8 @@ void store_fail(struct store *store, int res, const char *what);
  * stands still while the store is closed: what is due may come later, never earlier. */
 uint64_t store_age_ns(const struct store *store);
 void store_poll_space(struct store *store);
+/* make.c: -EOPNOTSUPP, and the sentence: the directory lies on what does not keep a store's
+ * promises, unless any is taken. */
+int store_kind_check(struct env_dir *dir, const char *path, bool any, char *sentence);
 
 #endif
