@@ -10,7 +10,6 @@
 #include "storage/store/superblock.h"
 
 struct log_place;
-struct segment;
 struct volume;
 
 /* ---- checkpoint.c ---- */
@@ -103,8 +102,6 @@ bool gc_may_help(struct store *store);
 int gc_init(struct store *store);
 void gc_exit(struct store *store);
 const char *gc_failed(const struct store *store); /* why the last one did, or "" */
-/* Bytes of a segment that live records take: known, or estimated by their share. */
-uint64_t segment_live_bytes(const struct segment *segment);
 
 /* ---- usage.c ---- */
 

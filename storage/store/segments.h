@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The set of segments (segments.c, segments_make.c, segments_recover.c): where records are
- * appended, and found by their ids.
+ * The set of segments (segments.c, segments_append.c, segments_make.c, segments_recover.c): where
+ * records are appended, and found by their ids.
  */
 #ifndef STORAGE_STORE_SEGMENTS_H
 #define STORAGE_STORE_SEGMENTS_H
@@ -107,6 +107,8 @@ static inline bool lacks_means(int res)
 
 /* ---- for collections ---- */
 
+/* Bytes of a segment that live records take: known, or estimated by their share. */
+uint64_t segment_live_bytes(const struct segment *segment);
 /* As segments_room and segments_append, for records that a collection moves: they go to a segment
  * of their own, and the index is the caller's to change. */
 int segments_moved_room(struct store *store, uint32_t stored_bytes, struct wait *wait);

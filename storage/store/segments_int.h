@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What segments.c, segments_make.c and segments_recover.c share. */
+/* What segments.c, segments_append.c, segments_make.c and segments_recover.c share. */
 #ifndef STORAGE_STORE_SEGMENTS_INT_H
 #define STORAGE_STORE_SEGMENTS_INT_H
 
