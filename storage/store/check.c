@@ -195,8 +195,9 @@ static int check_records(struct check *check)
 	while (check->slot < segments_slot_count(store) &&
 	       (!check->only_slot || check->slot == check->only_slot)) {
 		struct segment *segment = segment_of(store, check->slot);
-		if (!segment) {
+		if (!segment) { /* never was, or went while it was read */
 			check->slot++;
+			check->entry = 0;
 			continue;
 		}
 		int res = segments_directory(segment, &work->wait);
