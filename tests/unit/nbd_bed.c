@@ -84,6 +84,18 @@ void bed_free(struct bed *bed)
 	free(bed);
 }
 
+int bed_setup(void **state)
+{
+	*state = bed_new(NULL);
+	return 0;
+}
+
+int bed_teardown(void **state)
+{
+	bed_free(*state);
+	return 0;
+}
+
 struct bed_post {
 	struct io_op op;
 	struct bed *bed;
@@ -240,7 +252,7 @@ int raw_attached(const char *path, const char *name)
 	uint8_t data[512];
 	uint32_t type;
 	struct cursor c = cursor_over(data, sizeof data);
-	int fd = raw_greeted(path, NBD_FIXED_NEWSTYLE | NBD_NO_ZEROES);
+	int fd = raw_greeted(path, RAW_FLAGS);
 	put_be_u32(&c, (uint32_t)strlen(name));
 	put_bytes(&c, name, strlen(name));
 	put_be_u16(&c, 0);

@@ -35,6 +35,11 @@ void bed_stop(struct bed *bed);
 /* Lets go of what is held, and waits until the server has ended. */
 void bed_free(struct bed *bed);
 
+/* A bed of its own for a case: *state. */
+int bed_setup(void **state);
+int bed_teardown(void **state);
+#define BED_CASE(name) cmocka_unit_test_setup_teardown(name, bed_setup, bed_teardown)
+
 /* Runs a function on the reactor and waits for it. */
 void bed_call(struct bed *bed, void (*call)(struct bed *bed, void *arg), void *arg);
 void bed_hold(struct bed *bed);
@@ -58,6 +63,7 @@ struct bed_counts bed_counts(struct bed *bed);
 
 /* ---- a client that speaks bytes ---- */
 
+#define RAW_FLAGS (NBD_FIXED_NEWSTYLE | NBD_NO_ZEROES) /* what clients of today agree to */
 int raw_connect(const char *path);
 void raw_send(int fd, const void *data, size_t bytes);
 void raw_receive(int fd, void *to, size_t bytes);

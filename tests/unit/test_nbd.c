@@ -9,18 +9,6 @@
 #include <libnbd.h>
 #include <unistd.h>
 
-static int setup(void **state)
-{
-	*state = bed_new(NULL);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	bed_free(*state);
-	return 0;
-}
-
 /* A handle that sends whatever it is told to. */
 static struct nbd_handle *client_new(void)
 {
@@ -481,30 +469,21 @@ static void large_requests_of_many_share_a_small_budget(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(a_volume_is_served_by_its_name_and_by_none, setup,
-						teardown),
-		cmocka_unit_test_setup_teardown(a_snapshot_is_read_only, setup, teardown),
-		cmocka_unit_test_setup_teardown(a_volumes_socket_refuses_other_exports, setup,
-						teardown),
-		cmocka_unit_test_setup_teardown(a_list_names_what_the_socket_serves, setup,
-						teardown),
-		cmocka_unit_test_setup_teardown(info_tells_without_attaching, setup, teardown),
-		cmocka_unit_test_setup_teardown(what_is_written_is_read_at_any_alignment, setup,
-						teardown),
-		cmocka_unit_test_setup_teardown(simple_replies_serve_old_clients, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-			the_largest_request_works_and_one_byte_more_is_refused, setup, teardown),
-		cmocka_unit_test_setup_teardown(a_range_beyond_the_end_is_refused, setup, teardown),
-		cmocka_unit_test_setup_teardown(flush_and_fua_reach_the_store, setup, teardown),
-		cmocka_unit_test_setup_teardown(status_merges_and_clips_extents, setup, teardown),
-		cmocka_unit_test_setup_teardown(status_of_the_largest_range_is_one_hole, setup,
-						teardown),
-		cmocka_unit_test_setup_teardown(the_stores_errors_become_nbds, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-			a_store_that_shuts_down_drops_the_socket_without_an_answer, setup,
-			teardown),
-		cmocka_unit_test_setup_teardown(many_requests_in_flight_keep_to_the_bound, setup,
-						teardown),
+		BED_CASE(a_volume_is_served_by_its_name_and_by_none),
+		BED_CASE(a_snapshot_is_read_only),
+		BED_CASE(a_volumes_socket_refuses_other_exports),
+		BED_CASE(a_list_names_what_the_socket_serves),
+		BED_CASE(info_tells_without_attaching),
+		BED_CASE(what_is_written_is_read_at_any_alignment),
+		BED_CASE(simple_replies_serve_old_clients),
+		BED_CASE(the_largest_request_works_and_one_byte_more_is_refused),
+		BED_CASE(a_range_beyond_the_end_is_refused),
+		BED_CASE(flush_and_fua_reach_the_store),
+		BED_CASE(status_merges_and_clips_extents),
+		BED_CASE(status_of_the_largest_range_is_one_hole),
+		BED_CASE(the_stores_errors_become_nbds),
+		BED_CASE(a_store_that_shuts_down_drops_the_socket_without_an_answer),
+		BED_CASE(many_requests_in_flight_keep_to_the_bound),
 		cmocka_unit_test(large_requests_of_many_share_a_small_budget),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -9,20 +9,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#define FLAGS (NBD_FIXED_NEWSTYLE | NBD_NO_ZEROES)
-
-static int setup(void **state)
-{
-	*state = bed_new(NULL);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	bed_free(*state);
-	return 0;
-}
-
 struct cut {
 	struct io_op op;
 	char path[96];
@@ -77,7 +63,7 @@ static void a_cut_ends_when_what_came_by_the_socket_has(void **state)
 	bed_call(bed, call_export, &cut);
 	assert_int_equal(cut.exported, 0);
 	int leased = raw_attached(cut.path, "disk"), other = raw_attached(bed->disk, "disk");
-	int greeted = raw_greeted(cut.path, FLAGS);
+	int greeted = raw_greeted(cut.path, RAW_FLAGS);
 	bed_hold(bed);
 	raw_request(leased, NBD_CMD_WRITE, 0, 1, 0, sizeof payload);
 	raw_send(leased, payload, sizeof payload);
@@ -107,7 +93,7 @@ static void a_socket_of_an_ended_lease_lets_nobody_in(void **state)
 	struct cursor c = cursor_over(data, sizeof data);
 	snprintf(cut.path, sizeof cut.path, "%s/stale", bed->folder);
 	bed_call(bed, call_export, &cut);
-	int fd = raw_greeted(cut.path, FLAGS);
+	int fd = raw_greeted(cut.path, RAW_FLAGS);
 	put_be_u32(&c, 4);
 	put_bytes(&c, "disk", 4);
 	put_be_u16(&c, 0);
@@ -202,15 +188,13 @@ static void a_higher_limit_counts_at_once(void **state)
 	close(fd);
 }
 
-#define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		CASE(a_cut_ends_when_what_came_by_the_socket_has),
-		CASE(a_socket_of_an_ended_lease_lets_nobody_in),
-		CASE(what_exceeds_a_limit_waits_and_goes_on_when_it_is_lifted),
-		CASE(a_higher_limit_counts_at_once),
+		BED_CASE(a_cut_ends_when_what_came_by_the_socket_has),
+		BED_CASE(a_socket_of_an_ended_lease_lets_nobody_in),
+		BED_CASE(what_exceeds_a_limit_waits_and_goes_on_when_it_is_lifted),
+		BED_CASE(a_higher_limit_counts_at_once),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
