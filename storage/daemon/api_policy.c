@@ -144,47 +144,50 @@ void policy_detach(struct call *call)
 
 /* What a run now would do with one volume: the snapshot that it would take counts as the newest. */
 static void plan_volume(struct call *call, const struct policy_info *policy,
-			const struct volume_info *volume, json_t *rows)
+			const struct volume_info *volume, const struct snapshot_brief *list,
+			size_t list_count, json_t *rows)
 {
-	struct snapshot_info *snapshots, taken = {.policy = policy->number, .number = UINT32_MAX};
-	struct retention_item *items;
+	struct snapshot_brief taken = {.policy = policy->number,
+				       .number = UINT32_MAX,
+				       .created_wall_ns = env_wall_ns(call->daemon->env),
+				       .name = "(new)"};
 	size_t count;
 	char name[SNAP_NAME_ROOM];
-	taken.created_wall_ns = env_wall_ns(call->daemon->env);
-	if (policies_plan(call->daemon->store, policy, volume->number, &snapshots, &items, &count) <
-	    0)
+	struct retention_item *items = policies_items(list, list_count, volume->number, &count);
+	if (!items)
 		return;
 	memmove(&items[1], &items[0], count * sizeof(*items)); /* there is room for one more */
 	items[0] = (struct retention_item){.snapshot = &taken};
 	retention_plan(policy, items, count + 1);
 	for (size_t i = 0; i <= count; i++) {
-		const struct snapshot_info *s = items[i].snapshot;
-		snprintf(name, sizeof name, "%s@%s", volume->name, i ? s->name : "(new)");
+		const struct snapshot_brief *s = items[i].snapshot;
+		snprintf(name, sizeof name, "%s@%s", volume->name, s->name);
 		json_array_append_new(rows, json_pack("{s:s, s:s, s:s, s:o}", "snapshot", name,
 						      "action", items[i].keep ? "keep" : "remove",
 						      "rule", items[i].rule, "created",
 						      time_json(s->created_wall_ns)));
 	}
 	free(items);
-	free(snapshots);
 }
 
 void policy_plan(struct call *call)
 {
 	struct policy_info policy;
-	struct volume_info *volumes;
-	size_t count;
+	struct volume_info *volumes = NULL;
+	struct snapshot_brief *list = NULL;
+	size_t count, list_count;
 	json_t *rows = json_array();
 	if (!call_policy(call, &policy)) {
 		json_decref(rows);
 		return;
 	}
-	if (store_volumes(call->daemon->store, false, &volumes, &count) == 0) {
+	if (store_volumes(call->daemon->store, false, &volumes, &count) == 0 &&
+	    policies_list(call->daemon->store, &list, &list_count) == 0)
 		for (size_t i = 0; i < count; i++)
 			if (volumes[i].policy == policy.number)
-				plan_volume(call, &policy, &volumes[i], rows);
-		free(volumes);
-	}
+				plan_volume(call, &policy, &volumes[i], list, list_count, rows);
+	free(list);
+	free(volumes);
 	call_reply(call, 200, json_pack("{s:i, s:o}", "schema", 1, "plan", rows));
 }
 

@@ -269,17 +269,10 @@ json_t *status_json(const struct daemon *daemon)
 {
 	struct store_info info;
 	struct store_counters counters;
-	struct volume_info *volumes = NULL;
-	struct snapshot_info *snapshots = NULL;
-	size_t volume_count = 0, snapshot_count = 0;
 	char uuid[UUID_TEXT_BYTES], sentence[SENTENCE_BYTES];
 	json_t *problems = json_array();
 	store_info(daemon->store, &info);
 	store_counters(daemon->store, &counters);
-	if (store_volumes(daemon->store, false, &volumes, &volume_count) == 0)
-		free(volumes);
-	if (store_snapshots(daemon->store, false, &snapshots, &snapshot_count) == 0)
-		free(snapshots);
 	if (info.read_only)
 		problem_add(problems, info.reason[0] ? info.reason : "The store is read-only.",
 			    "Look at the disk's health, then restart vstored.");
@@ -320,7 +313,7 @@ json_t *status_json(const struct daemon *daemon)
 	json_t *store = store_json(daemon);
 	return json_pack("{s:i, s:s, s:s, s:s, s:o, s:o, s:I, s:I, s:I}", "schema", 1, "version",
 			 VSTORED_VERSION, "uuid", uuid, "state", state, "problems", problems,
-			 "store", store, "volumes", (json_int_t)volume_count, "snapshots",
-			 (json_int_t)snapshot_count, "jobs_running",
+			 "store", store, "volumes", (json_int_t)info.volume_count, "snapshots",
+			 (json_int_t)info.snapshot_count, "jobs_running",
 			 (json_int_t)jobs_running(daemon));
 }

@@ -6,6 +6,9 @@
  * of one policy, up to a group, at one moment), else one snapshot that no rule keeps goes to the
  * trash, else nothing. Nothing is remembered that the store does not have, so a crash at any point
  * only means that the next look finds the same work again.
+ *
+ * What the store refuses is passed over for a minute and stops nothing else: when it refuses a
+ * group, its volumes are tried one by one.
  */
 #include "storage/daemon/policies.h"
 
@@ -18,7 +21,8 @@
 #include <time.h>
 
 #define TICK_NS (5 * NSEC_PER_SEC)
-#define FAILED_PAUSE_NS (60 * NSEC_PER_SEC) /* after a step that the store refused */
+#define REFUSED_NS (60 * NSEC_PER_SEC) /* until what was refused is tried again */
+#define REFUSED_MAX 64u
 
 struct policies {
 	struct env *env;
@@ -30,8 +34,17 @@ struct policies {
 	uint32_t asked;		 /* number of the policy that somebody wants to run now */
 	uint32_t asked_above;	 /* snapshots of it with a larger number were taken for that */
 	struct admin_op *waiter; /* who asked */
+	int failed;		 /* the first failure of the run that was asked for, and why */
+	char failed_sentence[SENTENCE_BYTES];
+
 	char what[SNAP_NAME_ROOM];
 	const char *step;
+	uint32_t target; /* the step's volume or snapshot; 0: several */
+
+	uint32_t refused[REFUSED_MAX]; /* volumes and snapshots, by their number */
+	unsigned refused_count;	       /* all of them: the store takes nothing, nothing is tried */
+	bool one_by_one;
+	uint64_t refused_until_ns; /* 0: nothing was refused */
 };
 
 static void policies_look(struct policies *policies);
@@ -41,68 +54,107 @@ static void waiter_end(struct policies *policies, int res, const char *sentence)
 	struct admin_op *waiter = policies->waiter;
 	policies->waiter = NULL;
 	policies->asked = 0;
-	if (!waiter)
-		return;
-	snprintf(waiter->sentence, SENTENCE_BYTES, "%s", sentence);
-	env_complete(policies->env, &waiter->op, res);
-}
-
-static int newest_first(const void *a, const void *b)
-{
-	uint32_t left = ((const struct snapshot_info *)a)->number;
-	uint32_t right = ((const struct snapshot_info *)b)->number;
-	return left < right ? 1 : left > right ? -1 : 0;
-}
-
-int policies_plan(struct store *store, const struct policy_info *policy, uint32_t volume,
-		  struct snapshot_info **ret_snapshots, struct retention_item **ret_items,
-		  size_t *ret_count)
-{
-	struct snapshot_info *snapshots;
-	size_t all, count = 0;
-	int res = store_snapshots(store, false, &snapshots, &all);
-	if (res < 0)
-		return res;
-	for (size_t i = 0; i < all; i++)
-		if (snapshots[i].volume_number == volume)
-			snapshots[count++] = snapshots[i];
-	qsort(snapshots, count, sizeof *snapshots, newest_first);
-	struct retention_item *items = calloc(count + 1, sizeof(*items)); /* room for a new one */
-	if (!items) {
-		free(snapshots);
-		return -ENOMEM;
+	if (waiter) {
+		snprintf(waiter->sentence, SENTENCE_BYTES, "%s", sentence);
+		env_complete(policies->env, &waiter->op, res);
 	}
-	for (size_t i = 0; i < count; i++)
-		items[i].snapshot = &snapshots[i];
-	retention_plan(policy, items, count);
-	*ret_snapshots = snapshots;
-	*ret_items = items;
-	*ret_count = count;
-	return 0;
+	policies->failed = 0;
+	policies->failed_sentence[0] = 0;
+}
+
+static int by_volume_newest_first(const void *a, const void *b)
+{
+	const struct snapshot_brief *left = a, *right = b;
+	if (left->volume_number != right->volume_number)
+		return left->volume_number < right->volume_number ? -1 : 1;
+	return left->number < right->number ? 1 : left->number > right->number ? -1 : 0;
+}
+
+int policies_list(const struct store *store, struct snapshot_brief **ret, size_t *ret_count)
+{
+	int res = store_snapshot_briefs(store, ret, ret_count);
+	if (res == 0)
+		qsort(*ret, *ret_count, sizeof **ret, by_volume_newest_first);
+	return res;
+}
+
+struct retention_item *policies_items(const struct snapshot_brief *list, size_t list_count,
+				      uint32_t volume, size_t *ret_count)
+{
+	size_t first = 0, end = list_count;
+	while (first < end) {
+		size_t middle = first + (end - first) / 2;
+		if (list[middle].volume_number < volume)
+			first = middle + 1;
+		else
+			end = middle;
+	}
+	while (end < list_count && list[end].volume_number == volume)
+		end++;
+	struct retention_item *items = calloc(end - first + 1, sizeof(*items));
+	if (!items)
+		return NULL;
+	for (size_t i = first; i < end; i++)
+		items[i - first].snapshot = &list[i];
+	*ret_count = end - first;
+	return items;
+}
+
+/* ---- steps, and what the store refused ---- */
+
+static void step_refused(struct policies *policies, int res)
+{
+	if (!policies->refused_until_ns)
+		policies->refused_until_ns = env_now_ns(policies->env) + REFUSED_NS;
+	if (!policies->target) {
+		policies->one_by_one = true;
+		return;
+	}
+	if (policies->waiter && !policies->failed) {
+		policies->failed = res;
+		memcpy(policies->failed_sentence, policies->op.sentence, SENTENCE_BYTES);
+	}
+	log_event(LOG_LEVEL_WARNING, "policy.failed", "step=%s object=%s error=\"%s\"",
+		  policies->step, policies->what, policies->op.sentence);
+	policies->refused[policies->refused_count++] = policies->target;
+	if (res == -EROFS || res == -VS_EFAILSTOP)
+		policies->refused_count = REFUSED_MAX;
+}
+
+static bool is_refused(const struct policies *policies, uint32_t number)
+{
+	for (unsigned i = 0; i < policies->refused_count; i++)
+		if (policies->refused[i] == number)
+			return true;
+	return policies->refused_count == REFUSED_MAX;
+}
+
+static void refused_try_again(struct policies *policies)
+{
+	policies->refused_until_ns = 0;
+	policies->refused_count = 0;
+	policies->one_by_one = false;
+	policies->prune = true;
 }
 
 static void step_done(struct io_op *op)
 {
 	struct policies *policies = container_of(op, struct policies, op.op);
 	policies->busy = false;
-	if (op->res < 0) {
-		log_event(LOG_LEVEL_WARNING, "policy.failed", "step=%s object=%s error=\"%s\"",
-			  policies->step, policies->what, policies->op.sentence);
-		policies->prune = false; /* until the next snapshot */
-		waiter_end(policies, (int)op->res, policies->op.sentence);
-		if (!policies->stopping)
-			env_timer_start(policies->env, &policies->timer, FAILED_PAUSE_NS);
-		return;
-	}
-	log_event(LOG_LEVEL_INFO, "policy.step", "step=%s object=%s", policies->step,
-		  policies->what);
+	if (op->res < 0)
+		step_refused(policies, (int)op->res);
+	else
+		log_event(LOG_LEVEL_INFO, "policy.step", "step=%s object=%s", policies->step,
+			  policies->what);
 	policies_look(policies);
 }
 
-static struct admin_op *step_begin(struct policies *policies, const char *step, const char *what)
+static struct admin_op *step_begin(struct policies *policies, const char *step, const char *what,
+				   uint32_t target)
 {
 	policies->busy = true;
 	policies->step = step;
+	policies->target = target;
 	snprintf(policies->what, sizeof policies->what, "%s", what);
 	env_timer_stop(policies->env, &policies->timer);
 	policies->op = (struct admin_op){.op.done = step_done};
@@ -135,62 +187,76 @@ static bool volume_due(const struct policies *policies, const struct policy_info
 
 /* One policy's next step. True: one was begun. */
 static bool policy_step(struct policies *policies, const struct policy_info *policy,
-			const struct volume_info *volumes, size_t volume_count)
+			const struct volume_info *volumes, size_t volume_count,
+			const struct snapshot_brief *list, size_t list_count)
 {
 	static char names[SNAP_GROUP_MAX][SNAP_NAME_ROOM]; /* the reactor's thread only */
 	const char *group[SNAP_GROUP_MAX];
 	char remove[SNAP_NAME_ROOM] = "";
-	size_t due = 0, count;
+	uint32_t taken = 0, removed = 0; /* numbers of the last one due, of the one to remove */
+	size_t due = 0, due_max = policies->one_by_one ? 1 : SNAP_GROUP_MAX, count;
 	uint64_t now = env_wall_ns(policies->env);
-	for (size_t i = 0; i < volume_count && due < SNAP_GROUP_MAX; i++) {
-		struct snapshot_info *snapshots;
-		struct retention_item *items;
-		if (volumes[i].policy != policy->number ||
-		    policies_plan(policies->store, policy, volumes[i].number, &snapshots, &items,
-				  &count) < 0)
+	for (size_t i = 0; i < volume_count && due < due_max; i++) {
+		if (volumes[i].policy != policy->number)
 			continue;
-		if (volume_due(policies, policy, items, count, now)) {
+		struct retention_item *items =
+			policies_items(list, list_count, volumes[i].number, &count);
+		if (!items)
+			continue;
+		if (volume_due(policies, policy, items, count, now) &&
+		    !is_refused(policies, volumes[i].number)) {
+			taken = volumes[i].number;
 			snapshot_name(names[due], volumes[i].name, policy->name, now);
 			group[due] = names[due];
 			due++;
 		}
+		if (policies->prune && !remove[0])
+			retention_plan(policy, items, count);
 		for (size_t k = count; k-- > 0 && policies->prune && !remove[0];)
-			if (!items[k].keep)
-				snprintf(remove, sizeof remove, "%s@%s", snapshots[k].volume,
-					 snapshots[k].name);
+			if (!items[k].keep && !is_refused(policies, items[k].snapshot->number)) {
+				removed = items[k].snapshot->number;
+				snprintf(remove, sizeof remove, "%s@%s", volumes[i].name,
+					 items[k].snapshot->name);
+			}
 		free(items);
-		free(snapshots);
 	}
 	if (due) {
 		policies->prune = true;
-		store_policy_snap(policies->store, step_begin(policies, "snapshot", group[0]),
+		store_policy_snap(policies->store,
+				  step_begin(policies, "snapshot", group[0], due == 1 ? taken : 0),
 				  group, due, policy->number);
 		return true;
 	}
-	if (remove[0])
-		store_snap_delete(policies->store, step_begin(policies, "remove", remove), remove);
-	return remove[0];
+	if (removed)
+		store_snap_delete(policies->store, step_begin(policies, "remove", remove, removed),
+				  remove);
+	return removed;
 }
 
 static void policies_look(struct policies *policies)
 {
 	struct policy_info *list;
-	struct volume_info *volumes;
-	size_t count, volume_count;
+	struct volume_info *volumes = NULL;
+	struct snapshot_brief *snapshots = NULL;
+	size_t count, volume_count, snapshot_count;
 	bool begun = false;
 	if (policies->busy || policies->stopping)
 		return;
 	env_timer_start(policies->env, &policies->timer, TICK_NS);
+	if (policies->refused_until_ns && env_now_ns(policies->env) >= policies->refused_until_ns)
+		refused_try_again(policies);
 	if (store_policies(policies->store, &list, &count) < 0)
 		return;
-	if (count && store_volumes(policies->store, false, &volumes, &volume_count) == 0) {
+	if (count && store_volumes(policies->store, false, &volumes, &volume_count) == 0 &&
+	    policies_list(policies->store, &snapshots, &snapshot_count) == 0)
 		for (size_t i = 0; i < count && !begun; i++)
-			begun = policy_step(policies, &list[i], volumes, volume_count);
-		free(volumes);
-	}
+			begun = policy_step(policies, &list[i], volumes, volume_count, snapshots,
+					    snapshot_count);
+	free(snapshots);
+	free(volumes);
 	if (!begun) {
 		policies->prune = false;
-		waiter_end(policies, 0, "");
+		waiter_end(policies, policies->failed, policies->failed_sentence);
 	}
 	free(list);
 }
@@ -215,7 +281,7 @@ static void run_refuse(struct policies *policies, struct admin_op *op, int res,
 void policies_run(struct policies *policies, struct admin_op *op, const char *name)
 {
 	struct policy_info *list;
-	struct snapshot_info *snapshots;
+	struct snapshot_brief *snapshots;
 	size_t count, snapshot_count;
 	uint32_t number = 0;
 	if (policies->waiter || policies->stopping) {
@@ -231,7 +297,7 @@ void policies_run(struct policies *policies, struct admin_op *op, const char *na
 		if (strcmp(list[i].name, name) == 0)
 			number = list[i].number;
 	free(list);
-	res = number ? store_snapshots(policies->store, false, &snapshots, &snapshot_count)
+	res = number ? store_snapshot_briefs(policies->store, &snapshots, &snapshot_count)
 		     : -ENOENT;
 	if (res < 0) {
 		run_refuse(
@@ -241,14 +307,11 @@ void policies_run(struct policies *policies, struct admin_op *op, const char *na
 				 "those that are.");
 		return;
 	}
-	policies->asked_above = 0;
-	for (size_t i = 0; i < snapshot_count; i++)
-		policies->asked_above =
-			(uint32_t)max_u64(policies->asked_above, snapshots[i].number);
+	policies->asked_above = snapshot_count ? snapshots[snapshot_count - 1].number : 0;
 	free(snapshots);
 	policies->asked = number;
 	policies->waiter = op;
-	policies->prune = true;
+	refused_try_again(policies);
 	policies_look(policies);
 }
 

@@ -24,10 +24,12 @@ void policies_changed(struct policies *policies);
  * -ENOENT: there is no such policy, -EBUSY: another run is under way. */
 void policies_run(struct policies *policies, struct admin_op *op, const char *name);
 
-/* A volume's snapshots, the newest first, and what the policy would do with them. The caller frees
- * both arrays (items point into snapshots, and have room for one more). */
-int policies_plan(struct store *store, const struct policy_info *policy, uint32_t volume,
-		  struct snapshot_info **ret_snapshots, struct retention_item **ret_items,
-		  size_t *ret_count);
+/* All snapshots (store_snapshot_briefs), by volume, the newest of each first. The caller frees it.
+ */
+int policies_list(const struct store *store, struct snapshot_brief **ret, size_t *ret_count);
+/* Of such a list those of one volume, for retention.h: they point into the list, and have room for
+ * one more. The caller frees them; NULL: no memory. */
+struct retention_item *policies_items(const struct snapshot_brief *list, size_t list_count,
+				      uint32_t volume, size_t *ret_count);
 
 #endif

@@ -39,13 +39,13 @@ static bool policys_own(const struct policy_info *policy, const struct retention
 void retention_plan(const struct policy_info *policy, struct retention_item *items, size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
-		const struct snapshot_info *s = items[i].snapshot;
+		const struct snapshot_brief *s = items[i].snapshot;
 		char *rule = items[i].rule;
 		rule[0] = 0;
 		if (!policys_own(policy, &items[i]))
 			snprintf(rule, sizeof items[i].rule, "not the policy's");
-		else if (s->hold_count)
-			snprintf(rule, sizeof items[i].rule, "hold %s", s->holds[0]);
+		else if (s->hold)
+			snprintf(rule, sizeof items[i].rule, "hold %s", s->hold);
 		else if (s->retained)
 			snprintf(rule, sizeof items[i].rule, "retained");
 		else if (s->attached)

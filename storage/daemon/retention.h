@@ -12,7 +12,7 @@
 #include "storage/store/store_list.h"
 
 struct retention_item {
-	const struct snapshot_info *snapshot;
+	const struct snapshot_brief *snapshot;
 	bool keep;
 	char rule[NAME_ROOM + 16]; /* which one keeps it; "": none does */
 };

@@ -7,6 +7,8 @@
  * was;
  *  - a record that is put while another one is on its way does not undo it: a fold's record moves
  * only the map, an administrator's everything else;
+ *  - both arrays are in the order of numbers, which is the order of birth, so that finding one
+ * among tens of thousands is a few steps;
  *  - a snapshot is the volume's map and the layers up to its own; layers are folded oldest first
  * and whole, so the map reaches that very state once, and then the snapshot is sealed with it.
  */
@@ -23,12 +25,38 @@
 
 /* ---- finding ---- */
 
+/* Where the first volume of this number or a larger one is. */
+static uint32_t volume_place(const struct store *store, uint32_t number)
+{
+	uint32_t low = 0, high = store->volume_count;
+	while (low < high) {
+		uint32_t middle = low + (high - low) / 2;
+		if (store->volumes[middle]->number < number)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+static uint32_t snapshot_place(const struct store *store, uint32_t number)
+{
+	uint32_t low = 0, high = store->snapshot_count;
+	while (low < high) {
+		uint32_t middle = low + (high - low) / 2;
+		if (store->snapshots[middle]->number < number)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
 struct volume *volume_by_number(const struct store *store, uint32_t number)
 {
-	for (uint32_t i = 0; i < store->volume_count; i++)
-		if (store->volumes[i]->number == number)
-			return store->volumes[i];
-	return NULL;
+	uint32_t at = volume_place(store, number);
+	return at < store->volume_count && store->volumes[at]->number == number ? store->volumes[at]
+										: NULL;
 }
 
 struct volume *volume_by_name(const struct store *store, const char *name)
@@ -42,10 +70,10 @@ struct volume *volume_by_name(const struct store *store, const char *name)
 
 struct snapshot *snapshot_by_number(const struct store *store, uint32_t number)
 {
-	for (uint32_t i = 0; i < store->snapshot_count; i++)
-		if (store->snapshots[i]->number == number)
-			return store->snapshots[i];
-	return NULL;
+	uint32_t at = snapshot_place(store, number);
+	return at < store->snapshot_count && store->snapshots[at]->number == number
+		       ? store->snapshots[at]
+		       : NULL;
 }
 
 struct snapshot *snapshot_of(const struct store *store, uint32_t volume, const char *name)
@@ -182,8 +210,8 @@ void catalog_free(struct store *store)
 	store->volume_count = store->snapshot_count = 0;
 }
 
-/* One more pointer in an array that grows by powers of two. */
-static int array_add(void ***array, uint32_t *count, uint32_t count_max, void *item)
+/* One more pointer, at this place of an array that grows by powers of two. */
+static int array_add(void ***array, uint32_t *count, uint32_t count_max, uint32_t place, void *item)
 {
 	if (*count >= count_max)
 		return -VS_EFORMAT;
@@ -194,19 +222,19 @@ static int array_add(void ***array, uint32_t *count, uint32_t count_max, void *i
 			return -ENOMEM;
 		*array = larger;
 	}
-	(*array)[(*count)++] = item;
+	memmove(*array + place + 1, *array + place, (*count - place) * sizeof(void *));
+	(*array)[place] = item;
+	(*count)++;
 	return 0;
 }
 
 static void snapshot_remove(struct store *store, struct snapshot *snapshot)
 {
-	for (uint32_t i = 0; i < store->snapshot_count; i++)
-		if (store->snapshots[i] == snapshot) {
-			memmove(&store->snapshots[i], &store->snapshots[i + 1],
-				(store->snapshot_count - i - 1) * sizeof(void *));
-			store->snapshot_count--;
-			break;
-		}
+	uint32_t at = snapshot_place(store, snapshot->number);
+	volume_by_number(store, snapshot->volume)->snapshot_count -= snapshot->state == OBJECT_LIVE;
+	store->snapshot_count--;
+	memmove(&store->snapshots[at], &store->snapshots[at + 1],
+		(store->snapshot_count - at) * sizeof(void *));
 	free(snapshot);
 }
 
@@ -218,13 +246,10 @@ static void volume_remove(struct store *store, struct volume *volume)
 	for (uint32_t i = 0; i < volume->layer_count; i++)
 		layer_drop(store, volume->layers[i]);
 	volume->layer_count = 0;
-	for (uint32_t i = 0; i < store->volume_count; i++)
-		if (store->volumes[i] == volume) {
-			memmove(&store->volumes[i], &store->volumes[i + 1],
-				(store->volume_count - i - 1) * sizeof(void *));
-			store->volume_count--;
-			break;
-		}
+	uint32_t at = volume_place(store, volume->number);
+	store->volume_count--;
+	memmove(&store->volumes[at], &store->volumes[at + 1],
+		(store->volume_count - at) * sizeof(void *));
 	volume_free(volume);
 }
 
@@ -323,7 +348,7 @@ static int apply_put_volume(struct store *store, unsigned flags, const struct vo
 		int res = volume_add_layer(store, volume, from->folded_layer + 1);
 		if (res == 0)
 			res = array_add((void ***)&store->volumes, &store->volume_count,
-					VOLUMES_MAX, volume);
+					VOLUMES_MAX, volume_place(store, volume->number), volume);
 		if (res < 0) {
 			volume_free(volume);
 			return res;
@@ -366,7 +391,9 @@ static int apply_put_snapshot(struct store *store, unsigned flags, const struct 
 		return -VS_EFORMAT;
 	if (snapshot) {
 		memcpy(snapshot->name, from->name, NAME_ROOM);
+		volume->snapshot_count -= snapshot->state == OBJECT_LIVE;
 		snapshot->state = from->state;
+		volume->snapshot_count += snapshot->state == OBJECT_LIVE;
 		snapshot->deleted_wall_ns = from->deleted_wall_ns;
 		snapshot->age_ns = from->age_ns;
 		snapshot->retain_until_wall_ns = from->retain_until_wall_ns;
@@ -389,11 +416,12 @@ static int apply_put_snapshot(struct store *store, unsigned flags, const struct 
 				snapshot->parent = store->snapshots[i]->number;
 	}
 	int res = array_add((void ***)&store->snapshots, &store->snapshot_count, SNAPSHOTS_MAX,
-			    snapshot);
+			    snapshot_place(store, snapshot->number), snapshot);
 	if (res < 0) {
 		free(snapshot);
 		return res;
 	}
+	volume->snapshot_count += snapshot->state == OBJECT_LIVE;
 	store->next_number = (uint32_t)max_u64(store->next_number, from->number + 1ull);
 	if (flags == PUT_NEW)
 		snapshots_seal(store, volume);

@@ -79,10 +79,21 @@ static void space_fill(const struct store *store, struct store_info *info)
 	info->scrub_oldest_ns = scrub_oldest_ns(store);
 	freed_fill(store, &store->trash_freed, &info->trash);
 	info->trash.bytes = min_u64(info->trash.bytes, info->live_bytes); /* of an older count */
-	for (uint32_t i = 0; i < store->volume_count; i++)
-		info->trash_count += store->volumes[i]->state == OBJECT_TRASH;
-	for (uint32_t i = 0; i < store->snapshot_count; i++)
-		info->trash_count += store->snapshots[i]->state == OBJECT_TRASH;
+}
+
+static void objects_count(const struct store *store, struct store_info *info)
+{
+	uint32_t snapshots = 0;
+	for (uint32_t i = 0; i < store->volume_count; i++) {
+		const struct volume *volume = store->volumes[i];
+		bool live = volume->state == OBJECT_LIVE;
+		info->volume_count += live;
+		info->trash_count += !live;
+		info->snapshot_count += live ? volume->snapshot_count : 0;
+		info->logical_bytes += volume->mapped_chunks * CHUNK_BYTES;
+		snapshots += volume->snapshot_count;
+	}
+	info->trash_count += store->snapshot_count - snapshots;
 }
 
 void store_info(const struct store *store, struct store_info *ret_info)
@@ -107,6 +118,7 @@ void store_info(const struct store *store, struct store_info *ret_info)
 		.fold_active = fold_running(store),
 		.index_phase = index_write_phase(store)};
 	space_fill(store, &info);
+	objects_count(store, &info);
 	memcpy(info.uuid, store->sb.uuid, 16);
 	memcpy(info.reason, store->reason, sizeof info.reason);
 	snprintf(info.gc_failed, SENTENCE_BYTES, "%s", gc_failed(store));
@@ -117,8 +129,6 @@ void store_info(const struct store *store, struct store_info *ret_info)
 	info.dirty_bytes =
 		(uint64_t)(store->layer_pool->entry_count - store->layer_pool->free_count) *
 		CHUNK_BYTES;
-	for (uint32_t i = 0; i < store->volume_count; i++)
-		info.logical_bytes += store->volumes[i]->mapped_chunks * CHUNK_BYTES;
 	info.memory_bound_bytes = memory_bound(store);
 	*ret_info = info;
 }
@@ -150,6 +160,7 @@ static void volume_fill(const struct store *store, const struct volume *volume,
 				     .created_wall_ns = volume->created_wall_ns,
 				     .mapped_bytes = volume->mapped_chunks * CHUNK_BYTES,
 				     .attachments = volume->views,
+				     .snapshot_count = volume->snapshot_count,
 				     .in_trash = volume->state == OBJECT_TRASH,
 				     .deleted_wall_ns = volume->deleted_wall_ns};
 	struct id root;
@@ -162,9 +173,6 @@ static void volume_fill(const struct store *store, const struct volume *volume,
 	memcpy(info->origin, volume->origin, SNAP_NAME_ROOM);
 	for (uint32_t i = 0; i < volume->layer_count; i++)
 		info->log_bytes += (uint64_t)volume->layers[i]->log_blocks * BLOCK_BYTES;
-	for (uint32_t i = 0; i < store->snapshot_count; i++)
-		info->snapshot_count += store->snapshots[i]->volume == volume->number &&
-					store->snapshots[i]->state == OBJECT_LIVE;
 	freed_fill(store, &volume->freed_all, &info->freed);
 	freed_fill(store, &volume->freed_own, &info->freed_own);
 	if (info->in_trash)
@@ -226,6 +234,30 @@ static void snapshot_fill(const struct store *store, const struct snapshot *snap
 	freed_fill(store, &snapshot->freed, &info->freed);
 	if (info->in_trash)
 		info->purge_wall_ns = purge_wall_ns(store, snapshot->age_ns);
+}
+
+int store_snapshot_briefs(const struct store *store, struct snapshot_brief **ret, size_t *ret_count)
+{
+	struct snapshot_brief *briefs = calloc(store->snapshot_count + 1ull, sizeof(*briefs));
+	size_t count = 0;
+	if (!briefs)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < store->snapshot_count; i++) {
+		const struct snapshot *snapshot = store->snapshots[i];
+		if (snapshot->state == OBJECT_LIVE)
+			briefs[count++] = (struct snapshot_brief){
+				.number = snapshot->number,
+				.volume_number = snapshot->volume,
+				.policy = snapshot->policy,
+				.created_wall_ns = snapshot->created_wall_ns,
+				.name = snapshot->name,
+				.hold = snapshot->hold_count ? snapshot->holds[0] : NULL,
+				.retained = snapshot_retained(store, snapshot),
+				.attached = snapshot->views};
+	}
+	*ret = briefs;
+	*ret_count = count;
+	return 0;
 }
 
 int store_snapshots(const struct store *store, bool in_trash, struct snapshot_info **ret,

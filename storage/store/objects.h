@@ -63,6 +63,7 @@ struct volume {
 	/* Not in its record. */
 	struct layer *layers[LAYERS_MAX]; /* oldest first; the last one takes the writes */
 	uint32_t layer_count;
+	uint32_t snapshot_count; /* of its snapshots, those not in the trash */
 	uint32_t views, writers; /* writers: those views of it that may write */
 	uint64_t admitted_vseq;
 	struct epoch_raise epoch_raise;

@@ -91,10 +91,11 @@ struct store_info {
 	/* segment_bytes is the sum of these. Live and garbage are what the last collection counted,
 	 * and what was written since counts as live; before the first one all does. */
 	uint64_t live_bytes, garbage_bytes;
-	uint64_t prepared_bytes;  /* space of open segments that nothing is in yet */
-	uint64_t reserve_bytes;	  /* kept for collections */
-	uint64_t unique_bytes;	  /* chunks that are stored, 64 KiB each */
-	uint64_t trash_count;	  /* volumes and snapshots in the trash */
+	uint64_t prepared_bytes;	       /* space of open segments that nothing is in yet */
+	uint64_t reserve_bytes;		       /* kept for collections */
+	uint64_t unique_bytes;		       /* chunks that are stored, 64 KiB each */
+	uint32_t volume_count, snapshot_count; /* not in the trash */
+	uint64_t trash_count;		       /* volumes and snapshots in the trash */
 	struct freed_info trash;  /* what purging all of it would free: a part of live_bytes */
 	bool counted;		  /* there was a collection since opening ... */
 	uint64_t counted_age_ns;  /* ... so long ago */
@@ -141,5 +142,19 @@ int store_volumes(const struct store *store, bool in_trash, struct volume_info *
 int store_volume_info(const struct store *store, uint32_t number, struct volume_info *ret);
 int store_snapshots(const struct store *store, bool in_trash, struct snapshot_info **ret,
 		    size_t *ret_count);
+/* What rules need to know of a snapshot, for who looks at all of tens of thousands often. Its names
+ * are the store's own: good until control goes back to the loop. */
+struct snapshot_brief {
+	uint32_t number, volume_number;
+	uint32_t policy; /* that took it; 0: a person did */
+	bool retained, attached;
+	uint64_t created_wall_ns;
+	const char *name;
+	const char *hold; /* the first of those that hold it, or NULL */
+};
+/* Of all that are not in the trash themselves (their volume may be), in the order in which they
+ * were taken. */
+int store_snapshot_briefs(const struct store *store, struct snapshot_brief **ret,
+			  size_t *ret_count);
 
 #endif

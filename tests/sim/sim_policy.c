@@ -5,7 +5,8 @@
  *
  * Judged from outside, by rules of its own: a snapshot may only go when enough newer ones of the
  * policy are there, held ones and a person's never; an hour in which the store ran has one
- * snapshot, whatever was missed before; a policy never takes two in a period.
+ * snapshot, whatever was missed before; a policy never takes two in a period; one volume whose
+ * snapshots are refused keeps no other from its own, nor old ones from going.
  *
  * Usage: sim_policy [FIRST..LAST]
  */
@@ -16,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define HOUR_NS (3600 * NSEC_PER_SEC)
 #define DAY_NS (24 * HOUR_NS)
@@ -23,6 +25,7 @@
 #define DAILY 4u
 #define VOLUMES 3u
 #define SEEN_MAX 4096u
+#define REFUSED_S 30u
 
 static struct {
 	struct sim *sim;
@@ -115,19 +118,29 @@ static void look(uint64_t seed)
 	free(s);
 }
 
+/* How many volumes have their snapshot of this hour. */
+static unsigned taken_this_hour(void)
+{
+	struct snapshot_info *s;
+	size_t count;
+	unsigned now = 0;
+	assert(store_snapshots(w.store, false, &s, &count) == 0);
+	for (size_t i = 0; i < count; i++)
+		now += s[i].policy == w.policy &&
+		       s[i].created_wall_ns / HOUR_NS == env_wall_ns(sim_env(w.sim)) / HOUR_NS;
+	free(s);
+	return now;
+}
+
 /* An hour's work is done: each volume has a snapshot of this hour, and not many in all. */
 static void look_settled(uint64_t seed)
 {
 	struct snapshot_info *s;
 	size_t count;
-	unsigned now = 0;
 	look(seed);
-	assert(store_snapshots(w.store, false, &s, &count) == 0);
-	for (size_t i = 0; i < count; i++)
-		now += s[i].policy == w.policy &&
-		       s[i].created_wall_ns / HOUR_NS == env_wall_ns(sim_env(w.sim)) / HOUR_NS;
-	if (now < VOLUMES)
+	if (taken_this_hour() < VOLUMES)
 		fail(seed, "an hour without its snapshots", 0);
+	assert(store_snapshots(w.store, false, &s, &count) == 0);
 	if (count > VOLUMES * (HOURLY + DAILY) + 8)
 		fail(seed, "too many stay", 0);
 	free(s);
@@ -213,6 +226,38 @@ static void begin(uint64_t seed)
 	admin_end(&op);
 }
 
+/* Into the next hour, while a person's snapshots have all the names that v0's could get in its
+ * first seconds: v0's are refused, and nothing else may feel it. */
+static void hour_refused(uint64_t seed)
+{
+	struct admin_op op;
+	uint64_t next = (env_wall_ns(sim_env(w.sim)) / HOUR_NS + 1) * HOUR_NS;
+	char names[REFUSED_S][SNAP_NAME_ROOM];
+	const char *name;
+	for (unsigned i = 0; i < REFUSED_S; i++) {
+		time_t seconds = (time_t)(next / NSEC_PER_SEC) + i;
+		struct tm tm;
+		gmtime_r(&seconds, &tm);
+		strftime(names[i], sizeof names[i], "v0@often-%Y%m%d-%H%M%SZ", &tm);
+		name = names[i];
+		store_snap_create(w.store, admin(&op), &name, 1);
+		admin_end(&op);
+	}
+	run(next - env_wall_ns(sim_env(w.sim)) + (REFUSED_S - 5) * NSEC_PER_SEC);
+	look(seed);
+	if (taken_this_hour() != VOLUMES - 1)
+		fail(seed, "a refused volume stops others, or was not refused", 0);
+	for (unsigned k = 0; k < w.seen_count; k++)
+		if (!w.seen[k].gone && w.seen[k].volume != w.seen[0].volume && may_go(k))
+			fail(seed, "a refused volume keeps what should go", w.seen[k].number);
+	for (unsigned k = 1; k < w.seen_count; k++) /* the first one is v0@mine */
+		w.seen[k].gone |= !w.seen[k].policys;
+	for (unsigned i = 0; i < REFUSED_S; i++) {
+		store_snap_delete(w.store, admin(&op), names[i]);
+		admin_end(&op);
+	}
+}
+
 static void life(uint64_t seed)
 {
 	struct admin_op op;
@@ -220,7 +265,10 @@ static void life(uint64_t seed)
 	for (unsigned hour = 0; hour < 150; hour++) {
 		/* Into the next hour, and until what is due there is done. */
 		uint64_t left = HOUR_NS - env_wall_ns(sim_env(w.sim)) % HOUR_NS;
-		run(left + 1);
+		if (hour % 50 == 45)
+			hour_refused(seed);
+		else
+			run(left + 1);
 		if (sim_random(w.sim, 6) == 0) {
 			run(sim_random(w.sim, 10 * NSEC_PER_SEC));
 			crash(seed);

@@ -9,7 +9,7 @@
 #define T0 (20000 * DAY_NS) /* 2024-10-04 */
 #define ITEMS_MAX 400
 
-static struct snapshot_info infos[ITEMS_MAX];
+static struct snapshot_brief infos[ITEMS_MAX];
 static struct retention_item items[ITEMS_MAX];
 static struct policy_info policy;
 
@@ -18,9 +18,9 @@ static void series(size_t count, uint64_t newest_ns, uint64_t step_ns)
 {
 	policy = (struct policy_info){.number = 7};
 	for (size_t i = 0; i < count; i++) {
-		infos[i] = (struct snapshot_info){.policy = 7,
-						  .number = (uint32_t)(1000 - i),
-						  .created_wall_ns = newest_ns - i * step_ns};
+		infos[i] = (struct snapshot_brief){.policy = 7,
+						   .number = (uint32_t)(1000 - i),
+						   .created_wall_ns = newest_ns - i * step_ns};
 		items[i] = (struct retention_item){.snapshot = &infos[i]};
 	}
 }
@@ -79,8 +79,7 @@ static void rules_add_up(void **state)
 static void what_is_held_or_anothers_stays(void **state)
 {
 	series(5, T0, HOUR_NS);
-	infos[2].hold_count = 1;
-	snprintf(infos[2].holds[0], NAME_ROOM, "audit");
+	infos[2].hold = "audit";
 	infos[3].retained = true;
 	infos[4].policy = 0;
 	assert_int_equal(kept(5), 3);
