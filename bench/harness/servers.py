@@ -114,6 +114,12 @@ class Vstored(Server):
             fields = dict(line.split(":", 1) for line in file)
         return tuple(int(fields[key].split()[0]) * 1024 for key in ("VmRSS", "VmHWM"))
 
+    def processor_seconds(self):
+        """That all of its threads have used so far."""
+        with open(f"/proc/{self.process.pid}/stat", encoding="ascii") as file:
+            fields = file.read().rsplit(") ", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     @contextlib.contextmanager
     def frozen(self):
         """While a peer runs beside a measurement that goes on afterwards: no work is done for free meanwhile."""
