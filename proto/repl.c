@@ -163,6 +163,7 @@ int repl_decode_domain(const void *body, size_t bytes, struct repl_domain *ret)
 
 #define OFFER_BYTES (3 * 16u + 5 * 8 + 8 + 2 * ID_BYTES + 2 * REPL_NAME_ROOM + 8)
 #define LINE_BYTES 32u
+enum offer_kind { OFFER_CUT = 1, OFFER_BESIDE = 2 };
 
 uint32_t repl_encode_offer(uint64_t request, const struct repl_offer *offer, void *out)
 {
@@ -179,7 +180,7 @@ uint32_t repl_encode_offer(uint64_t request, const struct repl_offer *offer, voi
 	put_u64(&c, offer->mapped_chunks);
 	put_u32(&c, offer->frame_bytes);
 	put_u8(&c, offer->level);
-	put_u8(&c, offer->cut);
+	put_u8(&c, offer->cut ? OFFER_CUT : offer->beside ? OFFER_BESIDE : 0);
 	put_zeros(&c, 2);
 	put_bytes(&c, offer->top, ID_BYTES);
 	put_bytes(&c, offer->root, ID_BYTES);
@@ -228,16 +229,18 @@ int repl_decode_offer(const void *body, size_t bytes, struct repl_offer *ret)
 	offer.mapped_chunks = get_u64(&c);
 	offer.frame_bytes = get_u32(&c);
 	offer.level = get_u8(&c);
-	uint8_t cut = get_u8(&c);
-	bool good = zeros(&c, 2) && cut <= 1;
-	offer.cut = cut;
+	uint8_t kind = get_u8(&c);
+	bool good = zeros(&c, 2) && kind <= OFFER_BESIDE;
+	offer.cut = kind == OFFER_CUT;
+	offer.beside = kind == OFFER_BESIDE;
 	get_bytes(&c, offer.top, ID_BYTES);
 	get_bytes(&c, offer.root, ID_BYTES);
 	good = name(&c, offer.volume) && good;
 	good = name(&c, offer.snapshot) && good;
 	good = get_lines(&c, &offer) && good;
 	good = good && offer.size_bytes > 0 && offer.size_bytes % BLOCK_BYTES == 0 &&
-	       offer.size_bytes <= VOLUME_BYTES_MAX && offer.epoch <= REPL_EPOCH_MAX;
+	       offer.size_bytes <= VOLUME_BYTES_MAX && offer.epoch <= REPL_EPOCH_MAX &&
+	       offer.vseq <= REPL_VSEQ_MAX;
 	if (whole(&c, good) < 0)
 		return -VS_EFORMAT;
 	*ret = offer;
@@ -427,11 +430,13 @@ static void put_position(struct cursor *c, const struct repl_position *position)
 	put_bytes(c, position->incarnation, 16);
 }
 
-static void get_position(struct cursor *c, struct repl_position *ret)
+/* False: whoever counts on from there would wrap. */
+static bool get_position(struct cursor *c, struct repl_position *ret)
 {
 	ret->epoch = get_u64(c);
 	ret->vseq = get_u64(c);
 	get_bytes(c, ret->incarnation, 16);
+	return ret->epoch <= REPL_EPOCH_MAX && ret->vseq <= REPL_VSEQ_MAX;
 }
 
 uint32_t repl_encode_follow(uint64_t request, const struct repl_follow *follow, void *out)
@@ -448,8 +453,8 @@ int repl_decode_follow(const void *body, size_t bytes, struct repl_follow *ret)
 	struct cursor c = cursor_reading(body, bytes);
 	struct repl_follow follow = {0};
 	get_bytes(&c, follow.volume_uuid, 16);
-	get_position(&c, &follow.position);
-	bool good = name(&c, follow.volume);
+	bool good = get_position(&c, &follow.position);
+	good = name(&c, follow.volume) && good;
 	if (whole(&c, good) < 0)
 		return -VS_EFORMAT;
 	*ret = follow;
@@ -467,8 +472,8 @@ int repl_decode_position(const void *body, size_t bytes, struct repl_position *r
 {
 	struct cursor c = cursor_reading(body, bytes);
 	struct repl_position position;
-	get_position(&c, &position);
-	if (whole(&c, true) < 0)
+	bool good = get_position(&c, &position);
+	if (whole(&c, good) < 0)
 		return -VS_EFORMAT;
 	*ret = position;
 	return 0;
@@ -516,8 +521,8 @@ int repl_decode_commit(const void *body, size_t bytes, struct repl_commit *ret)
 	struct cursor c = cursor_reading(body, bytes);
 	struct repl_commit commit = {.from_vseq = get_u64(&c)};
 	commit.durable_vseq = get_u64(&c);
-	get_position(&c, &commit.to);
-	bool good = commit.to.vseq >= commit.from_vseq && commit.to.vseq >= commit.durable_vseq;
+	bool good = get_position(&c, &commit.to);
+	good = good && commit.to.vseq >= commit.from_vseq && commit.to.vseq >= commit.durable_vseq;
 	if (whole(&c, good) < 0)
 		return -VS_EFORMAT;
 	*ret = commit;
@@ -540,9 +545,10 @@ int repl_decode_mandate(const void *body, size_t bytes, struct repl_mandate *ret
 	struct cursor c = cursor_reading(body, bytes);
 	struct repl_mandate mandate = {0};
 	get_bytes(&c, mandate.volume_uuid, 16);
-	get_position(&c, &mandate.position);
+	bool good = get_position(&c, &mandate.position);
 	mandate.duration_ns = get_u64(&c);
-	if (whole(&c, mandate.duration_ns > 0 && mandate.duration_ns <= REPL_MANDATE_NS_MAX) < 0)
+	good = good && mandate.duration_ns > 0 && mandate.duration_ns <= REPL_MANDATE_NS_MAX;
+	if (whole(&c, good) < 0)
 		return -VS_EFORMAT;
 	*ret = mandate;
 	return 0;
@@ -601,7 +607,9 @@ int repl_decode_vote(const void *body, size_t bytes, struct repl_vote *ret)
 	vote.copies = get_u8(&c);
 	vote.in_step = get_u8(&c);
 	bool good = get_u16(&c) == 0 && won <= 1 && only_ask <= 1 && vote.term > 0 &&
-		    vote.seq > 0 && vote.voter_count > 0 && vote.voter_count <= REPL_VOTERS_MAX;
+		    vote.term <= REPL_EPOCH_MAX && vote.base_term <= REPL_EPOCH_MAX &&
+		    vote.seq > 0 && vote.seq < UINT64_MAX && vote.voter_count > 0 &&
+		    vote.voter_count <= REPL_VOTERS_MAX;
 	for (unsigned i = 0; good && i < vote.voter_count; i++)
 		good = name(&c, vote.voters[i]);
 	good = good && zeros(&c, (REPL_VOTERS_MAX - vote.voter_count) * (size_t)REPL_NAME_ROOM);

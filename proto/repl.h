@@ -19,7 +19,8 @@
 #define REPL_VOTERS_MAX 5u
 #define REPL_UNANSWERED_MAX 256u	   /* requests of one side */
 #define REPL_LINES_MAX 24u		   /* of one OFFER */
-#define REPL_EPOCH_MAX (UINT64_C(1) << 62) /* of one OFFER: a promotion of it counts on */
+#define REPL_EPOCH_MAX (UINT64_C(1) << 62) /* who is promoted counts on from an epoch ... */
+#define REPL_VSEQ_MAX (UINT64_C(1) << 62)  /* ... and a write: neither may wrap */
 #define REPL_NAME_ROOM (NAME_BYTES_MAX + 1)
 
 enum repl_type {
@@ -81,6 +82,7 @@ struct repl_offer {
 	uint32_t frame_bytes;
 	uint8_t level;
 	bool cut;
+	bool beside; /* the copy stays as it is; never of a cut */
 	uint8_t top[ID_BYTES], root[ID_BYTES];
 	char volume[REPL_NAME_ROOM], snapshot[REPL_NAME_ROOM];
 	uint32_t line_count;

@@ -195,10 +195,14 @@ void trash_list(struct call *call)
 	char name[SNAP_NAME_ROOM];
 	json_t *array = json_array();
 	if (store_volumes(call->daemon->store, true, &volumes, &count) == 0) {
-		for (size_t i = 0; i < count; i++)
-			trash_add(array, "volume", volumes[i].number, volumes[i].name,
-				  volumes[i].size_bytes, volumes[i].deleted_wall_ns,
-				  volumes[i].purge_wall_ns);
+		for (size_t i = 0; i < count; i++) {
+			/* "@SNAP": what that snapshot is received into. */
+			const char *origin = volumes[i].origin;
+			snprintf(name, sizeof name, "%s%.64s", volumes[i].name,
+				 origin[0] == '@' ? origin : "");
+			trash_add(array, "volume", volumes[i].number, name, volumes[i].size_bytes,
+				  volumes[i].deleted_wall_ns, volumes[i].purge_wall_ns);
+		}
 		free(volumes);
 	}
 	if (store_snapshots(call->daemon->store, true, &snapshots, &count) == 0) {

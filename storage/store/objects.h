@@ -111,6 +111,9 @@ struct view {
 	bool read_only;
 	uint32_t left_primaries; /* the volume's when this was opened */
 };
+/* Of what the caller has found; store_view_open finds by name. */
+int view_new(struct store *store, struct volume *volume, struct snapshot *snapshot,
+	     uint64_t generation, struct view **ret_view);
 
 /* ---- domain.c, peer.c ---- */
 

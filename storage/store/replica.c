@@ -170,9 +170,26 @@ static int check_fence(struct command *command, const struct store_offer *offer)
 	__builtin_unreachable();
 }
 
-/* Is it, or will it be, the furthest that the copy has seen? */
-static bool goes_on(const struct store *store, const struct volume *copy,
-		    const struct store_offer *offer)
+int replica_check(struct command *command)
+{
+	int res = check_offer(command, command->offer);
+	return res < 0 ? res : check_fence(command, command->offer);
+}
+
+int replica_same(struct command *command, const struct volume *copy)
+{
+	const struct domain *domain = domain_by_uuid(command->store, command->offer->domain);
+	if (copy->replica && memcmp(copy->uuid, command->offer->volume_uuid, 16) == 0 &&
+	    copy->domain == domain->number)
+		return 0;
+	return command_refuse(command, -EEXIST,
+			      "'%s' is the copy of another volume of that name: delete or rename "
+			      "one of them.",
+			      command->name);
+}
+
+bool replica_goes_on(const struct store *store, const struct volume *copy,
+		     const struct store_offer *offer)
 {
 	struct lines_known known = lines_known(store, copy);
 	return lines_compare(&known, offer) == LINES_GO_ON;
@@ -213,30 +230,38 @@ static int keep_whole(struct command *command, struct volume *volume)
 	return 0;
 }
 
+struct volume replica_volume(struct command *command)
+{
+	struct store *store = command->store;
+	const struct store_offer *offer = command->offer;
+	struct volume volume = {.number = store->next_number++,
+				.replica = true,
+				.created_wall_ns = env_wall_ns(store->env),
+				.epoch = offer->epoch,
+				.domain = domain_by_uuid(store, offer->domain)->number,
+				.level = offer->level,
+				.frame_bytes = offer->frame_bytes,
+				.size_bytes = offer->size_bytes};
+	memcpy(volume.uuid, offer->volume_uuid, 16);
+	memcpy(volume.name, command->name, strlen(command->name));
+	return volume;
+}
+
 /* The volume, made or of the offered size. */
 static int prepare_make(struct command *command)
 {
 	struct store *store = command->store;
 	const struct store_offer *offer = command->offer;
-	struct volume volume = {.replica = true};
-	int res = check_offer(command, offer);
-	if (res == 0)
-		res = check_fence(command, offer);
+	struct volume volume;
+	int res = replica_check(command);
 	if (res < 0)
 		return res;
 	struct volume *there = volume_by_name(store, command->name);
-	const struct domain *domain = domain_by_uuid(store, offer->domain);
 	if (there && there->taken)
-		return command_refuse(command, -EBUSY,
-				      "'%s' is being received already; try again later.",
-				      command->name);
+		return command_refuse(command, -EBUSY, RECEIVED_ALREADY, command->name);
 	if (there) {
-		if (memcmp(there->uuid, offer->volume_uuid, 16) != 0 ||
-		    there->domain != domain->number)
-			return command_refuse(command, -EEXIST,
-					      "'%s' is the copy of another volume of that name: "
-					      "delete or rename one of them.",
-					      command->name);
+		if ((res = replica_same(command, there)) < 0)
+			return res;
 		if ((res = keep_whole(command, there)) || there->size_bytes == offer->size_bytes)
 			return res;
 		volume = *there;
@@ -249,21 +274,13 @@ static int prepare_make(struct command *command)
 		return command_refuse(command, -ENOSPC,
 				      "The store has %u volumes, which is the most; purge some.",
 				      VOLUMES_MAX);
-	volume.number = store->next_number++;
-	volume.created_wall_ns = env_wall_ns(store->env);
-	volume.epoch = offer->epoch;
-	volume.domain = domain->number;
-	volume.level = offer->level;
-	volume.frame_bytes = offer->frame_bytes;
-	volume.size_bytes = offer->size_bytes;
-	memcpy(volume.uuid, offer->volume_uuid, 16);
-	memcpy(volume.name, command->name, strlen(command->name));
+	volume = replica_volume(command);
 	command_add(command, volume_encode(&volume, command_record(command)));
 	return 0;
 }
 
-static void start(struct store *store, struct admin_op *op, const char *name,
-		  const struct store_offer *offer, int (*prepare)(struct command *command))
+void replica_command(struct store *store, struct admin_op *op, const char *name,
+		     const struct store_offer *offer, int (*prepare)(struct command *command))
 {
 	struct command *command = command_new(store, op, name, prepare);
 	if (!command)
@@ -275,7 +292,7 @@ static void start(struct store *store, struct admin_op *op, const char *name,
 void replica_make(struct store *store, struct admin_op *op, const char *name,
 		  const struct store_offer *offer)
 {
-	start(store, op, name, offer, prepare_make);
+	replica_command(store, op, name, offer, prepare_make);
 }
 
 /* Cuts that are older than the one that is published go with its commit. */
@@ -344,6 +361,24 @@ static void put_head_back(struct command *command, const struct volume *volume,
 			    record_number(LOG_DEL_SNAPSHOT, head->number, command_record(command)));
 }
 
+struct snapshot replica_snapshot(struct command *command, const struct volume *copy,
+				 const struct volume *map)
+{
+	const struct store_offer *offer = command->offer;
+	struct snapshot snapshot = {.number = command->store->next_number++,
+				    .volume = copy->number,
+				    .sealed = true,
+				    .policy = offer->cut ? POLICY_CUT : 0,
+				    .size_bytes = offer->size_bytes,
+				    .epoch = offer->epoch,
+				    .vseq = offer->vseq,
+				    .created_wall_ns = offer->created_wall_ns,
+				    .mapped_chunks = map->mapped_chunks,
+				    .top = map->top};
+	memcpy(snapshot.name, offer->snapshot, NAME_ROOM);
+	return snapshot;
+}
+
 /* The volume has been folded and its root compared: what it is now is the snapshot. */
 static int prepare_publish(struct command *command)
 {
@@ -360,21 +395,11 @@ static int prepare_publish(struct command *command)
 	const struct snapshot *head = head_before(store, volume, offer);
 	if (head && (res = seal_all(command, volume)))
 		return res;
-	struct snapshot snapshot = {.number = store->next_number++,
-				    .volume = volume->number,
-				    .sealed = true,
-				    .policy = offer->cut ? POLICY_CUT : 0,
-				    .size_bytes = offer->size_bytes,
-				    .epoch = offer->epoch,
-				    .vseq = offer->vseq,
-				    .created_wall_ns = offer->created_wall_ns,
-				    .mapped_chunks = volume->mapped_chunks,
-				    .top = volume->top};
-	memcpy(snapshot.name, offer->snapshot, NAME_ROOM);
+	struct snapshot snapshot = replica_snapshot(command, volume, volume);
 	command_add(command, snapshot_encode_flags(&snapshot, PUT_FULL, command_record(command)));
 	struct store_position position = {.epoch = offer->epoch, .vseq = offer->vseq};
 	const struct store_line *line = lines_find(&offer->lines, offer->epoch);
-	bool furthest = goes_on(store, volume, offer); /* an old one changes no line */
+	bool furthest = replica_goes_on(store, volume, offer); /* an old one changes no line */
 	if (line)
 		memcpy(position.incarnation, line->incarnation, 16);
 	if (head)
@@ -393,7 +418,7 @@ static int prepare_publish(struct command *command)
 void replica_publish(struct store *store, struct admin_op *op, const char *name,
 		     const struct store_offer *offer)
 {
-	start(store, op, name, offer, prepare_publish);
+	replica_command(store, op, name, offer, prepare_publish);
 }
 
 /* ---- a copy becomes the volume ---- */

@@ -36,10 +36,28 @@ int follow_apply(struct volume *volume, struct cursor *c);
 /* The volume itself, of which copies are refused then; NULL: it is not here. */
 const struct volume *served_here(const struct store *store, const uint8_t uuid[16]);
 
-/* The commands of a receive. `offer` is the caller's until the op is done. */
-void replica_make(struct store *store, struct admin_op *op, const char *name,
-		  const struct store_offer *offer);
-void replica_publish(struct store *store, struct admin_op *op, const char *name,
+/* The commands of a receive, on the copy `name`. `offer` is the caller's until the op is done. */
+typedef void receive_command(struct store *store, struct admin_op *op, const char *name,
+			     const struct store_offer *offer);
+receive_command replica_make, replica_publish;
+/* beside.c: what a snapshot is received into that leaves the copy as it is. */
+receive_command beside_make, beside_publish, beside_drop;
+bool beside_is(const struct volume *volume);
+struct volume *beside_volume(const struct store *store, const char *name,
+			     const struct store_offer *offer);
+
+/* For both, of a command with an offer. */
+#define RECEIVED_ALREADY "'%s' is being received already; try again later."
+void replica_command(struct store *store, struct admin_op *op, const char *name,
+		     const struct store_offer *offer, int (*prepare)(struct command *command));
+int replica_check(struct command *command); /* it can be, and its sender is no old primary */
+/* -EEXIST: the copy of that name is one of another volume. */
+int replica_same(struct command *command, const struct volume *copy);
+struct volume replica_volume(struct command *command); /* new, empty, with a number */
+struct snapshot replica_snapshot(struct command *command, const struct volume *copy,
+				 const struct volume *map); /* new: what this one's map is */
+/* Is it, or will it be, the furthest that the copy has seen? */
+bool replica_goes_on(const struct store *store, const struct volume *copy,
 		     const struct store_offer *offer);
 /* A copy becomes the volume new_name: each step's commit in turn; the first only looks. The word is
  * what the voters agreed to; NULL: nobody was asked. */

@@ -16,6 +16,9 @@ struct store_offer {
 	uint32_t frame_bytes;
 	int level;
 	bool cut; /* of a follower: it takes the place of the cut before it */
+	/* Whom it goes to gets each write of the volume: it is received beside the copy, which
+	 * stays as it is, where it is, and open to who follows. Not of a cut. */
+	bool beside;
 	uint8_t top[ID_BYTES], root[ID_BYTES];
 	char volume[NAME_ROOM], snapshot[NAME_ROOM];
 	struct store_lines lines; /* up to its epoch */

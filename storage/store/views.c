@@ -14,17 +14,9 @@ int store_view_open(struct store *store, const char *name, struct view **ret_vie
 	return store_view_open_leased(store, name, 0, ret_view);
 }
 
-int store_view_open_leased(struct store *store, const char *name, uint64_t generation,
-			   struct view **ret_view)
+int view_new(struct store *store, struct volume *volume, struct snapshot *snapshot,
+	     uint64_t generation, struct view **ret_view)
 {
-	struct snapshot *snapshot = NULL;
-	struct volume *volume = volume_by_name(store, name);
-	if (!volume) {
-		snapshot = snapshot_by_name(store, name);
-		volume = snapshot ? volume_by_number(store, snapshot->volume) : NULL;
-	}
-	if (!volume)
-		return -ENOENT;
 	if (volume->busy || (snapshot && snapshot->busy) || store->closing)
 		return -EBUSY;
 	const struct volume_lease *lease = &volume->lease;
@@ -47,6 +39,20 @@ int store_view_open_leased(struct store *store, const char *name, uint64_t gener
 		snapshot->views++;
 	*ret_view = view;
 	return 0;
+}
+
+int store_view_open_leased(struct store *store, const char *name, uint64_t generation,
+			   struct view **ret_view)
+{
+	struct snapshot *snapshot = NULL;
+	struct volume *volume = volume_by_name(store, name);
+	if (!volume) {
+		snapshot = snapshot_by_name(store, name);
+		volume = snapshot ? volume_by_number(store, snapshot->volume) : NULL;
+	}
+	if (!volume)
+		return -ENOENT;
+	return view_new(store, volume, snapshot, generation, ret_view);
 }
 
 void store_view_close(struct view *view)

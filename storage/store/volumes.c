@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The commands that change volumes. How commands run is in admin.c. */
 #include "storage/store/admin.h"
+#include "storage/store/replica.h"
 
 #include "proto/text.h"
 #include "storage/store/behind.h"
@@ -365,6 +366,11 @@ static int prepare_trash_restore(struct command *command)
 	int res = 0;
 	if (!volume->replica)
 		res = command_new_name(command, name);
+	else if (beside_is(volume))
+		res = command_refuse(command, -EBUSY,
+				     "Number %u is what '%.63s%.64s' is, or was, received into: it "
+				     "goes when that is here, or with the trash.",
+				     volume->number, volume->name, volume->origin);
 	else if (command->other[0])
 		res = command_own(command, volume);
 	else if (volume_by_name(store, name))

@@ -310,15 +310,10 @@ int roots_collect(struct store *store, struct root **ret_roots, size_t *ret_coun
 	return 0;
 }
 
-int work_root(struct work *work, const char *name, struct id *ret_top, uint64_t *ret_size_bytes)
+static int root_of(struct work *work, struct volume *volume, const struct snapshot *snapshot,
+		   const char *name, struct id *ret_top, uint64_t *ret_size_bytes)
 {
 	struct store *store = work->store;
-	struct snapshot *snapshot = snapshot_by_name(store, name);
-	struct volume *volume =
-		snapshot ? volume_by_number(store, snapshot->volume) : volume_by_name(store, name);
-	if (!volume)
-		return work_refuse(work, -ENOENT, "There is no volume or snapshot named '%s'.",
-				   name);
 	const struct layer *active = volume_active(volume);
 	bool clean = volume->layer_count == 1 && !active->entry_count && !active->range_count;
 	if (snapshot ? snapshot->sealed : clean) {
@@ -339,6 +334,24 @@ int work_root(struct work *work, const char *name, struct id *ret_top, uint64_t 
 	volume->fold_wanted = true;
 	fold_kick(store);
 	return WAITING;
+}
+
+int work_root(struct work *work, const char *name, struct id *ret_top, uint64_t *ret_size_bytes)
+{
+	const struct store *store = work->store;
+	const struct snapshot *snapshot = snapshot_by_name(store, name);
+	struct volume *volume =
+		snapshot ? volume_by_number(store, snapshot->volume) : volume_by_name(store, name);
+	if (!volume)
+		return work_refuse(work, -ENOENT, "There is no volume or snapshot named '%s'.",
+				   name);
+	return root_of(work, volume, snapshot, name, ret_top, ret_size_bytes);
+}
+
+int work_volume_root(struct work *work, struct volume *volume, struct id *ret_top)
+{
+	uint64_t size_bytes;
+	return root_of(work, volume, NULL, volume->name, ret_top, &size_bytes);
 }
 
 /* ---- fold, as a work ---- */

@@ -8,6 +8,8 @@
 #include "storage/store/store_admin.h"
 #include "storage/store/store_work.h"
 
+struct volume;
+
 /* A walk over a map: nodes from the top down, chunks in order of address. */
 struct walk {
 	struct store *store;
@@ -69,6 +71,9 @@ __attribute__((format(printf, 3, 4))) int work_refuse(struct work *work, int cod
 /* "NAME", folded, or "NAME@SNAP", sealed: 0 and the map's top, which
  * stays readable while the work goes on; WAITING; negative. */
 int work_root(struct work *work, const char *name, struct id *ret_top, uint64_t *ret_size_bytes);
+/* The same of a volume that a view keeps. A work has WORK_PINS_MAX of them: who begins anew lets
+ * those from before go (pin_count). */
+int work_volume_root(struct work *work, struct volume *volume, struct id *ret_top);
 /* All tops that are alive now, for the caller to free. What is deduplicated against a name in a
  * map, which only folds do, or read from one, is reachable from these, or touched. */
 struct root {

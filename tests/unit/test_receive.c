@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Copies of snapshots, cuts and promotion. */
+#include "storage/store/segments.h"
 #include "tests/unit/skip.h"
 #include "tests/unit/store_pair.h"
 
@@ -204,6 +205,71 @@ static void a_record_that_is_not_what_it_says_ends_it(void **state)
 		free(infos);
 	}
 	pair->damage = 0;
+	assert_int_equal(send_snapshot(pair, "a@1"), 0);
+	read_both(pair, "a@1", "h1/a@1");
+}
+
+/* All nodes that are stored, while the store is closed. */
+static unsigned spoil_nodes(struct fixture *f)
+{
+	enum { MOST = 64 };
+	uint64_t segments[MOST];
+	int64_t at[MOST];
+	unsigned count = 0;
+	fixture_close(f);
+	fixture_open(f); /* all is sealed */
+	for (uint32_t slot = 1; slot < segments_slot_count(f->store); slot++) {
+		struct segment *segment = segment_of(f->store, slot);
+		if (!segment || segment->state != SEGMENT_SEALED)
+			continue;
+		while (segments_directory(segment, NULL) == WAITING)
+			(void)env_step(f->env, true);
+		const struct directory *records = segment_records(segment);
+		for (uint32_t i = 0; records && i < records->entry_count; i++) {
+			if (records->entries[i].type != RECORD_NODE)
+				continue;
+			assert_true(count < MOST);
+			segments[count] = segment->id;
+			at[count++] = records->entries[i].offset64 * (int64_t)RECORD_ALIGN + 100;
+		}
+	}
+	fixture_close(f);
+	for (unsigned i = 0; i < count; i++) {
+		char path[40], name[32];
+		segment_file_name(segments[i], name);
+		snprintf(path, sizeof path, "seg/%s", name);
+		flip(f, path, at[i]);
+	}
+	fixture_open(f);
+	return count;
+}
+
+/* The copy's own map, which nobody else has either: it is compared again as long as that brings
+ * anything, and then the sender is told. */
+static void a_map_that_cannot_be_read_ends_it(void **state)
+{
+	struct pair *pair = *state;
+	prepare(pair);
+	assert_int_equal(send_snapshot(pair, "a@1"), 0);
+	assert_true(spoil_nodes(pair->to) > 3);
+	change_two_chunks(pair, "a@2");
+	assert_true(send_snapshot(pair, "a@2") < 0);
+	assert_non_null(strstr(pair->receive.sentence, "cannot be read"));
+	assert_non_null(strstr(pair->receive.sentence, "brought nothing new"));
+}
+
+static void where_there_is_no_space_it_is_said(void **state)
+{
+	struct pair *pair = *state;
+	prepare(pair);
+	fixture_close(pair->to);
+	pair->to->options.capacity_bytes = MIB; /* of segments: none */
+	fixture_open(pair->to);
+	assert_int_equal(send_snapshot(pair, "a@1"), -ENOSPC);
+	assert_non_null(strstr(pair->receive.sentence, "has no space"));
+	fixture_close(pair->to);
+	pair->to->options.capacity_bytes = 0;
+	fixture_open(pair->to);
 	assert_int_equal(send_snapshot(pair, "a@1"), 0);
 	read_both(pair, "a@1", "h1/a@1");
 }
@@ -532,6 +598,8 @@ int main(void)
 		TEST(a_cut_loses_nothing_that_arrived),
 		TEST(nodes_that_came_outlive_a_collection),
 		TEST(a_record_that_is_not_what_it_says_ends_it),
+		TEST(a_map_that_cannot_be_read_ends_it),
+		TEST(where_there_is_no_space_it_is_said),
 		TEST(what_the_sender_lacks_ends_it),
 		TEST(a_copy_is_changed_by_nobody_else),
 		TEST(who_was_not_given_the_domain_refuses),

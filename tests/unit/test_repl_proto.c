@@ -51,6 +51,13 @@ static void offers_come_back_as_they_were(void **state)
 	assert_memory_equal(got.top, offer.top, 32);
 	assert_int_equal(got.line_count, 2);
 	assert_memory_equal(got.lines, offer.lines, sizeof got.lines);
+	for (unsigned kind = 0; kind < 3; kind++) {
+		offer.cut = kind == 1;
+		offer.beside = kind == 2;
+		body = body_of(repl_encode_offer(8, &offer, bytes), &count, REPL_OFFER);
+		assert_int_equal(repl_decode_offer(body, count, &got), 0);
+		assert_true(got.cut == offer.cut && got.beside == offer.beside);
+	}
 }
 
 static void lines_that_cannot_be_are_refused(void **state)
@@ -291,6 +298,44 @@ static void what_is_in_step_comes_back_as_it_was(void **state)
 	assert_int_equal(write.length_bytes, REPL_WRITE_MAX);
 }
 
+/* Whoever is promoted counts on from what a peer said, and must not wrap. */
+static void positions_that_cannot_be_counted_on_are_refused(void **state)
+{
+	for (unsigned wrong = 0; wrong < 3; wrong++) {
+		const struct repl_position at = {
+			REPL_EPOCH_MAX + (wrong == 1), REPL_VSEQ_MAX + (wrong == 2), {1}};
+		const int expected = wrong ? -VS_EFORMAT : 0;
+		struct repl_follow follow = {.position = at, .volume = "web1"}, follow_got;
+		struct repl_commit commit = {.to = at}, commit_got;
+		struct repl_mandate mandate = {{7}, at, NSEC_PER_SEC}, mandate_got;
+		struct repl_position position_got;
+		struct repl_offer offer = an_offer(), offer_got;
+		struct repl_vote vote = {.term = at.epoch,
+					 .seq = wrong == 2 ? UINT64_MAX : 1,
+					 .voter_count = 1,
+					 .copies = 1,
+					 .in_step = 1,
+					 .voters = {"h1"}},
+				 vote_got;
+		uint32_t count;
+		const uint8_t *body =
+			body_of(repl_encode_follow(5, &follow, bytes), &count, REPL_FOLLOW);
+		assert_int_equal(repl_decode_follow(body, count, &follow_got), expected);
+		body = body_of(repl_encode_position(5, &at, bytes), &count, REPL_POSITION);
+		assert_int_equal(repl_decode_position(body, count, &position_got), expected);
+		body = body_of(repl_encode_commit(&commit, bytes), &count, REPL_COMMIT);
+		assert_int_equal(repl_decode_commit(body, count, &commit_got), expected);
+		body = body_of(repl_encode_mandate(5, &mandate, bytes), &count, REPL_MANDATE);
+		assert_int_equal(repl_decode_mandate(body, count, &mandate_got), expected);
+		body = body_of(repl_encode_vote(5, 0, &vote, bytes), &count, REPL_VOTE);
+		assert_int_equal(repl_decode_vote(body, count, &vote_got), expected);
+		offer.epoch = at.epoch;
+		offer.vseq = at.vseq;
+		body = body_of(repl_encode_offer(8, &offer, bytes), &count, REPL_OFFER);
+		assert_int_equal(repl_decode_offer(body, count, &offer_got), expected);
+	}
+}
+
 static void writes_of_no_blocks_and_commits_backwards_are_refused(void **state)
 {
 	static const uint64_t ranges[][2] = {{0, 0},
@@ -361,6 +406,7 @@ int main(void)
 		cmocka_unit_test(headers_with_unknown_bits_or_lengths_are_refused),
 		cmocka_unit_test(the_rest_comes_back_as_it_was),
 		cmocka_unit_test(what_is_in_step_comes_back_as_it_was),
+		cmocka_unit_test(positions_that_cannot_be_counted_on_are_refused),
 		cmocka_unit_test(writes_of_no_blocks_and_commits_backwards_are_refused),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
