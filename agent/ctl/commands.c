@@ -344,7 +344,7 @@ const struct command commands[] = {
 	 "Forgets a host. The copies that it has stay there.", "vstorectl peer delete host2", ASKS},
 	{"replica", "send", verb_replica_send, "sw", "limit=", "VOL@SNAP HOST [--limit SIZE]",
 	 "Sends a snapshot to a peer, which has it as THISHOST/VOL@SNAP then. Only what the peer "
-	 "lacks goes over the wire; after a cut the same command goes on. --limit is bytes a "
+	 "lacks goes over the wire; after a cut it goes on by itself. --limit is bytes a "
 	 "second.",
 	 "vstorectl replica send web1-disk0@monday host2", CHANGE},
 	{"replica", "list", verb_replica_list, "", "", "",

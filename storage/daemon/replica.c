@@ -219,6 +219,7 @@ int replica_send(struct job *job, struct daemon *daemon, const char *host, uint6
 	sending->send.snapshot = job_object(job);
 	sending->send.host = sending->host;
 	sending->send.rate_bytes = rate_bytes;
+	sending->send.goes_on = true;
 	sending->timer.fire = progress;
 	env_timer_start(daemon->env, &sending->timer, NSEC_PER_SEC / 2);
 	job_cancels(job, cancel, sending);

@@ -11,7 +11,7 @@
 #define STORAGE_NBD_CONN_H
 
 #include "proto/nbd.h"
-#include "storage/nbd/limit.h"
+#include "storage/rt/rate.h"
 #include "storage/nbd/nbd.h"
 #include "storage/nbd/pool.h"
 

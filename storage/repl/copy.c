@@ -5,7 +5,8 @@
  * Batches are applied one after the other; flushes run beside that, one at a time, and each stands
  * for all that was applied before it began. What is acknowledged is durable.
  *
- * Keeps true: what is not applied yet is bounded, then nothing more is read from the connection;
+ * Keeps true: what is not applied yet is bounded, for one copy and for all together, then nothing
+ * more is read from the connection;
  * one session has a copy at a time, and a newer one of the same host takes it over.
  */
 #include "storage/repl/session.h"
@@ -14,6 +15,7 @@
 #include <stdlib.h>
 
 #define QUEUED_MAX (32 * MIB)
+#define QUEUED_ALL_MAX (512 * MIB) /* of all copies; each may have one commit nevertheless */
 #define PARTS_MAX 65536u
 
 struct batch {
@@ -38,6 +40,20 @@ struct copying {
 	bool fresh;				/* applied goes beyond flushed */
 };
 
+/* Bytes came to what is not applied, or left it. */
+static void queued(struct copying *copying, uint64_t came, uint64_t left)
+{
+	copying->queued_bytes += came - left;
+	copying->session->repl->copy_bytes += came - left;
+}
+
+/* More than this part of what may be. */
+static bool queued_many(const struct copying *copying, unsigned part)
+{
+	return copying->queued_bytes > QUEUED_MAX / part ||
+	       copying->session->repl->copy_bytes > QUEUED_ALL_MAX / part;
+}
+
 /* What it takes counts, also where nobody sends data. */
 static struct batch *batch_filling(struct copying *copying)
 {
@@ -46,7 +62,7 @@ static struct batch *batch_filling(struct copying *copying)
 	struct batch *batch = copying->filling = calloc(1, sizeof(*batch));
 	if (batch) {
 		batch->byte_count = sizeof(*batch);
-		copying->queued_bytes += sizeof(*batch);
+		queued(copying, sizeof(*batch), 0);
 	}
 	return batch;
 }
@@ -73,6 +89,7 @@ void copy_ended(struct session *session)
 	if (!copying)
 		return;
 	session->copying = NULL;
+	queued(copying, 0, copying->queued_bytes);
 	batch_free(copying->filling);
 	while (copying->batches) {
 		struct batch *batch = copying->batches;
@@ -149,7 +166,7 @@ static void applied(struct io_op *op)
 	copying->batches = batch->next;
 	if (!copying->batches)
 		copying->batches_tail = &copying->batches;
-	copying->queued_bytes -= batch->byte_count;
+	queued(copying, 0, batch->byte_count);
 	if (op->res == 0) {
 		copying->applied = batch->to;
 		copying->fresh = true;
@@ -163,7 +180,7 @@ static void applied(struct io_op *op)
 	}
 	if (op->res < 0)
 		return;
-	if (copying->paused && copying->queued_bytes < QUEUED_MAX / 2) {
+	if (copying->paused && (!copying->batches || !queued_many(copying, 2))) {
 		copying->paused = false;
 		channel_pause(session->channel, false);
 	}
@@ -213,7 +230,7 @@ static int take_write(struct copying *copying, const struct repl_header *header,
 	if (write.data)
 		memcpy(data, write.data, write.length_bytes);
 	batch->byte_count += bytes;
-	copying->queued_bytes += bytes;
+	queued(copying, bytes, 0);
 	batch->parts[batch->part_count++] =
 		(struct store_copy_part){.offset_bytes = write.offset_bytes,
 					 .length_bytes = write.length_bytes,
@@ -236,7 +253,7 @@ static int take_commit(struct copying *copying, const struct repl_header *header
 	batch->durable_vseq = commit.durable_vseq;
 	*copying->batches_tail = batch;
 	copying->batches_tail = &batch->next;
-	if (copying->queued_bytes > QUEUED_MAX && !copying->paused) {
+	if (queued_many(copying, 1) && !copying->paused) {
 		copying->paused = true;
 		channel_pause(copying->session->channel, true);
 	}

@@ -7,6 +7,12 @@
  * the copy busy from a connection that was cut, or from what follows in step: then it lets go of
  * that and says "busy", and is asked again, for BUSY_NS at most.
  *
+ * Where the copy gets each write (in step), a person's snapshot is received beside it: such sends
+ * are a line of their own, so that neither the stream nor a cut that it needs waits for them.
+ *
+ * A connection that was cut is made anew where the send says so, and what arrived is not sent
+ * again: that has no end while it brings something over, and CUTS_MAX in a row that do not are one.
+ *
  * Keeps true: no two sends that lead to the same copy are under way, and they go in the order in
  * which they came; a snapshot is kept from repl_send until its end.
  */
@@ -21,13 +27,17 @@
 #define BUSY_SECONDS 90u
 #define BUSY_PAUSE_NS_MIN (50 * NSEC_PER_MSEC)
 #define BUSY_PAUSE_NS_MAX (2 * NSEC_PER_SEC)
+#define CUTS_MAX 64u /* a half hour of them */
+#define CUT_PAUSE_NS_MIN (100 * NSEC_PER_MSEC)
+#define CUT_PAUSE_NS_MAX (30 * NSEC_PER_SEC)
 
 /* Who goes before it, and is first: NULL: it is. */
 static const struct sender *sender_before(const struct sender *sender)
 {
 	const struct sender *at = sender->repl->senders;
 	while (at != sender && (strcmp(at->send->host, sender->send->host) != 0 ||
-				strcmp(at->offer.volume, sender->offer.volume) != 0))
+				strcmp(at->offer.volume, sender->offer.volume) != 0 ||
+				at->offer.beside != sender->offer.beside))
 		at = at->next;
 	return at == sender ? NULL : at;
 }
@@ -93,40 +103,125 @@ static void sender_go(struct env_timer *timer)
 	}
 	sender->session = session;
 	session->sender = sender;
-	session->rate_bytes = send->rate_bytes;
+	serve_rate(session, send->rate_bytes);
 	snprintf(session->host, sizeof session->host, "%.63s", send->host);
 	snprintf(session->object, sizeof session->object, "%.127s", send->snapshot);
 	session_dial(session);
 }
 
-void line_session_ended(struct sender *sender, int res, const char *sentence)
+/* The counts of the peer are those of one connection; the first one says how many differ in all. */
+void line_progress(struct sender *sender, const struct repl_state *state, uint64_t sent_bytes)
+{
+	struct repl_send *send = sender->send;
+	send->sent_bytes = sender->sent_bytes + sent_bytes;
+	if (!state)
+		return;
+	if (state->fetched + state->found)
+		sender->vain_cuts = 0;
+	send->fetched = sender->fetched + state->fetched;
+	send->found = sender->found + state->found;
+	send->chunks = max_u64(send->chunks, sender->fetched + sender->found + state->chunks);
+}
+
+/* The line was cut, or vstored there ended; nobody refused anything. */
+static bool was_cut(int res)
+{
+	static const int cuts[] = {ECONNRESET,	 ECONNABORTED, EPIPE,	    ETIMEDOUT, ECONNREFUSED,
+				   EHOSTUNREACH, EHOSTDOWN,    ENETUNREACH, ENETDOWN,  ESHUTDOWN};
+	for (unsigned i = 0; i < sizeof cuts / sizeof cuts[0]; i++)
+		if (res == -cuts[i])
+			return true;
+	return false;
+}
+
+/* False: that was the last one. */
+static bool cut_again(struct sender *sender, const char *sentence)
+{
+	struct repl *repl = sender->repl;
+	struct repl_send *send = sender->send;
+	if (sender->vain_cuts++ == 0)
+		sender->cut_pause_ns = 0;
+	if (sender->vain_cuts > CUTS_MAX)
+		return false;
+	sender->fetched = send->fetched;
+	sender->found = send->found;
+	sender->sent_bytes = send->sent_bytes;
+	sender->pause_ns = 0; /* that it was busy is over */
+	sender->cut_pause_ns =
+		min_u64(max_u64(2 * sender->cut_pause_ns, CUT_PAUSE_NS_MIN), CUT_PAUSE_NS_MAX);
+	snprintf(send->waits, sizeof send->waits,
+		 "The connection to %.63s was cut, and is tried again: what arrived stays there. "
+		 "(%.150s)",
+		 send->host, sentence);
+	log_event(LOG_LEVEL_INFO, "send.cut", "object=%s host=%s reason=\"%s\"", send->snapshot,
+		  send->host, sentence);
+	env_timer_start(repl->env, &sender->timer, sender->cut_pause_ns);
+	return true;
+}
+
+/* False: it was asked for long enough. */
+static bool busy_again(struct sender *sender, const char *sentence)
 {
 	struct repl *repl = sender->repl;
 	struct repl_send *send = sender->send;
 	uint64_t now_ns = env_now_ns(repl->env);
 	char words[2 * SENTENCE_BYTES];
-	sender->session = NULL;
-	if (res != -EBUSY || send->cancel || repl->stopping) {
-		sender_end(sender, res, sentence);
-		return;
-	}
 	if (!sender->pause_ns) {
 		sender->busy_since_ns = now_ns;
 		log_event(LOG_LEVEL_INFO, "send.waits", "object=%s host=%s reason=\"%s\"",
 			  send->snapshot, send->host, sentence);
 	}
-	if (now_ns - sender->busy_since_ns >= BUSY_SECONDS * NSEC_PER_SEC) {
-		snprintf(words, sizeof words, "%.63s was asked for %u seconds and says: %s",
-			 send->host, BUSY_SECONDS, sentence);
-		sender_end(sender, res, words);
-		return;
-	}
+	if (now_ns - sender->busy_since_ns >= BUSY_SECONDS * NSEC_PER_SEC)
+		return false;
 	sender->pause_ns =
 		min_u64(max_u64(2 * sender->pause_ns, BUSY_PAUSE_NS_MIN), BUSY_PAUSE_NS_MAX);
 	snprintf(words, sizeof words, "%.63s is asked again, for %u seconds at most; it says: %s",
 		 send->host, BUSY_SECONDS, sentence);
 	snprintf(send->waits, sizeof send->waits, "%.*s", (int)sizeof send->waits - 1, words);
 	env_timer_start(repl->env, &sender->timer, sender->pause_ns);
+	return true;
+}
+
+void line_session_ended(struct sender *sender, int res, const char *sentence)
+{
+	const struct repl_send *send = sender->send;
+	bool busy = res == -EBUSY, cut = was_cut(res) && send->goes_on && sender->reached;
+	char words[2 * SENTENCE_BYTES];
+	sender->session = NULL;
+	if (send->cancel || sender->repl->stopping || (!busy && !cut)) {
+		sender_end(sender, res, sentence);
+		return;
+	}
+	if (busy ? busy_again(sender, sentence) : cut_again(sender, sentence))
+		return;
+	if (busy)
+		snprintf(words, sizeof words, "%.63s was asked for %u seconds and says: %s",
+			 send->host, BUSY_SECONDS, sentence);
+	else
+		snprintf(words, sizeof words,
+			 "%u connections to %.63s, one after the other, brought nothing over; what "
+			 "arrived before stays there, and is not sent again. The last one: %s",
+			 CUTS_MAX, send->host, sentence);
+	sender_end(sender, res, words);
+}
+
+/* Does the peer get each write of the volume? A copy of another host's has a slash, and no
+ * followers. */
+static bool in_step_there(const struct sender *sender)
+{
+	struct follower_info *infos;
+	const char *snapshot = sender->send->snapshot;
+	size_t count, bytes = strcspn(snapshot, "@");
+	bool in_step = false;
+	if (store_followers(sender->repl->store, &infos, &count) < 0)
+		return false;
+	for (size_t i = 0; i < count; i++)
+		in_step |= infos[i].rules.in_step &&
+			   strcmp(infos[i].host, sender->send->host) == 0 &&
+			   strncmp(infos[i].volume, snapshot, bytes) == 0 &&
+			   infos[i].volume[bytes] == 0;
+	free(infos);
+	return in_step;
 }
 
 /* Of the sealed snapshot, which is kept from here on. */
@@ -135,6 +230,7 @@ static int sender_prepare(struct sender *sender, char *sentence)
 	struct store *store = sender->repl->store;
 	const char *snapshot = sender->send->snapshot;
 	int res = store_offer(store, snapshot, &sender->offer);
+	sender->offer.beside = res == 0 && !sender->offer.cut && in_step_there(sender);
 	if (res == 0)
 		res = store_view_open(store, snapshot, &sender->view);
 	if (res < 0)

@@ -5,7 +5,8 @@
  * Keeps true: what a peer sends goes to volumes under its own certificate's name; an OFFER is
  * answered by published, or by an error, or the connection ends; nothing is answered before it is
  * durable. A peer sends to a copy over one connection at a time, so an OFFER ends the older one
- * that has the copy: it is dead, and only this side does not know yet.
+ * that has the copy: it is dead, and only this side does not know yet. So it is, apart from those,
+ * with what is to be received beside a copy.
  */
 #include "storage/repl/session.h"
 
@@ -14,6 +15,7 @@
 #include <stdio.h>
 
 #define PROGRESS_NS NSEC_PER_SEC
+#define PROGRESS_FIRST_NS (100 * NSEC_PER_MSEC) /* so that one that is cut soon is seen to move */
 
 bool receive_idle(const struct session *session)
 {
@@ -173,17 +175,19 @@ static void want(struct store_receive *receive, uint8_t type, const uint8_t *ids
 	}
 }
 
-/* Older connections of the same host let go of the copy: this OFFER is refused as busy, and not the
- * next one. */
-static void take_over(struct session *session, const char *volume)
+/* Older connections of the same host let go of the copy, or of what is received beside it: this
+ * OFFER is refused as busy, and not the next one. */
+static void take_over(struct session *session, const struct store_offer *offer)
 {
 	char copy[2 * NAME_ROOM];
-	snprintf(copy, sizeof copy, "%s/%s", session->host, volume);
-	copy_take_over(session, copy);
+	snprintf(copy, sizeof copy, "%s/%s", session->host, offer->volume);
+	if (!offer->beside)
+		copy_take_over(session, copy);
 	for (struct session *other = session->repl->sessions; other; other = other->next)
 		if (other != session && other->receive_busy &&
 		    strcmp(other->host, session->host) == 0 &&
-		    strcmp(other->receive.offer.volume, volume) == 0)
+		    strcmp(other->receive.offer.volume, offer->volume) == 0 &&
+		    other->receive.offer.beside == offer->beside)
 			session_end(other, -VS_ECANCELLED, "A newer connection has the copy.");
 }
 
@@ -203,7 +207,8 @@ static int take_offer(struct session *session, const struct repl_header *header,
 				   .mapped_chunks = offer.mapped_chunks,
 				   .frame_bytes = offer.frame_bytes,
 				   .level = offer.level,
-				   .cut = offer.cut};
+				   .cut = offer.cut,
+				   .beside = offer.beside};
 	memcpy(to->domain, offer.domain, 16);
 	memcpy(to->volume_uuid, offer.volume_uuid, 16);
 	memcpy(to->top, offer.top, ID_BYTES);
@@ -218,11 +223,11 @@ static int take_offer(struct session *session, const struct repl_header *header,
 	}
 	memcpy(receive->host, session->host, sizeof receive->host);
 	snprintf(session->object, sizeof session->object, "%s@%s", offer.volume, offer.snapshot);
-	take_over(session, offer.volume);
+	take_over(session, to);
 	session->offer_request = header->request;
 	session->receive_busy = true;
 	session->timer.fire = progress;
-	env_timer_start(session->repl->env, &session->timer, PROGRESS_NS);
+	env_timer_start(session->repl->env, &session->timer, PROGRESS_FIRST_NS);
 	store_receive(session->repl->store, receive);
 	return 0;
 }

@@ -31,7 +31,7 @@ void stop_look(struct repl *repl)
 
 struct session *session_new(struct repl *repl, bool incoming)
 {
-	if (repl->session_count >= SESSIONS_MAX)
+	if (repl->session_count >= SESSIONS_MAX - (incoming ? SESSIONS_OWN : 0))
 		return NULL;
 	struct session *session = calloc(1, sizeof(*session));
 	if (!session)
@@ -39,11 +39,6 @@ struct session *session_new(struct repl *repl, bool incoming)
 	session->repl = repl;
 	session->incoming = incoming;
 	session->next_request = 1;
-	if (serve_init(session) < 0) {
-		serve_free(session);
-		free(session);
-		return NULL;
-	}
 	session->next = repl->sessions;
 	if (session->next)
 		session->next->prev = session;
@@ -179,7 +174,7 @@ static void closed(void *owner, int res, const char *sentence)
 	repl->counters.sent_bytes += channel_sent_bytes(session->channel);
 	repl->counters.received_bytes += channel_received_bytes(session->channel);
 	if (session->sender)
-		session->sender->send->sent_bytes = channel_sent_bytes(session->channel);
+		line_progress(session->sender, NULL, channel_sent_bytes(session->channel));
 	channel_free(session->channel);
 	session->channel = NULL;
 	session->ended = true;
@@ -406,6 +401,11 @@ void repl_set_tls(struct repl *repl, struct tls_context *tls)
 {
 	tls_context_free(repl->tls);
 	repl->tls = tls;
+	for (struct session *session = repl->sessions; session; session = session->next)
+		if (session->incoming && !session->host[0]) /* it is being let in by the old ones */
+			session_end(session, -EAGAIN, "The certificates changed: connect again.");
+		else if (session->channel)
+			channel_recheck(session->channel, tls);
 }
 
 void repl_stop(struct repl *repl, struct io_op *op)

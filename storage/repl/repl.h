@@ -27,7 +27,9 @@ struct repl_options {
 /* -EADDRINUSE, -EINVAL ... and one sentence; the TLS context is freed in any case. */
 int repl_new(struct env *env, struct store *store, const struct repl_options *options,
 	     struct repl **ret_repl, char ret_sentence[SENTENCE_BYTES]);
-/* Newer certificates, for connections made from now on; those that are open go on. */
+/* Newer certificates, for connections made from now on. Those that are open go on, but for the ones
+ * whose peer's certificate is not good by them, which end: who was revoked has no connection left.
+ */
 void repl_set_tls(struct repl *repl, struct tls_context *tls);
 /* No new connection, and the open ones end; sends under way end with -ESHUTDOWN. Then op, then
  * repl_free. */
@@ -44,6 +46,9 @@ struct repl_send {
 	bool cancel;
 	const char *snapshot, *host; /* VOL@SNAP, sealed; a peer of the store */
 	uint64_t rate_bytes;	     /* a second; 0: no limit */
+	/* A connection that was cut, once one was open, is made anew, until 64 in a row brought
+	 * nothing over: that is half an hour. Otherwise its end is the send's. */
+	bool goes_on;
 	/* As it goes: chunks that differed, were sent, were there already; bytes on the wire. */
 	uint64_t chunks, fetched, found, sent_bytes;
 	void *state; /* repl's own */
@@ -57,10 +62,12 @@ void repl_send_cancel(struct repl_send *send);
 /* A volume on its way to a follower. Life: repl_stream_new, which queues what is written from then
  * on; repl_stream_from, when the follower is known, or thought, to stand somewhere: what lies
  * behind that is sent, and acknowledged to the store (store_follower_acked); broken at any time,
- * for good: then repl_stream_free and a new one. Never waits, holds at most REPL_STREAM_BYTES_MAX.
+ * for good: then repl_stream_free and a new one. Never waits, holds at most REPL_STREAM_BYTES_MAX,
+ * and with all others REPL_STREAMS_BYTES_MAX: beyond that, who is to hold more is broken.
  */
 struct repl_stream;
 #define REPL_STREAM_BYTES_MAX (64 * MIB)
+#define REPL_STREAMS_BYTES_MAX (512 * MIB)
 enum repl_stream_phase { STREAM_QUEUING, STREAM_ASKING, STREAM_LIVE, STREAM_BROKEN };
 struct repl_stream_state {
 	enum repl_stream_phase phase;

@@ -40,7 +40,8 @@ static void send_offer(struct session *session)
 				   .mapped_chunks = from->mapped_chunks,
 				   .frame_bytes = from->frame_bytes,
 				   .level = (uint8_t)from->level,
-				   .cut = from->cut};
+				   .cut = from->cut,
+				   .beside = from->beside};
 	env_random(session->repl->env, offer.transfer, 16);
 	memcpy(offer.domain, from->domain, 16);
 	memcpy(offer.volume_uuid, from->volume_uuid, 16);
@@ -62,6 +63,7 @@ static void send_offer(struct session *session)
 
 void send_opened(struct session *session)
 {
+	session->sender->reached = true;
 	send_domain(session);
 }
 
@@ -69,13 +71,9 @@ static int send_state(struct session *session, const struct repl_header *header,
 		      const uint8_t *body)
 {
 	struct repl_state state;
-	struct repl_send *send = session->sender->send;
 	if (repl_decode_state(body, header->body_bytes, &state) < 0)
 		return -VS_EFORMAT;
-	send->chunks = state.chunks;
-	send->fetched = state.fetched;
-	send->found = state.found;
-	send->sent_bytes = channel_sent_bytes(session->channel);
+	line_progress(session->sender, &state, channel_sent_bytes(session->channel));
 	if (state.state == REPL_RECEIVING)
 		return 0;
 	if (memcmp(state.root, session->sender->offer.root, ID_BYTES) != 0) {

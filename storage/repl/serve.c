@@ -11,13 +11,21 @@
 
 #include <stdlib.h>
 
-int serve_init(struct session *session)
+/* With the first GET: most sessions never get one. */
+static int serve_init(struct session *session)
 {
+	if (session->reads)
+		return 0;
 	session->gets_tail = &session->gets;
-	session->reads = calloc(SERVE_READS, sizeof(*session->reads));
 	session->read_memory = malloc((size_t)SERVE_READS * STORE_RECORD_BYTES_MAX);
-	if (!session->reads || !session->read_memory)
+	session->reads = calloc(SERVE_READS, sizeof(*session->reads));
+	if (!session->reads || !session->read_memory) {
+		free(session->reads);
+		free(session->read_memory);
+		session->reads = NULL;
+		session->read_memory = NULL;
 		return -ENOMEM;
+	}
 	for (unsigned i = 0; i < SERVE_READS; i++) {
 		session->reads[i].session = session;
 		session->reads[i].read.store = session->repl->store;
@@ -39,11 +47,20 @@ void serve_free(struct session *session)
 	free(session->read_memory);
 }
 
-/* ---- the rate: bytes sent since a moment, against what may have been ---- */
+/* ---- the rate ---- */
+
+/* A record is charged as the longest when it is begun, and as what it was when it goes. */
+#define HEAD_BYTES (REPL_HEADER_BYTES + ID_BYTES)
+#define CHARGE_BYTES (HEAD_BYTES + STORE_RECORD_BYTES_MAX)
+/* Of what was not used; and something goes so often at any rate, or the peer takes us for dead. */
+#define BURST_NS (100 * NSEC_PER_MSEC)
+#define HOLD_NS_MAX (20 * NSEC_PER_SEC)
 
 static void rate_over(struct env_timer *timer)
 {
 	struct session *session = container_of(timer, struct session, timer);
+	struct rate *rate = &session->rate;
+	rate->due_ns = min_u64(rate->due_ns, env_now_ns(session->repl->env) + rate->burst_ns);
 	serve_kick(session);
 }
 
@@ -51,21 +68,23 @@ static void rate_over(struct env_timer *timer)
 static bool rate_holds(struct session *session)
 {
 	struct env *env = session->repl->env;
-	uint64_t now = env_now_ns(env), sent = channel_sent_bytes(session->channel);
-	if (!session->rate_bytes)
-		return false;
-	uint64_t passed = now - session->rate_from_ns;
-	if (passed > NSEC_PER_SEC || !session->rate_from_ns) { /* nothing is saved up */
-		session->rate_from_ns = now;
-		session->rate_sent_bytes = sent;
-		passed = 0;
-	}
-	uint64_t may = session->rate_bytes / 10 + session->rate_bytes * passed / NSEC_PER_SEC;
-	if (sent - session->rate_sent_bytes <= may)
+	uint64_t wait_ns = rate_wait_ns(&session->rate, env_now_ns(env));
+	if (!wait_ns)
 		return false;
 	session->timer.fire = rate_over;
-	env_timer_start(env, &session->timer, 20 * NSEC_PER_MSEC);
+	env_timer_start(env, &session->timer, min_u64(wait_ns, HOLD_NS_MAX));
 	return true;
+}
+
+static void rate_refund(struct rate *rate, uint64_t bytes)
+{
+	if (rate->a_second)
+		rate->due_ns -= min_u64(rate->due_ns, bytes * NSEC_PER_SEC / rate->a_second);
+}
+
+void serve_rate(struct session *session, uint64_t rate_bytes)
+{
+	session->rate = (struct rate){.a_second = rate_bytes, .burst_ns = BURST_NS};
 }
 
 /* ---- records ---- */
@@ -101,6 +120,8 @@ static void serve_read_done(struct io_op *op)
 	struct session *session = read->session;
 	read->busy = false;
 	session->reads_busy--;
+	rate_refund(&session->rate,
+		    CHARGE_BYTES - HEAD_BYTES - (op->res > 0 ? (uint64_t)op->res : 0));
 	if (!session->ended) {
 		serve_answer(read);
 		serve_kick(session);
@@ -123,6 +144,7 @@ void serve_kick(struct session *session)
 		memcpy(read->read.id, get->ids[get->at], ID_BYTES);
 		memcpy(read->read.base, get->bases[get->at], ID_BYTES);
 		read->read.op = (struct io_op){.done = serve_read_done};
+		rate_charge(&session->rate, env_now_ns(session->repl->env), CHARGE_BYTES);
 		store_record_read(&read->read);
 		if (++get->at < get->count)
 			continue;
@@ -137,7 +159,7 @@ void serve_kick(struct session *session)
 static struct serve_get *get_new(struct session *session, uint64_t request, uint8_t type,
 				 uint32_t count)
 {
-	struct serve_get *get = calloc(1, sizeof(*get));
+	struct serve_get *get = serve_init(session) == 0 ? calloc(1, sizeof(*get)) : NULL;
 	if (!get)
 		return NULL;
 	get->request = request;

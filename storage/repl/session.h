@@ -6,6 +6,7 @@
 #include "storage/repl/channel.h"
 #include "storage/repl/repl.h"
 #include "storage/store/store_transfer.h"
+#include "storage/rt/rate.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -13,7 +14,10 @@
 
 #define SERVE_READS 16u /* records being read for one peer */
 static_assert(STORE_WANTS_MAX <= REPL_UNANSWERED_MAX, "each may be asked for alone");
-#define SESSIONS_MAX 256u
+/* Of which so many are for those that this host makes: whoever comes, it can ask for its mandates,
+ * serve its followers and be healed. */
+#define SESSIONS_MAX 4096u
+#define SESSIONS_OWN 1024u
 #define CLOCKS_MAX 64u /* peers whose clocks are remembered */
 
 /* What a send waits for an answer to; other sessions stay NEW. One that asks for records (heal.c)
@@ -46,6 +50,12 @@ struct sender {
 	struct env_timer timer; /* it goes, or goes again */
 	bool begun;		/* its turn has come */
 	uint64_t busy_since_ns, pause_ns;
+	/* Connections that were cut: whether one was open ever, what those before this one brought,
+	 * and how many in a row brought nothing. */
+	bool reached;
+	uint64_t fetched, found, sent_bytes;
+	unsigned vain_cuts;
+	uint64_t cut_pause_ns;
 };
 
 struct session {
@@ -72,7 +82,7 @@ struct session {
 	unsigned get_count, reads_busy;
 	struct serve_read *reads;
 	uint8_t *read_memory;
-	uint64_t rate_bytes, rate_from_ns, rate_sent_bytes;
+	struct rate rate; /* of what it is sent */
 
 	/* heal.c */
 	bool heals;	      /* it is one of heal.c's */
@@ -119,6 +129,8 @@ struct repl {
 	struct session *sessions;
 	unsigned session_count;
 	struct repl_stream *streams;
+	uint64_t stream_bytes;	    /* queued, in all of them */
+	uint64_t copy_bytes;	    /* not applied yet, in all of copy.c's */
 	struct sender *senders;	    /* line.c's, the oldest first */
 	struct mandate_link *links; /* mandate.c's */
 	struct election *elections; /* elect.c's */
@@ -146,7 +158,7 @@ static inline struct store_position position_in(const struct repl_position *at)
 }
 
 /* repl.c */
-/* NULL: there are too many, or no memory. */
+/* NULL: there are too many, or no memory. What it does not use yet it has no memory for. */
 struct session *session_new(struct repl *repl, bool incoming);
 int session_channel(struct session *session, struct env_sock *sock);
 /* Ends it soon, with what `closed` of its channel would have said. */
@@ -163,8 +175,8 @@ void session_never(struct session *session, int res);
 void stop_look(struct repl *repl);
 
 /* serve.c: answers GETs. Handlers of messages return 0, or a negative code: the peer is dropped. */
-int serve_init(struct session *session);
 void serve_free(struct session *session);
+void serve_rate(struct session *session, uint64_t rate_bytes); /* a second; 0: no limit */
 int serve_get(struct session *session, const struct repl_header *header, const uint8_t *body);
 int serve_get_delta(struct session *session, const struct repl_header *header, const uint8_t *body);
 void serve_kick(struct session *session);
@@ -175,6 +187,8 @@ int send_message(struct session *session, const struct repl_header *header, cons
 void send_ended(struct session *session); /* the session is gone */
 
 /* line.c: sends of one volume to one peer, one after the other. */
+/* What the peer says that its connection brought so far. */
+void line_progress(struct sender *sender, const struct repl_state *state, uint64_t sent_bytes);
 /* The session of this one is gone: the send ends, or has another one soon. */
 void line_session_ended(struct sender *sender, int res, const char *sentence);
 void line_stop(struct repl *repl); /* ends those without a session */

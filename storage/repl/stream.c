@@ -55,6 +55,13 @@ struct repl_stream {
 	char sentence[SENTENCE_BYTES];
 };
 
+/* Bytes came to what is queued, or left it. */
+static void queued(struct repl_stream *stream, uint64_t came, uint64_t left)
+{
+	stream->queued_bytes += came - left;
+	stream->repl->stream_bytes += came - left;
+}
+
 static void items_free(struct repl_stream *stream)
 {
 	while (stream->items) {
@@ -69,7 +76,7 @@ static void items_free(struct repl_stream *stream)
 	}
 	stream->items_tail = &stream->items;
 	stream->flying_tail = &stream->flying;
-	stream->queued_bytes = 0;
+	queued(stream, 0, stream->queued_bytes);
 }
 
 /* Other streams of the volume may still want its records. */
@@ -101,7 +108,8 @@ static void stream_break(struct repl_stream *stream, int res, const char *senten
 static struct item *item_add(struct repl_stream *stream, uint32_t byte_count)
 {
 	struct item *item = malloc(sizeof(*item) + byte_count);
-	if (!item || stream->queued_bytes + byte_count > REPL_STREAM_BYTES_MAX) {
+	if (!item || stream->queued_bytes + byte_count > REPL_STREAM_BYTES_MAX ||
+	    stream->repl->stream_bytes + byte_count > REPL_STREAMS_BYTES_MAX) {
 		free(item);
 		stream_break(stream, -EAGAIN, "It fell too far behind: a cut is sent.");
 		return NULL;
@@ -111,7 +119,7 @@ static struct item *item_add(struct repl_stream *stream, uint32_t byte_count)
 	item->queued_ns = env_now_ns(stream->repl->env);
 	*stream->items_tail = item;
 	stream->items_tail = &item->next;
-	stream->queued_bytes += byte_count;
+	queued(stream, byte_count, 0);
 	return item;
 }
 
@@ -215,7 +223,7 @@ static void stream_kick(struct repl_stream *stream)
 		stream->items = item->next;
 		if (!stream->items)
 			stream->items_tail = &stream->items;
-		stream->queued_bytes -= item->byte_count;
+		queued(stream, 0, item->byte_count);
 		if (item->byte_count) {
 			stream->bytes_total += item->byte_count;
 			channel_send(stream->session->channel, item->bytes, item->byte_count);
@@ -378,7 +386,7 @@ static void items_drop(struct repl_stream *stream, uint64_t vseq)
 	while (stream->items && stream->items->position.vseq <= vseq) {
 		struct item *item = stream->items;
 		stream->items = item->next;
-		stream->queued_bytes -= item->byte_count;
+		queued(stream, 0, item->byte_count);
 		free(item);
 	}
 	if (!stream->items)

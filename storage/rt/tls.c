@@ -347,6 +347,28 @@ const struct tls_identity *tls_peer(const struct tls_session *session)
 	return session->peer_known ? &session->peer : NULL;
 }
 
+int tls_peer_still_good(struct tls_session *session, struct tls_context *newer,
+			char ret_sentence[SENTENCE_BYTES])
+{
+	X509_STORE_CTX *look = X509_STORE_CTX_new();
+	X509 *certificate = SSL_get0_peer_certificate(session->ssl);
+	const char *why = "there is no memory to look";
+	bool good = look && certificate &&
+		    X509_STORE_CTX_init(look, SSL_CTX_get_cert_store(newer->ssl), certificate,
+					SSL_get_peer_cert_chain(session->ssl)) == 1;
+	if (good) {
+		good = X509_verify_cert(look) == 1;
+		why = X509_verify_cert_error_string(X509_STORE_CTX_get_error(look));
+	}
+	if (!good)
+		snprintf(ret_sentence, SENTENCE_BYTES,
+			 "The certificate of %.63s is not good any more: %.100s.",
+			 session->peer.host, why);
+	X509_STORE_CTX_free(look);
+	ERR_clear_error();
+	return good ? 0 : -EACCES;
+}
+
 int64_t tls_read(struct tls_session *session, void *buf, size_t bytes)
 {
 	size_t read = 0;

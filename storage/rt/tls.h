@@ -52,6 +52,10 @@ size_t tls_in_left(const struct tls_session *session);
  * what tls_out_take gives first); negative: refused, tls_sentence says why. */
 int tls_handshake(struct tls_session *session);
 const struct tls_identity *tls_peer(const struct tls_session *session);
+/* Whether the peer's certificate, as it was shown then, is good by a newer context too: 0, or
+ * -EACCES (it was revoked since, has expired, or its CA is not ours any more) and why. */
+int tls_peer_still_good(struct tls_session *session, struct tls_context *newer,
+			char ret_sentence[SENTENCE_BYTES]);
 
 /* After the handshake. Plain bytes, or 0: more are needed; -ECONNRESET: the peer closed;
  * -EPROTO and others: broken, for good. */

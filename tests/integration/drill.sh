@@ -65,11 +65,10 @@ page=$work/start.md
 page 'The replacement'
 page=$whole_page
 host b -q peer add a 10.77.0.1:7410
-host b -o json replica send a/web1@rescued a --limit 2M >job 2>words &
-sender=$!
+sending=$(host b -o name --async replica send a/web1@rescued a --limit 2M)
 sleep 1
 stop a -9
-wait $sender && fail "the send ended well without a receiver"
+host b -q job cancel "$sending" || fail "a send without a receiver cannot be cancelled: $(host b -o json job show "$sending")"
 serve a 10.77.0.1
 [ -z "$(host a -o name snap list)" ] || fail "half of a snapshot was published: $(host a -o name snap list)"
 refused 2 'received in whole' host a replica recover b/web1

@@ -72,6 +72,14 @@ same() {
 	[ "$a" = "$b" ] || fail "$1 is not the same on both hosts"
 }
 send() { host a -o json replica send "$@" >job 2>words; }
+# result KEY: of the last job
+result() { python3 -c "import json,sys; print(json.load(open('job'))['job']['result']['$1'])"; }
+# later ARGUMENTS: the job of a send that nobody waits for
+later() { host a -o name --async replica send "$@"; }
+# job_of ID KEY [SIDE]: of a job of a, or the other side
+job_of() { host "${3:-a}" -o json job show "$1" | python3 -c "import json,sys; print(json.load(sys.stdin)['job'].get('$2', ''))"; }
+# sends OBJECT [BYTES]: a's connection for it is open, and so much went over
+sends() { host a -o json replica transfers | python3 -c "import json,sys; sys.exit(not any(t['object'].startswith('$1') and t['sent_bytes'] > ${2:-100000} for t in json.load(sys.stdin)['transfers']))"; }
 
 # Both end, and both stores are whole
 both_whole() {

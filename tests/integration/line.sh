@@ -9,13 +9,7 @@ VSTORED=$1 VSTORECTL=$(realpath "$2") here=$(dirname "$(realpath "$0")")
 # shellcheck source=tests/integration/hosts.sh
 . "$here/hosts.sh"
 
-# job_of ID KEY: of a job of a
-job_of() { host a -o json job show "$1" | python3 -c "import json,sys; print(json.load(sys.stdin)['job'].get('$2', ''))"; }
-# later ARGUMENTS: the job of a send that nobody waits for
-later() { host a -o name --async replica send "$@"; }
 waits() { job_of "$1" waits | grep -q "$2"; }
-# sends OBJECT: a's connection for it is open, and something went over
-sends() { host a -o json replica transfers | python3 -c "import json,sys; sys.exit(not any(t['object'].startswith('$1') and t['sent_bytes'] > 100000 for t in json.load(sys.stdin)['transfers']))"; }
 
 two_hosts
 host a -q volume create v --size 64M

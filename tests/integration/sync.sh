@@ -32,6 +32,10 @@ given_up() {
 
 two_hosts
 host a -q volume create v --size 64M
+head -c 6M /dev/urandom >data
+qio a v 'write -s data 48M 6M'
+host a -q snap create v@first # b is never to have this by its copy
+put 3 48M 6M
 put 1 0 8M
 host a -q peer add b 10.77.0.2:7410
 refused 2 "sync or async" host a replica add v b --mode always
@@ -60,6 +64,27 @@ done
 qio a v 'discard 0 1M'
 there 0 0 1M || fail "zeros did not get to b"
 cuts=$(field cuts)
+
+# A person's send of the volume in step: the copy stays in its stream meanwhile, flushes end, and what b has is not sent.
+lives() { grep -c 'replica.in_step.*volume=v ' log; }
+in_stream=$(lives)
+host a -q snap create v@mine
+send v@mine b || fail "a send of a volume in step: $(cat words)"
+[ "$(result sent)" = 0 ] || fail "$(result sent) chunks were sent that b has"
+same v@mine
+sending=$(later v@first b --limit 1M)
+soon sends v@first || fail "the send does not begin: $(host a -o json job show "$sending")"
+flushes=0
+while [ "$(job_of "$sending" state)" = running ]; do
+	put $((flushes % 200 + 1)) 60M 64k
+	there $((flushes % 200 + 1)) 60M 64k || fail "flushed while a snapshot is sent, and not on b"
+	flushes=$((flushes + 1))
+done
+[ "$(job_of "$sending" state)" = "done" ] || fail "the send of a volume in step: $(host a -o json job show "$sending")"
+[ $flushes -ge 3 ] || fail "only $flushes flushes ended while 6 MiB were sent with 1 MiB a second"
+same v@first
+[ "$(field cuts) $(lives)" = "$cuts $in_stream" ] || fail "the copy had to get in step again: $(host a -o json replica status)"
+[ -z "$(host b -o name trash list)" ] || fail "something is left of what was received: $(host b trash list)"
 
 # b is stopped, dead, cut off: the flush waits, and ends when b is back.
 kill -STOP "${pids[b]}"

@@ -2,7 +2,7 @@
 /* Rates, with a clock of the test's own. */
 #include "tests/unit/unit.h"
 
-#include "storage/nbd/limit.h"
+#include "storage/rt/rate.h"
 
 #define START_NS (5 * NSEC_PER_SEC)
 

@@ -76,6 +76,7 @@ int store_offer(const struct store *store, const char *name, struct store_offer 
 	const char *slash = strchr(name, '/');
 	name = slash ? slash + 1 : name;
 	memcpy(ret->volume, name, strcspn(name, "@"));
+	ret->cut = strstr(name, "@cut-") != NULL;
 	return 0;
 }
 int store_view_open(struct store *store, const char *name, struct view **ret_view)
@@ -87,6 +88,17 @@ int store_view_open(struct store *store, const char *name, struct view **ret_vie
 void store_view_close(struct view *view)
 {
 	views--;
+}
+static struct follower_info follower;
+int store_followers(const struct store *store, struct follower_info **ret, size_t *ret_count)
+{
+	*ret = malloc(sizeof follower);
+	**ret = follower;
+	*ret_count = follower.host[0] != 0;
+	return 0;
+}
+void serve_rate(struct session *session, uint64_t rate_bytes)
+{
 }
 struct session *session_new(struct repl *of, bool incoming)
 {
@@ -143,6 +155,7 @@ static int setup(void **state)
 	repl = (struct repl){.env = &env};
 	memset(timers, 0, sizeof timers);
 	no_session = false;
+	follower = (struct follower_info){0};
 	return 0;
 }
 static int teardown(void **state)
@@ -232,6 +245,93 @@ static void a_peer_that_stays_busy_is_given_up(void **state)
 	assert_string_equal(trial.send.sentence, "b was asked for 90 seconds and says: words");
 }
 
+/* What is in step there goes on, and a cut that it needs, beside a send that takes hours. */
+static void beside_a_copy_in_step_is_a_line_of_its_own(void **state)
+{
+	struct trial first, second, other_host, other_volume, cut;
+	follower = (struct follower_info){.volume = "v", .host = "b", .rules.in_step = true};
+	begin(&first, "v@1", "b");
+	begin(&second, "v@2", "b");
+	begin(&other_host, "v@1", "c");
+	begin(&other_volume, "v2@1", "b");
+	begin(&cut, "v@cut-1", "b");
+	assert_true(goes(&first) && goes(&other_host) && goes(&other_volume) && goes(&cut));
+	assert_false(goes(&second));
+	assert_true(session_of(&first)->sender->offer.beside);
+	assert_false(session_of(&other_host)->sender->offer.beside);
+	assert_false(session_of(&other_volume)->sender->offer.beside);
+	assert_false(session_of(&cut)->sender->offer.beside);
+	ends(&first, 0);
+	assert_true(goes(&second) && session_of(&second)->sender->offer.beside);
+	ends(&second, 0);
+	ends(&other_host, 0);
+	ends(&other_volume, 0);
+	ends(&cut, 0);
+}
+
+/* One more connection, which brought so many chunks before it was cut. */
+static void is_cut(struct trial *trial, uint64_t chunks, uint64_t fetched)
+{
+	pass(now_ns + 60 * NSEC_PER_SEC);
+	assert_true(goes(trial));
+	struct sender *sender = trial->send.state;
+	struct repl_state there = {.chunks = chunks, .fetched = fetched};
+	sender->reached = true;
+	line_progress(sender, &there, fetched * 1000);
+	ends(trial, fetched % 2 ? -ECONNRESET : -ETIMEDOUT);
+}
+
+static void a_send_that_moves_is_cut_as_often_as_may_be(void **state)
+{
+	struct trial trial = {.send = {.op.done = done, .snapshot = "v@1", .host = "b"}};
+	trial.send.goes_on = true;
+	repl_send(&repl, &trial.send);
+	for (unsigned i = 0; i < 300; i++) {
+		is_cut(&trial, 1000 - i, 1);
+		assert_false(trial.done);
+		assert_non_null(strstr(trial.send.waits, "b was cut"));
+		for (unsigned k = 0; k < i % 60; k++) /* a bad hour between */
+			is_cut(&trial, 999 - i, 0);
+		assert_false(trial.done);
+	}
+	pass(now_ns + 60 * NSEC_PER_SEC);
+	ends(&trial, 0);
+	assert_int_equal(trial.send.op.res, 0);
+	assert_int_equal(trial.send.chunks, 1000); /* the counts are those of all connections */
+	assert_int_equal(trial.send.fetched, 300);
+	assert_int_equal(trial.send.sent_bytes, 300 * 1000);
+}
+
+static void a_send_that_does_not_move_ends_and_says_so(void **state)
+{
+	struct trial trial = {.send = {.op.done = done, .snapshot = "v@1", .host = "b"}};
+	unsigned cuts = 0;
+	trial.send.goes_on = true;
+	repl_send(&repl, &trial.send);
+	is_cut(&trial, 1000, 1);
+	for (; !trial.done; cuts++)
+		is_cut(&trial, 1000, 0);
+	assert_int_equal(cuts, 64);
+	assert_int_equal(trial.send.op.res, -ETIMEDOUT);
+	assert_non_null(strstr(trial.send.sentence, "brought nothing over"));
+	assert_non_null(strstr(trial.send.sentence, "words"));
+}
+
+/* Nobody is there at all, something is refused, or a program sends that looks itself. */
+static void other_ends_are_no_cuts(void **state)
+{
+	for (unsigned i = 0; i < 3; i++) {
+		struct trial trial = {.send = {.op.done = done, .snapshot = "v@1", .host = "b"}};
+		trial.send.goes_on = i != 2;
+		repl_send(&repl, &trial.send);
+		pass(now_ns);
+		((struct sender *)trial.send.state)->reached = i > 0;
+		ends(&trial, i == 1 ? -VS_EFENCED : -ECONNRESET);
+		assert_true(trial.done);
+		assert_string_equal(trial.send.sentence, "words");
+	}
+}
+
 static void what_cannot_begin_says_why(void **state)
 {
 	struct trial raw, roomless, next;
@@ -273,6 +373,13 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_busy_peer_is_asked_again, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_peer_that_stays_busy_is_given_up, setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(beside_a_copy_in_step_is_a_line_of_its_own, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(a_send_that_moves_is_cut_as_often_as_may_be, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(a_send_that_does_not_move_ends_and_says_so, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(other_ends_are_no_cuts, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_cannot_begin_says_why, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_stop_ends_those_that_wait, setup, teardown),
 	};

@@ -205,6 +205,27 @@ static void who_stands_further_is_told_apart(void **state)
 	repl_stream_free(stream);
 }
 
+/* Where a host is away many volumes wait for it at once. */
+static void all_streams_together_are_bounded(void **state)
+{
+	static const uint8_t block[REPL_WRITE_MAX];
+	struct repl_stream *stream = stream_made();
+	uint64_t others = repl.stream_bytes = REPL_STREAMS_BYTES_MAX - MIB;
+	struct store_position next = here;
+	for (unsigned i = 0; state_of(stream).phase != STREAM_BROKEN; i++) {
+		next.vseq++;
+		const struct store_tap_record record = {
+			.volume = 1, .position = next, .length_bytes = sizeof block, .data = block};
+		tap->record(&repl, &record);
+		assert_true(repl.stream_bytes <= REPL_STREAMS_BYTES_MAX);
+		assert_true(i <= MIB / sizeof block);
+	}
+	assert_int_equal(state_of(stream).res, -EAGAIN);
+	assert_int_equal(repl.stream_bytes, others); /* it gives back what it had */
+	repl_stream_free(stream);
+	repl.stream_bytes = 0;
+}
+
 /* ---- the incoming side ---- */
 
 static void came(uint32_t (*encode)(void *message), void *message)
@@ -261,13 +282,40 @@ static void nothing_of_a_peer_is_queued_without_a_bound(void **state)
 	}
 }
 
+/* Those of other copies count, too; who has nothing under way goes on with one commit. */
+static void all_copies_together_are_bounded(void **state)
+{
+	uint8_t message[REPL_HEADER_BYTES + 256];
+	const uint64_t others = 600 * MIB;
+	session_new(&repl, true);
+	repl.copy_bytes = others;
+	paused = false;
+	came(follow, message);
+	for (unsigned i = 0; i < 3; i++) {
+		came(zeros, message);
+		came(commit, message);
+		assert_true(paused);
+		applying->op.res = 0;
+		applying->op.done(&applying->op);
+		assert_false(paused);
+		assert_int_equal(repl.copy_bytes, others);
+	}
+	came(zeros, message);
+	session.ended = true;
+	copy_ended(&session);
+	assert_int_equal(repl.copy_bytes, others); /* it gives back what it had */
+	repl.copy_bytes = 0;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_waited_long_before_it_was_sent_is_not_late),
 		cmocka_unit_test(another_incarnation_is_somewhere_else),
 		cmocka_unit_test(who_stands_further_is_told_apart),
+		cmocka_unit_test(all_streams_together_are_bounded),
 		cmocka_unit_test(nothing_of_a_peer_is_queued_without_a_bound),
+		cmocka_unit_test(all_copies_together_are_bounded),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -211,6 +211,35 @@ static void a_revoked_host_is_refused(void **state)
 	assert_int_equal(pki_revoke(in_folder("ca"), "r", &count, sentence), -ENOENT);
 }
 
+/* A connection that is open already: each side's certificates are looked at again. */
+static void who_is_revoked_later_is_found(void **state)
+{
+	char sentence[SENTENCE_BYTES] = "", command[1024];
+	unsigned count;
+	struct tls_context *newer;
+	struct pair *pairs[2] = {calloc(1, sizeof(struct pair)), calloc(1, sizeof(struct pair))};
+	assert_int_equal(pki_issue(in_folder("ca"), "t", in_folder("t"), 30, false, sentence), 0);
+	assert_int_equal(pki_issue(in_folder("ca"), "u", in_folder("u"), 30, false, sentence), 0);
+	pair_open(pairs[0], "t", "u", 1 << 20);
+	pair_open(pairs[1], "a", "u", 1 << 20);
+	assert_int_equal(pki_revoke(in_folder("ca"), "t", &count, sentence), 0);
+	snprintf(command, sizeof command, "cp %s/ca/ca.crl %s/u/ca.crl", folder, folder);
+	assert_int_equal(system(command), 0);
+	assert_int_equal(tls_context_new(in_folder("u"), &newer, sentence), 0);
+	assert_int_equal(tls_peer_still_good(pairs[0]->sessions[1], newer, sentence), -EACCES);
+	assert_string_equal(sentence,
+			    "The certificate of t is not good any more: certificate revoked.");
+	assert_int_equal(tls_peer_still_good(pairs[1]->sessions[1], newer, sentence), 0);
+	assert_int_equal(tls_peer_still_good(pairs[0]->sessions[0], newer, sentence), 0);
+	tls_context_free(newer);
+	/* Another CA's. */
+	assert_int_equal(tls_context_new(in_folder("c"), &newer, sentence), 0);
+	assert_int_equal(tls_peer_still_good(pairs[1]->sessions[0], newer, sentence), -EACCES);
+	tls_context_free(newer);
+	pair_close(pairs[0]);
+	pair_close(pairs[1]);
+}
+
 static void tls_1_2_is_refused(void **state)
 {
 	struct tls_context *context;
@@ -330,6 +359,7 @@ int main(void)
 		cmocka_unit_test(another_ca_of_the_same_name_is_refused),
 		cmocka_unit_test(its_own_certificate_is_refused),
 		cmocka_unit_test(a_revoked_host_is_refused),
+		cmocka_unit_test(who_is_revoked_later_is_found),
 		cmocka_unit_test(tls_1_2_is_refused),
 		cmocka_unit_test(garbage_is_refused),
 		cmocka_unit_test(sessions_outlive_their_context),

@@ -7,8 +7,8 @@
  * that is larger than the burst still passes, and those behind it pay. Pure: the clock is the
  * caller's.
  */
-#ifndef STORAGE_NBD_LIMIT_H
-#define STORAGE_NBD_LIMIT_H
+#ifndef STORAGE_RT_RATE_H
+#define STORAGE_RT_RATE_H
 
 #include "proto/units.h"
 
