@@ -5,6 +5,9 @@
 
 #include "tests/unit/store_fixture.h"
 
+#include <dirent.h>
+#include <stdio.h>
+
 #define SHARE_BYTES (40 * MIB)
 
 /* Two volumes whose chunks lie side by side in the same segments; "gone" is purged at the end. */
@@ -44,6 +47,29 @@ static inline void read_back(struct fixture *f, const uint8_t *data)
 	assert_memory_equal(got, data, SHARE_BYTES);
 	store_view_close(view);
 	free(got);
+}
+
+static inline void check_sum(const struct store_info *info)
+{
+	assert_int_equal(info->live_bytes + info->garbage_bytes + info->prepared_bytes +
+				 info->reserve_bytes,
+			 info->segment_bytes);
+}
+
+/* Calls `each` for every segment file; returns the sum of what it says. */
+static inline uint64_t each_segment(struct fixture *f, uint64_t (*each)(const char *path))
+{
+	char path[400];
+	uint64_t sum = 0;
+	snprintf(path, sizeof path, "%s/seg", f->path);
+	DIR *dir = opendir(path);
+	assert_non_null(dir);
+	for (struct dirent *entry; (entry = readdir(dir));) {
+		snprintf(path, sizeof path, "%s/seg/%s", f->path, entry->d_name);
+		sum += entry->d_name[0] == '.' ? 0 : each(path);
+	}
+	closedir(dir);
+	return sum;
 }
 
 #endif
