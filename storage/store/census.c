@@ -26,18 +26,17 @@
  *  - what cannot be counted (a node that cannot be read, an id without a record) makes the next
  *    count begin anew, and a tree that is alive but cannot be walked stops the collection.
  *
- * Folds leave behind how the leaves that they made differ from those that they were made of
- * (leaf_diff.h). Where that leads from the old leaf to the new one, neither is read: a count after
- * folds costs the chunks that changed, also where each of them has a leaf of its own. What came
- * beside an old leaf that stays, as a snapshot names it, is read: all of its chunks count.
+ * What folds have left behind is not read (census_diff.c): a count after folds costs the chunks
+ * that changed, also where each of them has a leaf of its own. What came beside an old node that
+ * stays, as a snapshot names it, is read: all that it names counts.
  *
  * Nodes are read beside the cache, which guests' reads need: a count that goes over more nodes than
  * it holds would empty it. What is there is used.
  *
- * Memory: 24 bytes a reachable node at most 3/4 full, 160 bytes a root, one byte a record (index),
+ * Memory: 24 bytes a reachable node at most half full, 160 bytes a root, one byte a record (index),
  * the stack (2 MiB), the nodes under way (512 KiB), the differences (census_diffs_bytes_most).
  */
-#include "storage/store/census.h"
+#include "storage/store/census_int.h"
 
 #include "storage/store/behind.h"
 #include "storage/store/fetch.h"
@@ -50,14 +49,9 @@
 #include <stdlib.h>
 
 #define PREFETCH_AHEAD 8u
-#define CHUNKS_AHEAD 4u /* of a leaf that is PREFETCH_AHEAD changes ahead */
-#define SHARDS_PER_SLICE 512u
+#define SHARDS_PER_SLICE 128u
 #define NODES_PER_SLICE 16u
 #define CHUNKS_PER_SLICE (2u * NODES_PER_SLICE * NODE_SLOTS)
-#define DIFFS_BYTES                                                                                \
-	(8 * MIB) /* differences of leaves may take so much, or of the index's bytes:              \
-		   */
-#define DIFFS_SHARE 16u
 
 static void side_wake(struct wait *wait);
 
@@ -104,8 +98,8 @@ void census_exit(struct store *store)
 	if (!store->census)
 		return;
 	node_set_free(&store->census->nodes);
-	leaf_diffs_free(&store->census->diffs);
-	leaf_diffs_free(&store->census->taken);
+	census_diffs_free(&store->census->diffs);
+	census_diffs_free(&store->census->taken);
 	census_memory_drop(store->census);
 	free(store->census->roots);
 	free(store->census->next);
@@ -149,8 +143,8 @@ static bool node_went(struct census *census, const struct id *id)
 	return true;
 }
 
-static void change_push(struct census *census, const struct id *old, const struct id *new,
-			const struct root *root, uint32_t depth)
+void census_change(struct census *census, const struct id *old, const struct id *new,
+		   const struct root *root, uint32_t depth)
 {
 	if (census->change_count == census->change_room) {
 		size_t room = census->change_room ? 2 * census->change_room : 1024;
@@ -184,55 +178,16 @@ static void leaf_count(struct census *census, const struct id *old, const struct
 	}
 	for (unsigned i = 0; i < new_count; i++) {
 		if (i + PREFETCH_AHEAD < new_count)
-			index_refs_prefetch(index, came[i + PREFETCH_AHEAD]);
+			index_prefetch(index, came[i + PREFETCH_AHEAD]);
 		if (!index_ref(index, came[i]))
 			census->missing++;
 	}
 	for (unsigned i = 0; i < gone; i++) {
 		if (i + PREFETCH_AHEAD < gone)
-			index_refs_prefetch(index, went[i + PREFETCH_AHEAD]);
+			index_prefetch(index, went[i + PREFETCH_AHEAD]);
 		index_unref(index, went[i]);
 	}
 	census->looked += new_count + gone;
-}
-
-/* ---- what folds have left behind ---- */
-
-uint64_t census_diffs_bytes_most(const struct store *store)
-{
-	return max_u64(DIFFS_BYTES, index_bytes(store->index) / DIFFS_SHARE);
-}
-
-void census_leaf_made(struct census *census, const struct id *old, const struct id *new,
-		      const struct leaf_change *changes, unsigned count)
-{
-	size_t taken = leaf_diffs_bytes(&census->taken);
-	size_t most = census_diffs_bytes_most(census->store);
-	leaf_diffs_add(&census->diffs, old, new, changes, count, most - min_u64(most, taken));
-}
-
-/* Several folds may have changed one slot: all that came is counted before what went is, so that no
- * count falls below what it was and will be. */
-static bool leaf_known(struct census *census, const struct id *old, const struct id *new)
-{
-	struct index *index = census->store->index;
-	const struct leaf_diff *links[LEAF_LINKS_MAX];
-	unsigned count = leaf_diffs_find(&census->taken, old, new, links);
-	for (unsigned up = 2; up-- > 0;)
-		for (unsigned k = 0; k < count; k++)
-			for (uint64_t i = 0; i < links[k]->count; i++) {
-				const struct leaf_change *change = &links[k]->changes[i];
-				const struct half_id *half = up ? &change->new : &change->old;
-				struct id id = half_as_id(half);
-				if (half_is_null(half))
-					continue;
-				if (!up)
-					index_unref(index, &id);
-				else if (!index_ref(index, &id))
-					census->missing++;
-				census->looked++;
-			}
-	return count > 0;
 }
 
 /* ---- pairs ---- */
@@ -326,56 +281,24 @@ static bool pair_step(struct census_pair *pair)
 	}
 	for (unsigned i = NODE_SLOTS; i-- > 0;) /* the first is taken first */
 		if (!id_equal(&ids[0][i], &ids[1][i]))
-			change_push(census, &ids[0][i], &ids[1][i], pair->change.root,
-				    pair->change.depth + 1);
+			census_change(census, &ids[0][i], &ids[1][i], pair->change.root,
+				      pair->change.depth + 1);
+	census_prefetch_first(census);
 	return true;
-}
-
-static const struct census_change *change_ahead(const struct census *census, size_t distance)
-{
-	return distance < census->change_count
-		       ? &census->changes[census->change_count - 1 - distance]
-		       : NULL;
-}
-
-/* What the changes that come next need goes to the processor: of their nodes, then of what changed
- * in them, then of the chunks in that. Each needs the one before. */
-static void changes_prefetch(const struct census *census)
-{
-	const struct index *index = census->store->index;
-	const struct leaf_diffs *diffs = &census->taken;
-	const struct census_change *change = change_ahead(census, 3 * PREFETCH_AHEAD);
-	for (unsigned side = 0; side < 2 && change; side++) {
-		node_set_prefetch(&census->nodes, &change->ids[side]);
-		index_refs_prefetch(index, &change->ids[side]);
-		if (side == 1)
-			leaf_diffs_prefetch_place(diffs, &change->ids[1]);
-	}
-	change = change_ahead(census, 2 * PREFETCH_AHEAD);
-	if (change)
-		leaf_diffs_prefetch(diffs, &change->ids[1]);
-	change = change_ahead(census, PREFETCH_AHEAD);
-	const struct leaf_diff *diff = change ? leaf_diffs_peek(diffs, &change->ids[1]) : NULL;
-	for (uint64_t i = 0; diff && i < min_u64(diff->count, CHUNKS_AHEAD); i++) {
-		struct id ids[2] = {half_as_id(&diff->changes[i].old),
-				    half_as_id(&diff->changes[i].new)};
-		index_refs_prefetch(index, &ids[0]);
-		index_refs_prefetch(index, &ids[1]);
-	}
 }
 
 /* Counts one change; what it opens becomes a pair. */
 static void change_take(struct census *census)
 {
 	static const struct id none;
-	changes_prefetch(census);
+	census_prefetch_next(census);
 	struct census_change change = census->changes[--census->change_count];
 	bool came = !id_is_null(&change.ids[1]) && node_came(census, &change.ids[1]);
 	bool went = !id_is_null(&change.ids[0]) && node_went(census, &change.ids[0]);
 	if (!came && !went)
 		return;
-	if (came && change.depth == MAP_LEVELS - 1 &&
-	    leaf_known(census, went ? &change.ids[0] : &none, &change.ids[1]))
+	const struct id *old = went ? &change.ids[0] : &none;
+	if (came && census_known(census, old, &change))
 		return;
 	struct census_pair *pair = census->pairs;
 	while (pair->used)
@@ -449,9 +372,10 @@ void census_start(struct census *census, bool all_anew)
 	assert(!census_busy(census));
 	store_info(census->store, &info);
 	census->garbage_bytes = info.garbage_bytes;
-	census->phase = CENSUS_CLEAR;
 	census->round++;
 	census->all_anew = all_anew || !census->exact;
+	census->phase = census->all_anew || index_marks_worn(census->store->index) ? CENSUS_CLEAR
+										   : CENSUS_BEGIN;
 	census->shard = 0;
 	census->res = 0;
 	census->unreadable = NULL;
@@ -473,7 +397,7 @@ void census_stop(struct census *census)
 		census->pairs[i].used = false;
 	census->busy = 0;
 	census_memory_drop(census);
-	leaf_diffs_free(&census->taken);
+	census_diffs_free(&census->taken);
 	census->phase = CENSUS_DONE;
 	free(census->next);
 	census->next = NULL;
@@ -482,7 +406,7 @@ void census_stop(struct census *census)
 	census->change_count = census->change_room = 0;
 }
 
-/* Marks of the turn before the last must be gone before the marks turn again. */
+/* Of counts that are to be anew, and of marks that nobody came by for long. */
 static int census_clear(struct census *census)
 {
 	struct index *index = census->store->index;
@@ -509,7 +433,7 @@ static int census_begin(struct census *census)
 		return res;
 	qsort(census->next, census->next_count, sizeof(*census->next), root_order);
 	census->taken = census->diffs;
-	census->diffs = (struct leaf_diffs){0};
+	census->diffs = (struct map_diffs){0};
 	index_marks_turn(store->index);
 	touch_all(store);
 	for (uint32_t slot = 1; slot < segments_slot_count(store); slot++) {
@@ -543,7 +467,7 @@ static bool root_next(struct census *census)
 		const struct id *to = order >= 0 ? &next->top : &none;
 		if (pass != census->pass || id_equal(from, to))
 			continue;
-		change_push(census, from, to, order >= 0 ? next : old, 0);
+		census_change(census, from, to, order >= 0 ? next : old, 0);
 		return true;
 	}
 	return false;

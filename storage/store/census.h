@@ -42,7 +42,9 @@ struct census {
 	size_t root_count;
 	bool exact; /* the counts are those of `roots`; if not, all is counted anew */
 	bool whole; /* no count is on its way, or was given up on it: they may be told */
-	struct leaf_diffs diffs; /* of folds since the last count began */
+	struct map_diffs {
+		struct leaf_diffs leaves, above;
+	} diffs; /* of folds since the last count began */
 
 	/* The count that runs. */
 	enum census_phase phase;
@@ -56,9 +58,9 @@ struct census {
 	struct census_change *changes; /* a stack: the deepest are on top */
 	size_t change_count, change_room;
 	struct census_pair pairs[CENSUS_PAIRS];
-	struct leaf_diffs taken; /* the differences of before it */
-	uint8_t *memory;	 /* the nodes that are read; NULL: none is */
-	unsigned busy;		 /* pairs in use */
+	struct map_diffs taken; /* the differences of before it */
+	uint8_t *memory;	/* the nodes that are read; NULL: none is */
+	unsigned busy;		/* pairs in use */
 	int res;
 	const struct root *unreadable; /* the first one, with res */
 	uint64_t missing;	       /* names without a record */
@@ -83,6 +85,9 @@ void census_stop(struct census *census);       /* it is given up */
 /* A fold made a leaf of another one (null: there was none): these slots differ. */
 void census_leaf_made(struct census *census, const struct id *old, const struct id *new,
 		      const struct leaf_change *changes, unsigned count);
+/* Or a node above the leaves; with all slots of both. */
+void census_node_made(struct census *census, const struct id *old, const struct id *new,
+		      const struct id *old_slots, const struct id *new_slots);
 uint64_t census_diffs_bytes_most(const struct store *store); /* of memory for that */
 
 #endif

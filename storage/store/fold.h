@@ -30,7 +30,7 @@ struct fold_slot {
 	uint64_t count_at, count_end; /* counting what a range of zeros removes */
 	struct put *put;
 	struct fetch *fetch;   /* what the chunk was */
-	struct id old_leaf;    /* a leaf: what it is made of, and how it differs from that: */
+	struct id old_node;    /* what it is made of; a leaf: how it differs from that: */
 	unsigned change_count; /* above LEAF_CHANGES_MAX: by so much that nobody keeps it, or it is
 				  not known */
 	struct leaf_change changes[LEAF_CHANGES_MAX];

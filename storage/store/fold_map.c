@@ -50,6 +50,17 @@ static void slot_end(struct fold_slot *slot, const struct id *id)
 	fold_go_on(fold);
 }
 
+/* Told to the next census, where the old node is at hand still. */
+static void above_made(const struct fold_slot *slot, const struct id *id, const struct id *slots)
+{
+	static const struct id none[NODE_SLOTS];
+	struct store *store = slot->fold->store;
+	const struct id *old =
+		id_is_null(&slot->old_node) ? none : map_node_cached(store, &slot->old_node);
+	if (old)
+		census_node_made(store->census, &slot->old_node, id, old, slots);
+}
+
 static void node_stored(struct put *put, int res)
 {
 	struct fold_slot *slot = put->owner;
@@ -59,10 +70,12 @@ static void node_stored(struct put *put, int res)
 	}
 	struct id id = put->id;
 	struct store *store = slot->fold->store;
-	map_node_add(store, &id, put->room);
-	if (slot->fold->level == 0 && slot->change_count <= LEAF_CHANGES_MAX)
-		census_leaf_made(store->census, &slot->old_leaf, &id, slot->changes,
+	if (slot->fold->level > 0)
+		above_made(slot, &id, (const struct id *)put->room);
+	else if (slot->change_count <= LEAF_CHANGES_MAX)
+		census_leaf_made(store->census, &slot->old_node, &id, slot->changes,
 				 slot->change_count);
+	map_node_add(store, &id, put->room);
 	slot_end(slot, &id);
 }
 
@@ -153,7 +166,7 @@ static void node_make(struct wait *wait)
 		memcpy(slots, old_slots, NODE_BYTES);
 	else
 		memset(slots, 0, NODE_BYTES);
-	slot->old_leaf = old;
+	slot->old_node = old;
 	slot->change_count = 0;
 	if (fold_is_damage(fold, res))
 		res = node_lost(slot, slots);

@@ -13,8 +13,8 @@
 #ifndef INDEX_SHARDS /* tests/sim has fewer, so that a page has several entries */
 #define INDEX_SHARDS 16384u
 #endif
-#define INDEX_CANDIDATES_MAX 16u
-#define INDEX_REFS_MAX 63u /* a count that reaches it stays there: nobody knows how many */
+#define INDEX_CANDIDATES_MAX 14u
+#define INDEX_REFS_MAX 127u /* a count that reaches it stays there: nobody knows how many */
 #define INDEX_SLOT_MAX ((UINT32_C(1) << 24) - 1)
 
 /* {segment slot (1 to INDEX_SLOT_MAX), offset in units of 64 bytes (20 bits)} */
@@ -35,7 +35,7 @@ struct index;
 
 struct index *index_new(void); /* NULL: no memory */
 void index_free(struct index *index);
-/* -ENOMEM. The same id may be there several times (8 for sure, INDEX_CANDIDATES_MAX at most), at
+/* -ENOMEM. The same id may be there several times (7 for sure, INDEX_CANDIDATES_MAX at most), at
  * several places; one more is -ENOMEM, and costs no memory. */
 int index_insert(struct index *index, const struct id *id, uint64_t location);
 /* True when it was there. */
@@ -43,7 +43,7 @@ bool index_remove(struct index *index, const struct id *id, uint64_t location);
 /* How many candidates were written to ret_locations. */
 unsigned index_find(const struct index *index, const struct id *id,
 		    uint64_t ret_locations[INDEX_CANDIDATES_MAX]);
-/* Brings an id's shard into the cache ahead of index_find. */
+/* Brings what any function here looks at for an id to the processor, ahead of it. */
 void index_prefetch(const struct index *index, const struct id *id);
 uint64_t index_count(const struct index *index);
 uint64_t index_bytes(const struct index *index);
@@ -51,13 +51,11 @@ uint64_t index_bytes(const struct index *index);
 /* ---- for reclaiming: how often live maps name an entry, and whether somebody used it lately ----
  *
  * Ids that share the 34 bits which the index keeps (3 in 1,000 at 50 million) share one count and
- * one mark: dead may be taken for alive, alive never for dead. A count that reaches 63 stays there
+ * one mark: dead may be taken for alive, alive never for dead. A count that reaches 127 stays there
  * until all are counted anew. A new entry has the count of those that share its bits, and the mark.
  */
 /* How many references an id has; 0 also when there is no entry. */
 unsigned index_refs(const struct index *index, const struct id *id);
-/* As index_prefetch, for what the functions here look at. */
-void index_refs_prefetch(const struct index *index, const struct id *id);
 /* False: the index has no such entry. */
 bool index_ref(struct index *index, const struct id *id);
 /* True: it was the last reference. */
@@ -65,8 +63,10 @@ bool index_unref(struct index *index, const struct id *id);
 void index_touch(struct index *index, const struct id *id);
 /* Neither referenced nor touched since the marks turned. */
 bool index_dead(const struct index *index, const struct id *id);
-/* From now on nothing is touched. Before the next turn every shard's old marks must be cleared. */
+/* From now on nothing is touched. */
 void index_marks_turn(struct index *index);
+/* True: before the next turn every shard's old marks must be cleared (once in 128 turns). */
+bool index_marks_worn(const struct index *index);
 void index_marks_clear(struct index *index, uint32_t shard_no);
 void index_refs_clear(struct index *index, uint32_t shard_no);
 /* Entries of a segment, and how many of them are not dead: referenced, or touched. */

@@ -103,6 +103,62 @@ unsigned leaf_diffs_find(const struct leaf_diffs *diffs, const struct id *old, c
 	return 0; /* also where leaves came to be what they had been: in circles */
 }
 
+/* ---- above the leaves ---- */
+
+struct slot_bits { /* as large as a leaf_change */
+	uint64_t words[NODE_SLOTS / 64];
+};
+_Static_assert(sizeof(struct slot_bits) == sizeof(struct leaf_change) &&
+		       sizeof(struct node_change) == 2 * sizeof(struct leaf_change),
+	       "they lie where leaf_changes do");
+
+static bool slot_bit(const struct slot_bits *bits, unsigned slot)
+{
+	return bits->words[slot / 64] >> slot % 64 & 1;
+}
+
+void node_diffs_add(struct leaf_diffs *diffs, const struct id *old, const struct id *new,
+		    const struct id old_slots[NODE_SLOTS], const struct id new_slots[NODE_SLOTS],
+		    size_t most_bytes)
+{
+	struct {
+		struct slot_bits bits;
+		struct node_change changes[NODE_SLOTS];
+	} diff = {0};
+	unsigned count = 0;
+	for (unsigned slot = 0; slot < NODE_SLOTS; slot++)
+		if (!id_equal(&old_slots[slot], &new_slots[slot])) {
+			diff.bits.words[slot / 64] |= UINT64_C(1) << slot % 64;
+			diff.changes[count++] =
+				(struct node_change){old_slots[slot], new_slots[slot]};
+		}
+	leaf_diffs_add(diffs, old, new, (const struct leaf_change *)(const void *)&diff,
+		       1 + 2 * count, most_bytes);
+}
+
+unsigned node_diffs_find(const struct leaf_diffs *diffs, const struct id *old, const struct id *new,
+			 struct node_change ret[NODE_SLOTS])
+{
+	const struct leaf_diff *links[LEAF_LINKS_MAX];
+	const struct node_change *first[NODE_SLOTS] = {0}, *last[NODE_SLOTS] = {0};
+	unsigned count = 0, link_count = leaf_diffs_find(diffs, old, new, links);
+	for (unsigned k = 0; k < link_count; k++) { /* the newest is the first */
+		const struct slot_bits *bits = (const void *)links[k]->changes;
+		const struct node_change *change = (const void *)(links[k]->changes + 1);
+		for (unsigned slot = 0; slot < NODE_SLOTS; slot++)
+			if (slot_bit(bits, slot)) {
+				last[slot] = last[slot] ? last[slot] : change;
+				first[slot] = change++;
+			}
+	}
+	for (unsigned slot = 0; slot < NODE_SLOTS; slot++)
+		if (last[slot] && !id_equal(&first[slot]->old, &last[slot]->new))
+			ret[count++] = (struct node_change){first[slot]->old, last[slot]->new};
+	return count;
+}
+
+/* ---- ahead of many questions ---- */
+
 void leaf_diffs_prefetch_place(const struct leaf_diffs *diffs, const struct id *new)
 {
 	if (diffs->count)

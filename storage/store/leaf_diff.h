@@ -1,16 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What changed from one leaf of a map to the one that a fold made of it, kept in memory for the
+ * What changed from one node of a map to the one that a fold made of it, kept in memory for the
  * next census, which then need not read them.
  *
- * Which slots two leaves differ in follows from their ids alone: what is here is never old, and
+ * Which slots two nodes differ in follows from their ids alone: what is here is never old, and
  * needs no care when folds fail, volumes go or snapshots come. It may be missing at any time: then
- * the leaves are read.
+ * the nodes are read.
+ *
+ * Of leaves and of the nodes above them there is one each: of a leaf's chunks half an id is enough,
+ * the nodes below a node may have to be read.
  */
 #ifndef STORAGE_STORE_LEAF_DIFF_H
 #define STORAGE_STORE_LEAF_DIFF_H
 
-#include "storage/store/id.h"
+#include "storage/store/map.h"
 
 #include <stddef.h>
 
@@ -41,10 +44,13 @@ static inline struct id half_as_id(const struct half_id *half)
 struct leaf_change { /* of one slot; null: a hole */
 	struct half_id old, new;
 };
+struct node_change {
+	struct id old, new;
+};
 struct leaf_diff {
 	struct half_id new, old; /* old null: there was no leaf */
 	uint64_t count, unused;
-	struct leaf_change changes[];
+	struct leaf_change changes[]; /* of a node above: which slots, and their node_changes */
 };
 
 struct leaf_diffs {
@@ -62,6 +68,12 @@ void leaf_diffs_add(struct leaf_diffs *diffs, const struct id *old, const struct
  * Their sum is what changed: what came may have gone again. Valid until something is added. */
 unsigned leaf_diffs_find(const struct leaf_diffs *diffs, const struct id *old, const struct id *new,
 			 const struct leaf_diff *ret[LEAF_LINKS_MAX]);
+/* The same of nodes above the leaves: what differs comes out slot by slot. 0: not known. */
+void node_diffs_add(struct leaf_diffs *diffs, const struct id *old, const struct id *new,
+		    const struct id old_slots[NODE_SLOTS], const struct id new_slots[NODE_SLOTS],
+		    size_t most_bytes);
+unsigned node_diffs_find(const struct leaf_diffs *diffs, const struct id *old, const struct id *new,
+			 struct node_change ret[NODE_SLOTS]);
 /* For who is about to ask for many, in this order: the last one returns a difference that is on its
  * way to the processor, or NULL. */
 void leaf_diffs_prefetch_place(const struct leaf_diffs *diffs, const struct id *new);

@@ -38,7 +38,7 @@ static void node_place(struct node_set *set, const struct node_ref *ref)
 
 int node_set_add(struct node_set *set, const struct id *id)
 {
-	if (4 * (set->count + 1) > 3 * set->room) {
+	if (2 * (set->count + 1) > set->room) {
 		struct node_set larger = {.room = set->room ? 2 * set->room : 1024,
 					  .count = set->count};
 		larger.at = calloc(larger.room, sizeof(*larger.at));

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A set of ids with a count each: how many places name it. Ids are told apart by 128 of their
- * bits; 24 bytes a place, at most 3/4 of them full. */
+ * bits; 24 bytes a place, at most half of them full, so that most lie where they are looked for. */
 #ifndef STORAGE_STORE_NODE_SET_H
 #define STORAGE_STORE_NODE_SET_H
 

@@ -130,7 +130,7 @@ static int usage_chunk(struct walk *walk, const struct id *id)
 	struct usage *usage = walk->owner;
 	unsigned named = index_refs(usage->store->index, id);
 	if (walk->slot[MAP_LEVELS - 1] + 8 < NODE_SLOTS)
-		index_refs_prefetch(usage->store->index, id + 8);
+		index_prefetch(usage->store->index, id + 8);
 	if (named > 0 && named < INDEX_REFS_MAX && seen_all(usage, id, named))
 		record_free(usage, id);
 	return 0;

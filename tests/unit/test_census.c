@@ -5,6 +5,7 @@
 
 #include "storage/store/census.h"
 #include "storage/store/fold.h"
+#include "storage/store/index.h"
 #include "storage/store/store_int.h"
 
 #define DATA_BYTES (72 * MIB) /* a sealed segment, and some */
@@ -200,31 +201,67 @@ static uint64_t nodes_read(struct fixture *f)
 	return opened;
 }
 
-static void a_count_after_folds_reads_no_leaf(void **state)
+static void a_count_after_folds_reads_no_node(void **state)
 {
 	struct fixture *f = *state;
 	const uint64_t above = MAP_LEVELS - 1; /* nodes above the leaves */
 	assert_int_equal(make_volume(f, "a", LEAVES * LEAF_BYTES), 0);
 	struct view *view = open_view(f, "a");
 	change_leaves(f, view, 2);
-	assert_int_equal(nodes_read(f), above);
+	assert_int_equal(nodes_read(f), 0);
 	change_leaves(f, view, 1);
-	assert_int_equal(nodes_read(f), 2 * above); /* the old ones and the new */
+	assert_int_equal(nodes_read(f), 0);
 	change_leaves(f, view, 3);
 	change_leaves(f, view, 1);
 	change_leaves(f, view, 2); /* three folds of each leaf */
-	assert_int_equal(nodes_read(f), 2 * above);
-	/* Beside an old leaf that stays all of a new one counts. */
+	assert_int_equal(nodes_read(f), 0);
+	/* Beside an old node that stays all of a new one counts. */
 	assert_int_equal(snap(f, "a@s"), 0);
 	change_leaves(f, view, 1);
 	assert_int_equal(nodes_read(f), above + LEAVES);
 	/* Of a leaf of which more changed than is kept both are read. */
 	change_leaves(f, view, LEAF_CHANGES_MAX + 1);
-	assert_int_equal(nodes_read(f), 2 * (above + LEAVES));
+	assert_int_equal(nodes_read(f), 2 * LEAVES);
 	/* Nothing is kept beyond a count. */
-	assert_int_equal(leaf_diffs_bytes(&f->store->census->taken), 0);
-	assert_int_equal(leaf_diffs_bytes(&f->store->census->diffs), 0);
+	const struct map_diffs *diffs[] = {&f->store->census->taken, &f->store->census->diffs};
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(leaf_diffs_bytes(&diffs[i]->leaves), 0);
+		assert_int_equal(leaf_diffs_bytes(&diffs[i]->above), 0);
+	}
 	store_view_close(view);
+}
+
+static bool index_has_id(const struct fixture *f, const struct id *id)
+{
+	uint64_t places[INDEX_CANDIDATES_MAX];
+	return index_find(f->store->index, id, places) > 0;
+}
+
+/* As many counts as the number of a turn of the marks has values: what was new before the first of
+ * them, and was named by no map since, does not seem new again. */
+static void what_was_new_is_not_new_again_however_many_counts_come(void **state)
+{
+	struct fixture *f = *state;
+	uint8_t *chunk = aligned_alloc(BLOCK_BYTES, CHUNK_BYTES);
+	struct store_work work;
+	struct dirty_chunk room;
+	assert_int_equal(make_volume(f, "a", LEAF_BYTES), 0);
+	struct view *view = open_view(f, "a");
+	test_random_fill(&f->seed, chunk, CHUNK_BYTES);
+	assert_int_equal(do_request(f, view, REQUEST_WRITE, 0, CHUNK_BYTES, chunk, 0), 0);
+	const struct dirty_chunk *entry = layer_find(volume_active(f->store->volumes[0]), 0, &room);
+	assert_true(entry && entry->base == BASE_ID);
+	struct id id = entry->id;
+	test_random_fill(&f->seed, chunk, CHUNK_BYTES);
+	assert_int_equal(do_request(f, view, REQUEST_WRITE, 0, CHUNK_BYTES, chunk, 0), 0);
+	store_view_close(view);
+	free(chunk);
+	assert_int_equal(WORK(f, &work, store_fold, NULL), 0);
+	assert_false(index_dead(f->store->index, &id));
+	for (unsigned i = 0; i <= UINT8_MAX; i++)
+		assert_int_equal(WORK(f, &work, store_gc), 0);
+	assert_true(index_has_id(f, &id));
+	assert_true(index_dead(f->store->index, &id));
 }
 
 int main(void)
@@ -234,8 +271,11 @@ int main(void)
 						setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(a_count_leaves_the_nodes_in_memory_that_guests_use,
 						setup, fixture_teardown),
-		cmocka_unit_test_setup_teardown(a_count_after_folds_reads_no_leaf, setup,
+		cmocka_unit_test_setup_teardown(a_count_after_folds_reads_no_node, setup,
 						fixture_teardown),
+		cmocka_unit_test_setup_teardown(
+			what_was_new_is_not_new_again_however_many_counts_come, setup,
+			fixture_teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

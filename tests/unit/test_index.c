@@ -130,6 +130,77 @@ static void shards_survive_a_checkpoint(void **state)
 	index_free(copy);
 }
 
+static void references_are_counted_and_stay_at_the_most(void **state)
+{
+	(void)state;
+	struct index *index = index_new();
+	struct id id = id_number(1), absent = id_number(2);
+	uint32_t entries, live;
+	assert_false(index_ref(index, &id));
+	assert_int_equal(index_insert(index, &id, location_of(5, 0)), 0);
+	assert_int_equal(index_insert(index, &id, location_of(6, 0)), 0);
+	assert_true(index_ref(index, &id));
+	assert_true(index_ref(index, &id));
+	assert_int_equal(index_refs(index, &id), 2);
+	assert_int_equal(index_refs(index, &absent), 0);
+	assert_false(index_unref(index, &id));
+	assert_true(index_unref(index, &id));
+	assert_false(index_unref(index, &id)); /* it has none */
+	for (unsigned i = 0; i < INDEX_REFS_MAX + 1; i++)
+		assert_true(index_ref(index, &id));
+	assert_false(index_unref(index, &id));
+	assert_int_equal(index_refs(index, &id), INDEX_REFS_MAX);
+	index_marks_turn(index);
+	assert_false(index_dead(index, &id));
+	index_slot_counts(index, 6, &entries, &live);
+	assert_int_equal(entries, 1);
+	assert_int_equal(live, 1);
+	for (uint32_t shard = 0; shard < INDEX_SHARDS; shard++)
+		index_refs_clear(index, shard);
+	assert_true(index_dead(index, &id));
+	assert_int_equal(index_live_count(index), 0);
+	index_free(index);
+}
+
+static void turn(struct index *index)
+{
+	for (uint32_t shard = 0; index_marks_worn(index) && shard < INDEX_SHARDS; shard++)
+		index_marks_clear(index, shard);
+	index_marks_turn(index);
+}
+
+/* Also when the number of a turn comes again, and whether or not somebody came by meanwhile. */
+static void a_mark_counts_for_one_turn(void **state)
+{
+	(void)state;
+	struct index *index = index_new();
+	const uint32_t turns = 600, ids = 1000;
+	uint32_t entries, live;
+	for (uint32_t i = 0; i < ids; i++) {
+		struct id id = id_number(i);
+		assert_int_equal(index_insert(index, &id, location_of(1 + i % 7, i)), 0);
+		assert_false(index_dead(index, &id)); /* it is new */
+	}
+	for (uint32_t t = 0; t < turns; t++) {
+		struct id touched = id_number(t), next = id_number(t + 1);
+		turn(index);
+		for (uint32_t slot = 1; slot <= 7; slot++) {
+			index_slot_counts(index, slot, &entries, &live);
+			assert_int_equal(live, 0);
+		}
+		index_touch(index, &touched);
+		assert_false(index_dead(index, &touched));
+		assert_true(index_dead(index, &next));
+		index_slot_counts(index, 1 + t % 7, &entries, &live);
+		assert_int_equal(live, 1);
+	}
+	for (uint32_t i = 0; i < ids; i++) {
+		struct id id = id_number(i);
+		assert_int_equal(index_dead(index, &id), i != turns - 1);
+	}
+	index_free(index);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -137,6 +208,8 @@ int main(void)
 		cmocka_unit_test(removed_entries_are_gone_and_others_stay),
 		cmocka_unit_test(too_many_of_one_id_are_refused_and_cost_no_memory),
 		cmocka_unit_test(shards_survive_a_checkpoint),
+		cmocka_unit_test(references_are_counted_and_stay_at_the_most),
+		cmocka_unit_test(a_mark_counts_for_one_turn),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -91,12 +91,65 @@ static void what_has_no_room_is_not_kept(void **state)
 	leaf_diffs_free(&diffs);
 }
 
+/* ---- above the leaves ---- */
+
+static void node_fill(struct id slots[NODE_SLOTS], uint64_t first)
+{
+	for (unsigned i = 0; i < NODE_SLOTS; i++)
+		slots[i] = id_of(first + i);
+}
+
+static void add_node(struct leaf_diffs *diffs, uint64_t old, uint64_t new, const struct id *from,
+		     const struct id *to)
+{
+	struct id ids[2] = {id_of(old), id_of(new)};
+	node_diffs_add(diffs, &ids[0], &ids[1], from, to, PLENTY);
+}
+
+static unsigned find_node(const struct leaf_diffs *diffs, uint64_t old, uint64_t new,
+			  struct node_change ret[NODE_SLOTS])
+{
+	struct id ids[2] = {id_of(old), id_of(new)};
+	return node_diffs_find(diffs, &ids[0], &ids[1], ret);
+}
+
+static void what_several_folds_did_to_a_node_is_one_change_a_slot(void **state)
+{
+	static const struct id none[NODE_SLOTS];
+	struct leaf_diffs diffs = {0};
+	struct id first[NODE_SLOTS], second[NODE_SLOTS], third[NODE_SLOTS];
+	struct node_change got[NODE_SLOTS];
+	node_fill(first, 1000);
+	memcpy(second, first, sizeof first);
+	second[0] = id_of(1);
+	second[64] = id_of(2);
+	second[255] = none[0];
+	memcpy(third, second, sizeof first);
+	third[0] = first[0]; /* and back */
+	third[63] = id_of(3);
+	third[64] = id_of(4);
+	add_node(&diffs, 0, 51, none, first);
+	add_node(&diffs, 51, 52, first, second);
+	add_node(&diffs, 52, 53, second, third);
+	assert_int_equal(find_node(&diffs, 51, 53, got), 3);
+	const struct node_change want[] = {
+		{first[63], third[63]}, {first[64], third[64]}, {first[255], none[0]}};
+	assert_memory_equal(got, want, sizeof want);
+	assert_int_equal(find_node(&diffs, 52, 53, got), 3);
+	assert_memory_equal(&got[0].old, &second[0], sizeof(struct id));
+	assert_int_equal(find_node(&diffs, 0, 53, got), NODE_SLOTS - 1);
+	assert_memory_equal(&got[254].new, &third[254], sizeof(struct id));
+	assert_int_equal(find_node(&diffs, 50, 53, got), 0);
+	leaf_diffs_free(&diffs);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(links_lead_from_one_leaf_to_the_other),
 		cmocka_unit_test(circles_and_long_ways_are_not_known),
 		cmocka_unit_test(what_has_no_room_is_not_kept),
+		cmocka_unit_test(what_several_folds_did_to_a_node_is_one_change_a_slot),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
