@@ -145,9 +145,11 @@ struct repl_mandate {
 struct repl_vote {
 	uint8_t volume_uuid[16];
 	uint64_t term, seq;
-	uint64_t base_term; /* of the word that this one follows; 0 in an answer */
-	bool won;	    /* no question: the asker is the owner already */
-	bool only_ask;	    /* nothing is kept */
+	/* Of the word that this one follows; in an answer: the highest that the voter has promised
+	 * its voice in, 0: none. */
+	uint64_t base_term;
+	bool won;      /* no question: the asker is the owner already */
+	bool only_ask; /* nothing is promised */
 	uint8_t voter_count, owner;
 	uint8_t copies, in_step; /* bits by place: has a copy; has all that was promised */
 	char voters[REPL_VOTERS_MAX][REPL_NAME_ROOM];

@@ -356,9 +356,9 @@ const struct command commands[] = {
 	 "HOST, a peer, follows the volume from now on, also while it is in use: it has it as "
 	 "THISHOST/VOL, whole, and never older than --max-lag (30s). With --mode sync it gets each "
 	 "write at once, and a guest's flush ends when all before it is there, however long that "
-	 "takes; with --on-missing degrade only until a majority of the voters (see replica "
-	 "witness) "
-	 "has written down that HOST is left out. Given again, the rules change.",
+	 "takes; with --on-missing degrade only until a majority of the voters has written down "
+	 "that HOST is left out: this host with two such copies, or with one and a witness (see "
+	 "replica witness). Given again, the rules change.",
 	 "vstorectl replica add web1-disk0 host2 --max-lag 10s", CHANGE},
 	{"replica", "remove", verb_replica_remove, "vw", "", "VOL HOST",
 	 "HOST follows the volume no more. The copy that it has stays there.",

@@ -52,6 +52,8 @@ struct chase {
 	bool cut_first;		      /* it said that it stands somewhere else */
 	bool line_first;	      /* and that it stands further */
 	uint64_t missing_ns;	      /* not in step since then; 0: it is */
+	bool met;		      /* since our start it took what is here */
+	bool refused;		      /* the last time it did not: it has what is not here */
 	/* Of the newest cut that is there. */
 	bool verified;
 	struct store_offer there;
@@ -88,6 +90,7 @@ static void chase_failed(struct chase *chase, int res, const char *sentence)
 	uint64_t now = env_now_ns(chase->follows->env);
 	if (!sentence[0])
 		sentence = vs_strerror(res);
+	chase->refused = res == -VS_EFENCED;
 	chase->pause_ns = min_u64(max_u64(2 * chase->pause_ns, RETRY_NS_MIN), RETRY_NS_MAX);
 	chase->retry_ns = now + chase->pause_ns;
 	if (strcmp(chase->sentence, sentence) != 0 && !chase->follows->stopping)
@@ -145,7 +148,8 @@ static void chase_sent(struct io_op *op)
 				  chase->info.volume, chase->info.host,
 				  (unsigned long long)chase->offer.epoch,
 				  (unsigned long long)chase->offer.vseq);
-		chase->verified = true;
+		chase->verified = chase->met = true;
+		chase->refused = false;
 		chase->there = chase->offer;
 		chase->there_written = chase->cut_written;
 		chase->there_ns = chase->cut_ns;
@@ -231,6 +235,8 @@ static void chase_start(struct chase *chase, const struct volume_info *volume)
 
 /* ---- in step ---- */
 
+/* Who refuses what is here is not missing: our store may be an older one, and must not go on
+ * without who knows. Nor is one of whom we do not know yet what it says of that. */
 static void missing_look(struct chase *chase)
 {
 	uint64_t now = env_now_ns(chase->follows->env);
@@ -239,11 +245,14 @@ static void missing_look(struct chase *chase)
 		repl_stream_state(chase->stream, &state);
 	if (state.phase == STREAM_LIVE) {
 		chase->missing_ns = 0; /* it may be another record of it than when it became live */
+		chase->met = true;
+		chase->refused = false;
 		store_follower_live(chase->follows->store, chase->info.volume_number,
 				    chase->info.host, true);
 	} else if (!chase->missing_ns) {
 		chase->missing_ns = now;
-	} else if (now - chase->missing_ns >= REPL_MISSING_NS) {
+	} else if (now - chase->missing_ns >= REPL_MISSING_NS && !chase->refused &&
+		   (chase->met || chase->sentence[0])) {
 		store_follower_missing(chase->follows->store, chase->info.volume_number,
 				       chase->info.host);
 	}

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Elections: a host with a copy asks the other voters whether it may own the volume.
+ * Elections: a host with a copy asks the other voters whether it may own the volume; and an owner,
+ * whom some do not follow any more, whether it still may.
  *
  *     a voice   CALLED -> ASKED -> WOULD -> TOLD -> AGREED       each of them -> NO
  *
- * Keeps true: nobody is told to keep the word before a majority would, so that a question which
- * cannot succeed leaves nothing behind; our own voice is counted here and given with the
- * promotion's commit, which looks whether it still can be.
+ * Keeps true: nobody is told to promise its voice before a majority would, so that a question which
+ * cannot succeed leaves nothing behind; all that counts was said of one term; our own voice is
+ * counted here and given with the commit of what was asked for, which looks whether it still can
+ * be. Where a voter has promised a term as high, of an election that came to nothing or that it
+ * gave its voice in before, all are asked again in a higher one.
  */
 #include "storage/repl/session.h"
 
@@ -17,6 +20,9 @@
 
 /* A voter waits until what it has given has passed, and after its start, as long. */
 #define PATIENCE_NS (4 * MANDATE_NS)
+#define ROUNDS_MAX 4u
+/* For so long a voter says no before its owner asks anew: time for who won to say so. */
+#define RENEW_NS (2 * MANDATE_NS)
 
 enum voice_state { VOICE_CALLED, VOICE_ASKED, VOICE_WOULD, VOICE_TOLD, VOICE_AGREED, VOICE_NO };
 struct voice {
@@ -31,6 +37,7 @@ struct election {
 	struct repl_election *wish;
 	struct voice voices[VOTERS_MAX]; /* by place; our own AGREED */
 	struct env_timer timer;
+	unsigned rounds; /* so many terms were tried */
 };
 
 static struct voice *voice_of(struct session *session)
@@ -123,6 +130,20 @@ static void election_look(struct election *election)
 	election_end(election, -VS_ERETAINED);
 }
 
+/* Who is there is asked in a term above the given one. */
+static void ask_again(struct election *election, uint64_t term)
+{
+	election->rounds++;
+	election->wish->word.term = epoch_next_term(term);
+	for (unsigned i = 0; i < election->wish->word.voter_count; i++) {
+		struct voice *voice = &election->voices[i];
+		if (voice->session && voice->state != VOICE_CALLED && voice->state != VOICE_NO)
+			vote_send(election, voice, true);
+		else if (voice->state == VOICE_AGREED && i != election->wish->word.owner)
+			voice->state = VOICE_NO; /* it agreed to the term before, and went */
+	}
+}
+
 static void voice_no(struct session *session, struct voice *voice, const char *sentence)
 {
 	voice->state = VOICE_NO;
@@ -141,8 +162,11 @@ int elect_message(struct session *session, const struct repl_header *header, con
 	struct repl_error error;
 	struct repl_vote known;
 	char sentence[SENTENCE_BYTES];
-	if (!(header->flags & REPL_REPLY) || header->request != voice->request ||
-	    (voice->state != VOICE_ASKED && voice->state != VOICE_TOLD))
+	if (!(header->flags & REPL_REPLY) || header->request > voice->request)
+		return -VS_EFORMAT;
+	if (header->request < voice->request)
+		return 0; /* of a term before */
+	if (voice->state != VOICE_ASKED && voice->state != VOICE_TOLD)
 		return -VS_EFORMAT;
 	if (header->type == REPL_OK) {
 		voice->state = voice->state == VOICE_ASKED ? VOICE_WOULD : VOICE_AGREED;
@@ -152,6 +176,12 @@ int elect_message(struct session *session, const struct repl_header *header, con
 		voice_no(session, voice, error.sentence);
 	} else if (header->type == REPL_VOTE &&
 		   repl_decode_vote(body, header->body_bytes, &known) == 0) {
+		const struct store_word *asked = &session->election->wish->word;
+		if (known.base_term >= asked->term && known.base_term < EPOCH_MAX &&
+		    session->election->rounds < ROUNDS_MAX) {
+			ask_again(session->election, known.base_term);
+			return 0;
+		}
 		snprintf(sentence, sizeof sentence, "It knows %.63s as the owner (term %llu.%llu).",
 			 known.voters[known.owner], (unsigned long long)known.term,
 			 (unsigned long long)known.seq);
@@ -223,4 +253,68 @@ void elect_stop(struct repl *repl)
 			 "This vstored is stopping.");
 		election_end(repl->elections, -ESHUTDOWN);
 	}
+}
+
+/* ---- an owner asks anew ---- */
+
+struct renewal {
+	struct renewal *next;
+	struct repl *repl;
+	uint32_t volume;
+	struct repl_election election;
+	struct admin_op op;
+};
+
+static void renewal_end(struct renewal *renewal, int res, const char *sentence)
+{
+	struct repl *repl = renewal->repl;
+	struct renewal **at = &repl->renewals;
+	while (*at != renewal)
+		at = &(*at)->next;
+	*at = renewal->next;
+	log_event(res ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO, "voters.asked_anew",
+		  "volume_number=%u term=%llu result=\"%s\"", renewal->volume,
+		  (unsigned long long)renewal->election.word.term, res ? sentence : "done");
+	free(renewal);
+	stop_look(repl);
+}
+
+static void renewed(struct io_op *op)
+{
+	struct renewal *renewal = container_of(op, struct renewal, op.op);
+	renewal_end(renewal, (int)op->res, renewal->op.sentence);
+}
+
+static void renewal_elected(struct io_op *op)
+{
+	struct renewal *renewal = container_of(op, struct renewal, election.op);
+	if (op->res < 0) {
+		renewal_end(renewal, (int)op->res, renewal->election.sentence);
+		return;
+	}
+	renewal->op = (struct admin_op){.op.done = renewed};
+	store_word_renew(renewal->repl->store, &renewal->op, renewal->volume,
+			 &renewal->election.word, renewal->election.base_term);
+}
+
+bool elect_renew(struct repl *repl, uint32_t volume, uint64_t refused_ns)
+{
+	if (env_now_ns(repl->env) - refused_ns < RENEW_NS)
+		return false;
+	for (const struct renewal *at = repl->renewals; at; at = at->next)
+		if (at->volume == volume)
+			return true;
+	struct renewal *renewal = calloc(1, sizeof(*renewal));
+	if (!renewal || store_word_plan_renewal(repl->store, volume, &renewal->election.word,
+						&renewal->election.base_term) < 0) {
+		free(renewal);
+		return true;
+	}
+	renewal->repl = repl;
+	renewal->volume = volume;
+	renewal->next = repl->renewals;
+	repl->renewals = renewal;
+	renewal->election.op.done = renewal_elected;
+	repl_elect(repl, &renewal->election);
+	return true;
 }

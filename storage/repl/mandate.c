@@ -33,7 +33,8 @@ struct asking {
 	uint32_t volume;
 	bool listed, waits; /* waits: for the answer to `request` */
 	uint64_t request, sent_ns;
-	int res; /* of the last answer */
+	int res;	     /* of the last answer */
+	uint64_t refused_ns; /* a voter says no since then; 0: it does not */
 	bool voter, copy, heard;
 	struct telling telling;
 };
@@ -74,6 +75,9 @@ static void link_ask(struct mandate_link *link)
 {
 	uint64_t now = env_now_ns(link->repl->env);
 	for (struct asking *asking = link->askings; asking; asking = asking->next) {
+		if (asking->refused_ns &&
+		    elect_renew(link->repl, asking->volume, asking->refused_ns))
+			asking->refused_ns = now;
 		if (asking->voter)
 			word_tell(link->session, &asking->telling, asking->volume, link->host,
 				  asking->heard);
@@ -261,6 +265,10 @@ static void answered(struct mandate_link *link, struct asking *asking, int res)
 			  "answers\"",
 			  asking->volume, link->host, vs_strerror(res));
 	asking->res = res;
+	if ((res != -VS_EFENCED && res != -EAGAIN) || !asking->voter)
+		asking->refused_ns = 0;
+	else if (!asking->refused_ns)
+		asking->refused_ns = env_now_ns(link->repl->env);
 	/* Any other refusal may be over soon, and what was given before still stands. */
 	if (res == 0 || res == -VS_EFENCED)
 		store_mandate_given(link->repl->store, asking->volume, link->host, until);
@@ -314,12 +322,15 @@ int mandate_take(struct session *session, const struct repl_header *header, cons
 	int res = store_mandate_give(session->repl->store, session->host, question.volume_uuid,
 				     question.position.epoch, question.duration_ns);
 	if (res < 0)
-		answer_error(session, header->request, res,
-			     res == -VS_EFENCED
-				     ? "This host serves that volume itself, has it of a higher "
-				       "epoch, or knows another owner of it."
-			     : res == -EAGAIN ? "Its copy is being promoted here."
-					      : vs_strerror(res));
+		answer_error(
+			session, header->request, res,
+			res == -VS_EFENCED
+				? "This host serves that volume itself, has it of a higher "
+				  "epoch, or knows another owner of it."
+			: res == -EAGAIN
+				? "Its copy is being promoted here, or another host was promised "
+				  "this one's voice."
+				: vs_strerror(res));
 	else
 		channel_send(session->channel, message, repl_encode_ok(header->request, message));
 	return 0;

@@ -22,7 +22,7 @@
 void stop_look(struct repl *repl)
 {
 	if (!repl->stop_op || repl->sessions || repl->accepting || repl->question_count ||
-	    repl->elections)
+	    repl->elections || repl->renewals)
 		return;
 	struct io_op *op = repl->stop_op;
 	repl->stop_op = NULL;

@@ -91,8 +91,9 @@ void repl_stream_free(struct repl_stream *stream);
 
 /* Asks the other voters for the word by which this host becomes the owner (store_word_plan): first
  * whether they would, then, when a majority would, that they do. The caller's until op.done: 0, a
- * majority, our own voice counted, keeps it; else the sentence says who said what. Who said yes
- * stays with it: the same call again goes on from there. */
+ * majority, our own voice counted, has promised its voice in the term of the word, which may have
+ * become higher; else the sentence says who said what. Who said yes stays with it until it is asked
+ * in a higher term, by whomever. */
 struct repl_election {
 	struct io_op op;
 	char sentence[SENTENCE_BYTES];

@@ -134,6 +134,7 @@ struct repl {
 	struct sender *senders;	    /* line.c's, the oldest first */
 	struct mandate_link *links; /* mandate.c's */
 	struct election *elections; /* elect.c's */
+	struct renewal *renewals;
 	struct env_timer mandate_timer;
 	uint64_t mandate_tick_ns;   /* the last one */
 	struct question *questions; /* heal.c's */
@@ -236,6 +237,9 @@ void elect_opened(struct session *session);
 int elect_message(struct session *session, const struct repl_header *header, const uint8_t *body);
 void elect_ended(struct session *session);
 void elect_stop(struct repl *repl);
+/* A voter of this volume of ours has said no since then: false, too short a time. True: all are
+ * asked anew, or that is under way, or there is nothing to ask for. */
+bool elect_renew(struct repl *repl, uint32_t volume, uint64_t refused_ns);
 
 /* copy.c: its incoming side. */
 int copy_message(struct session *session, const struct repl_header *header, const uint8_t *body);

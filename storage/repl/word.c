@@ -56,6 +56,7 @@ void word_tell(struct session *session, struct telling *telling, uint32_t volume
 	struct store_word word;
 	bool stands;
 	if (heard || telling->waits || (telling->asked_ns && now - telling->asked_ns < AGAIN_NS) ||
+	    !store_word_kept(session->repl->store, volume) ||
 	    store_word(session->repl->store, volume, &word, &stands) < 0)
 		return;
 	struct repl_vote vote = word_out(&word, 0, true);
@@ -107,7 +108,7 @@ static void taken(struct io_op *op)
 			channel_send(session->channel, message,
 				     repl_encode_ok(taking->request, message));
 		} else if (take->has_known) {
-			struct repl_vote known = word_out(&take->known, 0, false);
+			struct repl_vote known = word_out(&take->known, take->promised, false);
 			channel_send(
 				session->channel, message,
 				repl_encode_vote(taking->request, REPL_REPLY, &known, message));
@@ -118,7 +119,8 @@ static void taken(struct io_op *op)
 		}
 	}
 	if (op->res == 0 && !take->only_ask)
-		log_event(LOG_LEVEL_INFO, "voters.kept", "owner=%s term=%llu seq=%llu", take->from,
+		log_event(LOG_LEVEL_INFO, take->won ? "voters.kept" : "voters.promised",
+			  "owner=%s term=%llu seq=%llu", take->from,
 			  (unsigned long long)take->word.term, (unsigned long long)take->word.seq);
 	free(taking);
 	session_look(session);

@@ -14,6 +14,7 @@
 #include "storage/store/mutant.h"
 #include "storage/store/requests.h"
 #include "storage/store/store_int.h"
+#include "storage/store/vote.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -122,7 +123,10 @@ static void command_end(struct command *command, int res)
 
 static void command_durable(struct io_op *op)
 {
-	command_end(container_of(op, struct command, flush.op), (int)op->res);
+	struct command *command = container_of(op, struct command, flush.op);
+	if (op->res == 0)
+		words_durable(command->store);
+	command_end(command, (int)op->res);
 }
 
 static void command_logged(struct log_entry *entry, int res)

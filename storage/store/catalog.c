@@ -564,6 +564,8 @@ int catalog_apply(struct store *store, const void *record, uint32_t bytes,
 		return follower_apply(store, op, number, &c);
 	case LOG_PUT_WORD:
 		return word_apply(store, &c);
+	case LOG_PUT_PROMISE:
+		return promise_apply(store, &c);
 	case LOG_PUT_POLICY:
 	case LOG_DEL_POLICY:
 		return policy_apply(store, op, number, &c);

@@ -33,6 +33,7 @@ enum log_op {
 	LOG_FOLLOW = 20,
 	LOG_LINES = 21,
 	LOG_PUT_WORD = 22,
+	LOG_PUT_PROMISE = 23,
 };
 #define LOG_RECORD_BYTES_MAX 1024u
 
@@ -78,6 +79,8 @@ uint32_t follower_encode(enum log_op op, const struct follower *follower, void *
 int follower_apply(struct store *store, enum log_op op, uint32_t volume, struct cursor *c);
 uint32_t word_encode(const struct store_word *word, void *out);
 int word_apply(struct store *store, struct cursor *c);
+uint32_t promise_encode(const uint8_t uuid[16], uint64_t term, void *out);
+int promise_apply(struct store *store, struct cursor *c);
 uint32_t policy_encode(const struct policy *policy, void *out); /* a LOG_PUT_POLICY */
 /* The cursor stands behind the number. -VS_EFORMAT. */
 int policy_apply(struct store *store, enum log_op op, uint32_t number, struct cursor *c);

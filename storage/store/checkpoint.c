@@ -131,8 +131,8 @@ static size_t body_encoded_bytes(const struct store *store)
 		       store->snapshot_count * (size_t)LOG_RECORD_BYTES_MAX +
 		       segments_slot_count(store) * 24ull +
 		       (store->domain_count + store->peer_count + store->policy_count +
-			store->follower_count + store->volume_count + store->ballot_count + 1ull) *
-			       LOG_RECORD_BYTES_MAX;
+			store->follower_count + store->volume_count + 2ull * store->ballot_count +
+			1) * LOG_RECORD_BYTES_MAX;
 	for (uint32_t i = 0; i < store->volume_count; i++)
 		for (uint32_t k = 0; k < store->volumes[i]->layer_count; k++)
 			bytes += layer_encoded_bytes(store->volumes[i]->layers[k]);
@@ -147,7 +147,7 @@ static bool volume_has_lines(const struct store *store, const struct volume *vol
 static void body_encode(const struct store *store, struct cursor *c)
 {
 	uint8_t record[LOG_RECORD_BYTES_MAX];
-	uint32_t segments = 0, lines = 0;
+	uint32_t segments = 0, lines = 0, words = 0;
 	put_u32(c, store->next_number);
 	put_u32(c, store->volume_count);
 	put_u64(c, store->next_segment_id);
@@ -176,7 +176,9 @@ static void body_encode(const struct store *store, struct cursor *c)
 	}
 	for (uint32_t i = 0; i < store->volume_count; i++)
 		lines += volume_has_lines(store, store->volumes[i]);
-	put_u64(c, store->policy_count + store->follower_count + lines + store->ballot_count);
+	for (uint32_t i = 0; i < store->ballot_count; i++)
+		words += (store->ballots[i]->word.term > 0) + (store->ballots[i]->promised > 0);
+	put_u64(c, store->policy_count + store->follower_count + lines + words);
 	for (uint32_t i = 0; i < store->policy_count; i++)
 		put_bytes(c, record, policy_encode(&store->policies[i], record));
 	for (uint32_t i = 0; i < store->follower_count; i++)
@@ -189,8 +191,14 @@ static void body_encode(const struct store *store, struct cursor *c)
 				  lines_encode(volume->number, &volume->lines, volume->durable_vseq,
 					       record));
 	}
-	for (uint32_t i = 0; i < store->ballot_count; i++)
-		put_bytes(c, record, word_encode(&store->ballots[i]->word, record));
+	for (uint32_t i = 0; i < store->ballot_count; i++) {
+		const struct ballot *ballot = store->ballots[i];
+		if (ballot->word.term)
+			put_bytes(c, record, word_encode(&ballot->word, record));
+		if (ballot->promised)
+			put_bytes(c, record,
+				  promise_encode(ballot->uuid, ballot->promised, record));
+	}
 	assert(!c->failed);
 }
 
@@ -204,8 +212,9 @@ static int body_apply(struct store *store, struct cursor *c, enum log_op want)
 	const uint8_t *record = cursor_take(c, le16toh(bytes));
 	if (!record || le16toh(bytes) < 8 || record[1] != PUT_FULL ||
 	    (record[0] != want && !(want == LOG_PUT_DOMAIN && record[0] == LOG_PUT_PEER) &&
-	     !(want == LOG_PUT_POLICY && (record[0] == LOG_PUT_FOLLOWER || record[0] == LOG_LINES ||
-					  record[0] == LOG_PUT_WORD))))
+	     !(want == LOG_PUT_POLICY &&
+	       (record[0] == LOG_PUT_FOLLOWER || record[0] == LOG_LINES ||
+		record[0] == LOG_PUT_WORD || record[0] == LOG_PUT_PROMISE))))
 		return -VS_EFORMAT;
 	return catalog_apply(store, record, le16toh(bytes), NULL);
 }

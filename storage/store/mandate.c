@@ -175,6 +175,8 @@ int store_mandate_give(struct store *store, const char *host, const uint8_t uuid
 	bool owner = word && strcmp(word->voters[word->owner], host) == 0;
 	if (word && !owner && word->voter_count >= VOTERS_DECIDE)
 		return -VS_EFENCED;
+	if (ballot_promised(store, uuid) > (word ? word->term : 0))
+		return -EAGAIN; /* to an owner that is to be, perhaps */
 	if (served_here(store, uuid) && !owner)
 		return -VS_EFENCED;
 	for (uint32_t i = 0; i < store->volume_count; i++) {

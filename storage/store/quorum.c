@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The owner's side of voters: the words that it speaks about its volume, and what flushes and
- * answers wait for meanwhile.
+ * answers wait for meanwhile. How a host becomes the owner is election.c.
  *
  *     a follower in step    MEMBER --- missing, degrade: a word without it stands ---> OUT
  *                           MEMBER <-- it has all: a word with it is kept here ------- JOINING
@@ -31,8 +31,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define CARRIED_LAG_NS (30 * NSEC_PER_SEC) /* of a copy that follows since a promotion */
-
 /* ---- what is so ---- */
 
 bool quorum_owns(const struct store *store, const struct ballot *ballot)
@@ -44,8 +42,21 @@ bool quorum_owns(const struct store *store, const struct ballot *ballot)
 static bool heard(const struct ballot *ballot, unsigned place)
 {
 	const struct store_word *word = &ballot->word;
-	return place == word->owner || (ballot->voters[place].acked_term == word->term &&
-					ballot->voters[place].acked_seq >= word->seq);
+	if (place == word->owner)
+		return ballot->kept_term == word->term && ballot->kept_seq == word->seq;
+	return ballot->voters[place].acked_term == word->term &&
+	       ballot->voters[place].acked_seq >= word->seq;
+}
+
+bool store_word_kept(const struct store *store, uint32_t number)
+{
+	const struct volume *volume = volume_by_number(store, number);
+	return volume && volume->ballot && heard(volume->ballot, volume->ballot->word.owner);
+}
+
+bool quorum_lost(const struct store *store, const struct volume *volume)
+{
+	return volume->ballot && store->host[0] && !quorum_owns(store, volume->ballot);
 }
 
 bool quorum_stands(const struct store *store, const struct ballot *ballot)
@@ -105,6 +116,8 @@ static bool enough_without(const struct store *store, const struct ballot *ballo
 
 void store_set_host(struct store *store, const char *host)
 {
+	if (!store->host[0]) /* what an opening finds in the log it made durable */
+		words_durable(store);
 	snprintf(store->host, sizeof store->host, "%s", host);
 	for (uint32_t i = 0; i < store->volume_count; i++) {
 		quorum_look(store, store->volumes[i]);
@@ -113,14 +126,6 @@ void store_set_host(struct store *store, const char *host)
 }
 
 /* ---- who comes and goes ---- */
-
-/* The word that this owner speaks next; the voters are as before. */
-static struct store_word next_word(const struct ballot *ballot)
-{
-	struct store_word word = ballot->word;
-	word.seq++;
-	return word;
-}
 
 static bool may_leave(const struct store *store, const struct ballot *ballot,
 		      const struct follower *follower)
@@ -153,7 +158,7 @@ static int prepare_turn(struct command *command)
 	if (join ? !may_join(command->store, ballot, follower)
 		 : !may_leave(command->store, ballot, follower))
 		return 0;
-	struct store_word word = next_word(ballot);
+	struct store_word word = word_next(ballot);
 	word.in_step ^= (uint8_t)(1u << word_place(&word, follower->host));
 	command_add(command, word_encode(&word, command_record(command)));
 	return 0;
@@ -291,26 +296,6 @@ static void voter_remove(struct store_word *word, unsigned place)
 	word->owner -= word->owner > place;
 }
 
-int word_follows(struct command *command, struct volume *volume, const char *host, bool in_step)
-{
-	struct ballot *ballot = volume->ballot;
-	int place = ballot ? word_place(&ballot->word, host) : -1, res = 0;
-	if (!ballot || in_step == (place >= 0))
-		return 0;
-	if ((res = word_change(command, ballot)) < 0)
-		return res;
-	struct store_word word = next_word(ballot);
-	if (command->number) /* it stands or not: nobody is asked */
-		word.term = epoch_next_term(word.term);
-	if (in_step)
-		res = voter_add(command, &word, host, true);
-	else
-		voter_remove(&word, (unsigned)place);
-	if (res == 0)
-		command_add(command, word_encode(&word, command_record(command)));
-	return res;
-}
-
 /* The first word: who follows in step joins when it is known to have all. */
 static int word_first(struct command *command, const struct volume *volume, struct store_word *word)
 {
@@ -324,6 +309,43 @@ static int word_first(struct command *command, const struct volume *volume, stru
 		if (store->followers[i].volume == volume->number &&
 		    store->followers[i].rules.in_step)
 			res = voter_add(command, word, store->followers[i].host, true);
+	return res;
+}
+
+/* With one that may be left out there are three, who can decide that. */
+static int word_begins(struct command *command, const struct volume *volume, const char *host)
+{
+	struct store_word word;
+	int res = 0;
+	if (!command->follow.degrade || !command->store->host[0])
+		return 0;
+	res = word_first(command, volume, &word);
+	if (res == 0 && word_place(&word, host) < 0)
+		res = voter_add(command, &word, host, true);
+	if (res == 0 && word.voter_count >= VOTERS_DECIDE)
+		command_add(command, word_encode(&word, command_record(command)));
+	return res;
+}
+
+int word_follows(struct command *command, struct volume *volume, const char *host, bool in_step)
+{
+	struct ballot *ballot = volume->ballot;
+	int place = ballot ? word_place(&ballot->word, host) : -1, res = 0;
+	if (!ballot && in_step)
+		return word_begins(command, volume, host);
+	if (!ballot || in_step == (place >= 0))
+		return 0;
+	if ((res = word_change(command, ballot)) < 0)
+		return res;
+	struct store_word word = word_next(ballot);
+	if (command->number) /* it stands or not: nobody is asked */
+		word.term = epoch_next_term(word.term);
+	if (in_step)
+		res = voter_add(command, &word, host, true);
+	else
+		voter_remove(&word, (unsigned)place);
+	if (res == 0)
+		command_add(command, word_encode(&word, command_record(command)));
 	return res;
 }
 
@@ -368,7 +390,7 @@ static int prepare_witness(struct command *command)
 	if (volume->ballot) {
 		if ((res = word_change(command, volume->ballot)) < 0)
 			return res;
-		word = next_word(volume->ballot);
+		word = word_next(volume->ballot);
 	} else if ((res = word_first(command, volume, &word)) < 0) {
 		return res;
 	}
@@ -412,96 +434,6 @@ void store_witness_delete(struct store *store, struct admin_op *op, const char *
 			  const char *host, bool accept_loss)
 {
 	witness(store, op, volume, host, accept_loss, prepare_witness_delete);
-}
-
-/* ---- a copy becomes the volume ---- */
-
-int store_word_plan(const struct store *store, const char *name, struct store_word *ret,
-		    uint64_t *ret_base_term, char ret_sentence[SENTENCE_BYTES])
-{
-	const struct volume *copy = volume_by_name(store, name);
-	const struct ballot *ballot = copy && copy->replica ? ballot_of(store, copy->uuid) : NULL;
-	int place = ballot ? word_place(&ballot->word, store->host) : -1;
-	if (place < 0 || ballot->word.voter_count < VOTERS_DECIDE)
-		return -ENOENT;
-	if (!(ballot->word.in_step & 1u << place)) {
-		snprintf(ret_sentence, SENTENCE_BYTES,
-			 "The voters wrote down that this copy was left out: it lacks what was "
-			 "promised since. Promote another one, or say --accept-loss.");
-		return -VS_ERETAINED;
-	}
-	*ret = next_word(ballot);
-	ret->owner = (uint8_t)place;
-	ret->term =
-		max_u64(epoch_next_term(ballot->word.term), replica_epoch_next(store, copy->uuid));
-	*ret_base_term = ballot->word.term;
-	return 0;
-}
-
-/* Nobody was asked: only what is here counts. */
-static struct store_word forced_word(const struct store *store, const struct ballot *ballot,
-				     uint64_t epoch)
-{
-	struct store_word word = next_word(ballot);
-	int place = word_place(&word, store->host);
-	word.term = epoch;
-	if (place < 0) { /* it voted no more */
-		memset(word.voters, 0, sizeof word.voters);
-		memcpy(word.voters[0], store->host, NAME_ROOM);
-		word.voter_count = word.copies = 1;
-		place = 0;
-	}
-	word.owner = (uint8_t)place;
-	word.in_step = (uint8_t)(1u << place);
-	word.copies |= word.in_step;
-	return word;
-}
-
-/* The other copies follow from now on. */
-static void carry_followers(struct command *command, const struct store_word *word, uint32_t number)
-{
-	const struct store *store = command->store;
-	for (unsigned i = 0; i < word->voter_count; i++) {
-		struct follower follower = {
-			.volume = number,
-			.rules = {.lag_ns = CARRIED_LAG_NS, .in_step = true, .degrade = true}};
-		if (i == word->owner || !(word->copies & 1u << i) ||
-		    store->follower_count + i >= FOLLOWERS_MAX)
-			continue;
-		memcpy(follower.host, word->voters[i], NAME_ROOM);
-		command_add(command,
-			    follower_encode(LOG_PUT_FOLLOWER, &follower, command_record(command)));
-	}
-}
-
-uint64_t word_epoch(const struct command *command, const uint8_t uuid[16], uint64_t epoch)
-{
-	const struct ballot *ballot = ballot_of(command->store, uuid);
-	return command->word ? max_u64(epoch, command->word->term)
-	       : ballot	     ? max_u64(epoch, epoch_next_term(ballot->word.term))
-			     : epoch;
-}
-
-int word_takes_over(struct command *command, const uint8_t uuid[16], uint32_t number,
-		    uint64_t epoch)
-{
-	const struct store *store = command->store;
-	const struct ballot *ballot = ballot_of(store, uuid);
-	struct store_word word;
-	if (!ballot || !store->host[0])
-		return 0; /* it has no voters, or this host cannot be one */
-	if (command->word) {
-		word = *command->word;
-		if (ballot->word.term != command->base_term || ballot->word.seq + 1 != word.seq)
-			return command_refuse(command, -EBUSY,
-					      "What the voters say of it changed while they were "
-					      "asked: say it again.");
-	} else {
-		word = forced_word(store, ballot, epoch);
-	}
-	carry_followers(command, &word, number);
-	command_add(command, word_encode(&word, command_record(command)));
-	return 0;
 }
 
 /* ---- lists ---- */

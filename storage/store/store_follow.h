@@ -42,6 +42,7 @@ int store_followers(const struct store *store, struct follower_info **ret, size_
 /* An epoch's high half counts promotions, the low one openings that wrote: so what a person, or a
  * majority, has made the volume is above all that an old primary may still open and write. */
 #define EPOCH_TERM (UINT64_C(1) << 32)
+#define EPOCH_MAX (UINT64_C(1) << 62) /* what others say is no higher, and counts on */
 static inline uint64_t epoch_next_term(uint64_t epoch)
 {
 	return (epoch / EPOCH_TERM + 1) * EPOCH_TERM;

@@ -23,7 +23,7 @@ void store_mandate_absent(struct store *store, uint32_t volume, const char *host
 			  uint64_t until_ns);
 /* The other side: its host is asked for so long by `host`. 0: given, and kept until that has surely
  * passed; -VS_EFENCED: the volume is served here, a copy here is of a higher epoch, or the voters
- * have another owner; -EAGAIN: one is being promoted; -ENOMEM. */
+ * have another owner; -EAGAIN: one is being promoted, or our voice is promised; -ENOMEM. */
 int store_mandate_give(struct store *store, const char *host, const uint8_t uuid[16],
 		       uint64_t epoch, uint64_t duration_ns);
 
@@ -58,18 +58,22 @@ int store_voters(const struct store *store, struct voter_info **ret, size_t *ret
 /* The newest word here about one of our volumes; -ENOENT. *ret_stands: a majority keeps it. */
 int store_word(const struct store *store, uint32_t volume, struct store_word *ret,
 	       bool *ret_stands);
+/* It is durable here, so that others may be told. */
+bool store_word_kept(const struct store *store, uint32_t volume);
 /* That voter keeps the word with these. */
 void store_word_acked(struct store *store, uint32_t volume, const char *host, uint64_t term,
 		      uint64_t seq);
-/* A witness of a volume that hosts follow in step: it votes, and has no copy. With the first one
- * the volume has voters: this host and all that follow it in step. -EBUSY: the word before does not
- * stand yet; for who is to go, with `accept_loss`, that is no reason. */
+/* A witness of a volume that hosts follow in step: it votes, and has no copy. With the first one,
+ * or with a second follower in step that may be left out, the volume has voters: this host and all
+ * that follow it in step. -EBUSY: the word before does not stand yet; for who is to go, with `accept_loss`, that is no reason. */
 void store_witness_add(struct store *store, struct admin_op *op, const char *volume,
 		       const char *host);
 void store_witness_delete(struct store *store, struct admin_op *op, const char *volume,
 			  const char *host, bool accept_loss);
-/* The voter's side: 0: kept, durably (only_ask: it would be). -VS_EFENCED: no, and if has_known,
- * `known` is what is kept here; -EAGAIN: another one is being decided. A change of the owner waits
+/* The voter's side. Of who has won: 0, the word is kept, durably. Else, in the term of the word by
+ * which `from` would own the volume: our voice is promised to it, durably (only_ask: it would be).
+ * -VS_EFENCED: no, and if has_known, `known` is what is kept here, and `promised` the highest term
+ * in which we have promised; -EAGAIN: another one is being decided. A change of the owner waits
  * until all mandates that were given here have passed. The caller's until op.op is done. */
 struct store_word_take {
 	struct admin_op op;
@@ -78,6 +82,7 @@ struct store_word_take {
 	bool won, only_ask;
 	char from[NAME_ROOM];
 	struct store_word known;
+	uint64_t promised;
 	bool has_known;
 };
 void store_word_take(struct store *store, struct store_word_take *take);
@@ -86,6 +91,14 @@ void store_word_take(struct store *store, struct store_word_take *take);
  * the sentence says so. */
 int store_word_plan(const struct store *store, const char *name, struct store_word *ret,
 		    uint64_t *ret_base_term, char ret_sentence[SENTENCE_BYTES]);
+/* The same for a volume that this host owns, in a higher term: some have promised another one that
+ * they follow us no more, and it did not become the owner. -ENOENT: nothing to ask for. */
+int store_word_plan_renewal(const struct store *store, uint32_t volume, struct store_word *ret,
+			    uint64_t *ret_base_term);
+/* A majority has agreed to that word, our own voice counted; it is the caller's until op is done.
+ * -EBUSY: the word that it followed is not the one here any more. */
+void store_word_renew(struct store *store, struct admin_op *op, uint32_t volume,
+		      const struct store_word *word, uint64_t base_term);
 
 /* ---- a copy becomes the volume ---- */
 
@@ -96,8 +109,8 @@ int store_word_plan(const struct store *store, const char *name, struct store_wo
 void store_replica_promote(struct store *store, struct admin_op *op, const char *name,
 			   const char *new_name, bool accept_loss);
 /* The same, when a majority of the voters has agreed to this word, our own voice counted: nothing
- * that was promised is lost. The other copies follow, in step, and are left out until they do.
- * -EBUSY: the word that it followed is not the one here any more. */
+ * that was promised is lost. The other copies follow, in step, and are left out until they have
+ * all. -EBUSY: the word that it followed is not the one here any more. */
 void store_replica_promote_voted(struct store *store, struct admin_op *op, const char *name,
 				 const char *new_name, const struct store_word *word,
 				 uint64_t base_term);

@@ -19,7 +19,8 @@ enum feature {
 	FEATURE_FOLLOWERS = 4, /* records PUT_FOLLOWER, DEL_FOLLOWER and FOLLOW */
 	FEATURE_LINES = 8,     /* records LINES */
 	FEATURE_VOTERS = 16,   /* records PUT_WORD, and followers that may be left out */
-	FEATURES_ALL = 31,
+	FEATURE_PROMISES = 32, /* records PUT_PROMISE */
+	FEATURES_ALL = 63,
 };
 
 struct superblock {

@@ -9,8 +9,9 @@
  *
  * A flush of a volume with followers that are in step (rules.in_step) ends when it is durable here
  * and each of them has acknowledged the position that the volume had when the flush began; where
- * voters decide, each that they know as in step, and while what they know stands (quorum.c). There
- * is no time limit: that is what was asked for. Who stops for good says so (store_followers_stop).
+ * voters decide, each that they know as in step, and while what they know stands (quorum.c); it
+ * ends badly when they say that another host owns the volume. There is no time limit: that is what
+ * was asked for. Who stops for good says so (store_followers_stop).
  */
 #include "storage/store/tap.h"
 
@@ -121,7 +122,7 @@ bool gate_hold(struct store_request *request)
 	struct volume *volume = request->view->volume;
 	if (!volume->replica) /* what a copy has says nothing of its original */
 		volume->durable_vseq = max_u64(volume->durable_vseq, request->vseq);
-	bool outdated = store_view_outdated(request->view);
+	bool outdated = store_view_outdated(request->view) || quorum_lost(store, volume);
 	if (!outdated && gate_open(store, request))
 		return false;
 	request->next = NULL;
@@ -139,7 +140,8 @@ void gate_look(struct store *store)
 	while (*at) {
 		struct store_request *request = *at;
 		bool open = gate_open(store, request),
-		     outdated = store_view_outdated(request->view);
+		     outdated = store_view_outdated(request->view) ||
+				quorum_lost(store, request->view->volume);
 		if (!open && !tap->shut && !store->failed && !outdated) {
 			at = &request->next;
 			continue;

@@ -8,10 +8,14 @@
 
 /* ---- voter.c, quorum.c ---- */
 
-/* The newest word about a volume that this host was given, or, as the owner, gave. */
+/* The newest word about a volume that this host was given, or, as the owner, gave; and the highest
+ * term in which it has promised its voice. */
 struct ballot {
 	struct store *store;
-	struct store_word word;
+	uint8_t uuid[16];
+	struct store_word word; /* of term 0: none was given */
+	uint64_t promised;
+	uint64_t kept_term, kept_seq; /* of the newest word that is durable here */
 	/* Of the owner: what each voter has said since the opening. */
 	struct {
 		uint64_t given_ns, acked_term, acked_seq;
@@ -19,14 +23,21 @@ struct ballot {
 	struct admin_op change; /* of who is in step */
 	bool changing;
 };
-struct ballot *ballot_of(const struct store *store, const uint8_t uuid[16]); /* NULL: none */
+struct ballot *ballot_of(const struct store *store, const uint8_t uuid[16]); /* NULL: no word */
+uint64_t ballot_promised(const struct store *store, const uint8_t uuid[16]); /* 0: nothing */
 void ballots_free(struct store *store);
 int word_place(const struct store_word *word, const char *host); /* -1: it does not vote */
 bool word_newer(const struct store_word *a, const struct store_word *b);
+/* What its owner speaks next; the voters are as before. */
+struct store_word word_next(const struct ballot *ballot);
 bool word_same(const struct store_word *a, const struct store_word *b);
+/* What was applied is durable now; only then an owner tells its words, and counts itself. */
+void words_durable(struct store *store);
 /* A volume began, or ceased, to be one of ours, or its ballot changed. */
 void quorum_look(struct store *store, struct volume *volume);
 bool quorum_owns(const struct store *store, const struct ballot *ballot);
+/* Another host owns the volume by the newest word here. */
+bool quorum_lost(const struct store *store, const struct volume *volume);
 /* The newest word is kept by a majority, and it is ours. */
 bool quorum_stands(const struct store *store, const struct ballot *ballot);
 /* Do flushes wait for this follower in step? */

@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a voter keeps of a volume: the newest word about it, and whether another one may take its
- * place (proto/REPLICATION.md, "Voters"). Who owns a volume and speaks the words is quorum.c.
+ * What a voter keeps of a volume: the newest word about it, and the highest term in which it has
+ * promised its voice to somebody (proto/REPLICATION.md, "Voters"). Who owns a volume and speaks the
+ * words is quorum.c.
  *
- * Keeps true: a word is durable here before anybody is told so; it is never followed by one that is
- * not newer; and who is named the owner by another word than the old owner's own, without having
- * won, was in step by the word that stood here, or by one that this voter had not heard of. From
- * the moment when the question is taken up until the new word is durable, the old owner gets no
- * mandate here, and what it was given has passed.
+ * Keeps true: a word, or a promise, is durable here before anybody is told so; a word is never
+ * followed by one that is not newer, or of a lower term than what was promised; and a promise only
+ * by one of a higher term. It is given to who was in step by the word that stands here, or by one
+ * that this voter has not heard of. A word of who has not won is never kept: what a host would say
+ * if it won is no proof of anything. From the moment when the question is taken up until the word
+ * of the term that was promised is here, nobody gets a mandate, and what was given has passed.
  *
- * A word is kept for good, also when the volume is not here any more: a voter that forgets would
+ * Both are kept for good, also when the volume is not here any more: a voter that forgets would
  * agree to what it had refused.
  */
 #include "storage/store/admin.h"
@@ -26,6 +28,7 @@
 #include <stdlib.h>
 
 #define WORD_RECORD_BYTES (48u + VOTERS_MAX * NAME_ROOM)
+#define PROMISE_RECORD_BYTES 32u
 
 /* ---- words ---- */
 
@@ -47,6 +50,13 @@ bool word_newer(const struct store_word *a, const struct store_word *b)
 	return newer(a->term, a->seq, b);
 }
 
+struct store_word word_next(const struct ballot *ballot)
+{
+	struct store_word word = ballot->word;
+	word.seq++;
+	return word;
+}
+
 bool word_same(const struct store_word *a, const struct store_word *b)
 {
 	bool same = memcmp(a->volume_uuid, b->volume_uuid, 16) == 0 && a->term == b->term &&
@@ -59,7 +69,8 @@ bool word_same(const struct store_word *a, const struct store_word *b)
 
 static bool word_sane(const struct store_word *word)
 {
-	if (!word->term || !word->seq || !word->voter_count || word->voter_count > VOTERS_MAX ||
+	if (!word->term || word->term > EPOCH_MAX || !word->seq || word->seq > EPOCH_MAX ||
+	    !word->voter_count || word->voter_count > VOTERS_MAX ||
 	    word->owner >= word->voter_count)
 		return false;
 	unsigned all = (1u << word->voter_count) - 1, owner = 1u << word->owner;
@@ -92,14 +103,40 @@ uint32_t word_encode(const struct store_word *word, void *out)
 	return WORD_RECORD_BYTES;
 }
 
+uint32_t promise_encode(const uint8_t uuid[16], uint64_t term, void *out)
+{
+	struct cursor c = cursor_over(out, PROMISE_RECORD_BYTES);
+	put_u8(&c, LOG_PUT_PROMISE);
+	put_u8(&c, PUT_FULL);
+	put_u16(&c, PROMISE_RECORD_BYTES);
+	put_u32(&c, 0);
+	put_bytes(&c, uuid, 16);
+	put_u64(&c, term);
+	assert(!c.failed && cursor_left(&c) == 0);
+	return PROMISE_RECORD_BYTES;
+}
+
 /* ---- ballots: a part of the catalog ---- */
+
+/* Also one without a word. */
+static struct ballot *ballot_any(const struct store *store, const uint8_t uuid[16])
+{
+	for (uint32_t i = 0; i < store->ballot_count; i++)
+		if (memcmp(store->ballots[i]->uuid, uuid, 16) == 0)
+			return store->ballots[i];
+	return NULL;
+}
 
 struct ballot *ballot_of(const struct store *store, const uint8_t uuid[16])
 {
-	for (uint32_t i = 0; i < store->ballot_count; i++)
-		if (memcmp(store->ballots[i]->word.volume_uuid, uuid, 16) == 0)
-			return store->ballots[i];
-	return NULL;
+	struct ballot *ballot = ballot_any(store, uuid);
+	return ballot && ballot->word.term ? ballot : NULL;
+}
+
+uint64_t ballot_promised(const struct store *store, const uint8_t uuid[16])
+{
+	const struct ballot *ballot = ballot_any(store, uuid);
+	return ballot ? ballot->promised : 0;
 }
 
 void ballots_free(struct store *store)
@@ -111,19 +148,22 @@ void ballots_free(struct store *store)
 	store->ballot_count = 0;
 }
 
-static struct ballot *ballot_new(struct store *store)
+/* The one of that volume, made if there is none; NULL: no memory, or too many. */
+static struct ballot *ballot_need(struct store *store, const uint8_t uuid[16])
 {
-	if (store->ballot_count == BALLOTS_MAX)
-		return NULL;
+	struct ballot *ballot = ballot_any(store, uuid);
+	if (ballot || store->ballot_count == BALLOTS_MAX)
+		return ballot;
 	struct ballot **more =
 		realloc(store->ballots, (store->ballot_count + 1ull) * sizeof(*more));
 	if (!more)
 		return NULL;
 	store->ballots = more;
-	struct ballot *ballot = calloc(1, sizeof(*ballot));
+	ballot = calloc(1, sizeof(*ballot));
 	if (!ballot)
 		return NULL;
 	ballot->store = store;
+	memcpy(ballot->uuid, uuid, 16);
 	store->ballots[store->ballot_count++] = ballot;
 	return ballot;
 }
@@ -155,8 +195,8 @@ int word_apply(struct store *store, struct cursor *c)
 	get_bytes(c, word.voters, sizeof word.voters);
 	if (c->failed || !word_sane(&word))
 		return -VS_EFORMAT;
-	struct ballot *ballot = ballot_of(store, word.volume_uuid);
-	if (!ballot && !(ballot = ballot_new(store)))
+	struct ballot *ballot = ballot_need(store, word.volume_uuid);
+	if (!ballot)
 		return -ENOMEM;
 	ballot_put(ballot, &word);
 	for (uint32_t i = 0; i < store->volume_count; i++) {
@@ -168,7 +208,38 @@ int word_apply(struct store *store, struct cursor *c)
 	return 0;
 }
 
-/* ---- another word is to take its place ---- */
+int promise_apply(struct store *store, struct cursor *c)
+{
+	uint8_t uuid[16];
+	get_bytes(c, uuid, 16);
+	uint64_t term = get_u64(c);
+	if (c->failed || !term)
+		return -VS_EFORMAT;
+	struct ballot *ballot = ballot_need(store, uuid);
+	if (!ballot)
+		return -ENOMEM;
+	ballot->promised = max_u64(ballot->promised, term);
+	return 0;
+}
+
+void words_durable(struct store *store)
+{
+	bool any = false;
+	for (uint32_t i = 0; i < store->ballot_count; i++) {
+		struct ballot *ballot = store->ballots[i];
+		any |= ballot->kept_term != ballot->word.term ||
+		       ballot->kept_seq != ballot->word.seq;
+		ballot->kept_term = ballot->word.term;
+		ballot->kept_seq = ballot->word.seq;
+	}
+	for (uint32_t i = 0; any && i < store->volume_count; i++)
+		if (store->volumes[i]->ballot)
+			quorum_look(store, store->volumes[i]);
+	if (any)
+		gate_look(store);
+}
+
+/* ---- another word is to take its place, or a voice to be promised ---- */
 
 struct taking {
 	struct store *store;
@@ -180,57 +251,80 @@ struct taking {
 
 static int take_refuse(struct store_word_take *take, const struct ballot *ballot)
 {
-	take->has_known = ballot;
-	if (ballot)
-		take->known = ballot->word;
+	take->has_known = true;
+	take->known = ballot && ballot->word.term ? ballot->word : take->word;
+	take->promised = ballot ? ballot->promised : 0;
 	return -VS_EFENCED;
 }
 
-/* 0; 1: it changes the owner by a vote; negative: no. */
-static int take_check(struct store *store, struct store_word_take *take)
+/* Of who has won: 0, or 1 when it is another owner than before. */
+static int take_check_word(struct store_word_take *take, const struct ballot *any)
 {
 	const struct store_word *word = &take->word;
-	const struct ballot *ballot = ballot_of(store, word->volume_uuid);
-	take->has_known = false;
-	if (!word_sane(word) || strcmp(word->voters[word->owner], take->from) != 0 ||
-	    word_place(word, store->host) < 0 || strcmp(take->from, store->host) == 0)
-		return -EINVAL;
-	if (!store_has(store, FEATURE_VOTERS))
+	const struct store_word *here = any && any->word.term ? &any->word : NULL;
+	if (here && word_same(word, here))
+		return 0;
+	if ((any && word->term < any->promised) || (here && !word_newer(word, here)))
+		return take_refuse(take, any);
+	return here && strcmp(here->voters[here->owner], take->from) != 0;
+}
+
+/* Of who asks for our voice: 0, 1, or refused. */
+static int take_check_asker(const struct store *store, struct store_word_take *take,
+			    const struct ballot *any)
+{
+	const struct store_word *word = &take->word;
+	const struct store_word *here = any && any->word.term ? &any->word : NULL;
+	if (!store_has(store, FEATURE_PROMISES))
 		return -EOPNOTSUPP;
-	if (!ballot)
-		return !take->won;
-	const struct store_word *here = &ballot->word;
-	if (word_same(word, here))
-		return 0;
-	if (!word_newer(word, here))
-		return take_refuse(take, ballot);
-	if (take->won || MUTANT(74))
-		return 0;
-	const struct volume *served = served_here(store, word->volume_uuid);
+	if ((any && word->term <= any->promised) || (here && word->term <= here->term))
+		return take_refuse(take, any);
+	if (!here || MUTANT(74))
+		return 1;
 	int place = word_place(here, take->from);
 	bool behind = newer(take->base_term, word->seq - 1, here);
 	bool here_too = take->base_term == here->term && word->seq - 1 == here->seq && place >= 0 &&
 			here->in_step & 1u << place;
-	if (word->term <= here->term || (!behind && !here_too) ||
-	    (served && quorum_owns(store, ballot)))
-		return take_refuse(take, ballot);
-	return !MUTANT(73);
+	bool ours = served_here(store, word->volume_uuid) && quorum_owns(store, any);
+	if ((!behind && !here_too) || ours)
+		return take_refuse(take, any);
+	/* Mandates are the owner's own, if it asks itself: it may be answered meanwhile. */
+	return strcmp(here->voters[here->owner], take->from) != 0;
+}
+
+/* 0; 1: mandates that were given must have passed before; negative: no. */
+static int take_check(struct store *store, struct store_word_take *take)
+{
+	const struct store_word *word = &take->word;
+	const struct ballot *any = ballot_any(store, word->volume_uuid);
+	take->has_known = false;
+	if (!word_sane(word) || strcmp(word->voters[word->owner], take->from) != 0 ||
+	    word_place(word, store->host) < 0 || strcmp(take->from, store->host) == 0 ||
+	    (!take->won && take->base_term >= word->term))
+		return -EINVAL;
+	if (!store_has(store, FEATURE_VOTERS))
+		return -EOPNOTSUPP;
+	int res = take->won ? take_check_word(take, any) : take_check_asker(store, take, any);
+	return res > 0 && MUTANT(73) ? 0 : res;
 }
 
 static int prepare_take(struct command *command)
 {
 	struct taking *taking = container_of(command->op, struct taking, own);
-	const struct ballot *ballot = ballot_of(command->store, taking->take->word.volume_uuid);
-	int res = take_check(command->store, taking->take);
+	struct store_word_take *take = taking->take;
+	const struct ballot *any = ballot_any(command->store, take->word.volume_uuid);
+	int res = take_check(command->store, take);
 	if (res < 0)
 		return res;
 	if (res > 0 && !taking->withheld)
 		return -EAGAIN; /* it changed meanwhile */
-	if (ballot && word_same(&ballot->word, &taking->take->word))
-		return 0;
-	if (!ballot && command->store->ballot_count == BALLOTS_MAX)
+	if (!any && command->store->ballot_count == BALLOTS_MAX)
 		return -ENOSPC;
-	command_add(command, word_encode(&taking->take->word, command_record(command)));
+	if (!take->won)
+		command_add(command, promise_encode(take->word.volume_uuid, take->word.term,
+						    command_record(command)));
+	else if (!any || !word_same(&any->word, &take->word))
+		command_add(command, word_encode(&take->word, command_record(command)));
 	return 0;
 }
 

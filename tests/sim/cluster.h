@@ -28,6 +28,7 @@
 #define BLOCKS 256u
 #define VOLUME_BYTES (BLOCKS * (uint64_t)BLOCK_BYTES)
 #define PROMISES 6u
+#define UNDER_WAY_MAX 12u /* requests of a volume */
 
 /* A snapshot that was sent; `kept`: the peer said that it has it. */
 struct promise {
@@ -61,7 +62,24 @@ struct volume {
 	uint64_t given_up_ns[HOSTS];
 	bool accepted;	  /* what a copy elsewhere may have was given up */
 	uint64_t written; /* when the first write of this primary was answered */
-	unsigned under_way;
+	unsigned under_way[HOSTS];
+
+	/* Of those that have voters (cluster_voters.c). */
+	bool voted;
+	bool copy[HOSTS];	 /* it is to have one; else it is a witness */
+	bool elected[HOSTS];	 /* perhaps; and has not answered since */
+	struct view *old[HOSTS]; /* of who was the primary, and has the volume still */
+	uint32_t number[HOSTS];
+	uint64_t generation; /* of primaries: what an older one was asked says nothing */
+	uint64_t term, seq;  /* of the last word that stood */
+	unsigned term_owner, in_step_mask;
+	struct attempt {	       /* somebody wants to be the primary */
+		struct trying *trying; /* NULL: nobody */
+		unsigned host;
+		bool ended, agreed;
+		int res;
+		char copy[NAME_ROOM];
+	} attempt;
 };
 
 struct cluster {
@@ -71,6 +89,7 @@ struct cluster {
 	struct promise promises[PROMISES];
 	uint64_t links_back_ns;
 	unsigned snapshots;
+	bool voting; /* some of its volumes have voters */
 	const char *wrong;
 };
 
@@ -79,6 +98,10 @@ struct cluster_totals {
 		links_down, cuts, ill, sends, published, promotions, promotions_in_step, returned,
 		held_flushes, restored, restored_again, stale_accepted, live_backups, given_up,
 		site_cuts, in_step, cuts_sent, kept_promises;
+	/* Of volumes with voters. */
+	uint64_t witnessed, three_copies, elections, elected, no_majority, too_late, not_asked,
+		left_out_refused, overridden, primaries, renewals, exclusions, taken_in,
+		witness_down, cut_off, old_asked, old_left, unanswered, flushes_voted;
 	struct sim_counts faults;
 	struct simnet_counts network;
 };
@@ -122,6 +145,8 @@ const char *cluster_pass(struct cluster *cluster, uint64_t ns);
 void guest_write(struct cluster *cluster, unsigned volume);
 void guest_read(struct cluster *cluster, unsigned volume);
 void guest_flush(struct cluster *cluster, unsigned volume);
+/* The same of a host that was its primary: nothing that may be answered. */
+void guest_ask_old(struct cluster *cluster, unsigned volume, unsigned host);
 
 /* ---- cluster_primaries.c: who is the primary changes ---- */
 
@@ -133,6 +158,24 @@ const char *backup_live(struct host *host);
 const char *restored(struct cluster *cluster);
 /* Copies that refuse what goes on without what was given up are deleted. */
 const char *person_decides(struct cluster *cluster);
+
+const char *trash_purge(struct host *host);
+
+/* ---- cluster_voters.c ---- */
+
+/* A new volume has voters from now on. */
+const char *volume_vote(struct cluster *cluster, unsigned volume);
+/* After each step: how elections go on, and who answers. */
+const char *voters_look(struct cluster *cluster);
+void voters_gone(struct host *host);
+const char *voters_back(struct host *host);
+/* Volumes of those that are the primary no more are deleted. */
+const char *voters_person(struct cluster *cluster);
+const char *voters_elect(struct cluster *cluster, unsigned volume);
+const char *voters_left_out(struct cluster *cluster);
+void voters_ask_old(struct cluster *cluster, unsigned volume);
+/* Each is whole, and at one place. */
+bool voters_near(struct cluster *cluster, char *ret_away, size_t room);
 
 /* ---- cluster_fate.c: what happens to hosts and volumes ---- */
 

@@ -72,7 +72,7 @@ static const char *copies_same(struct cluster *cluster, unsigned v)
 	if (failed)
 		FAIL("%s at the end: %s", cluster_volumes[v], failed);
 	for (unsigned h = 0; h < HOSTS; h++) {
-		if (h == volume->primary)
+		if (h == volume->primary || (volume->voted && !volume->copy[h]))
 			continue;
 		copy_newest(&cluster->hosts[h], v, copy);
 		int res = host_read(&cluster->hosts[h], copy, other);
@@ -117,7 +117,7 @@ static const char *roots_same(struct cluster *cluster, unsigned v)
 	if (root_of(&cluster->hosts[primary], cluster_volumes[v], root) < 0)
 		FAIL("%s has no root", cluster_volumes[v]);
 	for (unsigned h = 0; h < HOSTS; h++) {
-		if (h == primary)
+		if (h == primary || (volume->voted && !volume->copy[h]))
 			continue;
 		copy_newest(&cluster->hosts[h], v, copy);
 		if (root_of(&cluster->hosts[h], copy, there) < 0 ||
@@ -176,7 +176,10 @@ const char *cluster_end(struct cluster *cluster)
 		for (unsigned h = 0; h < HOSTS; h++)
 			near &= followers_near(&cluster->hosts[h]);
 		for (unsigned v = 0; v < VOLUMES; v++)
-			near &= !cluster->volumes[v].under_way;
+			for (unsigned h = 0; h < HOSTS; h++)
+				near &= !cluster->volumes[v].under_way[h];
+		if (near && cluster->voting)
+			near = voters_near(cluster, away, sizeof away);
 		if (!failed && simnet_now_ns(cluster->net) > until)
 			FAIL("followers do not come near, or requests do not end (%s)", away);
 	}

@@ -182,8 +182,10 @@ const char *fate(struct cluster *cluster)
 	case 9:
 		return primary_lost(cluster);
 	case 10:
-		return restored(cluster);
+		return cluster->voting ? voters_left_out(cluster) : restored(cluster);
 	case 11:
+		if (cluster->voting)
+			return voters_person(cluster);
 		return runs ? backup_live(host) : NULL;
 	default:
 		return cluster_pass(cluster, pick(cluster, 5 * NSEC_PER_SEC));

@@ -8,7 +8,7 @@ struct operation {
 	struct cluster *cluster;
 	unsigned volume, host;
 	uint32_t block, count;
-	uint64_t number;
+	uint64_t number, generation;
 	uint64_t expected[16]; /* a read: of blocks that nobody writes to; 0: zeros */
 	bool known[16];
 	uint8_t *data;
@@ -42,6 +42,7 @@ static void flush_done(const struct operation *operation, struct volume *volume)
 		in_step |= volume->in_step[h];
 	}
 	totals.flushes_in_step += in_step;
+	totals.flushes_voted += volume->voted;
 }
 
 static void operation_done(struct io_op *op)
@@ -51,13 +52,19 @@ static void operation_done(struct io_op *op)
 	struct volume *volume = &cluster->volumes[operation->volume];
 	const struct host *host = &cluster->hosts[operation->host];
 	enum request_kind kind = operation->request.kind;
-	volume->under_way--;
+	bool current = operation->generation == volume->generation;
+	bool answered = !volume->voted || store_view_answers(operation->request.view);
+	volume->under_way[operation->host]--;
 	volume->model.events++;
-	if (op->res < 0 && !host->ill && !host->leaving)
+	if (op->res < 0 && !host->ill && !host->leaving &&
+	    !(volume->voted && op->res == -VS_EFENCED))
 		cluster->wrong = "a request failed without a reason";
-	for (uint32_t i = 0; i < operation->count; i++)
+	for (uint32_t i = 0; i < operation->count && current; i++)
 		volume->model.blocks[operation->block + i].busy = false;
-	if (op->res == 0 && (kind == REQUEST_WRITE || kind == REQUEST_ZERO))
+	totals.unanswered += !answered;
+	if (!current || !answered)
+		; /* nobody hears of it */
+	else if (op->res == 0 && (kind == REQUEST_WRITE || kind == REQUEST_ZERO))
 		write_done(operation, volume);
 	else if (op->res == 0 && kind == REQUEST_READ)
 		read_done(operation);
@@ -67,31 +74,39 @@ static void operation_done(struct io_op *op)
 	sim_process_memory_free(operation);
 }
 
-static struct operation *operation_new(struct cluster *cluster, unsigned number,
-				       enum request_kind kind, uint32_t block, uint32_t count)
+static struct operation *operation_at(struct cluster *cluster, unsigned number, unsigned at,
+				      enum request_kind kind, uint32_t block, uint32_t count)
 {
 	struct volume *volume = &cluster->volumes[number];
-	struct host *host = &cluster->hosts[volume->primary];
+	struct host *host = &cluster->hosts[at];
 	host_enter(host);
 	struct operation *operation = sim_process_memory(host->sim, sizeof *operation);
 	uint8_t *memory = sim_process_memory(host->sim, (count + 1) * (size_t)BLOCK_BYTES);
-	*operation =
-		(struct operation){.cluster = cluster,
-				   .volume = number,
-				   .host = volume->primary,
-				   .block = block,
-				   .count = count,
-				   .number = ++volume->model.events,
-				   .memory = memory,
-				   .data = (uint8_t *)round_up((uintptr_t)memory, BLOCK_BYTES)};
+	*operation = (struct operation){
+		.cluster = cluster,
+		.volume = number,
+		.host = at,
+		.generation = at == volume->primary ? volume->generation : UINT64_MAX,
+		.block = block,
+		.count = count,
+		.number = ++volume->model.events,
+		.memory = memory,
+		.data = (uint8_t *)round_up((uintptr_t)memory, BLOCK_BYTES)};
 	operation->request = (struct store_request){.op.done = operation_done,
-						    .view = volume->view,
+						    .view = at == volume->primary ? volume->view
+										  : volume->old[at],
 						    .kind = kind,
 						    .offset_bytes = block * (uint64_t)BLOCK_BYTES,
 						    .length_bytes = count * (uint64_t)BLOCK_BYTES,
 						    .data = operation->data};
-	volume->under_way++;
+	volume->under_way[at]++;
 	return operation;
+}
+
+static struct operation *operation_new(struct cluster *cluster, unsigned number,
+				       enum request_kind kind, uint32_t block, uint32_t count)
+{
+	return operation_at(cluster, number, cluster->volumes[number].primary, kind, block, count);
 }
 
 void guest_write(struct cluster *cluster, unsigned number)
@@ -144,4 +159,22 @@ void guest_flush(struct cluster *cluster, unsigned number)
 {
 	totals.flushes++;
 	store_submit(&operation_new(cluster, number, REQUEST_FLUSH, 0, 0)->request);
+}
+
+void guest_ask_old(struct cluster *cluster, unsigned number, unsigned at)
+{
+	static const enum request_kind kinds[] = {REQUEST_READ, REQUEST_WRITE, REQUEST_FLUSH};
+	struct volume *volume = &cluster->volumes[number];
+	struct sim *sim = cluster->hosts[at].sim;
+	enum request_kind kind = kinds[sim_random(sim, 3)];
+	uint32_t count = kind == REQUEST_FLUSH ? 0 : 1;
+	uint32_t block = count ? (uint32_t)sim_random(sim, BLOCKS) : 0;
+	struct operation *operation = operation_at(cluster, number, at, kind, block, count);
+	if (kind ==
+	    REQUEST_WRITE) { /* nobody hears of it, but should it be the primary again ... */
+		uint64_t value = (number + 1) * 100000000 + operation->number;
+		model_fill(operation->data, value);
+		cluster_submit(&volume->model, block, value, 0);
+	}
+	store_submit(&operation->request);
 }

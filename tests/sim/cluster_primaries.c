@@ -69,7 +69,7 @@ static const char *zombie_ends(struct host *host, unsigned v)
 	return host->cluster->wrong;
 }
 
-static const char *trash_purge(struct host *host)
+const char *trash_purge(struct host *host)
 {
 	struct volume_info *infos;
 	size_t count;
@@ -143,7 +143,6 @@ static const char *promoted_serves(struct cluster *cluster, unsigned v, unsigned
 	struct volume *volume = &cluster->volumes[v];
 	struct host *host = &cluster->hosts[to];
 	volume->primary = to;
-	volume->under_way = 0;
 	host_enter(host);
 	if (store_view_open(host->store, cluster_volumes[v], &volume->view) < 0)
 		FAIL("a promoted volume is gone");
@@ -175,6 +174,8 @@ const char *primary_lost(struct cluster *cluster)
 	unsigned to = (from + 1 + (unsigned)pick(cluster, HOSTS - 1)) % HOSTS;
 	struct host *old = &cluster->hosts[from];
 	bool done, must_hold;
+	if (volume->voted)
+		return voters_elect(cluster, v);
 	const char *failed = fate_back(cluster, true);
 	if (failed || !all_run(cluster) || !volume->view)
 		return failed;
@@ -243,7 +244,7 @@ static const char *backup_make(struct host *host)
 const char *restart(struct host *host)
 {
 	const char *failed = host_close(host);
-	bool kept = !failed && !host->ill && !host->backup;
+	bool kept = !failed && !host->ill && !host->backup && !host->cluster->voting;
 	totals.restarts++;
 	if (kept)
 		host->backup = sim_backup_new(host->sim);
@@ -334,6 +335,8 @@ const char *person_decides(struct cluster *cluster)
 			if (refused[h] && host_runs(&cluster->hosts[h]) && !cluster->hosts[h].ill)
 				failed = copy_given_up(cluster, v, h);
 	}
+	if (!failed && cluster->voting)
+		failed = voters_person(cluster);
 	return failed ? failed : cluster->wrong;
 }
 

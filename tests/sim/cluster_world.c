@@ -20,9 +20,13 @@ bool host_runs(const struct host *host)
 const char *cluster_pass(struct cluster *cluster, uint64_t ns)
 {
 	uint64_t end = simnet_now_ns(cluster->net) + ns;
-	while (simnet_now_ns(cluster->net) < end && !cluster->wrong)
+	while (simnet_now_ns(cluster->net) < end && !cluster->wrong) {
 		if (!simnet_step(cluster->net))
 			simnet_wait(cluster->net, NSEC_PER_MSEC);
+		const char *failed = cluster->voting ? voters_look(cluster) : NULL;
+		if (failed)
+			return failed;
+	}
 	return cluster->wrong;
 }
 
@@ -98,7 +102,9 @@ const char *host_open(struct host *host, bool check)
 					.node_cache_bytes = MIB,
 					.directory_cache_bytes = MIB,
 					.idle_fold_ns = NSEC_PER_SEC / 4};
-	struct repl_options repl = {.listen = address, .plain_peer = plain_peer};
+	struct repl_options repl = {.listen = address,
+				    .plain_peer = plain_peer,
+				    .own_host = cluster_hosts[host->number]};
 	snprintf(address, sizeof address, "10.0.0.%u:7410", host->number + 1);
 	host_enter(host);
 	sim_faults_set(host->sim, &(struct sim_faults){0});
@@ -113,7 +119,8 @@ const char *host_open(struct host *host, bool check)
 		FAIL("no followers");
 	host->back_ns = 0;
 	host->ill = host->leaving = false;
-	return volumes_look(host, check);
+	const char *failed = volumes_look(host, check);
+	return !failed && host->cluster->voting ? voters_back(host) : failed;
 }
 
 static void guests_gone(struct host *host)
@@ -124,7 +131,7 @@ static void guests_gone(struct host *host)
 			continue;
 		volume->view = NULL;
 		volume->written = 0; /* may be lost: a flush of nothing waits for nobody */
-		volume->under_way = 0;
+		volume->generation++;
 		for (uint32_t b = 0; b < BLOCKS; b++)
 			volume->model.blocks[b].busy = false;
 	}
@@ -143,6 +150,7 @@ void host_crash(struct host *host, bool power_cut)
 	host->power_cut = power_cut;
 	host->stopped = false;
 	guests_gone(host);
+	voters_gone(host);
 }
 
 const char *host_close(struct host *host)
@@ -154,13 +162,16 @@ const char *host_close(struct host *host)
 	store_followers_stop(host->store);
 	for (unsigned v = 0; v < VOLUMES; v++) {
 		struct volume *volume = &cluster->volumes[v];
-		if (volume->primary != host->number || !volume->view)
+		struct view **view = volume->primary == host->number ? &volume->view
+								     : &volume->old[host->number];
+		if (!*view)
 			continue;
-		while (volume->under_way)
+		while (volume->under_way[host->number])
 			if (!simnet_step(cluster->net))
 				FAIL("requests never end");
-		store_view_close(volume->view);
-		volume->view = NULL;
+		host_enter(host);
+		store_view_close(*view);
+		*view = NULL;
 	}
 	follows_stop(host->follows);
 	env_wait_prepare(&stopped);
@@ -175,6 +186,7 @@ const char *host_close(struct host *host)
 	host->store = NULL;
 	host->power_cut = host->ill;
 	sim_process_end(host->sim);
+	voters_gone(host);
 	if (res < 0 && !host->ill)
 		FAIL("a store could not be closed: %s", vs_strerror(res));
 	return cluster->wrong;
@@ -185,6 +197,8 @@ const char *volume_follow(struct cluster *cluster, unsigned number)
 	struct volume *volume = &cluster->volumes[number];
 	struct host *host = &cluster->hosts[volume->primary];
 	volume->written = 0;
+	if (volume->voted)
+		return volume_vote(cluster, number);
 	for (unsigned h = 0; h < HOSTS; h++) {
 		volume->sure[h] = volume->in_step[h] = false;
 		if (h == volume->primary)
@@ -216,6 +230,7 @@ const char *cluster_make(struct cluster *cluster)
 	}
 	for (unsigned v = 0; v < VOLUMES; v++) {
 		cluster->volumes[v].primary = HOSTS;
+		cluster->volumes[v].voted = cluster->voting && v < VOLUMES - 1;
 		cluster_model_make(&cluster->volumes[v].model, BLOCKS);
 	}
 	for (unsigned h = 0; h < HOSTS && !failed; h++)

@@ -5,7 +5,8 @@
  *
  * No flush that was answered is lost by a promotion of who was in step; at the end all roots are
  * equal; a snapshot that was published is what it was; an old primary, or a store from a backup,
- * changes nothing and answers no flush.
+ * changes nothing and answers no flush. In every second life two of the three volumes have voters
+ * (cluster_voters.c).
  *
  * Usage: sim_cluster --seeds A..B [--jobs N] | --mutant N | --scene (cluster_scene.c)
  */
@@ -19,7 +20,6 @@ int vstore_mutant;
 struct cluster_totals totals;
 
 #define OPS 2000u
-#define UNDER_WAY_MAX 12u
 #define STEPS_MAX 3000000u
 
 static const char *life(struct cluster *cluster)
@@ -27,11 +27,13 @@ static const char *life(struct cluster *cluster)
 	const char *failed = NULL;
 	uint64_t steps = 0;
 	for (unsigned i = 0; i < OPS && !failed && !cluster->wrong;) {
+		if (cluster->voting && (failed = voters_look(cluster)))
+			break;
 		uint64_t what = sim_random(cluster->hosts[0].sim, 1000);
 		unsigned v = (unsigned)sim_random(cluster->hosts[0].sim, VOLUMES);
 		struct volume *volume = &cluster->volumes[v];
 		bool serves = volume->view && host_runs(&cluster->hosts[volume->primary]) &&
-			      volume->under_way < UNDER_WAY_MAX;
+			      volume->under_way[volume->primary] < UNDER_WAY_MAX;
 		if (++steps > STEPS_MAX)
 			FAIL("nothing moves any more");
 		if (what < 350 || (what < 980 && !serves)) {
@@ -43,6 +45,8 @@ static const char *life(struct cluster *cluster)
 		i++;
 		if (what >= 980)
 			failed = fate(cluster);
+		else if (cluster->voting && what >= 790 && what < 800)
+			voters_ask_old(cluster, v);
 		else if (what < 800)
 			guest_write(cluster, v);
 		else if (what < 900)
@@ -57,6 +61,7 @@ static const char *seed_run(uint64_t seed, uint64_t *ret_trace)
 {
 	struct cluster *cluster = calloc(1, sizeof(*cluster));
 	cluster->net = simnet_new(seed ^ 0xc1057e, HOSTS);
+	cluster->voting = seed % 2;
 	const char *failed = cluster_make(cluster);
 	if (!failed)
 		failed = life(cluster);
@@ -70,6 +75,7 @@ static const char *seed_run(uint64_t seed, uint64_t *ret_trace)
 }
 
 #define COUNT(name) #name, totals.name, false
+#define RARE(name) #name, totals.name, true
 #define FAULT(name) #name, totals.faults.name, false
 #define NETWORK(name) #name, totals.network.name, false
 
@@ -102,6 +108,25 @@ static int totals_tell(uint64_t seeds)
 					     {COUNT(in_step)},
 					     {COUNT(cuts_sent)},
 					     {COUNT(kept_promises)},
+					     {COUNT(witnessed)},
+					     {COUNT(three_copies)},
+					     {COUNT(flushes_voted)},
+					     {COUNT(elections)},
+					     {COUNT(elected)},
+					     {COUNT(primaries)},
+					     {COUNT(no_majority)},
+					     {COUNT(left_out_refused)},
+					     {COUNT(exclusions)},
+					     {COUNT(taken_in)},
+					     {COUNT(witness_down)},
+					     {COUNT(cut_off)},
+					     {COUNT(old_asked)},
+					     {COUNT(old_left)},
+					     {COUNT(unanswered)},
+					     {RARE(too_late)},
+					     {RARE(not_asked)},
+					     {RARE(overridden)},
+					     {RARE(renewals)},
 					     {NETWORK(connections)},
 					     {NETWORK(refused)},
 					     {NETWORK(packets)},

@@ -109,13 +109,69 @@ static void who_was_left_out_is_no_owner(void **state)
 	assert_int_equal(asks(f, 3, 7, 1, false), -EAGAIN);
 	skip_ns(f, MANDATES_NS);
 	assert_int_equal(take_end(f, &take), 0);
+	/* It may have won, or not: nobody gets one before it says so, nor is a word of h1 kept. */
+	assert_int_equal(store_mandate_give(f->store, "h1", uuid, 1, MANDATE_NS), -EAGAIN);
+	assert_int_equal(store_mandate_give(f->store, "h2", uuid, 1, MANDATE_NS), -VS_EFENCED);
+	word.seq = 8;
+	assert_int_equal(told(f, "h1", &word), -VS_EFENCED);
+	assert_int_equal(told(f, "h2", &next), 0);
 	assert_int_equal(store_mandate_give(f->store, "h1", uuid, 1, MANDATE_NS), -VS_EFENCED);
 	assert_int_equal(store_mandate_give(f->store, "h2", uuid, 1, MANDATE_NS), 0);
-	word.seq = 8;
-	assert_int_equal(told(f, "h1", &word), -VS_EFENCED); /* nor a word of it kept */
-	assert_int_equal(asks(f, 2, 7, 1, false), 0);	     /* asked again */
 	/* A voter that had not heard the last ones believes who did. */
 	assert_int_equal(asks(f, 9, 20, 4, true), 0);
+	assert_int_equal(asks(f, 9, 20, 9, true), -EINVAL);
+}
+
+static void reopened(struct fixture *f)
+{
+	fixture_close(f);
+	fixture_open(f);
+	store_set_host(f->store, "w");
+	skip_ns(f, MANDATES_NS);
+}
+
+/* h2 asked, and nothing came of it: nobody is bound for longer than until a higher term. */
+static void a_promise_gives_way_to_a_higher_term_alone(void **state)
+{
+	struct fixture *f = *state;
+	store_set_host(f->store, "w");
+	skip_ns(f, MANDATES_NS);
+	assert_int_equal(asks(f, 2, 6, 1, false), 0); /* of a volume that is not known here */
+	struct store_word word = word_of(uuid, 1, 5, 3), known;
+	assert_int_equal(told(f, "h1", &word), -VS_EFENCED);
+	assert_int_equal(store_mandate_give(f->store, "h1", uuid, 1, MANDATE_NS), -EAGAIN);
+	word = word_of(uuid, 3, 5, 3);
+	assert_int_equal(told(f, "h1", &word), 0);
+	known = word;
+	assert_int_equal(asks(f, 5, 6, 3, false), 0);
+	reopened(f);
+	struct store_word_take take = {.base_term = 3};
+	word = word_of(uuid, 5, 6, 2);
+	word.owner = 1;
+	take_begin(f, &take, "h2", &word); /* the same again, or another one, in that term */
+	assert_int_equal(take_end(f, &take), -VS_EFENCED);
+	assert_true(take.has_known);
+	assert_int_equal(take.promised, 5);
+	assert_memory_equal(&take.known, &known, sizeof known); /* what h2 would say is no word */
+	word = word_of(uuid, 3, 6, 1);
+	assert_int_equal(told(f, "h1", &word), -VS_EFENCED);
+	assert_int_equal(store_mandate_give(f->store, "h1", uuid, 3, MANDATE_NS), -EAGAIN);
+	assert_int_equal(asks(f, 6, 6, 3, false), 0); /* a plain repeat */
+	/* The old owner goes on in a higher one; for that nothing that it was given must pass. */
+	word = word_of(uuid, 7, 6, 3);
+	take = (struct store_word_take){.base_term = 3};
+	take_begin(f, &take, "h1", &word);
+	assert_int_equal(take_end(f, &take), 0);
+	assert_int_equal(told(f, "h1", &word), 0);
+	assert_int_equal(store_mandate_give(f->store, "h1", uuid, 3, MANDATE_NS), 0);
+	/* h2's word in the term that was promised before comes too late, kept in a checkpoint too.
+	 */
+	word = word_of(uuid, 6, 6, 2);
+	word.owner = 1;
+	reopened(f);
+	assert_int_equal(told(f, "h2", &word), -VS_EFENCED);
+	assert_int_equal(asks(f, 7, 7, 7, false), -EINVAL);
+	assert_int_equal(asks(f, 8, 8, 7, false), 0);
 }
 
 /* ---- the owner ---- */
@@ -283,6 +339,65 @@ static void flushes_wait_for_who_is_in_step_and_for_the_word_that_says_so(void *
 	store_view_close(owner.view);
 }
 
+static void three_copies_vote_without_a_witness(void **state)
+{
+	struct fixture *f = *state;
+	struct follower_rules rules = {.lag_ns = NSEC_PER_SEC, .in_step = true};
+	struct owner owner = {.f = f};
+	bool stands;
+	skip_ns(f, 0);
+	assert_int_equal(make_volume(f, "a", MIB), 0);
+	owner_open(&owner);
+	assert_int_equal(DO(f, store_peer_add, "h2", "10.0.0.2:1"), 0);
+	assert_int_equal(DO(f, store_peer_add, "h3", "10.0.0.3:1"), 0);
+	assert_int_equal(DO(f, store_follower_set, "a", "h2", &rules), 0);
+	rules.degrade = true;
+	assert_int_equal(DO(f, store_follower_set, "a", "h3", &rules), 0);
+	struct store_word word = word_here(&owner, &stands);
+	assert_int_equal(word.voter_count, 3);
+	assert_int_equal(word.copies, 7);
+	assert_int_equal(word.in_step, 1);
+	assert_false(stands);
+	kept(&owner, "h3");
+	word_here(&owner, &stands);
+	assert_true(stands);
+	store_view_close(owner.view);
+}
+
+static void an_owner_asks_anew_and_another_one_ends_its_flushes(void **state)
+{
+	struct owner owner;
+	struct store_word plan, word;
+	uint64_t base_term;
+	bool stands;
+	owner_make(&owner, *state);
+	struct store *store = owner.f->store;
+	skip_ns(owner.f, MANDATES_NS);
+	kept(&owner, "w");
+	word = word_here(&owner, &stands);
+	assert_int_equal(store_word_plan_renewal(store, owner.number, &plan, &base_term), 0);
+	assert_true(plan.term > word.term);
+	assert_int_equal(plan.owner, 0);
+	assert_int_equal(plan.in_step, word.in_step);
+	assert_int_equal(DO(owner.f, store_word_renew, owner.number, &plan, base_term), 0);
+	assert_int_equal(DO(owner.f, store_word_renew, owner.number, &plan, base_term), -EBUSY);
+	word = word_here(&owner, &stands);
+	assert_memory_equal(&word, &plan, sizeof plan);
+	assert_true(store_word_kept(store, owner.number));
+	assert_false(stands); /* in that term nobody has heard it */
+	flush_begin(&owner);
+	flush_waits(&owner);
+	word.term++;
+	word.owner = 1;
+	word.in_step = 2;
+	assert_int_equal(told(owner.f, "h2", &word), 0);
+	while (!owner.ended)
+		env_step(owner.f->env, true);
+	assert_int_equal(owner.flush.op.res, -VS_EFENCED);
+	assert_int_equal(store_word_plan_renewal(store, owner.number, &plan, &base_term), -ENOENT);
+	store_view_close(owner.view);
+}
+
 static void a_majority_must_stand_by_who_answers(void **state)
 {
 	struct owner owner;
@@ -380,6 +495,7 @@ static void a_copy_becomes_the_volume_by_a_majority(void **state)
 	assert_int_equal(base_term, a.epoch);
 	assert_int_equal(plan.seq, 6);
 	assert_int_equal(plan.owner, 1);
+	assert_int_equal(plan.in_step, 2);
 	assert_true(plan.term > a.epoch);
 	/* What it followed is not what is here any more. */
 	struct store_word word = word_of(a.uuid, a.epoch, 6, 3);
@@ -387,8 +503,19 @@ static void a_copy_becomes_the_volume_by_a_majority(void **state)
 	assert_int_equal(DO(pair->to, store_replica_promote_voted, "h1/a", "a", &plan, base_term),
 			 -EBUSY);
 	assert_int_equal(store_word_plan(pair->to->store, "h1/a", &plan, &base_term, sentence), 0);
+	/* Its own voice is somebody else's in that term; then nobody's. */
+	struct store_word_take take = {.base_term = word.term};
+	word = plan;
+	word.owner = 0;
+	word.in_step = 1;
+	take_begin(pair->to, &take, "h1", &word);
+	assert_int_equal(take_end(pair->to, &take), 0);
+	assert_int_equal(DO(pair->to, store_replica_promote_voted, "h1/a", "a", &plan, base_term),
+			 -EBUSY);
+	assert_int_equal(store_word_plan(pair->to->store, "h1/a", &plan, &base_term, sentence), 0);
 	assert_int_equal(DO(pair->to, store_replica_promote_voted, "h1/a", "a", &plan, base_term),
 			 0);
+	word = word_of(a.uuid, a.epoch, 6, 3);
 	struct volume_info b = volume_named(pair->to, "a", false);
 	assert_true(b.epoch >= plan.term);
 	assert_int_equal(store_word(pair->to->store, b.number, &now, &stands), 0);
@@ -405,6 +532,22 @@ static void a_copy_becomes_the_volume_by_a_majority(void **state)
 	word.seq = 7;
 	assert_int_equal(told(pair->to, "h1", &word), -VS_EFENCED);
 	read_both(pair, "a@1", "a");
+}
+
+/* What is here of a host that owns it no more may be as old as can be. */
+static void a_copy_of_another_host_than_the_owner_is_no_candidate(void **state)
+{
+	struct pair *pair = *state;
+	struct volume_info a = copied(pair, 3);
+	struct store_word plan, word = word_of(a.uuid, epoch_next_term(a.epoch), 6, 6);
+	uint64_t base_term;
+	char sentence[SENTENCE_BYTES] = "";
+	word.copies = 7;
+	word.owner = 2;
+	assert_int_equal(told(pair->to, "w", &word), 0);
+	assert_int_equal(store_word_plan(pair->to->store, "h1/a", &plan, &base_term, sentence),
+			 -VS_ERETAINED);
+	assert_non_null(strstr(sentence, "belongs to w"));
 }
 
 static void who_was_left_out_is_promoted_with_its_loss_alone(void **state)
@@ -433,10 +576,14 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		ONE(a_voter_keeps_what_is_newer),
 		ONE(who_was_left_out_is_no_owner),
+		ONE(a_promise_gives_way_to_a_higher_term_alone),
 		ONE(flushes_wait_for_who_is_in_step_and_for_the_word_that_says_so),
+		ONE(three_copies_vote_without_a_witness),
+		ONE(an_owner_asks_anew_and_another_one_ends_its_flushes),
 		ONE(a_majority_must_stand_by_who_answers),
 		ONE(voters_change_one_by_one),
 		TWO(a_copy_becomes_the_volume_by_a_majority),
+		TWO(a_copy_of_another_host_than_the_owner_is_no_candidate),
 		TWO(who_was_left_out_is_promoted_with_its_loss_alone),
 	};
 #ifdef VSTORE_MUTANTS
