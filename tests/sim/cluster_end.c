@@ -117,7 +117,7 @@ static const char *roots_same(struct cluster *cluster, unsigned v)
 	if (root_of(&cluster->hosts[primary], cluster_volumes[v], root) < 0)
 		FAIL("%s has no root", cluster_volumes[v]);
 	for (unsigned h = 0; h < HOSTS; h++) {
-		if (h == primary || (volume->voted && !volume->copy[h]))
+		if (h == primary || (cluster->volumes[v].voted && !cluster->volumes[v].copy[h]))
 			continue;
 		copy_newest(&cluster->hosts[h], v, copy);
 		if (root_of(&cluster->hosts[h], copy, there) < 0 ||

@@ -9,9 +9,8 @@
  * dies before it answers may find that the one before goes on.
  */
 #include "tests/sim/cluster.h"
+#include "tests/sim/cluster_word.h"
 #include "tests/sim/model.h"
-
-#include "storage/store/store_int.h"
 
 #define WORD_NS (12 * NSEC_PER_SEC) /* who is missing is left out in this time */
 
@@ -105,9 +104,7 @@ static const char *word_look(struct cluster *cluster, unsigned v, const struct s
 			const struct store *store = cluster->hosts[h].store;
 			if (strcmp(word->voters[i], cluster_hosts[h]) != 0)
 				continue;
-			const struct ballot *ballot =
-				store ? ballot_of(store, word->volume_uuid) : NULL;
-			keep += !store || (ballot && !word_newer(word, &ballot->word));
+			keep += !store || cluster_word_kept(store, word);
 		}
 	if (2 * keep <= word->voter_count)
 		FAIL("a word about %s stands on %s that no majority keeps", cluster_volumes[v],

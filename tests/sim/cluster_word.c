@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a store keeps of a volume that it votes about: nothing tells that outside, so this file
+ * looks inside. */
+#include "storage/store/store_int.h"
+
+#include "tests/sim/cluster_word.h"
+
+bool cluster_word_kept(const struct store *store, const struct store_word *word)
+{
+	const struct ballot *ballot = ballot_of(store, word->volume_uuid);
+	return ballot && !word_newer(word, &ballot->word);
+}
