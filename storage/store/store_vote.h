@@ -65,7 +65,8 @@ void store_word_acked(struct store *store, uint32_t volume, const char *host, ui
 		      uint64_t seq);
 /* A witness of a volume that hosts follow in step: it votes, and has no copy. With the first one,
  * or with a second follower in step that may be left out, the volume has voters: this host and all
- * that follow it in step. -EBUSY: the word before does not stand yet; for who is to go, with `accept_loss`, that is no reason. */
+ * that follow it in step. -EBUSY: the word before does not stand yet; for who is to go, with
+ * `accept_loss`, that is no reason. */
 void store_witness_add(struct store *store, struct admin_op *op, const char *volume,
 		       const char *host);
 void store_witness_delete(struct store *store, struct admin_op *op, const char *volume,

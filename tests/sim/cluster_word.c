@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a store keeps of a volume that it votes about: nothing tells that outside, so this file
  * looks inside. */
-#include "storage/store/store_int.h"
+#include "storage/store/vote.h"
 
 #include "tests/sim/cluster_word.h"
 

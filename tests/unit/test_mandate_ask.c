@@ -39,7 +39,9 @@ static struct {
 	uint64_t term, seq;
 	unsigned times;
 } kept;
-static unsigned missing, told;
+static unsigned missing, told, renewals;
+static uint64_t renew_ns;
+static bool not_durable, renewing;
 static struct repl_vote vote;
 static struct store_word_take *taking;
 static struct repl_mandate question;
@@ -63,6 +65,17 @@ int store_word(const struct store *store, uint32_t number, struct store_word *re
 	*ret = word;
 	*ret_stands = false;
 	return 0;
+}
+bool store_word_kept(const struct store *store, uint32_t volume)
+{
+	return !not_durable;
+}
+bool elect_renew(struct repl *of, uint32_t volume, uint64_t refused_ns)
+{
+	assert_int_equal(volume, 7);
+	renew_ns = refused_ns;
+	renewals++;
+	return renewing;
 }
 void store_word_acked(struct store *store, uint32_t volume, const char *host, uint64_t term,
 		      uint64_t seq)
@@ -178,7 +191,7 @@ static void begin(void)
 	give_res = 0;
 	voter_count = 1;
 	voters[0] = (struct voter_info){.volume_number = 7, .host = "h2"};
-	kept.times = missing = told = 0;
+	kept.times = missing = told = renewals = 0;
 	mandate_start(&repl);
 	tick();
 	assert_non_null(session);
@@ -450,6 +463,55 @@ static void a_voter_is_told_the_newest_word(void **state)
 	end();
 }
 
+static void a_word_that_may_be_lost_is_not_told(void **state)
+{
+	begin();
+	voters[0].voter = true;
+	word = first;
+	not_durable = true;
+	tick();
+	connected();
+	ticks(20);
+	assert_int_equal(told, 0);
+	not_durable = false;
+	tick();
+	assert_int_equal(told, 1);
+	end();
+}
+
+/* Whom a voter follows no more asks all anew, as of when it began. */
+static void an_owner_that_is_refused_asks_anew(void **state)
+{
+	begin();
+	voters[0].voter = voters[0].heard = true;
+	tick();
+	connected();
+	answered(0);
+	ticks(25);
+	assert_int_equal(renewals, 0);
+	answered(-EAGAIN);
+	uint64_t since_ns = now_ns;
+	tick();
+	assert_true(renewals > 0);
+	assert_true(renew_ns == since_ns);
+	ticks(25);
+	answered(-VS_EFENCED);
+	tick();
+	assert_true(renew_ns == since_ns);
+	renewing = true;
+	tick();
+	uint64_t again_ns = now_ns;
+	renewing = false;
+	tick();
+	assert_true(renew_ns == again_ns); /* counted anew */
+	ticks(25);
+	answered(0);
+	renewals = 0;
+	ticks(5);
+	assert_int_equal(renewals, 0);
+	end();
+}
+
 static void who_is_absent_for_long_is_missing(void **state)
 {
 	begin();
@@ -518,6 +580,8 @@ int main(void)
 		cmocka_unit_test(nobody_is_asked_for_what_nobody_follows),
 		cmocka_unit_test(a_question_is_answered),
 		cmocka_unit_test(a_voter_is_told_the_newest_word),
+		cmocka_unit_test(a_word_that_may_be_lost_is_not_told),
+		cmocka_unit_test(an_owner_that_is_refused_asks_anew),
 		cmocka_unit_test(who_is_absent_for_long_is_missing),
 		cmocka_unit_test(a_word_is_answered_when_the_store_has_it),
 	};
