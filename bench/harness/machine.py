@@ -40,11 +40,11 @@ def run(*argv, env=None, cwd=None, seconds=COMMAND_SECONDS_MAX):
     return done.stdout.decode(errors="replace")
 
 
-def build():
-    """The programs are those of the source: a figure names a commit, and older programs would lie under its name."""
+def build(*targets):
+    """Those, or all. The programs are those of the source: a figure names a commit, and older programs would lie under its name."""
     if not os.path.exists(os.path.join(BUILD, "build.ninja")):
         run("meson", "setup", BUILD, ROOT, "-Dwerror=true")
-    run("ninja", "-C", BUILD)
+    run("ninja", "-C", BUILD, *targets)
 
 
 def shell(script, *args, **kw):

@@ -49,9 +49,9 @@ class Client:
         if error:
             raise Failed(f"a write of the churn failed with NBD error {error}")
 
-    def write(self, pieces, bytes_a_second):
-        """pieces: (offset, data); the rate is kept over the whole of it, so that what was late is made up for."""
-        due = time.monotonic()
+    def write(self, pieces, bytes_a_second, due):
+        """pieces: (offset, data), the first of which is due then; when the next one would be. The rate is kept over the whole of it, so that
+        what was late is made up for."""
         for offset, data in pieces:
             time.sleep(max(0, due - time.monotonic()))
             while len(self.under_way) >= DEPTH or offset in self.under_way:
@@ -61,6 +61,7 @@ class Client:
             due += len(data) / bytes_a_second
         while self.under_way:
             self._answer()
+        return due
 
     def close(self):
         self._request(_DISCONNECT, 0)
