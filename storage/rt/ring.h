@@ -20,6 +20,7 @@ enum op_kind {
 	OP_WRITE,
 	OP_SYNC,
 	OP_ALLOCATE,
+	OP_REMOVE,
 	OP_ACCEPT,
 	OP_CONNECT,
 	OP_RECV,

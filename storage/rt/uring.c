@@ -154,6 +154,10 @@ static void cqe_harvest(struct real_env *real, struct io_op *op, int64_t res)
 	case OP_EVENT:
 		event_arm(real);
 		break;
+	case OP_REMOVE:
+		free(op->env.buf);
+		work_ready(real, op, res);
+		break;
 	case OP_SYNC:
 	case OP_ALLOCATE:
 		work_ready(real, op, res);

@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -180,9 +181,20 @@ void real_dir_sync(struct env_dir *dir, struct io_op *op)
 	io_uring_sqe_set_data(sqe, op);
 }
 
+/* What a file system does for a large file may wait for its journal: guests would wait with us. */
 void real_file_remove(struct env_dir *dir, struct io_op *op, const char *name)
 {
-	ready_add(real_of(dir->env), op, unlinkat(dir->fd, name, 0) < 0 ? -errno : 0);
+	struct real_env *real = real_of(dir->env);
+	char *own = strdup(name); /* it is read when the entry is submitted */
+	if (!own) {
+		ready_add(real, op, -ENOMEM);
+		return;
+	}
+	struct io_uring_sqe *sqe = sqe_get(real);
+	work_begin(real, op, OP_REMOVE);
+	op->env.buf = own;
+	io_uring_prep_unlinkat(sqe, dir->fd, own, 0);
+	io_uring_sqe_set_data(sqe, op);
 }
 
 void real_file_rename(struct env_dir *dir, struct io_op *op, const char *from, const char *to)

@@ -110,6 +110,25 @@ static void what_is_written_is_read(void **state)
 	assert_int_equal(env_dir_sync_wait(world->dir), 0);
 }
 
+/* A large file's end takes the file system a while: the loop's thread has only asked for it. */
+static void a_removal_is_no_work_of_the_loop(void **state)
+{
+	struct world *world = *state;
+	struct env_file *file, *again;
+	struct io_op op = {0};
+	char name[] = "large";
+	assert_int_equal(env_file_open(world->dir, name, ENV_CREATE | ENV_EXCL, &file), 0);
+	env_file_close(file);
+	env_wait_prepare(&op);
+	env_file_remove(world->dir, &op, name);
+	memset(name, 'x', 5); /* it is the caller's again */
+	assert_int_equal(env_file_open(world->dir, "large", 0, &again), 0);
+	env_file_close(again);
+	assert_int_equal((int)env_wait(world->env, &op), 0);
+	assert_int_equal(env_file_open(world->dir, "large", 0, &again), -ENOENT);
+	assert_int_equal(env_file_remove_wait(world->dir, "large"), -ENOENT);
+}
+
 static void a_locked_file_is_refused_to_others(void **state)
 {
 	struct world *world = *state;
@@ -445,6 +464,7 @@ int main(void)
 		cmocka_unit_test(a_low_limit_of_locked_memory_costs_fixed_buffers_only),
 		cmocka_unit_test(only_short_waits_are_looked_through),
 		cmocka_unit_test_setup_teardown(what_is_written_is_read, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_removal_is_no_work_of_the_loop, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_locked_file_is_refused_to_others, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(jobs_run_and_answer_on_the_reactor, setup,
