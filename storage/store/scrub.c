@@ -5,6 +5,9 @@
  *
  * It is spread over the period: a segment is due when that part of the pass which lies before it
  * has had its time; when the store was closed, what became due is caught up one segment a tick.
+ * What was verified and is gone since counts as a part of the pass that is done (until a restart),
+ * and what is made when the period is over is the next pass's: so a store in which much is written
+ * and collected is not read as fast as that.
  * Where it is, is in the checkpoints, so a restart goes on there. The work on a segment is
  * check.c's: a record found bad is no target of deduplication from then on (after a restart: from
  * its next reading on), and what it belongs to is named. A pass by hand goes over all of it at
@@ -33,9 +36,11 @@ struct scrub {
 	struct store_life life;
 	struct store_work own;
 	bool busy;
-	uint64_t segment_id; /* which own is on */
-	uint64_t bytes_before, bytes_all;
-	uint64_t kept_ns; /* age at which a checkpoint last had it */
+	uint64_t segment_id;		 /* which own is on */
+	uint64_t done_bytes, bytes_left; /* of the pass; done, also of what is gone since */
+	uint64_t segment_bytes;		 /* of the one that own is on */
+	uint64_t end_id;		 /* segments with this id and above are the next pass's */
+	uint64_t kept_ns;		 /* age at which a checkpoint last had it */
 	char failed[SENTENCE_BYTES], found[SENTENCE_BYTES];
 };
 
@@ -45,6 +50,7 @@ int scrub_init(struct store *store)
 	if (!store->scrub)
 		return -ENOMEM;
 	store->scrub->store = store;
+	store->scrub->end_id = UINT64_MAX;
 	return 0;
 }
 
@@ -82,17 +88,22 @@ static struct segment *scrub_next(struct scrub *scrub)
 {
 	struct store *store = scrub->store;
 	struct segment *best = NULL;
-	scrub->bytes_before = scrub->bytes_all = 0;
+	uint64_t done_bytes = 0; /* of what is still there */
+	scrub->bytes_left = 0;
 	for (uint32_t slot = 1; slot < segments_slot_count(store); slot++) {
 		struct segment *segment = segment_of(store, slot);
-		if (!segment || segment->state != SEGMENT_SEALED || segment->writer)
+		if (!segment || segment->state != SEGMENT_SEALED || segment->writer ||
+		    segment->id >= scrub->end_id)
 			continue;
-		scrub->bytes_all += segment->bytes;
-		if (segment->id <= scrub->life.scrub_segment_id)
-			scrub->bytes_before += segment->bytes;
-		else if (!best || segment->id < best->id)
+		if (segment->id <= scrub->life.scrub_segment_id) {
+			done_bytes += segment->bytes;
+			continue;
+		}
+		scrub->bytes_left += segment->bytes;
+		if (!best || segment->id < best->id)
 			best = segment;
 	}
+	scrub->done_bytes = max_u64(scrub->done_bytes, done_bytes);
 	return best;
 }
 
@@ -125,6 +136,7 @@ static void scrub_done(struct io_op *op)
 	store->counters.scrubbed_records += scrub->own.chunks;
 	store->counters.scrub_damaged += records;
 	scrub->life.scrub_segment_id = scrub->segment_id;
+	scrub->done_bytes += scrub->segment_bytes;
 }
 
 static void scrub_line(struct store_work *work, const char *line)
@@ -152,6 +164,8 @@ void scrub_pass_ended(struct store *store, uint64_t begun_ns, bool shallow)
 		return;
 	life->scrub_begun_ns = store_age_ns(store);
 	life->scrub_segment_id = 0;
+	store->scrub->done_bytes = 0;
+	store->scrub->end_id = UINT64_MAX;
 }
 
 void scrub_tick(struct store *store)
@@ -168,18 +182,22 @@ void scrub_tick(struct store *store)
 	}
 	if (scrub->busy || period == SCRUB_NEVER || !index_loaded(store))
 		return;
-	struct segment *segment = scrub_next(scrub);
 	uint64_t since = age - min_u64(age, scrub->life.scrub_begun_ns);
+	if (since >= period)
+		scrub->end_id = min_u64(scrub->end_id, store->next_segment_id);
+	struct segment *segment = scrub_next(scrub);
 	if (!segment) {
 		if (since >= period)
 			scrub_pass_ended(store, scrub->life.scrub_begun_ns, false);
 		return;
 	}
 	/* Due when its part of the period has begun. */
-	if ((double)since < (double)period * (double)scrub->bytes_before / (double)scrub->bytes_all)
+	double done = (double)scrub->done_bytes, all = done + (double)scrub->bytes_left;
+	if ((double)since < (double)period * done / all)
 		return;
 	scrub->busy = true;
 	scrub->segment_id = segment->id;
+	scrub->segment_bytes = segment->bytes;
 	scrub->own = (struct store_work){.op.done = scrub_done, .report = scrub_line};
 	check_segment(store, &scrub->own, segment->slot);
 }
