@@ -17,7 +17,9 @@
  * durable;
  *  - nothing is copied unless all that lives in the segment has room: half a segment's copies would
  *    take the reserve and give nothing back, and without it nothing can be collected any more;
- *  - a bounded number of records is in memory.
+ *  - a bounded number of records is in memory;
+ *  - while guests are served a batch of copies is followed by a rest, REST_MOST_NS at most, as a
+ *    close waits for it; gc.c says how long, by the room that there is.
  */
 #include "storage/store/compact.h"
 
@@ -34,6 +36,7 @@
 
 #define READ_ALIGN 4096u
 #define ENTRIES_PER_SLICE 2048u
+#define REST_MOST_NS PACE_WAIT_NS
 
 int compact_init(struct compact *compact, struct work *work, bool packs)
 {
@@ -45,6 +48,7 @@ int compact_init(struct compact *compact, struct work *work, bool packs)
 	if (!compact->memory)
 		return -ENOMEM;
 	compact->packed = compact->memory + copies;
+	guests_forget(compact->store, &compact->guests);
 	for (unsigned i = 0; i < COPY_COUNT; i++) {
 		struct copy *copy = &compact->copies[i];
 		copy->compact = compact;
@@ -66,7 +70,7 @@ void compact_exit(struct compact *compact)
 }
 
 void compact_start(struct compact *compact, struct segment *segment, uint32_t garbage_percent_min,
-		   unsigned pack_level)
+		   unsigned pack_level, unsigned rest_parts)
 {
 	segment_use(segment);
 	compact->store->compactions++;
@@ -74,6 +78,8 @@ void compact_start(struct compact *compact, struct segment *segment, uint32_t ga
 	compact->phase = COMPACT_LOAD;
 	compact->garbage_percent_min = garbage_percent_min;
 	compact->pack_level = pack_level;
+	compact->rest_parts = rest_parts;
+	compact->batch = 0;
 	compact->at = compact->move_at = compact->move_count = 0;
 	compact->live_bytes = compact->move_bytes = compact->move_frames = 0;
 	compact->output_count = compact->output_at = 0;
@@ -438,12 +444,40 @@ static int copy_start(struct compact *compact, struct copy *copy, uint32_t entry
 	return 0;
 }
 
+static bool beside_guests(struct compact *compact)
+{
+	return compact->rest_parts && guests_served(compact->store, &compact->guests);
+}
+
+static void rest_over(struct env_timer *timer)
+{
+	struct compact *compact = container_of(timer, struct compact, rest);
+	compact->work->waits = false;
+	work_kick(compact->store);
+}
+
+/* A batch is through, and there is more. */
+static int compact_rest(struct compact *compact)
+{
+	struct env *env = compact->store->env;
+	uint64_t took = env_now_ns(env) - compact->batch_begun_ns;
+	compact->batch = 0;
+	if (!beside_guests(compact))
+		return WALK_MORE;
+	compact->rest.fire = rest_over;
+	env_timer_start(env, &compact->rest, min_u64(REST_MOST_NS, compact->rest_parts * took));
+	return work_waits(compact->work);
+}
+
 static int compact_copy(struct compact *compact)
 {
+	bool batches = beside_guests(compact);
 	while (compact->move_at < compact->move_count && compact->busy < COPY_COUNT &&
-	       !compact->bad && compact->res == 0) {
+	       !(batches && compact->batch >= COPY_COUNT) && !compact->bad && compact->res == 0) {
 		if (!pace_ready(compact->store, &compact->work->wait))
 			return work_waits(compact->work);
+		if (compact->batch++ == 0)
+			compact->batch_begun_ns = env_now_ns(compact->store->env);
 		struct copy *copy = compact->copies;
 		while (copy->busy)
 			copy++;
@@ -464,6 +498,8 @@ static int compact_copy(struct compact *compact)
 		compact->phase = COMPACT_KEPT; /* copies that were made are garbage */
 		return compact->res < 0 ? compact->res : WALK_MORE;
 	}
+	if (compact->move_at < compact->move_count)
+		return compact_rest(compact);
 	compact->phase = COMPACT_DURABLE;
 	return WALK_MORE;
 }

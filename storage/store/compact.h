@@ -4,6 +4,7 @@
 #define STORAGE_STORE_COMPACT_H
 
 #include "storage/store/census.h"
+#include "storage/store/pace.h"
 #include "storage/store/segments.h"
 
 #define COPY_COUNT 8u
@@ -56,6 +57,11 @@ struct compact {
 	uint64_t output_ends[OUTPUTS_MAX];
 	unsigned output_count, output_at;
 	struct durable_wait durable;
+	/* Beside guests: so many times as long as a batch of copies took, it rests after it. */
+	unsigned rest_parts, batch;
+	uint64_t batch_begun_ns;
+	struct guests_seen guests;
+	struct env_timer rest;
 	int res;
 	bool bad; /* a record failed its check */
 	struct copy copies[COPY_COUNT];
@@ -73,9 +79,10 @@ struct compact {
 /* packs: some segments will be given a pack_level. */
 int compact_init(struct compact *compact, struct work *work, bool packs);
 void compact_exit(struct compact *compact);
-/* pack_level: of zstd, for its records, also when it has no garbage; 0: they stay as they are. */
+/* pack_level: of zstd, for its records, also when it has no garbage; 0: they stay as they are.
+ * rest_parts: see above; 0: no rest. */
 void compact_start(struct compact *compact, struct segment *segment, uint32_t garbage_percent_min,
-		   unsigned pack_level);
+		   unsigned pack_level, unsigned rest_parts);
 /* WAITING, WALK_MORE; 0: phase says whether it is empty or stays; negative: the collection ends. */
 int compact_step(struct compact *compact);
 bool compact_busy(const struct compact *compact);

@@ -13,7 +13,10 @@
  *    space: that would be waiting for ever;
  *  - a removal (a commit, a flush, and the file system's work for a file that may be large) is
  *    followed by a pause of REST_FACTOR times what it took, so that guests have the disk for most
- * of the time; none when space is low, and REST_MOST_NS at most, as a close waits for it;
+ *    of the time; none when space is scarce, and REST_MOST_NS at most, as a close waits for it;
+ *  - one that begins by itself copies as little as the room allows: the more there is, the more
+ *    garbage a segment must have, and when there is room again the poor ones are let be. Who waits
+ *    for space takes what there is;
  *  - what cannot be proved to be garbage stays; what goes wrong ends the collection, and the store
  *    is as good as before;
  *  - segments that are emptied for their age alone, to be compressed anew (pack.c), come in small
@@ -37,12 +40,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define LOW_SHARE 16u	/* less room than this part of all: space is low */
-#define LOW_SEGMENTS 4u /* ... or than so many segments */
+#define LOW_SHARE 16u	   /* less room than this part of all: space is low */
+#define LOW_SEGMENTS 4u	   /* ... or than so many segments */
+#define SCARCE_SEGMENTS 2u /* less room than so many: soon somebody waits for it */
 #define REST_FACTOR 3u
+#define REST_FACTOR_LOW 1u
 #define REST_MOST_NS (NSEC_PER_SEC / 2)
-#define GARBAGE_PERCENT 25u /* worth copying the rest for */
-#define GARBAGE_PERCENT_LOW 3u
+/* How much of a segment must be garbage, so that it is worth it to copy the rest. By hand; and by
+ * itself WORTH_FACTOR percent for each percent of the space that is room: with a quarter free it
+ * copies no more than it frees, with a 16th free seven times that. */
+#define GARBAGE_PERCENT 25u
+#define GARBAGE_PERCENT_LEAST 3u
+#define GARBAGE_PERCENT_MOST 50u
+#define WORTH_FACTOR 2u
 /* Of segments that have no garbage, one collection compresses so many anew, and looks at so many.
  */
 #define PACK_SEGMENTS_MAX 8u
@@ -76,6 +86,7 @@ struct gc {
 	struct work work;
 	enum gc_phase phase;
 	bool counting, low;
+	uint32_t percent; /* of garbage, that was worth it when it began */
 	int res;
 	struct victim *victims;
 	size_t victim_count, victim_at;
@@ -97,6 +108,7 @@ struct gc {
 struct gc_need {
 	struct store_work own;
 	bool busy, wanted;
+	bool awaited; /* somebody waits for space, and no collection has seen it */
 	uint64_t begun_ns, folds, roots_gone, segment_bytes; /* when the last one began */
 	bool ever;	/* one began; until then begun_ns is when the store was opened */
 	bool fruitless; /* it freed nothing: only a change makes another one useful */
@@ -105,14 +117,52 @@ struct gc_need {
 	char failed[SENTENCE_BYTES]; /* why the last one did, or "" */
 };
 
+static uint64_t space_all(const struct store *store)
+{
+	return store->options.capacity_bytes ? store->options.capacity_bytes
+					     : store->segment_bytes + store->disk_free_bytes;
+}
+
 static bool space_low(const struct store *store)
 {
-	uint64_t all = store->options.capacity_bytes
-			       ? store->options.capacity_bytes
-			       : store->segment_bytes + store->disk_free_bytes;
 	uint64_t room = segments_room_bytes(store);
 	return segments_full(store) || room < LOW_SEGMENTS * SEGMENT_BYTES ||
-	       room < all / LOW_SHARE;
+	       room < space_all(store) / LOW_SHARE;
+}
+
+static bool space_scarce(const struct store *store)
+{
+	return segments_full(store) || segments_room_bytes(store) < SCARCE_SEGMENTS * SEGMENT_BYTES;
+}
+
+static uint32_t percent_worth(const struct store *store)
+{
+	uint64_t hundredth = space_all(store) / 100;
+	uint64_t percent = hundredth ? WORTH_FACTOR * (segments_room_bytes(store) / hundredth) : 0;
+	return (uint32_t)max_u64(GARBAGE_PERCENT_LEAST, min_u64(percent, GARBAGE_PERCENT_MOST));
+}
+
+static bool by_itself(const struct gc *gc)
+{
+	return gc->work.public == &gc->work.store->gc_need->own;
+}
+
+static uint32_t percent_begin(const struct gc *gc)
+{
+	struct store *store = gc->work.store;
+	if (!by_itself(gc))
+		return space_low(store) ? GARBAGE_PERCENT_LEAST : GARBAGE_PERCENT;
+	bool awaited = store->gc_need->awaited;
+	store->gc_need->awaited = false;
+	return awaited ? GARBAGE_PERCENT_LEAST : percent_worth(store);
+}
+
+/* What was freed so far may be enough. */
+static uint32_t percent_now(const struct gc *gc)
+{
+	if (!by_itself(gc) || !gc->work.public->freed_bytes)
+		return gc->percent;
+	return (uint32_t)max_u64(gc->percent, percent_worth(gc->work.store));
 }
 
 /* ---- count, and wait for who may hold what is dead ---- */
@@ -151,6 +201,7 @@ static int gc_count(struct gc *gc)
 		store->gc = gc;
 		gc->counting = true;
 		gc->low = space_low(store);
+		gc->percent = percent_begin(gc);
 		census_start(store->census, gc->work.public->thorough);
 	}
 	int res = census_step(store->census, &gc->work);
@@ -205,11 +256,17 @@ static bool pack_candidate(const struct segment *segment, uint64_t before)
 	       segment->state == SEGMENT_SEALED && !segment->writer;
 }
 
+/* By what is known of it now: compact.c weighs it again. */
+static bool segment_worth(const struct segment *segment, uint32_t percent)
+{
+	uint64_t live = segment_live_bytes(segment), bytes = segment->bytes;
+	return !live || (bytes - min_u64(bytes, live)) * 100 >= bytes * percent;
+}
+
 static int gc_choose(struct gc *gc)
 {
 	struct store *store = gc->work.store;
 	uint32_t slots = segments_slot_count(store), looks = 0;
-	uint32_t percent = gc->low ? GARBAGE_PERCENT_LOW : GARBAGE_PERCENT;
 	gc->pack_before = pack_before(gc);
 	gc->victims = calloc(slots + 1ull, sizeof(*gc->victims));
 	if (!gc->victims)
@@ -221,7 +278,7 @@ static int gc_choose(struct gc *gc)
 		    segment->state != SEGMENT_SEALED || segment->writer)
 			continue;
 		uint64_t live = segment_live_bytes(segment), bytes = segment->bytes;
-		bool old_only = live && (bytes - min_u64(bytes, live)) * 100 < bytes * percent;
+		bool old_only = !segment_worth(segment, gc->percent);
 		if (old_only && !pack_candidate(segment, gc->pack_before))
 			continue;
 		if (old_only && looks++ == PACK_LOOKS_MAX && !gc->work.public->recompress) {
@@ -250,8 +307,8 @@ static int gc_end(struct gc *gc)
 {
 	struct store *store = gc->work.store;
 	/* What it fills is sealed: then there may be a reserve. And one that began while there was
-	 * space let garbage be that is worth it now. */
-	if (gc->low ? store->segment_set->moved != NULL : space_low(store))
+	 * space let garbage be that is worth it to who waits. */
+	if (gc->percent > GARBAGE_PERCENT_LEAST || store->segment_set->moved)
 		store->gc_need->fruitless = false;
 	store->counters.collections++;
 	store->gc_need->failed[0] = 0;
@@ -261,8 +318,8 @@ static int gc_end(struct gc *gc)
 		  (unsigned long long)gc->work.public->freed_bytes,
 		  (unsigned long long)gc->compact.moved_bytes,
 		  (unsigned long long)gc->work.public->chunks);
-	if (gc->low) /* what its last segment does not need is given back */
-		segments_moved_seal(store);
+	if (gc->percent == GARBAGE_PERCENT_LEAST || space_scarce(store))
+		segments_moved_seal(store); /* what its last segment does not need is given back */
 	store_poll_space(store);
 	segments_retry_space(store);
 	return 0;
@@ -292,13 +349,21 @@ static int gc_next(struct gc *gc)
 			store->gc_need->old_left = gc->left = true;
 			continue;
 		}
+		uint32_t percent = percent_now(gc);
+		if (percent > gc->percent && !victim->old_only &&
+		    !segment_worth(segment, percent)) {
+			gc->work.public->progress += segment->bytes;
+			continue;
+		}
 		gc->packing = victim->old_only;
 		gc->file_id = segment->id;
 		gc->file_bytes = segment->bytes;
 		gc->moved_before_bytes = gc->compact.moved_bytes;
-		compact_start(&gc->compact, segment,
-			      gc->low ? GARBAGE_PERCENT_LOW : GARBAGE_PERCENT,
-			      segment->id < gc->pack_before ? pack_level(gc) : 0);
+		compact_start(&gc->compact, segment, percent,
+			      segment->id < gc->pack_before ? pack_level(gc) : 0,
+			      space_scarce(store) ? 0
+			      : space_low(store)  ? REST_FACTOR_LOW
+						  : REST_FACTOR);
 		gc->phase = GC_COMPACT;
 		return WALK_MORE;
 	}
@@ -366,7 +431,7 @@ static void gc_removed(struct io_op *op)
 	store->gc_need->fruitless = false;
 	store_poll_space(store);
 	segments_retry_space(store);
-	if (store->closing || gc->work.public->cancel || space_low(store)) {
+	if (store->closing || gc->work.public->cancel || space_scarce(store)) {
 		gc_end_wait(gc, GC_NEXT, 0);
 		return;
 	}
@@ -571,6 +636,7 @@ bool gc_may_help(struct store *store)
 		return true;
 	if (need->fruitless && !changed_since(store))
 		return admin_purge_overdue(store);
+	need->awaited = true;
 	gc_begin(store);
 	return true;
 }

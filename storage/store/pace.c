@@ -27,6 +27,7 @@
 #define BURST_LEAST (2 * MIB)
 #define SLOW_FACTOR 4u
 #define SLOW_LEAST_NS (3 * NSEC_PER_SEC / 1000) /* below, no flush is slow */
+#define GUESTS_NS (NSEC_PER_SEC / 10)		/* so long after a request guests are still there */
 
 struct pace {
 	struct store *store;
@@ -232,4 +233,26 @@ void pace_wake(struct store *store)
 uint64_t pace_rate(const struct store *store)
 {
 	return store->pace->rate == RATE_MOST ? UINT64_MAX : store->pace->rate;
+}
+
+/* ---- beside guests ---- */
+
+static uint64_t requests_counted(const struct store *store)
+{
+	const struct store_counters *c = &store->counters;
+	return c->reads + c->writes + c->trims + c->flushes;
+}
+
+void guests_forget(const struct store *store, struct guests_seen *seen)
+{
+	*seen = (struct guests_seen){.requests = requests_counted(store)};
+}
+
+bool guests_served(const struct store *store, struct guests_seen *seen)
+{
+	uint64_t requests = requests_counted(store), now = env_now_ns(store->env);
+	if (requests != seen->requests || store->requests)
+		seen->ns = now;
+	seen->requests = requests;
+	return seen->ns && now - seen->ns < GUESTS_NS;
 }

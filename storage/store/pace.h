@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Two kinds of pace.
+ * Two kinds of pace, and whether there is anybody to pace for.
  *
  * The throttle: between the log's watermarks, guests get the room that is left in step with the
  * fold's progress: the share of it that they may have taken is the share of the dirty chunks that
@@ -48,5 +48,15 @@ void pace_flushed(struct store *store, uint64_t latency_ns);
 /* The store closes, or work was cancelled: all who wait look again now. */
 void pace_wake(struct store *store);
 uint64_t pace_rate(const struct store *store); /* bytes a second; UINT64_MAX: no bound */
+
+/* ---- beside guests ---- */
+
+struct guests_seen {
+	uint64_t requests, ns; /* ns: when; 0: never */
+};
+/* What came before does not count. */
+void guests_forget(const struct store *store, struct guests_seen *seen);
+/* Is there a request of a guest, or was there one a short while ago? Asked often enough. */
+bool guests_served(const struct store *store, struct guests_seen *seen);
 
 #endif

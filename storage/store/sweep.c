@@ -13,20 +13,13 @@
 
 #include <string.h>
 
-#define GUESTS_NS (NSEC_PER_SEC / 10) /* so long after a request guests are still there */
-#define REST_PARTS 3u		      /* of the time that a part took */
+#define REST_PARTS 3u /* of the time that a part took */
 
-/* ---- guests ---- */
+/* ---- beside guests ---- */
 
 static bool guests_there(struct sweep *sweep)
 {
-	const struct store_counters *c = &sweep->store->counters;
-	uint64_t requests = c->reads + c->writes + c->trims + c->flushes;
-	uint64_t now = env_now_ns(sweep->store->env);
-	if (requests != sweep->requests || sweep->store->requests)
-		sweep->guests_ns = now;
-	sweep->requests = requests;
-	return sweep->guests_ns && now - sweep->guests_ns < GUESTS_NS;
+	return guests_served(sweep->store, &sweep->guests);
 }
 
 static void rest_over(struct env_timer *timer)
@@ -137,8 +130,7 @@ int sweep_begin(struct sweep *sweep, struct segment *segment)
 			env_memory(sweep->store->env, (size_t)SWEEP_PARTS * SWEEP_PART_BYTES);
 		if (!sweep->memory)
 			return -ENOMEM;
-		(void)guests_there(sweep); /* what came before does not count */
-		sweep->guests_ns = 0;
+		guests_forget(sweep->store, &sweep->guests);
 	}
 	int res = segment_open_file(segment);
 	if (res < 0)

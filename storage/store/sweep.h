@@ -13,6 +13,7 @@
 #ifndef STORAGE_STORE_SWEEP_H
 #define STORAGE_STORE_SWEEP_H
 
+#include "storage/store/pace.h"
 #include "storage/store/segments.h"
 #include "storage/store/work.h"
 
@@ -46,7 +47,8 @@ struct sweep {
 	unsigned busy;		 /* reads and jobs under way */
 	uint8_t *memory;
 	struct sweep_part parts[SWEEP_PARTS];
-	uint64_t requests, guests_ns, begun_ns; /* when guests were last seen; of the last part */
+	struct guests_seen guests;
+	uint64_t begun_ns; /* of the last part */
 	struct env_timer rest;
 	bool resting;
 };

@@ -3,6 +3,8 @@
 #include "tests/unit/mixed_store.h"
 
 #include "storage/store/behind.h"
+#include "storage/store/pace.h"
+#include "storage/store/segments_int.h"
 #include "storage/store/segments.h"
 #include "storage/store/store_int.h"
 
@@ -48,6 +50,152 @@ static void growth_begins_one_unless_it_is_never_to_be(void **state)
 	assert_false(begins_when_grown(f, GC_NEVER));
 }
 
+static void zero_all(struct fixture *f, const char *name)
+{
+	struct view *view = open_view(f, name);
+	assert_int_equal(do_request(f, view, REQUEST_ZERO, 0, SHARE_BYTES, NULL, 0), 0);
+	store_view_close(view);
+}
+
+/* ---- what is worth it ---- */
+
+/* One segment is all dead, a sixth of another one: that much is worth it while there is hardly any
+ * room. When the first one has gone there is some again. */
+static void what_is_poor_is_let_be_when_there_is_room_again(void **state)
+{
+	struct fixture *f = *state;
+	struct store_work work;
+	uint8_t *data = aligned_alloc(BLOCK_BYTES, MIB);
+	assert_int_equal(make_volume(f, "a", 128 * MIB), 0);
+	struct view *view = open_view(f, "a");
+	for (uint64_t at = 0; at < 124 * MIB; at += MIB) {
+		test_random_fill(&f->seed, data, MIB);
+		assert_int_equal(do_request(f, view, REQUEST_WRITE, at, MIB, data, 0), 0);
+	}
+	free(data);
+	assert_int_equal(do_request(f, view, REQUEST_TRIM, 0, 72 * MIB, NULL, 0), 0);
+	store_view_close(view);
+	assert_int_equal(WORK(f, &work, store_fold, NULL), 0);
+	fixture_close(f); /* what is open is sealed */
+	fixture_open(f);
+	struct store_counters *counters = &f->store->counters;
+	while (f->store->gc || !segments_idle(f->store) || !f->store->segment_set->spare)
+		(void)env_step(f->env, true);
+	uint64_t *capacity = &f->store->options.capacity_bytes, others = 12 * SEGMENT_BYTES;
+	f->store->segment_bytes += others; /* a large store, but for this */
+	*capacity = f->store->segment_bytes;
+	store_poll_space(f->store);
+	gc_want(f->store);
+	while (counters->collections == 0 || f->store->gc)
+		(void)env_step(f->env, true);
+	assert_true(counters->segments_dropped > 0);
+	assert_int_equal(counters->moved_bytes, 0);
+	assert_int_equal(WORK(f, &work, store_gc), 0); /* a person has asked, and it is still low */
+	assert_true(counters->moved_bytes > 40 * MIB);
+	f->store->segment_bytes -= others;
+}
+
+/* ---- and the scrub ---- */
+
+static void overwrite(struct fixture *f, struct view *view)
+{
+	uint8_t *data = aligned_alloc(BLOCK_BYTES, MIB);
+	for (uint64_t at = 0; at < 68 * MIB; at += MIB) {
+		test_random_fill(&f->seed, data, MIB);
+		assert_int_equal(do_request(f, view, REQUEST_WRITE, at, MIB, data, 0), 0);
+	}
+	free(data);
+}
+
+static void scrub_ticks(struct fixture *f)
+{
+	for (unsigned i = 0; i < 3; i++) {
+		scrub_tick(f->store);
+		while (!work_idle(f->store))
+			(void)env_step(f->env, true);
+		(void)env_step(f->env, false); /* and the end of it is told */
+	}
+}
+
+/* What it has verified is collected: it does not begin with what came instead. */
+static void the_scrub_is_no_faster_where_much_is_collected(void **state)
+{
+	struct fixture *f = *state;
+	struct store_work work;
+	const struct store_counters *counters = &f->store->counters;
+	assert_int_equal(make_volume(f, "a", 68 * MIB), 0);
+	struct view *view = open_view(f, "a");
+	overwrite(f, view);
+	while (counters->scrubbed_records == 0)
+		(void)env_step(f->env, true);
+	uint64_t scrubbed = counters->scrubbed_records;
+	overwrite(f, view);
+	while (counters->segments_sealed < 2)
+		(void)env_step(f->env, true);
+	assert_int_equal(WORK(f, &work, store_fold, NULL), 0);
+	assert_int_equal(WORK(f, &work, store_gc), 0);
+	assert_true(counters->segments_dropped > 0);
+	scrub_ticks(f);
+	assert_int_equal(counters->scrubbed_records, scrubbed);
+	store_view_close(view);
+}
+
+/* ---- beside guests ---- */
+
+static struct env_timer *rest;
+static const struct store *rests; /* whose */
+static uint64_t stopped_ns;
+
+static uint64_t clock_stopped(struct env *env)
+{
+	(void)env;
+	return stopped_ns;
+}
+
+/* The first short timer after the first copies is a rest, and ends when the test says so. */
+static void timer_or_rest(struct env *env, struct env_timer *timer, uint64_t delay_ns)
+{
+	if (!rest && rests->counters.moved_bytes && delay_ns <= PACE_WAIT_NS)
+		rest = timer;
+	else
+		real->timer_start(env, timer, delay_ns);
+}
+
+static void copies_rest_while_guests_are_served(void **state)
+{
+	struct fixture *f = *state;
+	struct store_work work = {0};
+	uint8_t *data = make_mixed(f), block[BLOCK_BYTES] __attribute__((aligned(BLOCK_BYTES)));
+	zero_all(f, "gone");
+	assert_int_equal(WORK(f, &work, store_fold, NULL), 0);
+	fixture_close(f); /* what is open is sealed */
+	f->options.idle_fold_ns = 3600 * NSEC_PER_SEC;
+	fixture_open(f);
+	real = f->env->ops;
+	struct env_ops ops = *real;
+	ops.timer_start = timer_or_rest;
+	ops.now_ns = clock_stopped;
+	stopped_ns = env_now_ns(f->env);
+	rest = NULL;
+	rests = f->store;
+	struct view *view = open_view(f, "keep");
+	f->env->ops = &ops;
+	work = (struct store_work){0};
+	env_wait_prepare(&work.op);
+	store_gc(f->store, &work);
+	for (unsigned after = 0; after < 100; after += rest != NULL)
+		assert_int_equal(do_request(f, view, REQUEST_READ, 0, BLOCK_BYTES, block, 0), 0);
+	uint64_t moved_bytes = f->store->counters.moved_bytes;
+	f->env->ops = real;
+	rest->fire(rest);
+	assert_int_equal((int)env_wait(f->env, &work.op), 0);
+	assert_true(moved_bytes <= 8 * (CHUNK_BYTES + 4096));
+	assert_true(f->store->counters.moved_bytes > SHARE_BYTES / 2);
+	store_view_close(view);
+	read_back(f, data);
+	free(data);
+}
+
 /* ---- what it cannot read ---- */
 
 /* The name of the largest segment's file, in the store's folder. */
@@ -75,13 +223,6 @@ static void count_told(struct store_work *work, const char *line)
 {
 	(void)work;
 	told += strstr(line, "cannot be read") && strstr(line, "kept as it is");
-}
-
-static void zero_all(struct fixture *f, const char *name)
-{
-	struct view *view = open_view(f, name);
-	assert_int_equal(do_request(f, view, REQUEST_ZERO, 0, SHARE_BYTES, NULL, 0), 0);
-	store_view_close(view);
 }
 
 static void a_segment_whose_directory_is_rotten_is_kept_and_stops_nothing(void **state)
@@ -161,6 +302,12 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(growth_begins_one_unless_it_is_never_to_be,
 						fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(what_is_poor_is_let_be_when_there_is_room_again,
+						fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(the_scrub_is_no_faster_where_much_is_collected,
+						fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(copies_rest_while_guests_are_served, fixture_setup,
+						fixture_teardown),
 		cmocka_unit_test_setup_teardown(
 			a_segment_whose_directory_is_rotten_is_kept_and_stops_nothing,
 			fixture_setup, fixture_teardown),
