@@ -343,8 +343,9 @@ unsigned index_find(const struct index *index, const struct id *id,
 	bucket_choices(shard, tag, choice);
 	for (unsigned c = 0; c < (choice[0] == choice[1] ? 1u : 2u); c++) {
 		const struct bucket *bucket = &shard->buckets[choice[c]];
-		for (unsigned m = bucket_matches(bucket, tag); m; m &= m - 1)
-			ret_locations[count++] = bucket->entries[__builtin_ctz(m)] & LOCATION_MASK;
+		for (unsigned e = 0; e < BUCKET_ENTRIES && bucket->entries[e]; e++)
+			if (bucket->entries[e] >> LOCATION_BITS == tag)
+				ret_locations[count++] = bucket->entries[e] & LOCATION_MASK;
 	}
 	return count;
 }
