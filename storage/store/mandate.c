@@ -173,13 +173,16 @@ int store_mandate_give(struct store *store, const char *host, const uint8_t uuid
 	const struct ballot *ballot = ballot_of(store, uuid);
 	const struct store_word *word = ballot ? &ballot->word : NULL;
 	bool owner = word && strcmp(word->voters[word->owner], host) == 0;
-	if (word && !owner && word->voter_count >= VOTERS_DECIDE)
+	bool voted = word && word->voter_count >= VOTERS_DECIDE;
+	if (voted && !owner)
 		return -VS_EFENCED;
 	if (ballot_promised(store, uuid) > (word ? word->term : 0))
 		return -EAGAIN; /* to an owner that is to be, perhaps */
 	if (served_here(store, uuid) && !owner)
 		return -VS_EFENCED;
-	for (uint32_t i = 0; i < store->volume_count; i++) {
+	/* Where a majority has decided, an epoch is no proof: who was elected, and never heard of,
+	 * may have begun a higher one. */
+	for (uint32_t i = 0; i < store->volume_count && !voted; i++) {
 		const struct volume *copy = store->volumes[i];
 		if (copy->replica && memcmp(copy->uuid, uuid, 16) == 0 && copy->epoch > epoch)
 			return -VS_EFENCED;

@@ -77,8 +77,11 @@ const char *trash_purge(struct host *host)
 	host_enter(host);
 	if (store_volumes(host->store, true, &infos, &count) < 0)
 		return NULL;
-	for (size_t i = 0; i < count && res == 0; i++)
+	for (size_t i = 0; i < count && res == 0; i++) {
 		res = HOST_DO(host, store_trash_purge, infos[i].number);
+		if (res == -EBUSY) /* a transfer that had begun still has it: the next time */
+			res = 0;
+	}
 	host_enter(host);
 	process_free(infos);
 	return res < 0 ? failure : NULL;

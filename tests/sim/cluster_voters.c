@@ -328,9 +328,12 @@ const char *voters_person(struct cluster *cluster)
 
 /* ---- what happens to them ---- */
 
-static void cut_off(struct cluster *cluster, unsigned h)
+/* From all, or from this one alone. */
+static void cut_off(struct cluster *cluster, unsigned h, unsigned from)
 {
 	for (unsigned other = 0; other < HOSTS; other++) {
+		if (from != HOSTS && other != from)
+			continue;
 		simnet_link(cluster->net, h, other, false);
 		simnet_link(cluster->net, other, h, false);
 	}
@@ -350,7 +353,7 @@ static void trouble(struct cluster *cluster, unsigned h)
 		totals.witness_down += volume->voted && !volume->copy[h];
 	}
 	if (what == 3) {
-		cut_off(cluster, h);
+		cut_off(cluster, h, HOSTS);
 		return;
 	}
 	if (what == 2)
@@ -371,10 +374,17 @@ const char *voters_elect(struct cluster *cluster, unsigned v)
 {
 	struct volume *volume = &cluster->volumes[v];
 	unsigned to = other_copy(cluster, volume);
-	trouble(cluster, volume->primary);
+	uint64_t pass = pick(cluster, 6 * NSEC_PER_SEC);
+	if (pick(cluster, 4) ==
+	    0) { /* for so long that it has given no mandate that still stands */
+		cut_off(cluster, volume->primary, to);
+		pass += 2 * MANDATE_NS;
+	} else {
+		trouble(cluster, volume->primary);
+	}
 	if (pick(cluster, 4) == 0)
 		trouble(cluster, HOSTS - volume->primary - to);
-	const char *failed = cluster_pass(cluster, pick(cluster, 6 * NSEC_PER_SEC));
+	const char *failed = cluster_pass(cluster, pass);
 	if (!failed)
 		failed = elect(cluster, v, to);
 	if (!failed)

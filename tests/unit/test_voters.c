@@ -544,6 +544,10 @@ static void a_copy_of_another_host_than_the_owner_is_no_candidate(void **state)
 	char sentence[SENTENCE_BYTES] = "";
 	word.copies = 7;
 	word.owner = 2;
+	/* Nor does its epoch say anything against the owner that a majority has. */
+	assert_int_equal(store_mandate_give(pair->to->store, "h1", a.uuid, a.epoch - 1, MANDATE_NS),
+			 0);
+	skip_ns(pair->to, MANDATES_NS);
 	assert_int_equal(told(pair->to, "w", &word), 0);
 	assert_int_equal(store_word_plan(pair->to->store, "h1/a", &plan, &base_term, sentence),
 			 -VS_ERETAINED);
