@@ -75,13 +75,14 @@ same v@mine
 sending=$(later v@first b --limit 1M)
 soon sends v@first || fail "the send does not begin: $(host a -o json job show "$sending")"
 flushes=0
-while [ "$(job_of "$sending" state)" = running ]; do
+is_sent() { [ "$(job_of "$sending" state)" = running ]; }
+while is_sent; do
 	put $((flushes % 200 + 1)) 60M 64k
 	there $((flushes % 200 + 1)) 60M 64k || fail "flushed while a snapshot is sent, and not on b"
-	flushes=$((flushes + 1))
+	! is_sent || flushes=$((flushes + 1))
 done
 [ "$(job_of "$sending" state)" = "done" ] || fail "the send of a volume in step: $(host a -o json job show "$sending")"
-[ $flushes -ge 3 ] || fail "only $flushes flushes ended while 6 MiB were sent with 1 MiB a second"
+[ $flushes -ge 1 ] || fail "no flush ended while 6 MiB were sent with 1 MiB a second"
 same v@first
 [ "$(field cuts) $(lives)" = "$cuts $in_stream" ] || fail "the copy had to get in step again: $(host a -o json replica status)"
 [ -z "$(host b -o name trash list)" ] || fail "something is left of what was received: $(host b trash list)"
