@@ -288,13 +288,17 @@ static int take_follow(struct session *session, const struct repl_header *header
 	if (res == 0)
 		res = store_copy_open(session->repl->store, name, follow.volume_uuid,
 				      &copying->view, &at);
+	/* Ours gives way to what is offered with its lines, and not to a position. */
+	if (res == -VS_EFENCED && store_yields(session->repl->store, session->host,
+					       follow.volume_uuid, follow.position.epoch))
+		res = -EAGAIN;
 	if (res < 0) {
 		if (res == -EBUSY)
 			copy_take_over(session, name);
 		snprintf(sentence, sizeof sentence, "'%.63s' cannot follow now: %s.", name,
 			 res == -VS_EFENCED ? "this host serves that volume itself"
 			 : res == -ENOENT   ? "it is not here yet"
-			 : res == -EAGAIN   ? "a transfer to it was cut"
+			 : res == -EAGAIN   ? "a transfer to it was cut, or is to come"
 			 : res == -EBUSY    ? "another connection still has it"
 					    : vs_strerror(res));
 		answer_error(session, header->request, res, sentence);

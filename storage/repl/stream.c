@@ -315,9 +315,10 @@ static int take_position(struct repl_stream *stream, const struct repl_position 
 		  (unsigned long long)position->vseq);
 	store_follower_live(stream->repl->store, stream->volume, stream->host, true);
 	acked(stream, position);
-	/* A copy that a cut made knows no incarnation: it is told. */
-	if (!incarnation_known(position->incarnation) &&
-	    incarnation_known(stream->begin.incarnation))
+	/* A copy that a cut made knows no incarnation, nor that it is in step: it is told, by what
+	 * is queued where that is enough. */
+	if (incarnation_known(stream->begin.incarnation) &&
+	    (!stream->items || !incarnation_known(position->incarnation)))
 		commit_send(stream, &stream->begin, env_now_ns(stream->repl->env));
 	if (stream->phase != STREAM_LIVE)
 		return 0;

@@ -333,6 +333,22 @@ static int apply_reset(struct store *store, struct volume *volume, const struct 
 	return volume_add_layer(store, volume, number);
 }
 
+/* Its data and its snapshots stay as they are. */
+static int apply_copy(struct store *store, struct volume *volume, const struct volume *from)
+{
+	if (volume->replica || !from->replica)
+		return -VS_EFORMAT;
+	tap_broken(store, volume);
+	memcpy(volume->name, from->name, NAME_ROOM);
+	volume->replica = true;
+	volume->quota_bytes = from->quota_bytes;
+	volume->policy = from->policy;
+	volume->lease = from->lease;
+	volume->superseded_until_ns = 0;
+	followers_forget(store, volume->number);
+	return 0;
+}
+
 static int apply_put_volume(struct store *store, unsigned flags, const struct volume *from)
 {
 	struct volume *volume = volume_by_number(store, from->number);
@@ -360,6 +376,8 @@ static int apply_put_volume(struct store *store, unsigned flags, const struct vo
 		return apply_fold(store, volume, from);
 	if (flags == PUT_RESET)
 		return apply_reset(store, volume, from);
+	if (flags == PUT_COPY)
+		return apply_copy(store, volume, from);
 	if (flags != PUT_ADMIN)
 		return -VS_EFORMAT;
 	if (volume->size_bytes != from->size_bytes || volume->state != from->state)

@@ -44,6 +44,7 @@ enum put_flags {
 	PUT_ADMIN = 2, /* names, sizes, dates, holds; never data */
 	PUT_FOLD = 3,  /* a volume's map, and the layer that went into it */
 	PUT_RESET = 4, /* the volume becomes a snapshot again */
+	PUT_COPY = 5,  /* the volume becomes a copy (yield.c), and nobody follows it any more */
 };
 
 uint32_t volume_encode_flags(const struct volume *volume, enum put_flags flags, void *out);

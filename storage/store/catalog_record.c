@@ -97,7 +97,7 @@ uint32_t volume_encode_flags(const struct volume *volume, enum put_flags flags, 
 	put_u8(&c, volume->state);
 	put_u8(&c, (uint8_t)(int8_t)volume->level);
 	put_u8(&c, volume->domain);
-	put_u8(&c, volume->replica ? 1 + volume->whole : 0);
+	put_u8(&c, volume->replica ? (uint8_t)(1 + volume->whole + 2 * volume->stepped) : 0);
 	put_u32(&c, volume->frame_bytes);
 	put_u64(&c, volume->size_bytes);
 	put_u64(&c, volume->quota_bytes);
@@ -188,8 +188,9 @@ int volume_decode(struct cursor *c, uint32_t number, struct volume *ret)
 		get_bytes(c, v.lease.holder_name, NAME_ROOM);
 	}
 	v.replica = replica > 0;
-	v.whole = replica == 2;
-	if (c->failed || number == 0 || v.state > OBJECT_TRASH || replica > 2 ||
+	v.whole = replica == 2 || replica == 4;
+	v.stepped = replica > 2;
+	if (c->failed || number == 0 || v.state > OBJECT_TRASH || replica > 4 ||
 	    !(replica ? replica_name_good(v.name) : name_good(v.name, NAME_ROOM)) ||
 	    !memchr(v.origin, 0, SNAP_NAME_ROOM) || !frame_bytes_good(v.frame_bytes) ||
 	    v.size_bytes == 0 || v.size_bytes % BLOCK_BYTES || v.size_bytes > VOLUME_BYTES_MAX ||

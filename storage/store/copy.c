@@ -14,6 +14,7 @@
 #include "storage/store/replica.h"
 
 #include "storage/store/catalog.h"
+#include "storage/store/behind.h"
 #include "storage/store/lines.h"
 #include "storage/store/requests.h"
 #include "storage/store/store_int.h"
@@ -23,7 +24,7 @@
 #define FOLLOW_RECORD_BYTES 56u
 
 uint32_t follow_encode(const struct volume *volume, const struct store_position *position,
-		       bool whole, uint64_t durable_vseq, void *out)
+		       enum follow_what what, uint64_t durable_vseq, void *out)
 {
 	struct cursor c = cursor_over(out, FOLLOW_RECORD_BYTES);
 	put_u8(&c, LOG_FOLLOW);
@@ -33,7 +34,7 @@ uint32_t follow_encode(const struct volume *volume, const struct store_position 
 	put_u64(&c, position->epoch);
 	put_u64(&c, position->vseq);
 	put_bytes(&c, position->incarnation, 16);
-	put_u8(&c, whole);
+	put_u8(&c, (uint8_t)what);
 	put_zeros(&c, 7);
 	put_u64(&c, durable_vseq);
 	assert(!c.failed && cursor_left(&c) == 0);
@@ -46,10 +47,10 @@ int follow_apply(struct volume *volume, struct cursor *c)
 	struct store_position position = {.epoch = get_u64(c)};
 	position.vseq = get_u64(c);
 	get_bytes(c, position.incarnation, 16);
-	uint8_t whole = get_u8(c);
+	uint8_t what = get_u8(c);
 	cursor_take(c, 7);
 	uint64_t durable_vseq = cursor_left(c) ? get_u64(c) : 0; /* stores older than lines */
-	if (c->failed || !volume->replica || whole > 1)
+	if (c->failed || !volume->replica || what > FOLLOW_IN_STEP || what == 2)
 		return -VS_EFORMAT;
 	const struct store_lines *lines = &volume->lines;
 	if (position.epoch > (lines->count ? lines->at[lines->count - 1].epoch : 0) &&
@@ -62,7 +63,9 @@ int follow_apply(struct volume *volume, struct cursor *c)
 	volume->epoch = position.epoch;
 	volume->vseq = volume->admitted_vseq = position.vseq;
 	memcpy(volume->incarnation, position.incarnation, 16);
-	volume->whole = whole;
+	volume->whole = what & FOLLOW_WHOLE;
+	if (volume->whole) /* half of a transfer says nothing of that */
+		volume->stepped = what == FOLLOW_IN_STEP;
 	return 0;
 }
 
@@ -170,7 +173,9 @@ static void position_log(struct applying *applying)
 		env_timer_start(store->env, &applying->room_timer, NSEC_PER_MSEC);
 		return;
 	}
-	follow_encode(batch->view->volume, &batch->to, true, batch->durable_vseq, applying->record);
+	follow_encode(batch->view->volume, &batch->to,
+		      store_has(store, FEATURE_RETURNS) ? FOLLOW_IN_STEP : FOLLOW_WHOLE,
+		      batch->durable_vseq, applying->record);
 	applying->entry.done = position_logged;
 	log_append(store->log, &applying->entry, applying->record, FOLLOW_RECORD_BYTES, NULL, 0,
 		   false);

@@ -39,7 +39,8 @@ uint32_t follower_encode(enum log_op op, const struct follower *follower, void *
 	put_u64(&c, follower->rules.lag_ns);
 	put_u64(&c, follower->rules.lag_bytes);
 	put_u64(&c, follower->rules.rate_bytes);
-	put_u64(&c, follower->rules.in_step | (follower->rules.degrade ? 2u : 0));
+	put_u64(&c, follower->rules.in_step | (follower->rules.degrade ? 2u : 0) |
+			    (follower->rules.comes_in_step ? 4u : 0));
 	assert(!c.failed && cursor_left(&c) == 0);
 	return FOLLOWER_RECORD_BYTES;
 }
@@ -68,7 +69,8 @@ int follower_apply(struct store *store, enum log_op op, uint32_t volume, struct 
 	uint64_t in_step = get_u64(c);
 	from.rules.in_step = in_step & 1;
 	from.rules.degrade = in_step & 2;
-	if (c->failed || in_step > 3 || in_step == 2 || !memchr(from.host, 0, NAME_ROOM) ||
+	from.rules.comes_in_step = in_step & 4;
+	if (c->failed || in_step > 4 || in_step == 2 || !memchr(from.host, 0, NAME_ROOM) ||
 	    !text_name_ok(from.host, strlen(from.host)))
 		return -VS_EFORMAT;
 	struct follower *at = follower_of(store, volume, from.host);
@@ -102,6 +104,7 @@ void followers_forget(struct store *store, uint32_t volume)
 	for (uint32_t i = store->follower_count; i-- > 0;)
 		if (store->followers[i].volume == volume)
 			store->followers[i] = store->followers[--store->follower_count];
+	in_step_count(store, volume);
 }
 
 /* ---- commands and lists ---- */
@@ -134,6 +137,8 @@ static int prepare_set(struct command *command)
 		return command_refuse(command, -EINVAL,
 				      "Only a replica that is in step (--mode sync) can be "
 				      "missing: --on-missing is for those.");
+	if (follower.rules.comes_in_step && follower.rules.in_step)
+		return command_refuse(command, -EINVAL, "What is in step does not come in step.");
 	if (follower.rules.lag_ns < NSEC_PER_SEC ||
 	    follower.rules.lag_ns > 24 * 3600 * NSEC_PER_SEC)
 		return command_refuse(command, -EINVAL,
@@ -141,6 +146,24 @@ static int prepare_set(struct command *command)
 	follower.volume = volume->number;
 	memcpy(follower.host, command->other, strlen(command->other));
 	if ((res = word_follows(command, volume, command->other, follower.rules.in_step)) < 0)
+		return res;
+	command_add(command, follower_encode(LOG_PUT_FOLLOWER, &follower, command_record(command)));
+	return 0;
+}
+
+static int prepare_join(struct command *command)
+{
+	int res = 0;
+	struct volume *volume = command_volume(command, command->name, &res);
+	if (!volume)
+		return res;
+	const struct follower *there = follower_of(command->store, volume->number, command->other);
+	if (!there || !there->rules.comes_in_step)
+		return 0; /* somebody has decided otherwise */
+	struct follower follower = *there;
+	follower.rules.in_step = true;
+	follower.rules.comes_in_step = false;
+	if ((res = word_follows(command, volume, command->other, true)) < 0)
 		return res;
 	command_add(command, follower_encode(LOG_PUT_FOLLOWER, &follower, command_record(command)));
 	return 0;
@@ -182,6 +205,14 @@ void store_follower_set(struct store *store, struct admin_op *op, const char *vo
 		return;
 	command->follow = *rules;
 	command_start(command);
+}
+
+void store_follower_join(struct store *store, struct admin_op *op, const char *volume,
+			 const char *host)
+{
+	struct command *command = begin(store, op, volume, host, prepare_join);
+	if (command)
+		command_start(command);
 }
 
 void store_follower_delete(struct store *store, struct admin_op *op, const char *volume,

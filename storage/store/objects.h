@@ -48,6 +48,7 @@ struct volume {
 	uint8_t domain; /* its number */
 	bool replica;	/* of a volume on another host: only what arrives from there changes it */
 	bool whole;	/* a replica that holds what its original was at {epoch, vseq} */
+	bool stepped;	/* a replica that, when it was last whole, was so by the stream */
 	uint64_t epoch, vseq;
 	uint8_t incarnation[16]; /* of the epoch */
 	struct store_lines lines;
@@ -71,13 +72,14 @@ struct volume {
 	uint64_t written_bytes; /* since the opening */
 	uint32_t zeros_pending; /* LOG_ZERO records on their way */
 	bool fold_wanted;
-	bool busy;		 /* a change that no view and no fold may meet is on its way */
-	bool taken;		 /* a replica that somebody is writing to */
-	bool tapped;		 /* its records leave for followers */
-	bool in_step;		 /* has a follower that flushes wait for */
-	struct ballot *ballot;	 /* NULL: it has no voters */
-	uint64_t mandate_ns;	 /* in step, or with voters: it is answered until then */
-	uint32_t left_primaries; /* followers that had become the primary, and were removed */
+	bool busy;		      /* a change that no view and no fold may meet is on its way */
+	bool taken;		      /* a replica that somebody is writing to */
+	bool tapped;		      /* its records leave for followers */
+	bool in_step;		      /* has a follower that flushes wait for */
+	struct ballot *ballot;	      /* NULL: it has no voters */
+	uint64_t mandate_ns;	      /* in step, or with voters: it is answered until then */
+	uint32_t left_primaries;      /* followers that had become the primary, and were removed */
+	uint64_t superseded_until_ns; /* see volume_superseded */
 	struct freed freed_all, freed_own; /* with its snapshots, and without */
 };
 struct snapshot {
@@ -159,7 +161,14 @@ struct follower {
 	} standing;
 };
 struct follower *follower_of(struct store *store, uint32_t volume, const char *host); /* or NULL */
-void followers_forget(struct store *store, uint32_t volume); /* it goes for good */
+/* It goes for good, or becomes a copy. */
+void followers_forget(struct store *store, uint32_t volume);
+
+/* ---- yield.c ---- */
+
+/* Another host has proved, just now, that it is the primary, and waits until the volume is used no
+ * more, to have it for a copy. */
+bool volume_superseded(const struct store *store, const struct volume *volume);
 
 /* ---- policies.c ---- */
 

@@ -3,7 +3,7 @@
  * Makes a copy of another host's snapshot: compares its tree with the copy's map from the top down
  * and takes in what differs.
  *
- *     MAKE -> FOLD -> DIFF -> FOLD -> COMPARE -> PUBLISH (-> DROP)
+ *     YIELD -> MAKE -> FOLD -> DIFF -> FOLD -> COMPARE -> PUBLISH (-> DROP)
  *
  * A copy that is in step stays what it is: then all of this is done to a volume beside it, which
  * begins as the copy's map, with all that the copy was given before (beside.c), and is dropped in
@@ -275,6 +275,23 @@ static int take_volume(struct receiving *receiving)
 	return WALK_MORE;
 }
 
+/* The volume itself may be here, and have to give way. */
+static int yield_step(struct receiving *receiving)
+{
+	const struct store_receive *public = receiving->public;
+	const struct store_offer *offer = &public->offer;
+	bool begun = receiving->admin_busy || receiving->admin_done;
+	if (begun || (!offer->beside && store_yields(receiving->work.store, public->host,
+						     offer->volume_uuid, offer->epoch))) {
+		if (!admin_run(receiving, replica_yield))
+			return WAITING;
+		if (receiving->error)
+			return receiving->error;
+	}
+	receiving->phase = RECEIVE_MAKE;
+	return WALK_MORE;
+}
+
 static int make_step(struct receiving *receiving)
 {
 	struct store *store = receiving->work.store;
@@ -358,6 +375,8 @@ static int receive_step(struct work *work)
 		return receiving->busy || receiving->admin_busy ? WAITING : failed(receiving);
 	}
 	switch (receiving->phase) {
+	case RECEIVE_YIELD:
+		return yield_step(receiving);
 	case RECEIVE_MAKE:
 		return make_step(receiving);
 	case RECEIVE_FOLD:

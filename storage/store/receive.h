@@ -13,7 +13,15 @@
 #define NODE_SHARE (ENTRY_COUNT / 4) /* entries that nodes asked for ahead may have */
 #define WANT_BATCH 64u
 
-enum phase { RECEIVE_MAKE, RECEIVE_FOLD, RECEIVE_DIFF, RECEIVE_END, RECEIVE_PUBLISH, RECEIVE_DROP };
+enum phase {
+	RECEIVE_YIELD,
+	RECEIVE_MAKE,
+	RECEIVE_FOLD,
+	RECEIVE_DIFF,
+	RECEIVE_END,
+	RECEIVE_PUBLISH,
+	RECEIVE_DROP
+};
 
 /* A chunk or node that is on its way, or a range that becomes zeros. */
 enum entry_state {

@@ -18,6 +18,7 @@
 #include "storage/store/lines.h"
 #include "storage/store/mutant.h"
 #include "storage/store/store_int.h"
+#include "storage/store/vote.h"
 
 #include <stdio.h>
 
@@ -225,8 +226,8 @@ static int keep_whole(struct command *command, struct volume *volume)
 		command_add(command, snapshot_encode_flags(&cut, PUT_NEW, command_record(command)));
 	}
 	if (volume->whole)
-		command_add(command,
-			    follow_encode(volume, &position, false, 0, command_record(command)));
+		command_add(command, follow_encode(volume, &position, FOLLOW_HALF, 0,
+						   command_record(command)));
 	return 0;
 }
 
@@ -355,7 +356,8 @@ static void put_head_back(struct command *command, const struct volume *volume,
 	command_add(command, volume_encode_flags(&changed, PUT_RESET, command_record(command)));
 	if (!store_has(command->store, FEATURE_FOLLOWERS))
 		return;
-	command_add(command, follow_encode(volume, &position, true, 0, command_record(command)));
+	command_add(command,
+		    follow_encode(volume, &position, FOLLOW_WHOLE, 0, command_record(command)));
 	if (kept_for_us(command->store, head)) /* the copy itself is that */
 		command_add(command,
 			    record_number(LOG_DEL_SNAPSHOT, head->number, command_record(command)));
@@ -405,8 +407,8 @@ static int prepare_publish(struct command *command)
 	if (head)
 		put_head_back(command, volume, head);
 	else if (store_has(store, FEATURE_FOLLOWERS)) /* else it is never in step */
-		command_add(command,
-			    follow_encode(volume, &position, true, 0, command_record(command)));
+		command_add(command, follow_encode(volume, &position, FOLLOW_WHOLE, 0,
+						   command_record(command)));
 	if (furthest && store_has(store, FEATURE_LINES))
 		command_add(command, lines_encode(volume->number, &offer->lines, offer->vseq,
 						  command_record(command)));
@@ -482,6 +484,27 @@ static int prepare_stand(struct command *command)
 	return keep_whole(command, copy);
 }
 
+/* Who was the primary follows, if it was followed and can be reached: when it returns it gives way
+ * (yield.c), and is brought up to date. Nothing waits for it before it has all. */
+static void carry_primary(struct command *command, const struct volume *copy, uint32_t number)
+{
+	const struct store *store = command->store;
+	struct follower follower = {
+		.volume = number,
+		.rules = {.lag_ns = CARRIED_LAG_NS, .comes_in_step = copy->stepped}};
+	bool followed = copy->stepped, known = false;
+	memcpy(follower.host, copy->name, strcspn(copy->name, "/"));
+	for (uint32_t i = 0; i < store->snapshot_count; i++)
+		followed |= store->snapshots[i]->volume == copy->number &&
+			    store->snapshots[i]->policy == POLICY_CUT;
+	for (uint32_t i = 0; i < store->peer_count; i++)
+		known |= strcmp(store->peers[i].host, follower.host) == 0;
+	if (followed && known && store->follower_count < FOLLOWERS_MAX &&
+	    store_has(store, FEATURE_RETURNS))
+		command_add(command,
+			    follower_encode(LOG_PUT_FOLLOWER, &follower, command_record(command)));
+}
+
 /* The volume begins as the newest snapshot. */
 static int prepare_promote(struct command *command)
 {
@@ -523,6 +546,8 @@ static int prepare_promote(struct command *command)
 	uint64_t epoch = word_epoch(command, copy->uuid, replica_epoch_next(store, copy->uuid));
 	command_add(command,
 		    record_epoch(volume.number, epoch, incarnation, command_record(command)));
+	if (!ballot_of(store, copy->uuid) || !store->host[0])
+		carry_primary(command, copy, volume.number);
 	return word_takes_over(command, copy->uuid, volume.number, epoch);
 }
 

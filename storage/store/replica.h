@@ -11,6 +11,8 @@
 struct command;
 struct put;
 
+#define CARRIED_LAG_NS (30 * NSEC_PER_SEC) /* of a copy that follows since a promotion */
+
 /* A chunk that becomes a volume's by a write of kind REQUEST_COPY: the record that came, or, with
  * `stored` NULL, one that is here (-ENOENT when it is not). */
 struct copy {
@@ -28,10 +30,11 @@ int copy_decode(struct copy *copy, uint8_t type, const void *record, uint32_t re
  * (-VS_ECHECKSUM), then stored as it is. put->type and domain are set. */
 void put_start_copy(struct put *put, const struct copy *copy);
 
-/* A copy's position as a record; `whole`: it holds what its original was there, which has it
- * durable up to durable_vseq, or further as was said before. */
+/* A copy's position as a record. Whole: it holds what its original was there, which has it durable
+ * up to durable_vseq, or further as was said before; by the stream of who is in step, or not. */
+enum follow_what { FOLLOW_HALF = 0, FOLLOW_WHOLE = 1, FOLLOW_IN_STEP = 3 };
 uint32_t follow_encode(const struct volume *volume, const struct store_position *position,
-		       bool whole, uint64_t durable_vseq, void *out);
+		       enum follow_what what, uint64_t durable_vseq, void *out);
 int follow_apply(struct volume *volume, struct cursor *c);
 /* The volume itself, of which copies are refused then; NULL: it is not here. */
 const struct volume *served_here(const struct store *store, const uint8_t uuid[16]);
@@ -59,6 +62,10 @@ struct snapshot replica_snapshot(struct command *command, const struct volume *c
 /* Is it, or will it be, the furthest that the copy has seen? */
 bool replica_goes_on(const struct store *store, const struct volume *copy,
 		     const struct store_offer *offer);
+/* The volume that is served here becomes the copy `name` (yield.c), if it is to give way. -EAGAIN,
+ * -EBUSY: not before its users have gone. */
+void replica_yield(struct store *store, struct admin_op *op, const char *name,
+		   const struct store_offer *offer);
 /* A copy becomes the volume new_name: each step's commit in turn; the first only looks. The word is
  * what the voters agreed to; NULL: nobody was asked. */
 typedef int command_prepare(struct command *command);

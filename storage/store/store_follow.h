@@ -22,6 +22,8 @@ struct follower_rules {
 	/* In step, where three or more vote: when it is missing the voters write down that it is
 	 * left out, and then flushes do not wait for it. */
 	bool degrade;
+	/* It lags behind, and is to be in step (who sends says so) as soon as it is near. */
+	bool comes_in_step;
 };
 struct follower_info {
 	char volume[NAME_ROOM], host[NAME_ROOM];
@@ -32,6 +34,9 @@ struct follower_info {
 /* A new one, or other rules. The host is a peer. The store only keeps it: who sends is above. */
 void store_follower_set(struct store *store, struct admin_op *op, const char *volume,
 			const char *host, const struct follower_rules *rules);
+/* One that comes in step is near: it is in step from now on. Nothing, if it is not to any more. */
+void store_follower_join(struct store *store, struct admin_op *op, const char *volume,
+			 const char *host);
 void store_follower_delete(struct store *store, struct admin_op *op, const char *volume,
 			   const char *host);
 /* An array for the caller to free; -ENOMEM. */
@@ -108,6 +113,12 @@ void store_follower_missing(struct store *store, uint32_t volume, const char *ho
 void store_followers_stop(struct store *store);
 
 /* ---- the other side ---- */
+
+/* Our own volume would give way to what this host offers of that epoch, and become its copy: it was
+ * promoted since, and it has had a copy by our rules, or owns the volume by its voters' word. The
+ * receive does it (store_receive), when nobody uses the volume any more. */
+bool store_yields(const struct store *store, const char *host, const uint8_t uuid[16],
+		  uint64_t epoch);
 
 /* A copy HOST/VOL takes what its original writes. Its position and a view of it:
  * -ENOENT: there is none of that UUID; -EAGAIN: what it holds is half of a transfer, so send a

@@ -45,7 +45,10 @@ struct volume_info {
 	uint32_t snapshot_count;
 	uint8_t root[ID_BYTES]; /* of the last fold */
 	uint8_t domain[16];
-	bool replica;		     /* a copy of another host's volume */
+	bool replica;		     /* a copy of another host's volume ... */
+	bool whole, taken, stepped;  /* ... which is no half of a transfer; being received, or
+					following; when it was last whole, in step */
+	bool superseded;	     /* another host is its primary: its users are to go */
 	char origin[SNAP_NAME_ROOM]; /* cloned from, or "" */
 	bool answers;		     /* store_view_answers of a view of it, now */
 	uint32_t policy;	     /* number; 0: none */
@@ -120,6 +123,8 @@ struct store_counters {
 	uint64_t collections, moved_bytes; /* records that collections copied */
 	uint64_t collections_failed, scrubs_failed;
 	uint64_t repacked_in_bytes, repacked_out_bytes; /* records that were compressed anew */
+	/* Of ours, that another host was promoted for: waited for their users, became copies. */
+	uint64_t volumes_superseded, volumes_yielded;
 };
 /* When it will be full, by its own history (at most four months, kept over restarts). */
 struct store_forecast {

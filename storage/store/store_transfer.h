@@ -48,8 +48,10 @@ void store_record_read(struct store_record_read *read);
  * then gets the snapshot. What is here already, in that volume or anywhere in its domain, is not
  * asked for; what was taken in survives a cut, and the next try goes on from there. Done: op.res 0
  * when the copy's root is the offered one and the snapshot is durable (a snapshot that is older
- * than what the copy was leaves it that); -EEXIST: a snapshot of that
- * name with another root is there. The caller owns it until then. */
+ * than what the copy was leaves it that). Where the volume itself is here and is to give way
+ * (store_yields), it becomes the copy first, with a snapshot of what only this host had; -EAGAIN:
+ * it is in use; -EBUSY: those who use it, and are not answered, are to go first. -EEXIST: a
+ * snapshot of that name with another root is there. The caller owns it until then. */
 struct store_receive {
 	struct io_op op;
 	char sentence[SENTENCE_BYTES];

@@ -115,6 +115,14 @@ static bool gate_open(const struct store *store, const struct store_request *req
 	return true;
 }
 
+/* Nothing that it waits for comes: another host is, or was meanwhile, the primary. */
+static bool request_outdated(const struct store_request *request)
+{
+	const struct view *view = request->view;
+	return store_view_outdated(view) || quorum_lost(view->store, view->volume) ||
+	       volume_superseded(view->store, view->volume);
+}
+
 bool gate_hold(struct store_request *request)
 {
 	struct store *store = request->view->store;
@@ -122,7 +130,7 @@ bool gate_hold(struct store_request *request)
 	struct volume *volume = request->view->volume;
 	if (!volume->replica) /* what a copy has says nothing of its original */
 		volume->durable_vseq = max_u64(volume->durable_vseq, request->vseq);
-	bool outdated = store_view_outdated(request->view) || quorum_lost(store, volume);
+	bool outdated = request_outdated(request);
 	if (!outdated && gate_open(store, request))
 		return false;
 	request->next = NULL;
@@ -139,9 +147,7 @@ void gate_look(struct store *store)
 	struct store_request **at = &tap->held;
 	while (*at) {
 		struct store_request *request = *at;
-		bool open = gate_open(store, request),
-		     outdated = store_view_outdated(request->view) ||
-				quorum_lost(store, request->view->volume);
+		bool open = gate_open(store, request), outdated = request_outdated(request);
 		if (!open && !tap->shut && !store->failed && !outdated) {
 			at = &request->next;
 			continue;

@@ -28,7 +28,8 @@ struct upgrade {
 };
 
 static const char *const feature_names[] = {"policies", "recompression", "followers",
-					    "lines",	"voters",	 "promises"};
+					    "lines",	"voters",	 "promises",
+					    "returns"};
 static_assert(FEATURES_ALL == (1u << (sizeof feature_names / sizeof *feature_names)) - 1,
 	      "each feature has its name");
 

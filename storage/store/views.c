@@ -19,6 +19,8 @@ int view_new(struct store *store, struct volume *volume, struct snapshot *snapsh
 {
 	if (volume->busy || (snapshot && snapshot->busy) || store->closing)
 		return -EBUSY;
+	if (!snapshot && volume_superseded(store, volume))
+		return -VS_EFENCED;
 	const struct volume_lease *lease = &volume->lease;
 	bool leased = lease->holder_name[0] != 0;
 	if (generation && !snapshot && (!leased || generation != lease->generation))

@@ -10,10 +10,30 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+/* Of another host's volume of that name; NULL: there is none. */
+static const struct volume *copy_called(const struct store *store, const char *name)
+{
+	for (uint32_t i = 0; i < store->volume_count; i++) {
+		const struct volume *volume = store->volumes[i];
+		const char *slash = strchr(volume->name, '/');
+		if (volume->replica && volume->state == OBJECT_LIVE && slash &&
+		    strcmp(slash + 1, name) == 0)
+			return volume;
+	}
+	return NULL;
+}
+
 struct volume *command_volume(struct command *command, const char *name, int *ret_res)
 {
 	struct volume *volume = volume_by_name(command->store, name);
-	if (!volume)
+	const struct volume *copy = volume ? NULL : copy_called(command->store, name);
+	if (copy)
+		*ret_res =
+			command_refuse(command, -ENOENT,
+				       "There is no volume named '%s' here: '%s' is a copy of one "
+				       "on another host, to be used there.",
+				       name, copy->name);
+	else if (!volume)
 		*ret_res = command_refuse(command, -ENOENT,
 					  "There is no volume named '%s'; vstorectl volume list "
 					  "shows those that are.",

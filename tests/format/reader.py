@@ -78,7 +78,7 @@ class Store:
                     best = copy
         if best is None:
             die("no copy of the superblock is valid")
-        if u("I", best, 8) != 4 or u("Q", best, 32) & ~63:
+        if u("I", best, 8) != 4 or u("Q", best, 32) & ~127:
             die("the store has a version or features that this reader does not know")
         self.uuid, self.secret = best[48:64], best[64:80]
         self.ring = u("Q", best, 88) // BLOCK
@@ -261,6 +261,8 @@ class Store:
             volume["layers"].pop(0)
             volume["top"] = top
             self.seal(number)
+        elif flags == 5:
+            volume.update(name=name)
         elif flags == 4:
             volume.update(size=size, top=top, layers=[Layer(volume["layers"][-1].number + 1)])
 

@@ -3,6 +3,7 @@
  * What the scripts of points.c are made of: one request or change of the store each, told to the
  * model first and again when it is answered.
  */
+#include "storage/store/replica.h"
 #include "tests/sim/points.h"
 
 #include <stdio.h>
@@ -267,7 +268,7 @@ static void change_end(struct bed *bed, struct change *change)
 
 static void name_set(char out[32], const char *name)
 {
-	snprintf(out, 32, "%s", name);
+	snprintf(out, 32, "%.31s", name);
 }
 
 void bed_volume(struct bed *bed, unsigned volume, const char *name, uint32_t block_count)
@@ -418,6 +419,47 @@ void bed_rename(struct bed *bed, unsigned volume, const char *name)
 	change_begin(bed, &change);
 	name_set(bed->next.volumes[volume].name, name);
 	store_volume_rename(bed->store, &change.admin, bed->now.volumes[volume].name, name);
+	change_end(bed, &change);
+}
+
+void bed_followed(struct bed *bed, unsigned volume, const char *host)
+{
+	const struct follower_rules rules = {.lag_ns = NSEC_PER_SEC};
+	struct change change;
+	change_begin(bed, &change);
+	store_peer_add(bed->store, &change.admin, host, "10.0.0.1:1");
+	change_end(bed, &change);
+	change_begin(bed, &change);
+	store_follower_set(bed->store, &change.admin, bed->now.volumes[volume].name, host, &rules);
+	change_end(bed, &change);
+}
+
+void bed_yield(struct bed *bed, unsigned slot, unsigned volume, const char *host)
+{
+	struct change change;
+	const struct volume *here = volume_by_name(bed->store, bed->now.volumes[volume].name);
+	const struct domain *domain = domain_by_number(bed->store, here->domain);
+	char name[NAME_ROOM], kept[SNAP_NAME_ROOM];
+	struct store_offer offer = {.epoch = here->epoch + EPOCH_TERM,
+				    .lines = {.count = 1, .at = {{.epoch = EPOCH_TERM}}}};
+	memcpy(offer.volume_uuid, here->uuid, 16);
+	memcpy(offer.domain, domain->uuid, 16);
+	snprintf(name, sizeof name, "%.30s/%.30s", host, here->name);
+	snprintf(kept, sizeof kept, "%.62s@fenced-%llu", name, (unsigned long long)here->epoch);
+	bed_wait(bed);
+	views_close(bed);
+	change_begin(bed, &change);
+	size_t was_bytes = strlen(here->name);
+	for (unsigned k = 0; k < SNAPSHOTS_IN_SCRIPT; k++) {
+		char full[SNAP_NAME_ROOM], *of = bed->next.snapshots[k].name;
+		if (strncmp(of, here->name, was_bytes) != 0 || of[was_bytes] != '@')
+			continue;
+		snprintf(full, sizeof full, "%.62s%.32s", name, of + was_bytes);
+		name_set(of, full);
+	}
+	name_set(bed->next.volumes[volume].name, name);
+	snapshot_expect(bed, slot, volume, kept);
+	replica_yield(bed->store, &change.admin, name, &offer);
 	change_end(bed, &change);
 }
 

@@ -199,7 +199,7 @@ static void bed_verify(bool power_cut)
 static void bed_live_on(void)
 {
 	for (unsigned v = 0; v < VOLUMES_IN_SCRIPT; v++)
-		if (bed.now.volumes[v].exists) {
+		if (bed.now.volumes[v].exists && !strchr(bed.now.volumes[v].name, '/')) {
 			bed_write(&bed, v, 3, 2, 7000 + v, 0);
 			bed_write(&bed, v, 16, 16, 7100 + v, 0);
 			bed_flush(&bed);

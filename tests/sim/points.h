@@ -92,6 +92,10 @@ void bed_delete(struct bed *bed, unsigned volume);
 void bed_purge(struct bed *bed);
 void bed_grow(struct bed *bed, unsigned volume, uint32_t block_count);
 void bed_rename(struct bed *bed, unsigned volume, const char *name);
+/* The host follows the volume by cuts, and then was promoted: the volume becomes its copy, and what
+ * it was a snapshot. */
+void bed_followed(struct bed *bed, unsigned volume, const char *host);
+void bed_yield(struct bed *bed, unsigned slot, unsigned volume, const char *host);
 void bed_work(struct bed *bed, void (*start)(struct bed *bed, struct store_work *work));
 void bed_fold(struct bed *bed);
 void bed_gc(struct bed *bed);

@@ -500,6 +500,31 @@ static void scrub(struct bed *bed)
 	}
 }
 
+static void two_volumes_followed(struct bed *bed)
+{
+	two_volumes(bed);
+	bed_followed(bed, 0, "h1");
+	bed_write(bed, 0, 0, 20, 10, 0);
+	bed_flush(bed);
+	bed_fold(bed);
+	bed_snapshot(bed, 0, 0, "a@s");
+}
+
+/* A volume of ours becomes the copy of another host's, with what it had in a snapshot. */
+static void yields(struct bed *bed)
+{
+	bed_write(bed, 0, 3, 2, 20, 0);
+	bed_write(bed, 0, 32, 16, RANDOM, 0);
+	bed_write(bed, 1, 3, 2, 30, 0);
+	bed_wait(bed);
+	bed_yield(bed, 1, 0, "h1");
+	bed_write(bed, 1, 4, 2, 40, 0);
+	bed_fold(bed);
+	bed_gc(bed);
+	bed_close(bed);
+	bed_open(bed);
+}
+
 const struct script scripts[] = {
 	{"make", NULL, make, true, NULL},
 	{"write", one_volume, write, false, NULL},
@@ -518,6 +543,7 @@ const struct script scripts[] = {
 	{"seal", fill_segment, seal, false, NULL},
 	{"wrap", fill_log, wrap, false, NULL},
 	{"full", fill_disk, full, false, NULL},
+	{"yield", two_volumes_followed, yields, false, NULL},
 	{"found", fill_garbage, NULL, false, found},
 	{"collected", fill_garbage, NULL, false, collected},
 	{"moved", fill_garbage, NULL, false, moved},

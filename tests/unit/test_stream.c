@@ -55,6 +55,11 @@ int store_copy_open(struct store *store, const char *name, const uint8_t uuid[16
 	*ret_position = (struct store_position){.epoch = 1};
 	return 0;
 }
+bool store_yields(const struct store *store, const char *host, const uint8_t uuid[16],
+		  uint64_t epoch)
+{
+	return false;
+}
 void store_copy_close(struct view *copy)
 {
 }
@@ -180,8 +185,9 @@ static void another_incarnation_is_somewhere_else(void **state)
 		memcpy(there.incarnation, others[i], 16);
 		messages = 0;
 		stands_at(stream, &there);
-		/* Who knows none is told it, by a COMMIT behind the FOLLOW. */
-		assert_int_equal(messages, i == 1 ? 2 : 1);
+		/* Who knows none is told it, and that it is in step, by a COMMIT behind the
+		 * FOLLOW. */
+		assert_int_equal(messages, i < 2 ? 2 : 1);
 		assert_int_equal(state_of(stream).phase, i < 2 ? STREAM_LIVE : STREAM_BROKEN);
 		assert_int_equal(state_of(stream).res, i < 2 ? 0 : -EAGAIN);
 		repl_stream_free(stream);
