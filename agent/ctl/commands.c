@@ -365,14 +365,16 @@ const struct command commands[] = {
 	 "vstorectl replica remove web1-disk0 host2", CHANGE},
 	{"replica", "status", verb_replica_status, "", "", "",
 	 "What each replica has for certain, how far it is behind, and how much would be lost if "
-	 "this host died now.",
+	 "this host died now; then the copies here of other hosts' volumes.",
 	 "vstorectl replica status -o wide", 0},
 	{"replica", "promote", verb_replica_promote, "v", "as= accept-loss",
 	 "HOST/VOL [--as NAME] [--accept-loss]",
 	 "Makes a volume of a copy, to be used here in place of the one on HOST, which must be "
 	 "stopped. Where the volume has voters, a majority of them is asked, and nothing that was "
 	 "promised is lost; else, without --accept-loss, it says what would be. From then on "
-	 "nothing of HOST's is taken for it.",
+	 "nothing of HOST's is taken for it, and HOST, if it is a peer, is to have a copy again: "
+	 "when it returns and its volume is not in use, that becomes THISHOST/VOL and is brought "
+	 "up to date; what only HOST has is its snapshot fenced-EPOCH.",
 	 "vstorectl replica promote host1/web1-disk0 --accept-loss", CHANGE},
 	{"replica", "recover", verb_replica_recover, "v", "as=", "HOST/VOL [--as NAME]",
 	 "Makes a copy that HOST sent back a volume of this host again, with all its snapshots, as "

@@ -165,12 +165,20 @@ static const struct column replica_columns[] = {
 	{"VSEQ", "verified_vseq", CELL_NUMBER, true},
 	{"ROOT", "verified_root", CELL_TEXT, true},
 	{"ON_MISSING", "on_missing", CELL_TEXT, true},
+	{"COMES_IN_STEP", "comes_in_step", CELL_TEXT, true},
 	{"CUTS", "cuts", CELL_NUMBER, true},
 	{"MAX_LAG_S", "max_lag_seconds", CELL_NUMBER, true},
 	{"MAX_LAG", "max_lag_bytes", CELL_SIZE, true},
 	{NULL, NULL, CELL_TEXT, false},
 };
 const struct table table_replicas = {"replicas", replica_columns};
+
+static const struct column received_columns[] = {
+	{"COPY", "volume", CELL_TEXT, false}, {"HOST", "host", CELL_TEXT, false},
+	{"STATE", "state", CELL_TEXT, false}, {"EPOCH", "epoch", CELL_NUMBER, false},
+	{"VSEQ", "vseq", CELL_NUMBER, false}, {NULL, NULL, CELL_TEXT, false},
+};
+const struct table table_received = {"received", received_columns};
 
 static const struct column voter_columns[] = {
 	{"VOLUME", "volume", CELL_TEXT, false}, {"HOST", "host", CELL_TEXT, false},

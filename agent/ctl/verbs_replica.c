@@ -29,9 +29,24 @@ int verb_domain_list(struct ctl *ctl)
 	return list(ctl, "/v1/domains", &table_domains);
 }
 
+/* What we send, and, for a person, what we are sent. */
 int verb_replica_status(struct ctl *ctl)
 {
-	return list(ctl, "/v1/replicas", &table_replicas);
+	VALUE_AUTO document = NULL;
+	int res = call_get(ctl, "/v1/replicas", &document);
+	bool chosen = ctl->columns || ctl->filter || ctl->sort; /* of the first table */
+	if (res)
+		return res;
+	if (ctl->format == FORMAT_JSON && !chosen) {
+		table_print_json(document);
+		return CTL_OK;
+	}
+	res = table_print_list(ctl, &table_replicas, document);
+	if (res || chosen || (ctl->format != FORMAT_TABLE && ctl->format != FORMAT_WIDE) ||
+	    !value_count(value_get(document, "received")))
+		return res;
+	putchar('\n');
+	return table_print_list(ctl, &table_received, document);
 }
 
 int verb_witness_list(struct ctl *ctl)

@@ -96,7 +96,7 @@ static json_t *state_json(const struct daemon *daemon, const struct follow_state
 			   : state->behind	? "behind"
 						: "same";
 	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:b, s:I, s:I, s:I, "
-			 "s:I, s:I, s:s, s:i, s:s, s:s}",
+			 "s:I, s:I, s:s, s:i, s:s, s:s, s:b}",
 			 "volume", state->info.volume, "host", state->info.host, "mode",
 			 state->info.rules.in_step ? "sync" : "async", "state", word, "verified",
 			 taken, "verified_root", root, "verified_epoch", (json_int_t)state->epoch,
@@ -108,7 +108,35 @@ static json_t *state_json(const struct daemon *daemon, const struct follow_state
 			 "max_lag_bytes", (json_int_t)state->info.rules.lag_bytes, "rate_bytes",
 			 (json_int_t)state->info.rules.rate_bytes, "error", state->sentence,
 			 "copies", (int)copy_count, "oldest_unreplicated", oldest, "on_missing",
-			 state->info.rules.degrade ? "degrade" : "wait");
+			 state->info.rules.degrade ? "degrade" : "wait", "comes_in_step",
+			 state->info.rules.comes_in_step);
+}
+
+/* Copies of other hosts' volumes, as far as this side knows. */
+static json_t *received_json(const struct daemon *daemon)
+{
+	struct volume_info *infos;
+	size_t count;
+	char host[NAME_ROOM];
+	json_t *array = json_array();
+	if (store_volumes(daemon->store, false, &infos, &count) < 0)
+		return array;
+	for (size_t i = 0; i < count; i++) {
+		const struct volume_info *copy = &infos[i];
+		if (!copy->replica)
+			continue;
+		const char *word = !copy->whole && copy->taken	  ? "being received"
+				   : !copy->whole		  ? "half received"
+				   : copy->stepped && copy->taken ? "in step"
+								  : "whole";
+		snprintf(host, sizeof host, "%.*s", (int)strcspn(copy->name, "/"), copy->name);
+		json_array_append_new(array, json_pack("{s:s, s:s, s:s, s:I, s:I}", "volume",
+						       copy->name, "host", host, "state", word,
+						       "epoch", (json_int_t)copy->epoch, "vseq",
+						       (json_int_t)copy->vseq));
+	}
+	free(infos);
+	return array;
 }
 
 void replica_list(struct call *call)
@@ -123,7 +151,9 @@ void replica_list(struct call *call)
 						  copies(states, count, states[i].info.volume)));
 		free(states);
 	}
-	call_reply(call, 200, json_pack("{s:i, s:o}", "schema", 1, "replicas", array));
+	call_reply(call, 200,
+		   json_pack("{s:i, s:o, s:o}", "schema", 1, "replicas", array, "received",
+			     received_json(call->daemon)));
 }
 
 void replica_set(struct call *call)

@@ -302,6 +302,24 @@ void attachment_cut(struct daemon *daemon, uint32_t number, struct io_op *op)
 			  vs_strerror(res));
 }
 
+void attachments_sweep(struct daemon *daemon)
+{
+	struct volume_info info;
+	bool any = false;
+	for (struct attachment **at = &daemon->attachments->head; *at;) {
+		if (store_volume_info(daemon->store, (*at)->number, &info) < 0 ||
+		    (info.lease.holder_name[0] && info.lease.generation == (*at)->generation)) {
+			at = &(*at)->next;
+			continue;
+		}
+		attachment_drop(daemon, at);
+		any = true;
+	}
+	if (any && attachments_save(daemon) < 0)
+		log_event(LOG_LEVEL_WARNING, "attachment.not_saved",
+			  "effect=\"one that has ended is left out at the next start\"");
+}
+
 int attachment_reconnect(struct daemon *daemon, uint32_t number)
 {
 	const struct attachment *at = *attachment_at(daemon, number);

@@ -83,6 +83,9 @@ int attachment_serve(struct daemon *daemon, const struct volume_info *info, uint
 /* Removes it and cuts who came by it; ends op with 0 when nothing of them can land any more, also
  * when there is no socket. Never done before it returns. */
 void attachment_cut(struct daemon *daemon, uint32_t number, struct io_op *op);
+/* Removes the sockets of leases that ended although nobody ended them: with their volume, which
+ * became a copy. */
+void attachments_sweep(struct daemon *daemon);
 /* Drops its connections, without an answer: its client connects again. -ENOENT: it has no socket.
  */
 int attachment_reconnect(struct daemon *daemon, uint32_t number);

@@ -2,7 +2,7 @@
 /*
  * Followers, see follow.h.
  *
- *     IDLE (-> LINE) -> CUT -> SEAL -> SEND -> DROP -> IDLE
+ *     IDLE (-> LINE) -> CUT -> SEAL -> SEND -> DROP -> IDLE (-> JOIN -> IDLE)
  *
  * Each tick looks at each follower that is idle: if its volume has changed since the cut that the
  * follower has, for half of the time or by half of the bytes that it may lag behind, a new cut is
@@ -15,6 +15,10 @@
  * goes on behind that. A stream that broke is made anew. Where it stands further, in the same
  * opening of the volume, the power took writes here that it has: a new opening begins (LINE), from
  * which it takes the cut, for nobody was promised those writes.
+ *
+ * Who was the primary before a promotion lags behind first, as nothing can wait for a host that is
+ * away (comes_in_step). With the first cut that it has its rules change (JOIN): it is in step
+ * again.
  *
  * Keeps true: "verified" is said of a root that the follower has published, or of writes
  * that it said to be durable, and of nothing else.
@@ -34,7 +38,15 @@
 #define RETRY_NS_MIN (2 * NSEC_PER_SEC)
 #define RETRY_NS_MAX (60 * NSEC_PER_SEC)
 
-enum chase_phase { CHASE_IDLE, CHASE_LINE, CHASE_CUT, CHASE_SEAL, CHASE_SEND, CHASE_DROP };
+enum chase_phase {
+	CHASE_IDLE,
+	CHASE_LINE,
+	CHASE_CUT,
+	CHASE_SEAL,
+	CHASE_SEND,
+	CHASE_DROP,
+	CHASE_JOIN
+};
 
 /* A follower, and how it is kept near. */
 struct chase {
@@ -235,6 +247,26 @@ static void chase_start(struct chase *chase, const struct volume_info *volume)
 
 /* ---- in step ---- */
 
+static void chase_joined(struct io_op *op)
+{
+	struct chase *chase = container_of(op, struct chase, op.op);
+	if (op->res < 0)
+		chase_failed(chase, (int)op->res, chase->op.sentence);
+	else
+		log_event(LOG_LEVEL_INFO, "replica.joins", "volume=%s host=%s", chase->info.volume,
+			  chase->info.host);
+	chase_idle(chase);
+}
+
+static void chase_join(struct chase *chase)
+{
+	struct follows *follows = chase->follows;
+	chase->phase = CHASE_JOIN;
+	follows->active++;
+	chase->op = (struct admin_op){.op.done = chase_joined};
+	store_follower_join(follows->store, &chase->op, chase->info.volume, chase->info.host);
+}
+
 /* Who refuses what is here is not missing: our store may be an older one, and must not go on
  * without who knows. Nor is one of whom we do not know yet what it says of that. */
 static void missing_look(struct chase *chase)
@@ -426,6 +458,9 @@ static void tick(struct env_timer *timer)
 			continue;
 		if (chase->info.rules.in_step)
 			stream_look(chase, &volume);
+		else if (chase->info.rules.comes_in_step && chase->verified &&
+			 env_now_ns(follows->env) >= chase->retry_ns)
+			chase_join(chase);
 		else if (chase_due(chase, &volume) && !host_taken(follows, chase->info.host))
 			chase_start(chase, &volume);
 	}

@@ -85,6 +85,11 @@ static void counters_print(const struct daemon *daemon, FILE *out)
 	};
 	for (size_t i = 0; i < sizeof counters / sizeof *counters; i++)
 		metric_print(out, counters[i].name, "counter", counters[i].help, counters[i].value);
+	struct store_counters store;
+	store_counters(daemon->store, &store);
+	metric_print(out, "volumes_yielded_total", "counter",
+		     "Volumes of this host that became copies: another one was promoted.",
+		     store.volumes_yielded);
 }
 
 static void voters_print(const struct daemon *daemon, FILE *out)

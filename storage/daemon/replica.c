@@ -24,7 +24,8 @@ struct replicas {
 	char tls_folder[512];
 	struct timespec seen[2]; /* of host.crt and ca.crl */
 	struct env_timer timer;
-	uint64_t receives; /* when sockets were made for copies */
+	uint64_t receives;	      /* when sockets were made for copies */
+	uint64_t superseded, yielded; /* when their clients were looked after */
 };
 
 /* A send as a job: first the snapshot's root must be known. */
@@ -57,6 +58,30 @@ static bool files_changed(struct replicas *replicas)
 	return changed;
 }
 
+/* A volume of ours that another host was promoted for is given up when nobody uses it any more
+ * (store/yield.c), and is a copy then: under another name, and nobody's lease. */
+static void yields_look(struct replicas *replicas)
+{
+	struct daemon *daemon = replicas->daemon;
+	struct store_counters counters;
+	struct volume_info *infos;
+	size_t count;
+	store_counters(daemon->store, &counters);
+	if (counters.volumes_superseded != replicas->superseded &&
+	    store_volumes(daemon->store, false, &infos, &count) == 0) {
+		replicas->superseded = counters.volumes_superseded;
+		for (size_t i = 0; i < count; i++)
+			if (infos[i].superseded)
+				nbd_server_drop_volume(daemon->nbd, infos[i].name);
+		free(infos);
+	}
+	if (counters.volumes_yielded != replicas->yielded) {
+		replicas->yielded = counters.volumes_yielded;
+		attachments_sweep(daemon);
+		exports_sync(daemon);
+	}
+}
+
 static void look(struct env_timer *timer)
 {
 	struct replicas *replicas = container_of(timer, struct replicas, timer);
@@ -69,6 +94,7 @@ static void look(struct env_timer *timer)
 		replicas->receives = counters.receives;
 		exports_sync(replicas->daemon);
 	}
+	yields_look(replicas);
 	if (!files_changed(replicas))
 		return;
 	if (tls_context_new(replicas->tls_folder, &tls, sentence) < 0) {

@@ -95,6 +95,10 @@ int nbd_server_unexport(struct nbd_server *server, const char *path);
  * again learn what has changed, such as the volume's size. The socket stays. -ENOENT. */
 int nbd_server_drop(struct nbd_server *server, const char *path);
 
+/* Drops the connections that have the volume itself open (and no snapshot of it), by whatever
+ * socket they came. */
+void nbd_server_drop_volume(struct nbd_server *server, const char *volume);
+
 /* After a volume got a new name: its sockets serve it under that one, paths stay as they are, and
  * its attachments are listed by it. To move NAME.sock, also export the new path and unexport the
  * old one. */

@@ -198,6 +198,16 @@ int nbd_server_drop(struct nbd_server *server, const char *path)
 	return 0;
 }
 
+void nbd_server_drop_volume(struct nbd_server *server, const char *volume)
+{
+	for (struct conn *conn = server->conns; conn; conn = conn->next) {
+		if (!conn->view || conn->state == CONN_DEAD || strcmp(conn->name, volume) != 0)
+			continue;
+		conn_die(conn, false, "another host is the primary of its volume");
+		conn_kick(conn);
+	}
+}
+
 void nbd_server_cut(struct nbd_server *server, const char *path, struct io_op *op)
 {
 	struct export *export = export_find(server, path);

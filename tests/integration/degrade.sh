@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Three voters: a, whose volume is in step on b, and w, a witness without a copy. b is missing: flushes go on when a majority has written down
 # that it is left out, and wait where there is none; b, left out, is not promoted; it comes back, catches up, is taken in again. a is stopped:
-# b goes on with all that was flushed, without --accept-loss, and a, awake again, answers nothing. About 60 s.
+# b goes on with all that was flushed, without --accept-loss, and a, awake again, answers nothing, and follows with what only it had in a
+# snapshot. About 60 s.
 # Usage: degrade.sh VSTORED VSTORECTL
 VSTORED=$1 VSTORECTL=$(realpath "$2") here=$(dirname "$(realpath "$0")")
 # shellcheck source=tests/integration/lib.sh
@@ -27,7 +28,8 @@ ask() {
 	asked=$!
 }
 waits() { kill -0 "$asked" 2>/dev/null || fail "a answered $1: $(cat io.asked)"; }
-reads_of() { qemu-io -r -f raw -c "read -P $2 $3 $4" "$(host_uri "$1" v)" >io 2>&1 && ! grep -q 'verification failed' io; }
+# reads_of SIDE PATTERN OFFSET LENGTH [VOLUME]
+reads_of() { qemu-io -r -f raw -c "read -P $2 $3 $4" "$(host_uri "$1" "${5:-v}")" >io 2>&1 && ! grep -q 'verification failed' io; }
 
 "$VSTORECTL" pki init ca --cluster site 2>/dev/null
 ip netns add "$net-w"
@@ -82,21 +84,35 @@ put a 5 16M 1M
 qemu-io -r -f raw -c 'read -P 3 8M 4M' -c 'read -P 5 16M 1M' "$(host_uri b a/v)" >io 2>&1 || fail "b's copy: $(cat io)"
 grep -q 'verification failed' io && fail "b was taken in without all that was flushed: $(cat io)"
 
-# a is stopped, and b goes on by a majority.
+# a is stopped, with a client that is about to write, and b goes on by a majority.
+mkfifo orders
+qemu-io -f raw "$(host_uri a v)" <orders >client 2>&1 &
+old_client=$!
+exec 8>orders
+connected() { [ "$(host a -o json volume show v | python3 -c 'import json,sys; print(json.load(sys.stdin)["attachments"])')" = 1 ]; }
+soon connected || fail "a's client does not connect"
 kill -STOP "${pids[a]}"
+echo 'write -P 9 32M 64k' >&8
 host b -q replica promote a/v || fail "no promotion by b and w"
 { reads_of b 2 0 1M && reads_of b 3 8M 4M && reads_of b 4 12M 1M && reads_of b 5 16M 1M; } || fail "b lacks what was flushed: $(cat io)"
 put b 6 0 1M # a is left out for that
 [ "$(voter a in_step b)" = False ] || fail "a flush of b ended while a had to have it"
+exec 8>&- # the write of a client that a has from before
 kill -CONT "${pids[a]}"
-ask 'read 0 64k'
-soon not_serving || fail "a serves what b has"
-fenced_b() { fenced b; }
-soon fenced_b || fail "b is not told that a has the volume too"
-waits "after b took the volume over"
+
+# a hears of it, sends its client away, keeps what only it has as a snapshot, and is taken in again.
+ended() { ! kill -0 $old_client 2>/dev/null; }
+soon ended || fail "a keeps its client"
+wait $old_client || true
+! grep -q '^wrote' client || fail "a's client was told that all is well: $(cat client)"
+taken_back() { [ "$(voter a in_step b)" = True ]; }
+soon taken_back || fail "a is not taken in again: $(host b -o json replica witness list; host b -o json replica status)"
+refused 3 'no volume' host a volume show v
 there=$(export_of b v)
-kill "$asked" 2>/dev/null || true
-refused 5 'belongs to b' host a replica remove v b
-[ "$(export_of b v)" = "$there" ] || fail "a changed what b serves"
+[ "$(export_of a b/v)" = "$there" ] || fail "a and b differ"
+kept=$(host a -o name snap list b/v | grep '@fenced-') || fail "a keeps no snapshot: $(host a snap list)"
+host a -q volume clone "$kept" rescued
+reads_of a 9 32M 64k rescued || fail "what only a had is not there: $(cat io)"
+put b 7 0 1M # with a
 stop w -TERM
 both_whole

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # A host that follows a volume of another one, in use: it gets near, stays near through kill -9 on both sides, is told what it has for
-# certain; it takes the volume over, and the old primary that comes back changes nothing there. About 30 s.
+# certain; it takes the volume over, and the old primary that comes back changes nothing there. When it is to follow, it keeps what only it
+# has as a snapshot, and does; and takes over in turn. About 40 s.
 # Usage: follow.sh VSTORED VSTORECTL
 VSTORED=$1 VSTORECTL=$(realpath "$2") here=$(dirname "$(realpath "$0")")
 # shellcheck source=tests/integration/lib.sh
@@ -78,13 +79,46 @@ soon fenced || fail "a was not told that b has the volume: $(host a -o json repl
 [ "$(export_of b v)" = "$mine" ] || fail "a changed what b serves"
 [ "$(export_of a v)" != "$mine" ] || fail "a lost what was its own"
 
-# Now the other way round: a gives its own up, and follows.
-host a -q replica remove v b
-refused 3 'no replica' host a replica remove v b
-host a -q volume delete v --yes
+# Now the other way round. Who uses a's volume is not cut off, as nothing says that it may not go on; then a gives it up: what only a has is a
+# snapshot, and the rest comes from b.
+refused 3 'no replica' host a replica remove v c
+qio a v 'write -P 77 5M 1M'
+only=$(export_of a v)
+host a -q snap create v@kept
+host a -q volume clone v@kept w
+mkfifo orders
+qemu-io -r -f raw "$(host_uri a v)" <orders >/dev/null 2>&1 &
+user=$!
+exec 7>orders
+used() { [ "$(host a -o json volume show v | python3 -c 'import json,sys; print(json.load(sys.stdin)["attachments"])')" = 1 ]; }
+soon used || fail "a's volume is not in use"
 host b -q peer add a 10.77.0.1:7410
 host b -q replica add v a --max-lag 1s
+in_use() { host b -o json replica status | grep -q 'it is in use there'; }
+soon in_use || fail "b is not told that a's volume is in use: $(host b -o json replica status)"
+kill -0 $user || fail "who used a's volume was cut off"
+exec 7>&-
+wait $user || fail "who used a's volume was cut off"
 back() { [ "$(field state b)" = same ]; }
 soon back || fail "the way back does not work: $(host b -o json replica status)"
-[ "$(export_of a "$(host a -o name snap list b/v | tail -n 1)")" = "$mine" ] || fail "what came back is not b's"
+refused 3 'no volume' host a volume show v
+[ "$(export_of a b/v)" = "$mine" ] || fail "what came back is not b's"
+kept=$(host a -o name snap list b/v | grep '@fenced-') || fail "a keeps no snapshot of what only it had: $(host a snap list)"
+[ "$(export_of a "$kept")" = "$only" ] || fail "$kept is not what a had"
+[ "$(export_of a b/v@kept)" = "$only" ] || fail "a's own snapshot is not what it was"
+[ "$(export_of a w)" = "$only" ] || fail "a clone of a's volume is not what it was"
+
+# b is lost, a takes over again, and b, which has been told where a is, does as a did: without a snapshot, as a has all that b had.
+qio b v 'write -P 56 2M 1M'
+mine=$(export_of b v)
+soon back || fail "a does not follow b: $(host b -o json replica status)"
+stop b -9
+host a -q replica promote b/v --accept-loss
+[ "$(export_of a v)" = "$mine" ] || fail "a goes on with something else than b had"
+qio a v 'write -P 57 3M 1M'
+serve b 10.77.0.2
+near_b() { host a -o json replica status | python3 -c "import json,sys; sys.exit(not any(r['host'] == 'b' and r['volume'] == 'v' and r['state'] == 'same' for r in json.load(sys.stdin)['replicas']))"; }
+soon near_b || fail "b does not follow by itself: $(host a -o json replica status)"
+[ "$(export_of b a/v)" = "$(export_of a v)" ] || fail "b follows, and has something else"
+host b -o name snap list a/v | grep '@fenced-' && fail "b keeps a snapshot, though a had all of it"
 both_whole

@@ -163,7 +163,15 @@ trouble() {
 
 # ---- the primary is lost ----
 
-fenced_by() { host "$1" -o json replica status | grep -q 'serves that volume itself'; }
+# given_up SIDE: what it served are copies of another host's now
+given_up() {
+	local volume rc
+	for volume in f s; do
+		rc=0
+		host "$1" volume show $volume >/dev/null 2>&1 || rc=$?
+		[ $rc = 3 ] || return 1
+	done
+}
 # taken_over FROM TO: TO goes on with FROM's volumes, whatever state its copies are in
 taken_over() {
 	local volume
@@ -181,17 +189,8 @@ either_would_do() {
 	all_there "$2" also-f also-s
 	for volume in f s; do host "$2" -q volume delete "also-$volume" --yes; done
 }
-# back OLD: what it has and nobody else is kept under another name; then it follows
-back() {
-	local volume other
-	soon fenced_by "$1" || fail "$1 is not told that it is primary no more: $(host "$1" -o json replica status)"
-	for volume in f s; do
-		for other in $(others "$1"); do host "$1" -q replica remove $volume "$other"; done
-		host "$1" -q snap create "$volume@reign$reign"
-		host "$1" -q volume clone "$volume@reign$reign" "$volume-of-reign$reign"
-		host "$1" -q volume delete $volume --yes
-	done
-}
+# back OLD HEIR: what it has and nobody else is kept as a snapshot, by itself; then it follows
+back() { soon given_up "$1" || fail "$1 does not give up what it served: $(host "$2" -o json replica status)"; }
 # overthrow WAY: a copy of the primary's takes its place
 overthrow() {
 	local old=$primary pair heir other kind side
@@ -216,9 +215,8 @@ overthrow() {
 	sleeps) kill -CONT "${pids[$old]}" ;;
 	alone) for side in $(others "$old"); do wire_set "$old" "$side" up; done ;;
 	esac
-	if [ "$1" != dies ]; then # it does not know, and answers no flush of its client's
-		soon fenced_by "$old" || fail "$old is not told that it is primary no more: $(host "$old" -o json replica status)"
-		kill -0 $stamper || fail "the client of $old ended: $(cat stamps.said)"
+	if [ "$1" != dies ]; then # it does not know, answers no flush of its client's, and sends it away when it is told
+		back "$old" "$heir"
 		stop "$old" -9
 	fi
 	stamper_ended
@@ -226,7 +224,7 @@ overthrow() {
 	all_there "$heir" f s
 	cp known.checked known # what stands there now does not go away again
 	up "$old"
-	back "$old"
+	back "$old" "$heir"
 	primary=$heir
 	rule
 	settled

@@ -134,6 +134,12 @@ static const char *promise_check(struct cluster *cluster, const struct promise *
 	snprintf(name, sizeof name, "%s/%s@%s", cluster_hosts[promise->from],
 		 cluster_volumes[promise->volume], promise->name);
 	int res = host_read(host, name, image);
+	/* A host that became the primary and gave way again has moved the copy aside. */
+	for (unsigned aside = 1; res == -ENOENT && aside < HOSTS * VOLUMES; aside++) {
+		snprintf(name, sizeof name, "%s/%s.%u@%s", cluster_hosts[promise->from],
+			 cluster_volumes[promise->volume], aside, promise->name);
+		res = host_read(host, name, image);
+	}
 	if (res == -ENOENT && !promise->kept)
 		return NULL;
 	if (res < 0)

@@ -3,7 +3,8 @@
  * Primaries of a cluster change: a copy becomes the volume when its primary is gone, and the old
  * one comes back; a host comes back with the disk of long ago, and is given up, or all go back to
  * what it has. Who is no primary any more, or is older than what it had made durable, changes
- * nothing and answers no flush.
+ * nothing and answers no flush. It gives its volume up when nobody uses it, and what only it had is
+ * a snapshot then; or somebody deletes it.
  */
 #include "tests/sim/cluster.h"
 #include "tests/sim/model.h"
@@ -11,16 +12,18 @@
 #define ZOMBIE_NS (8 * NSEC_PER_SEC)
 #define GIVEN_UP_NS (130 * NSEC_PER_SEC) /* twice the longest pause of who sends */
 #define FREE_NS (300 * NSEC_PER_SEC)	 /* a flush that may end does so in this time */
+#define YIELD_SECONDS 300u		 /* and a volume that nobody uses is given up */
 
 static uint8_t image[VOLUME_BYTES] __attribute__((aligned(4096)));
+static uint8_t kept[VOLUME_BYTES] __attribute__((aligned(4096)));
 
 /* ---- an old primary ---- */
 
 /* Somebody still writes to the volume on a host that is its primary no more, or from a backup. */
 static struct zombie {
 	struct store_request flush; /* first: found back by its address */
-	struct view *view;
-	bool flushed;
+	struct view *view;	    /* NULL: it gave the volume up before anybody used it */
+	bool wrote, flushed;
 } zombies[VOLUMES];
 static uint8_t zombie_block[BLOCK_BYTES] __attribute__((aligned(4096)));
 
@@ -37,7 +40,13 @@ static const char *zombie_writes(struct host *host, unsigned v, bool must_hold)
 	struct zombie *zombie = &zombies[v];
 	*zombie = (struct zombie){.flush = {.op.done = zombie_done, .kind = REQUEST_FLUSH}};
 	host_enter(host);
-	if (store_view_open(host->store, cluster_volumes[v], &zombie->view) < 0)
+	int res = store_view_open(host->store, cluster_volumes[v], &zombie->view);
+	if (res == -ENOENT && cluster->volumes[v].primary != host->number) {
+		zombie->flush.op.done = NULL;
+		totals.yielded++;
+		return NULL;
+	}
+	if (res < 0)
 		FAIL("the old %s is gone", cluster_volumes[v]);
 	model_fill(zombie_block, 999);
 	struct store_request write = {.view = zombie->view,
@@ -46,7 +55,8 @@ static const char *zombie_writes(struct host *host, unsigned v, bool must_hold)
 				      .data = zombie_block};
 	env_wait_prepare(&write.op);
 	store_submit(&write);
-	if (env_wait(host->env, &write.op) == 0) /* whoever still follows here may have it */
+	zombie->wrote = env_wait(host->env, &write.op) == 0;
+	if (zombie->wrote) /* whoever still follows here may have it */
 		cluster_submit(&cluster->volumes[v].model, 0, 999, 0);
 	zombie->flush.view = zombie->view;
 	host_enter(host);
@@ -58,12 +68,31 @@ static const char *zombie_writes(struct host *host, unsigned v, bool must_hold)
 	return failed;
 }
 
+/* What the new primary says of why. */
+static const char *why_not(struct host *host, unsigned v)
+{
+	static char why[SENTENCE_BYTES + 64];
+	struct host *primary = &host->cluster->hosts[host->cluster->volumes[v].primary];
+	struct follow_state *states;
+	size_t count;
+	snprintf(why, sizeof why, "it is not asked");
+	host_enter(primary);
+	if (!host_runs(primary) || follows_states(primary->follows, &states, &count) < 0)
+		return why;
+	for (size_t i = 0; i < count; i++)
+		if (strcmp(states[i].info.volume, cluster_volumes[v]) == 0 &&
+		    strcmp(states[i].info.host, cluster_hosts[host->number]) == 0)
+			snprintf(why, sizeof why, "%s", states[i].sentence);
+	process_free(states);
+	return why;
+}
+
 static const char *zombie_ends(struct host *host, unsigned v)
 {
 	uint64_t until = simnet_now_ns(host->cluster->net) + FREE_NS;
 	while (zombies[v].flush.op.done)
 		if (!simnet_step(host->cluster->net) || simnet_now_ns(host->cluster->net) > until)
-			FAIL("a flush that waits for nobody never ends");
+			FAIL("a flush that waits for nobody never ends: %s", why_not(host, v));
 	host_enter(host);
 	store_view_close(zombies[v].view);
 	return host->cluster->wrong;
@@ -102,9 +131,71 @@ static const char *volume_gone(struct host *host, const char *name)
 	return trash_purge(host);
 }
 
-/* Nothing waits for its followers any more, and it becomes a copy: its own volume goes. */
+static bool serves(struct host *host, unsigned v)
+{
+	struct volume_info info;
+	return host_volume(host, cluster_volumes[v], &info) == 0;
+}
+
+/* The newest snapshot of what only this host had of the volume; false: there is none. */
+static bool fenced_newest(struct host *host, unsigned v, char ret_name[SNAP_NAME_ROOM])
+{
+	struct snapshot_info *snapshots;
+	size_t count;
+	bool found = false;
+	char copy[NAME_ROOM];
+	snprintf(copy, sizeof copy, "%s/%s", cluster_hosts[host->cluster->volumes[v].primary],
+		 cluster_volumes[v]);
+	host_enter(host);
+	if (store_snapshots(host->store, false, &snapshots, &count) < 0)
+		return false;
+	for (size_t i = 0; i < count; i++) {
+		if (strcmp(snapshots[i].volume, copy) != 0 ||
+		    strncmp(snapshots[i].name, "fenced-", strlen("fenced-")) != 0)
+			continue;
+		found = true;
+		snprintf(ret_name, SNAP_NAME_ROOM, "%.63s@%.63s", copy, snapshots[i].name);
+	}
+	process_free(snapshots);
+	return found;
+}
+
+/* Its client ends, and the new primary finds it unused. */
+static const char *zombie_yields(struct host *host, unsigned v)
+{
+	struct cluster *cluster = host->cluster;
+	const char *failed = zombie_ends(host, v);
+	char name[SNAP_NAME_ROOM];
+	if (failed)
+		return failed;
+	int res = host_read(host, cluster_volumes[v], image); /* -ENOENT: it is over already */
+	for (unsigned i = 0; serves(host, v) && !failed; i++) {
+		if (i == YIELD_SECONDS)
+			FAIL("an old primary of %s does not give it up: %s", cluster_volumes[v],
+			     why_not(host, v));
+		failed = cluster_pass(cluster, NSEC_PER_SEC);
+	}
+	if (failed)
+		return failed;
+	totals.yielded++;
+	if (!zombies[v].wrote)
+		return NULL;
+	if (!fenced_newest(host, v, name))
+		FAIL("what only an old primary of %s had is no snapshot", cluster_volumes[v]);
+	if (res == 0 && (host_read(host, name, kept) < 0 || memcmp(kept, image, sizeof kept) != 0))
+		FAIL("%s is not what the old primary had", name);
+	totals.fenced_kept++;
+	return NULL;
+}
+
+/* It gives way; or somebody gives it up: nothing waits for its followers any more, and its own
+ * volume goes. */
 static const char *zombie_leaves(struct host *host, unsigned v)
 {
+	if (!zombies[v].view)
+		return NULL;
+	if (pick(host->cluster, 2))
+		return zombie_yields(host, v);
 	for (unsigned h = 0; h < HOSTS; h++)
 		if (h != host->number)
 			(void)HOST_DO(host, store_follower_delete, cluster_volumes[v],
@@ -168,6 +259,20 @@ static void backups_drop(struct cluster *cluster)
 	}
 }
 
+/* A copy of an earlier reign of that primary does not know by how much it is to be above it:
+ * whoever promotes it has two primaries, and the later promotion does not win. Nobody does that
+ * here. */
+static bool of_this_reign(struct cluster *cluster, unsigned v, unsigned to)
+{
+	struct volume_info now, copy;
+	char name[NAME_ROOM];
+	unsigned primary = cluster->volumes[v].primary;
+	snprintf(name, sizeof name, "%s/%s", cluster_hosts[primary], cluster_volumes[v]);
+	return host_volume(&cluster->hosts[primary], cluster_volumes[v], &now) == 0 &&
+	       host_volume(&cluster->hosts[to], name, &copy) == 0 &&
+	       copy.epoch / EPOCH_TERM == now.epoch / EPOCH_TERM;
+}
+
 /* The primary dies; a copy takes its place; the primary comes back as it was. */
 const char *primary_lost(struct cluster *cluster)
 {
@@ -180,7 +285,7 @@ const char *primary_lost(struct cluster *cluster)
 	if (volume->voted)
 		return voters_elect(cluster, v);
 	const char *failed = fate_back(cluster, true);
-	if (failed || !all_run(cluster) || !volume->view)
+	if (failed || !all_run(cluster) || !volume->view || !of_this_reign(cluster, v, to))
 		return failed;
 	must_hold = volume->sure[to];
 	bool site = pick(cluster, 4) == 0; /* loses power: both do */

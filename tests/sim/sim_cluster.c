@@ -108,6 +108,8 @@ static int totals_tell(uint64_t seeds)
 					     {COUNT(in_step)},
 					     {COUNT(cuts_sent)},
 					     {COUNT(kept_promises)},
+					     {COUNT(yielded)},
+					     {COUNT(fenced_kept)},
 					     {COUNT(witnessed)},
 					     {COUNT(three_copies)},
 					     {COUNT(flushes_voted)},
