@@ -20,8 +20,8 @@ enum feature {
 	FEATURE_LINES = 8,     /* records LINES */
 	FEATURE_VOTERS = 16,   /* records PUT_WORD, and followers that may be left out */
 	FEATURE_PROMISES = 32, /* records PUT_PROMISE */
-	FEATURE_RETURNS = 64,  /* volumes that become copies; copies and followers that are, or come,
-				  in step */
+	FEATURE_RETURNS = 64, /* volumes that become copies; copies and followers that are, or come,
+				 in step */
 	FEATURES_ALL = 127,
 };
 
