@@ -142,16 +142,24 @@ void object_show(struct call *call)
 	call_refuse(call, -ENOENT, sentence);
 }
 
+/* A list that could not be made is not an empty one. */
+static void list_refuse(struct call *call)
+{
+	call_refuse(call, -ENOMEM, "There is no memory for the list; try again.");
+}
+
 void volume_list(struct call *call)
 {
 	struct volume_info *infos;
 	size_t count;
-	json_t *array = json_array();
-	if (store_volumes(call->daemon->store, false, &infos, &count) == 0) {
-		for (size_t i = 0; i < count; i++)
-			json_array_append_new(array, volume_json(call->daemon, &infos[i]));
-		free(infos);
+	if (store_volumes(call->daemon->store, false, &infos, &count) < 0) {
+		list_refuse(call);
+		return;
 	}
+	json_t *array = json_array();
+	for (size_t i = 0; i < count; i++)
+		json_array_append_new(array, volume_json(call->daemon, &infos[i]));
+	free(infos);
 	call_reply(call, 200, json_pack("{s:i, s:o}", "schema", 1, "volumes", array));
 }
 
@@ -159,7 +167,6 @@ void snapshot_list(struct call *call)
 {
 	struct snapshot_info *infos;
 	size_t count;
-	json_t *array = json_array();
 	const char *query = call->request->query;
 	char volume[API_ARG_ROOM] = "";
 	if (strncmp(query, "volume=", 7) == 0 &&
@@ -167,13 +174,15 @@ void snapshot_list(struct call *call)
 		call_refuse(call, -EINVAL, "'volume' in the query is no name.");
 		return;
 	}
-	if (store_snapshots(call->daemon->store, false, &infos, &count) == 0) {
-		for (size_t i = 0; i < count; i++)
-			if (!volume[0] || strcmp(infos[i].volume, volume) == 0)
-				json_array_append_new(array,
-						      snapshot_json(call->daemon, &infos[i]));
-		free(infos);
+	if (store_snapshots(call->daemon->store, false, &infos, &count) < 0) {
+		list_refuse(call);
+		return;
 	}
+	json_t *array = json_array();
+	for (size_t i = 0; i < count; i++)
+		if (!volume[0] || strcmp(infos[i].volume, volume) == 0)
+			json_array_append_new(array, snapshot_json(call->daemon, &infos[i]));
+	free(infos);
 	call_reply(call, 200, json_pack("{s:i, s:o}", "schema", 1, "snapshots", array));
 }
 
@@ -189,31 +198,31 @@ static void trash_add(json_t *array, const char *kind, uint32_t number, const ch
 
 void trash_list(struct call *call)
 {
-	struct volume_info *volumes;
-	struct snapshot_info *snapshots;
-	size_t count;
+	struct volume_info *volumes = NULL;
+	struct snapshot_info *snapshots = NULL;
+	size_t volume_count, snapshot_count;
 	char name[SNAP_NAME_ROOM];
-	json_t *array = json_array();
-	if (store_volumes(call->daemon->store, true, &volumes, &count) == 0) {
-		for (size_t i = 0; i < count; i++) {
-			/* "@SNAP": what that snapshot is received into. */
-			const char *origin = volumes[i].origin;
-			snprintf(name, sizeof name, "%s%.64s", volumes[i].name,
-				 origin[0] == '@' ? origin : "");
-			trash_add(array, "volume", volumes[i].number, name, volumes[i].size_bytes,
-				  volumes[i].deleted_wall_ns, volumes[i].purge_wall_ns);
-		}
+	if (store_volumes(call->daemon->store, true, &volumes, &volume_count) < 0 ||
+	    store_snapshots(call->daemon->store, true, &snapshots, &snapshot_count) < 0) {
 		free(volumes);
+		list_refuse(call);
+		return;
 	}
-	if (store_snapshots(call->daemon->store, true, &snapshots, &count) == 0) {
-		for (size_t i = 0; i < count; i++) {
-			snprintf(name, sizeof name, "%s@%s", snapshots[i].volume,
-				 snapshots[i].name);
-			trash_add(array, "snapshot", snapshots[i].number, name,
-				  snapshots[i].size_bytes, snapshots[i].deleted_wall_ns,
-				  snapshots[i].purge_wall_ns);
-		}
-		free(snapshots);
+	json_t *array = json_array();
+	for (size_t i = 0; i < volume_count; i++) {
+		/* "@SNAP": what that snapshot is received into. */
+		const char *origin = volumes[i].origin;
+		snprintf(name, sizeof name, "%s%.64s", volumes[i].name,
+			 origin[0] == '@' ? origin : "");
+		trash_add(array, "volume", volumes[i].number, name, volumes[i].size_bytes,
+			  volumes[i].deleted_wall_ns, volumes[i].purge_wall_ns);
 	}
+	for (size_t i = 0; i < snapshot_count; i++) {
+		snprintf(name, sizeof name, "%s@%s", snapshots[i].volume, snapshots[i].name);
+		trash_add(array, "snapshot", snapshots[i].number, name, snapshots[i].size_bytes,
+			  snapshots[i].deleted_wall_ns, snapshots[i].purge_wall_ns);
+	}
+	free(volumes);
+	free(snapshots);
 	call_reply(call, 200, json_pack("{s:i, s:o}", "schema", 1, "trash", array));
 }
