@@ -56,6 +56,18 @@ int command_retained(struct command *command, const struct snapshot *snapshot)
 
 /* ---- create: one commit freezes all volumes and names all snapshots ---- */
 
+/* How many of the command's snapshots are of the same volume as this one. */
+static uint32_t named_of(const struct command *command, const char *name)
+{
+	size_t bytes = (size_t)(strchr(name, '@') - name) + 1;
+	uint32_t count = 0;
+	for (size_t i = 0; i < command->name_count; i++)
+		count += strncmp(command->names[i], name, bytes) == 0;
+	return count;
+}
+
+static_assert(SNAP_GROUP_MAX + 2 < LAYERS_MAX, "a group of one volume fits in, once it is folded");
+
 static int prepare_one(struct command *command, const char *name)
 {
 	struct store *store = command->store;
@@ -83,7 +95,8 @@ static int prepare_one(struct command *command, const char *name)
 				      "The store has %u snapshots, which is the "
 				      "most; purge some.",
 				      SNAPSHOTS_MAX);
-	if (volume->layer_count + 2 * command->name_count >= LAYERS_MAX) {
+	/* One layer for each of the command's, one for a fold that freezes meanwhile. */
+	if (volume->layer_count + named_of(command, name) + 1 >= LAYERS_MAX) {
 		volume->fold_wanted = true; /* many snapshots wait to be folded */
 		fold_kick(store);
 		return WAITING;

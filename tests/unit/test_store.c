@@ -199,6 +199,27 @@ static void several_volumes_are_snapshotted_in_one_step(void **state)
 	free(infos);
 }
 
+/* Of as many volumes as can be, and as often as that of one of them. */
+static void the_largest_group_is_one_step_like_any_other(void **state)
+{
+	struct fixture *f = *state;
+	struct volume_options options = {.size_bytes = MIB};
+	static char text[SNAP_GROUP_MAX][SNAP_NAME_ROOM];
+	const char *names[SNAP_GROUP_MAX];
+	for (unsigned i = 0; i < SNAP_GROUP_MAX; i++) {
+		names[i] = text[i];
+		snprintf(text[i], sizeof text[i], "many%u", i);
+		assert_int_equal(DO(f, store_volume_create, text[i], &options), 0);
+		snprintf(text[i], sizeof text[i], "many%u@all", i);
+	}
+	assert_int_equal(DO(f, store_snap_create, names, SNAP_GROUP_MAX), 0);
+	for (unsigned round = 0; round < 4; round++) {
+		for (unsigned i = 0; i < SNAP_GROUP_MAX; i++)
+			snprintf(text[i], sizeof text[i], "many0@%u-%u", round, i);
+		assert_int_equal(DO(f, store_snap_create, names, SNAP_GROUP_MAX), 0);
+	}
+}
+
 static void bad_names_and_sizes_are_refused_with_a_sentence(void **state)
 {
 	struct fixture *f = *state;
@@ -442,6 +463,7 @@ int main(void)
 		CASE(equal_chunks_are_stored_once),
 		CASE(purged_data_gives_its_segments_back),
 		CASE(several_volumes_are_snapshotted_in_one_step),
+		CASE(the_largest_group_is_one_step_like_any_other),
 		CASE(bad_names_and_sizes_are_refused_with_a_sentence),
 		CASE(held_and_retained_snapshots_stay),
 		CASE(a_full_store_refuses_before_it_answers),
