@@ -16,6 +16,7 @@ nbdkit -U nbdkit.sock -P nbdkit.pid --filter=error file image \
 	error-pread=EIO error-pread-rate=100% error-pread-file="$work/reads-fail" \
 	error-pwrite=EIO error-pwrite-rate=100% error-pwrite-file="$work/writes-fail" \
 	error-zero=EIO error-zero-rate=100% error-zero-file="$work/writes-fail"
+soon test -s nbdkit.pid || fail "nbdkit does not start" # it writes it after its parent has ended
 at_end+=("kill $(cat nbdkit.pid)")
 nbdfuse nbd "nbd+unix:///?socket=$work/nbdkit.sock" >/dev/null 2>&1 &
 at_end+=("soon umount $work/nbd") # the loop device lets go of it when its last user has, maybe later
