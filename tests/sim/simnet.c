@@ -263,8 +263,10 @@ static void listener_gone(struct env_listener *listener)
 	listener->open = false;
 	for (struct conn *conn = listener->net->conns, *next; conn; conn = next) {
 		next = conn->next;
-		if (conn->waits && conn->listener == listener)
-			sock_end(&conn->ends[1], PACKET_RESET);
+		if (!conn->waits || conn->listener != listener)
+			continue;
+		conn->waits = false; /* whoever listens next has the same place */
+		sock_end(&conn->ends[1], PACKET_RESET);
 	}
 }
 
