@@ -41,7 +41,8 @@ static const char *zombie_writes(struct host *host, unsigned v, bool must_hold)
 	*zombie = (struct zombie){.flush = {.op.done = zombie_done, .kind = REQUEST_FLUSH}};
 	host_enter(host);
 	int res = store_view_open(host->store, cluster_volumes[v], &zombie->view);
-	if (res == -ENOENT && cluster->volumes[v].primary != host->number) {
+	/* Given up, or just about to be. */
+	if ((res == -ENOENT || res == -EBUSY) && cluster->volumes[v].primary != host->number) {
 		zombie->flush.op.done = NULL;
 		totals.yielded++;
 		return NULL;
