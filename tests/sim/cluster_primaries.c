@@ -42,7 +42,8 @@ static const char *zombie_writes(struct host *host, unsigned v, bool must_hold)
 	host_enter(host);
 	int res = store_view_open(host->store, cluster_volumes[v], &zombie->view);
 	/* Given up, or just about to be. */
-	if ((res == -ENOENT || res == -EBUSY) && cluster->volumes[v].primary != host->number) {
+	if ((res == -ENOENT || res == -EBUSY || res == -VS_EFENCED) &&
+	    cluster->volumes[v].primary != host->number) {
 		zombie->flush.op.done = NULL;
 		totals.yielded++;
 		return NULL;

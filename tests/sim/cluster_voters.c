@@ -309,8 +309,12 @@ static const char *old_leaves(struct cluster *cluster, unsigned v, unsigned h)
 	host_enter(host);
 	store_view_close(volume->old[h]);
 	volume->old[h] = NULL;
-	if (HOST_DO(host, store_volume_delete, cluster_volumes[v]) < 0) /* it is in use */
-		return volume_open(host, v, &volume->old[h]);
+	if (HOST_DO(host, store_volume_delete, cluster_volumes[v]) < 0) {
+		host_enter(host); /* it is in use, or is just given up: then nobody opens it */
+		if (store_view_open(host->store, cluster_volumes[v], &volume->old[h]) < 0)
+			volume->elected[h] = false;
+		return NULL;
+	}
 	totals.old_left++;
 	totals.overridden += volume->elected[h]; /* nobody had heard of it */
 	volume->elected[h] = false;
