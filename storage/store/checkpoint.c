@@ -7,7 +7,8 @@
  *  - a checkpoint is written only after all commits before its place are durable, so it never names
  * log blocks that a power cut can take back;
  *  - the log's tail moves only after the checkpoint that lets it is durable; the other file is
- * whole until then.
+ * whole until then;
+ *  - what an opening finds is synced before the other file is written over.
  */
 #include "storage/store/behind.h"
 
@@ -552,13 +553,26 @@ static int body_load(struct store *store, const struct header *header, const uin
 	return body_decode(store, &c);
 }
 
+/* After a kill amid its sync a copy may be whole in the device's or the kernel's cache only. The
+ * next checkpoint is written over the other copy: from here on this one must stay. */
+static int file_stays(struct store *store, uint64_t number)
+{
+	struct env_file *file;
+	int res = env_file_open(store->dir, file_name(number), ENV_DIRECT, &file);
+	if (res < 0)
+		return res;
+	res = env_file_sync_wait(file);
+	env_file_close(file);
+	return res;
+}
+
 int checkpoint_load(struct store *store, struct log_place *ret_place, char *sentence)
 {
 	struct header headers[2] = {0};
 	uint8_t *bufs[2] = {NULL, NULL};
 	enum copy_fact facts[2];
 	size_t bytes[2];
-	int out = -ENOENT;
+	int out = -ENOENT, synced = 0;
 	for (unsigned i = 0; i < 2; i++) {
 		int res = file_read(store, i, &headers[i], &bufs[i], &bytes[i]);
 		facts[i] = recovery_copy_fact(res);
@@ -570,6 +584,8 @@ int checkpoint_load(struct store *store, struct log_place *ret_place, char *sent
 	if (verdict == PAIR_FIRST || verdict == PAIR_SECOND) {
 		unsigned best = verdict == PAIR_SECOND;
 		out = body_load(store, &headers[best], bufs[best], ret_place);
+		if (out == 0 && !store->options.read_only)
+			synced = file_stays(store, best);
 	}
 	for (unsigned i = 0; i < 2; i++)
 		if (bufs[i])
@@ -583,5 +599,10 @@ int checkpoint_load(struct store *store, struct log_place *ret_place, char *sent
 			 "Neither checkpoint of the store can be read (%s): nothing was changed; "
 			 "restore checkpoint.0 and checkpoint.1 from a copy, or ask for help.",
 			 vs_strerror(out));
-	return out;
+	else if (synced < 0)
+		snprintf(sentence, SENTENCE_BYTES,
+			 "The store's newest checkpoint cannot be synced (%s): look at the disk's "
+			 "health, then start again; nothing was changed.",
+			 vs_strerror(synced));
+	return out < 0 ? out : synced;
 }
