@@ -393,7 +393,8 @@ const char *voters_elect(struct cluster *cluster, unsigned v)
 		failed = elect(cluster, v, to);
 	if (!failed)
 		failed = cluster_pass(cluster, pick(cluster, 20 * NSEC_PER_SEC));
-	if (!failed && volume->attempt.trying && pick(cluster, 4) == 0) { /* amid of it */
+	if (!failed && volume->attempt.trying && host_runs(&cluster->hosts[to]) &&
+	    pick(cluster, 4) == 0) { /* amid of it */
 		host_crash(&cluster->hosts[to], pick(cluster, 2));
 		cluster->hosts[to].back_ns =
 			simnet_now_ns(cluster->net) + 1 + pick(cluster, 40 * NSEC_PER_SEC);
