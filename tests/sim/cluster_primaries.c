@@ -184,7 +184,15 @@ static const char *zombie_yields(struct host *host, unsigned v)
 		return NULL;
 	if (!fenced_newest(host, v, name))
 		FAIL("what only an old primary of %s had is no snapshot", cluster_volumes[v]);
-	if (res == 0 && (host_read(host, name, kept) < 0 || memcmp(kept, image, sizeof kept) != 0))
+	int kept_res = res == 0 ? host_read(host, name, kept) : 0;
+	for (unsigned i = 0; kept_res == -EBUSY && i < YIELD_SECONDS; i++) {
+		failed = cluster_pass(cluster,
+				      NSEC_PER_SEC); /* its commit is there, and not flushed */
+		if (failed)
+			return failed;
+		kept_res = host_read(host, name, kept);
+	}
+	if (res == 0 && (kept_res < 0 || memcmp(kept, image, sizeof kept) != 0))
 		FAIL("%s is not what the old primary had", name);
 	totals.fenced_kept++;
 	return NULL;
