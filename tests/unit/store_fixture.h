@@ -173,4 +173,12 @@ static inline void flip(struct fixture *f, const char *name, int64_t at)
 		(int)env_wait((f)->env, &(ret_work)->op);                                          \
 	})
 
+/* All of the store is read, and good. */
+static inline void nothing_is_damaged(struct fixture *f)
+{
+	struct store_work work;
+	assert_int_equal(WORK(f, &work, store_check), 0);
+	assert_int_equal(work.damaged, 0);
+}
+
 #endif

@@ -12,6 +12,13 @@
 static struct env_ops poor;
 static const struct env_ops *real;
 
+/* Until none would help any more. */
+static void collections_end(struct fixture *f)
+{
+	while (f->store->gc || gc_may_help(f->store))
+		(void)env_step(f->env, true);
+}
+
 static void one_that_began_with_space_to_spare_was_no_attempt(void **state)
 {
 	struct fixture *f = *state;
@@ -23,8 +30,7 @@ static void one_that_began_with_space_to_spare_was_no_attempt(void **state)
 	f->store->options.capacity_bytes = 1; /* now it is low */
 	assert_int_equal((int)env_wait(f->env, &work.op), 0);
 	assert_true(gc_may_help(f->store));
-	while (f->store->gc || gc_may_help(f->store)) /* ... but not for ever */
-		(void)env_step(f->env, true);
+	collections_end(f); /* ... but not for ever */
 	f->store->options.capacity_bytes = 0;
 }
 
@@ -37,8 +43,7 @@ static void what_is_overdue_in_the_trash_may_come_back(void **state)
 	assert_int_equal(DO(f, store_volume_delete, "gone"), 0);
 	assert_int_equal(volume_named(f, "gone", true).in_trash, true);
 	assert_int_equal(WORK(f, &work, store_gc), 0);
-	while (f->store->gc || gc_may_help(f->store))
-		(void)env_step(f->env, true);
+	collections_end(f);
 	f->store->options.trash_delay_ns =
 		1; /* of 7 days; and no tick comes before the next line */
 	assert_true(gc_may_help(f->store));
@@ -57,8 +62,7 @@ static void what_a_cut_held_may_come_back(void **state)
 	assert_int_equal(snap(f, "a@cut"), 0);
 	f->store->snapshots[0]->policy = POLICY_CUT;
 	assert_int_equal(WORK(f, &work, store_gc), 0);
-	while (f->store->gc || gc_may_help(f->store))
-		(void)env_step(f->env, true);
+	collections_end(f);
 	assert_int_equal(DO(f, store_cut_drop, "a@cut"), 0);
 	assert_int_equal(f->store->snapshot_count, 0);
 	assert_true(gc_may_help(f->store));
