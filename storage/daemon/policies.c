@@ -192,7 +192,7 @@ static bool policy_step(struct policies *policies, const struct policy_info *pol
 {
 	static char names[SNAP_GROUP_MAX][SNAP_NAME_ROOM]; /* the reactor's thread only */
 	const char *group[SNAP_GROUP_MAX];
-	char remove[SNAP_NAME_ROOM] = "";
+	char remove[SNAP_NAME_ROOM];
 	uint32_t taken = 0, removed = 0; /* numbers of the last one due, of the one to remove */
 	size_t due = 0, due_max = policies->one_by_one ? 1 : SNAP_GROUP_MAX, count;
 	uint64_t now = env_wall_ns(policies->env);
@@ -210,9 +210,9 @@ static bool policy_step(struct policies *policies, const struct policy_info *pol
 			group[due] = names[due];
 			due++;
 		}
-		if (policies->prune && !remove[0])
+		if (policies->prune && !removed)
 			retention_plan(policy, items, count);
-		for (size_t k = count; k-- > 0 && policies->prune && !remove[0];)
+		for (size_t k = count; k-- > 0 && policies->prune && !removed;)
 			if (!items[k].keep && !is_refused(policies, items[k].snapshot->number)) {
 				removed = items[k].snapshot->number;
 				snprintf(remove, sizeof remove, "%s@%s", volumes[i].name,

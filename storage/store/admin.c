@@ -79,6 +79,35 @@ void command_add(struct command *command, uint32_t bytes)
 	assert(command->record_bytes + LOG_RECORD_BYTES_MAX <= sizeof command->records);
 }
 
+int command_volume_room(struct command *command, size_t count)
+{
+	if (command->store->volume_count + count <= VOLUMES_MAX)
+		return 0;
+	return command_refuse(command, -ENOSPC,
+			      "The store has %u volumes, which is the most; purge some.",
+			      VOLUMES_MAX);
+}
+
+int command_snapshot_room(struct command *command, size_t count)
+{
+	if (command->store->snapshot_count + count <= SNAPSHOTS_MAX)
+		return 0;
+	return command_refuse(command, -ENOSPC,
+			      "The store has %u snapshots, which is the most; purge some.",
+			      SNAPSHOTS_MAX);
+}
+
+static_assert(SNAP_GROUP_MAX + 2 < LAYERS_MAX, "a group of one volume fits in, once it is folded");
+
+int command_layer_room(struct command *command, struct volume *volume, uint32_t count)
+{
+	if (volume->layer_count + count + 1 < LAYERS_MAX) /* a fold may freeze it meanwhile, too */
+		return 0;
+	volume->fold_wanted = true;
+	fold_kick(command->store);
+	return WAITING;
+}
+
 int command_position(struct command *command, struct volume *volume, struct volume *changed)
 {
 	if (!epoch_ready(command->store, volume) || write_behind(command->store))

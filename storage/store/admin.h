@@ -52,6 +52,13 @@ void command_add(struct command *command, uint32_t bytes); /* ... and that it is
 __attribute__((format(printf, 3, 4))) int command_refuse(struct command *command, int code,
 							 const char *format, ...);
 
+/* Whether so many more of them may be: 0, or refused. */
+int command_volume_room(struct command *command, size_t count);
+int command_snapshot_room(struct command *command, size_t count);
+/* The records freeze the volume so many times, SNAP_GROUP_MAX at most: 0, or WAITING, and it is
+ * folded meanwhile. */
+int command_layer_room(struct command *command, struct volume *volume, uint32_t count);
+
 /* For a change that no record of data tells: the volume's next position, which nobody who follows
  * it can stand at yet; the records must go into the log at once, for vseqs are in its order. 0 or
  * WAITING. */
@@ -77,5 +84,7 @@ int word_takes_over(struct command *command, const uint8_t uuid[16], uint32_t nu
 int command_seal(struct command *command, struct snapshot *snapshot);
 /* -VS_ERETAINED: a hold or a date forbids that the snapshot goes. */
 int command_retained(struct command *command, const struct snapshot *snapshot);
+/* The snapshot is taken of what its volume is at that commit, and gets its number. */
+void command_snap(struct command *command, struct snapshot *snapshot);
 
 #endif

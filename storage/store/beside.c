@@ -54,10 +54,8 @@ static int prepare_make(struct command *command)
 		return command_refuse(command, -EBUSY, RECEIVED_ALREADY, command->name);
 	if (copy && (res = replica_same(command, copy)) < 0)
 		return res;
-	if (store->volume_count + 2 > VOLUMES_MAX)
-		return command_refuse(command, -ENOSPC,
-				      "The store has %u volumes, which is the most; purge some.",
-				      VOLUMES_MAX);
+	if ((res = command_volume_room(command, 2)) < 0)
+		return res;
 	if (copy && !left) { /* its map must be a root until it is this one's, too */
 		if (fold_volume(store) == copy)
 			return WAITING;
@@ -105,10 +103,8 @@ static int prepare_publish(struct command *command)
 						"'%.63s@%.63s' is here already, and is not the "
 						"same.",
 						copy->name, offer->snapshot);
-	if (store->snapshot_count >= SNAPSHOTS_MAX)
-		return command_refuse(command, -ENOSPC,
-				      "The store has %u snapshots, which is the most; purge some.",
-				      SNAPSHOTS_MAX);
+	if ((res = command_snapshot_room(command, 1)) < 0)
+		return res;
 	struct snapshot snapshot = replica_snapshot(command, copy, beside);
 	bool furthest = replica_goes_on(store, copy, offer);
 	command->busy_volume = beside->number;

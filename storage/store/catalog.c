@@ -25,13 +25,16 @@
 
 /* ---- finding ---- */
 
-/* Where the first volume of this number or a larger one is. */
-static uint32_t volume_place(const struct store *store, uint32_t number)
+static_assert(offsetof(struct volume, number) == 0 && offsetof(struct snapshot, number) == 0,
+	      "a number is what both begin with");
+
+/* Where the first volume, or snapshot, of this number or a larger one is. */
+static uint32_t place_of(void *const *array, uint32_t count, uint32_t number)
 {
-	uint32_t low = 0, high = store->volume_count;
+	uint32_t low = 0, high = count;
 	while (low < high) {
 		uint32_t middle = low + (high - low) / 2;
-		if (store->volumes[middle]->number < number)
+		if (*(const uint32_t *)array[middle] < number)
 			low = middle + 1;
 		else
 			high = middle;
@@ -39,24 +42,15 @@ static uint32_t volume_place(const struct store *store, uint32_t number)
 	return low;
 }
 
-static uint32_t snapshot_place(const struct store *store, uint32_t number)
+static void *by_number(void *const *array, uint32_t count, uint32_t number)
 {
-	uint32_t low = 0, high = store->snapshot_count;
-	while (low < high) {
-		uint32_t middle = low + (high - low) / 2;
-		if (store->snapshots[middle]->number < number)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low;
+	uint32_t at = place_of(array, count, number);
+	return at < count && *(const uint32_t *)array[at] == number ? array[at] : NULL;
 }
 
 struct volume *volume_by_number(const struct store *store, uint32_t number)
 {
-	uint32_t at = volume_place(store, number);
-	return at < store->volume_count && store->volumes[at]->number == number ? store->volumes[at]
-										: NULL;
+	return by_number((void *const *)store->volumes, store->volume_count, number);
 }
 
 struct volume *volume_by_name(const struct store *store, const char *name)
@@ -70,10 +64,7 @@ struct volume *volume_by_name(const struct store *store, const char *name)
 
 struct snapshot *snapshot_by_number(const struct store *store, uint32_t number)
 {
-	uint32_t at = snapshot_place(store, number);
-	return at < store->snapshot_count && store->snapshots[at]->number == number
-		       ? store->snapshots[at]
-		       : NULL;
+	return by_number((void *const *)store->snapshots, store->snapshot_count, number);
 }
 
 struct snapshot *snapshot_of(const struct store *store, uint32_t volume, const char *name)
@@ -210,8 +201,8 @@ void catalog_free(struct store *store)
 	store->volume_count = store->snapshot_count = 0;
 }
 
-/* One more pointer, at this place of an array that grows by powers of two. */
-static int array_add(void ***array, uint32_t *count, uint32_t count_max, uint32_t place, void *item)
+/* One more, at its place, in an array that grows by powers of two. */
+static int array_add(void ***array, uint32_t *count, uint32_t count_max, void *item)
 {
 	if (*count >= count_max)
 		return -VS_EFORMAT;
@@ -222,19 +213,24 @@ static int array_add(void ***array, uint32_t *count, uint32_t count_max, uint32_
 			return -ENOMEM;
 		*array = larger;
 	}
+	uint32_t place = place_of(*array, *count, *(const uint32_t *)item);
 	memmove(*array + place + 1, *array + place, (*count - place) * sizeof(void *));
 	(*array)[place] = item;
 	(*count)++;
 	return 0;
 }
 
+static void array_remove(void **array, uint32_t *count, const void *item)
+{
+	uint32_t place = place_of(array, *count, *(const uint32_t *)item);
+	(*count)--;
+	memmove(array + place, array + place + 1, (*count - place) * sizeof(void *));
+}
+
 static void snapshot_remove(struct store *store, struct snapshot *snapshot)
 {
-	uint32_t at = snapshot_place(store, snapshot->number);
 	volume_by_number(store, snapshot->volume)->snapshot_count -= snapshot->state == OBJECT_LIVE;
-	store->snapshot_count--;
-	memmove(&store->snapshots[at], &store->snapshots[at + 1],
-		(store->snapshot_count - at) * sizeof(void *));
+	array_remove((void **)store->snapshots, &store->snapshot_count, snapshot);
 	free(snapshot);
 }
 
@@ -246,10 +242,7 @@ static void volume_remove(struct store *store, struct volume *volume)
 	for (uint32_t i = 0; i < volume->layer_count; i++)
 		layer_drop(store, volume->layers[i]);
 	volume->layer_count = 0;
-	uint32_t at = volume_place(store, volume->number);
-	store->volume_count--;
-	memmove(&store->volumes[at], &store->volumes[at + 1],
-		(store->volume_count - at) * sizeof(void *));
+	array_remove((void **)store->volumes, &store->volume_count, volume);
 	volume_free(volume);
 }
 
@@ -364,7 +357,7 @@ static int apply_put_volume(struct store *store, unsigned flags, const struct vo
 		int res = volume_add_layer(store, volume, from->folded_layer + 1);
 		if (res == 0)
 			res = array_add((void ***)&store->volumes, &store->volume_count,
-					VOLUMES_MAX, volume_place(store, volume->number), volume);
+					VOLUMES_MAX, volume);
 		if (res < 0) {
 			volume_free(volume);
 			return res;
@@ -434,7 +427,7 @@ static int apply_put_snapshot(struct store *store, unsigned flags, const struct 
 				snapshot->parent = store->snapshots[i]->number;
 	}
 	int res = array_add((void ***)&store->snapshots, &store->snapshot_count, SNAPSHOTS_MAX,
-			    snapshot_place(store, snapshot->number), snapshot);
+			    snapshot);
 	if (res < 0) {
 		free(snapshot);
 		return res;

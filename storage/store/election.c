@@ -16,8 +16,6 @@
 
 #include <stdio.h>
 
-#define CARRIED_LAG_NS (30 * NSEC_PER_SEC) /* of a copy that follows since a promotion */
-
 int store_word_plan(const struct store *store, const char *name, struct store_word *ret,
 		    uint64_t *ret_base_term, char ret_sentence[SENTENCE_BYTES])
 {

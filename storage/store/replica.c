@@ -196,6 +196,17 @@ bool replica_goes_on(const struct store *store, const struct volume *copy,
 	return lines_compare(&known, offer) == LINES_GO_ON;
 }
 
+bool replica_kept(const struct store *store, const struct volume *volume)
+{
+	for (uint32_t i = 0; i < store->snapshot_count; i++) {
+		const struct snapshot *at = store->snapshots[i];
+		if (at->volume == volume->number && at->state == OBJECT_LIVE &&
+		    at->epoch == volume->epoch && at->vseq == volume->vseq)
+			return true;
+	}
+	return false;
+}
+
 /* What a copy held is kept as a cut, for the new one is not there before all of it is: so a sender
  * that dies in the middle takes nothing away. */
 static int keep_whole(struct command *command, struct volume *volume)
@@ -205,25 +216,15 @@ static int keep_whole(struct command *command, struct volume *volume)
 	struct snapshot cut = {.volume = volume->number,
 			       .policy = POLICY_CUT,
 			       .created_wall_ns = env_wall_ns(store->env)};
-	bool kept = !volume->whole || (MUTANT(64) && command->offer);
+	bool kept = !volume->whole || (MUTANT(64) && command->offer) || replica_kept(store, volume);
 	memcpy(position.incarnation, volume->incarnation, 16);
-	for (uint32_t i = 0; i < store->snapshot_count; i++)
-		kept |= store->snapshots[i]->volume == volume->number &&
-			store->snapshots[i]->state == OBJECT_LIVE &&
-			store->snapshots[i]->epoch == volume->epoch &&
-			store->snapshots[i]->vseq == volume->vseq;
 	snprintf(cut.name, sizeof cut.name, "cut-%llu-%llu-kept", (unsigned long long)volume->epoch,
 		 (unsigned long long)volume->vseq);
 	if (!kept && !snapshot_of(store, volume->number, cut.name)) {
-		if (volume->layer_count + 2 >= LAYERS_MAX) {
-			volume->fold_wanted = true;
-			fold_kick(store);
-			return WAITING;
-		}
-		cut.number = store->next_number++;
-		command_add(command,
-			    record_number(LOG_FREEZE, volume->number, command_record(command)));
-		command_add(command, snapshot_encode_flags(&cut, PUT_NEW, command_record(command)));
+		int res = command_layer_room(command, volume, 1);
+		if (res != 0)
+			return res;
+		command_snap(command, &cut);
 	}
 	if (volume->whole)
 		command_add(command, follow_encode(volume, &position, FOLLOW_HALF, 0,
@@ -271,10 +272,8 @@ static int prepare_make(struct command *command)
 			    volume_encode_flags(&volume, PUT_ADMIN, command_record(command)));
 		return 0;
 	}
-	if (store->volume_count >= VOLUMES_MAX)
-		return command_refuse(command, -ENOSPC,
-				      "The store has %u volumes, which is the most; purge some.",
-				      VOLUMES_MAX);
+	if ((res = command_volume_room(command, 1)) < 0)
+		return res;
 	volume = replica_volume(command);
 	command_add(command, volume_encode(&volume, command_record(command)));
 	return 0;
@@ -390,10 +389,8 @@ static int prepare_publish(struct command *command)
 	const struct volume *volume = command_volume(command, command->name, &res);
 	if (!volume || (res = check_fence(command, offer)) < 0)
 		return res;
-	if (store->snapshot_count >= SNAPSHOTS_MAX)
-		return command_refuse(command, -ENOSPC,
-				      "The store has %u snapshots, which is the most; purge some.",
-				      SNAPSHOTS_MAX);
+	if ((res = command_snapshot_room(command, 1)) < 0)
+		return res;
 	const struct snapshot *head = head_before(store, volume, offer);
 	if (head && (res = seal_all(command, volume)))
 		return res;
@@ -516,10 +513,8 @@ static int prepare_promote(struct command *command)
 	struct snapshot *newest = replica_newest(store, copy);
 	if (!newest)
 		return command_refuse(command, -EINVAL, "'%s' has no snapshot.", command->name);
-	if (store->volume_count >= VOLUMES_MAX)
-		return command_refuse(command, -ENOSPC,
-				      "The store has %u volumes, which is the most; purge some.",
-				      VOLUMES_MAX);
+	if ((res = command_volume_room(command, 1)) < 0)
+		return res;
 	if ((res = command_seal(command, newest)))
 		return res;
 	uint8_t incarnation[16];

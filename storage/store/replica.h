@@ -53,6 +53,8 @@ struct volume *beside_volume(const struct store *store, const char *name,
 #define RECEIVED_ALREADY "'%s' is being received already; try again later."
 void replica_command(struct store *store, struct admin_op *op, const char *name,
 		     const struct store_offer *offer, int (*prepare)(struct command *command));
+/* A snapshot has what the volume is now. */
+bool replica_kept(const struct store *store, const struct volume *volume);
 int replica_check(struct command *command); /* it can be, and its sender is no old primary */
 /* -EEXIST: the copy of that name is one of another volume. */
 int replica_same(struct command *command, const struct volume *copy);

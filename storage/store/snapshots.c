@@ -56,6 +56,13 @@ int command_retained(struct command *command, const struct snapshot *snapshot)
 
 /* ---- create: one commit freezes all volumes and names all snapshots ---- */
 
+void command_snap(struct command *command, struct snapshot *snapshot)
+{
+	snapshot->number = command->store->next_number++;
+	command_add(command, record_number(LOG_FREEZE, snapshot->volume, command_record(command)));
+	command_add(command, snapshot_encode_flags(snapshot, PUT_NEW, command_record(command)));
+}
+
 /* How many of the command's snapshots are of the same volume as this one. */
 static uint32_t named_of(const struct command *command, const char *name)
 {
@@ -65,8 +72,6 @@ static uint32_t named_of(const struct command *command, const char *name)
 		count += strncmp(command->names[i], name, bytes) == 0;
 	return count;
 }
-
-static_assert(SNAP_GROUP_MAX + 2 < LAYERS_MAX, "a group of one volume fits in, once it is folded");
 
 static int prepare_one(struct command *command, const char *name)
 {
@@ -90,24 +95,15 @@ static int prepare_one(struct command *command, const char *name)
 	if (snapshot_of(store, volume->number, at + 1))
 		return command_refuse(command, -EEXIST,
 				      "A snapshot '%s' exists already; choose another name.", name);
-	if (store->snapshot_count + command->name_count > SNAPSHOTS_MAX)
-		return command_refuse(command, -ENOSPC,
-				      "The store has %u snapshots, which is the "
-				      "most; purge some.",
-				      SNAPSHOTS_MAX);
-	/* One layer for each of the command's, one for a fold that freezes meanwhile. */
-	if (volume->layer_count + named_of(command, name) + 1 >= LAYERS_MAX) {
-		volume->fold_wanted = true; /* many snapshots wait to be folded */
-		fold_kick(store);
-		return WAITING;
-	}
-	struct snapshot snapshot = {.number = store->next_number++,
-				    .volume = volume->number,
+	if ((res = command_snapshot_room(command, command->name_count)) < 0)
+		return res;
+	if ((res = command_layer_room(command, volume, named_of(command, name))) != 0)
+		return res;
+	struct snapshot snapshot = {.volume = volume->number,
 				    .policy = (uint32_t)command->number,
 				    .created_wall_ns = env_wall_ns(store->env)};
 	memcpy(snapshot.name, at + 1, strlen(at + 1) + 1);
-	command_add(command, record_number(LOG_FREEZE, volume->number, command_record(command)));
-	command_add(command, snapshot_encode_flags(&snapshot, PUT_NEW, command_record(command)));
+	command_snap(command, &snapshot);
 	return 0;
 }
 

@@ -117,10 +117,8 @@ static int prepare_create(struct command *command)
 		res = check_options(command, level, frame_bytes);
 	if (res < 0)
 		return res;
-	if (command->store->volume_count >= VOLUMES_MAX)
-		return command_refuse(command, -ENOSPC,
-				      "The store has %u volumes, which is the most; purge some.",
-				      VOLUMES_MAX);
+	if ((res = command_volume_room(command, 1)) < 0)
+		return res;
 	volume_begin(command, &volume, command->name);
 	if (command->other[0]) {
 		const struct domain *domain = domain_by_name(command->store, command->other);
@@ -312,11 +310,8 @@ static int prepare_clone(struct command *command)
 	struct snapshot *snapshot = command_snapshot(command, command->name, &res);
 	if (!snapshot || (res = command_new_name(command, command->other)) < 0)
 		return res;
-	if (command->store->volume_count >= VOLUMES_MAX)
-		return command_refuse(command, -ENOSPC,
-				      "The store has %u volumes, which is the "
-				      "most; purge some.",
-				      VOLUMES_MAX);
+	if ((res = command_volume_room(command, 1)) < 0)
+		return res;
 	res = command_seal(command, snapshot);
 	if (res)
 		return res;

@@ -82,17 +82,6 @@ struct yielding {
 	char name[NAME_ROOM], kept[NAME_ROOM];
 };
 
-static bool snapshot_here(const struct store *store, const struct volume *volume)
-{
-	for (uint32_t i = 0; i < store->snapshot_count; i++) {
-		const struct snapshot *at = store->snapshots[i];
-		if (at->volume == volume->number && at->state == OBJECT_LIVE &&
-		    at->epoch == volume->epoch && at->vseq == volume->vseq)
-			return true;
-	}
-	return false;
-}
-
 /* What the volume is now stays, under a name of its own. */
 static int keep_state(struct command *command, const struct volume *volume)
 {
@@ -104,7 +93,7 @@ static int keep_state(struct command *command, const struct volume *volume)
 				    .policy = more ? 0 : POLICY_CUT,
 				    .created_wall_ns = env_wall_ns(store->env)};
 	yielding->kept[0] = 0;
-	if (!more && snapshot_here(store, volume))
+	if (!more && replica_kept(store, volume))
 		return 0;
 	if (more)
 		snprintf(snapshot.name, sizeof snapshot.name, "fenced-%llu", epoch);
@@ -118,13 +107,10 @@ static int keep_state(struct command *command, const struct volume *volume)
 					      "'%s' has a snapshot '%s' already, the name of what "
 					      "only this host has: delete that one.",
 					      volume->name, snapshot.name);
-	if (store->snapshot_count >= SNAPSHOTS_MAX)
-		return command_refuse(command, -ENOSPC,
-				      "The store has %u snapshots, which is the most; purge some.",
-				      SNAPSHOTS_MAX);
-	snapshot.number = store->next_number++;
-	command_add(command, record_number(LOG_FREEZE, volume->number, command_record(command)));
-	command_add(command, snapshot_encode_flags(&snapshot, PUT_NEW, command_record(command)));
+	int res = command_snapshot_room(command, 1);
+	if (res < 0)
+		return res;
+	command_snap(command, &snapshot);
 	if (more)
 		memcpy(yielding->kept, snapshot.name, NAME_ROOM);
 	return 0;
@@ -163,9 +149,7 @@ static int make_place(struct command *command, const struct volume *volume)
 				      "rename one of them.",
 				      there->name);
 	if (there->taken)
-		return command_refuse(command, -EBUSY,
-				      "'%s' is being received already; try again later.",
-				      there->name);
+		return command_refuse(command, -EBUSY, RECEIVED_ALREADY, there->name);
 	struct volume changed = *there;
 	if (!there->views && only_cuts(store, there)) {
 		changed.state = OBJECT_TRASH;
@@ -256,11 +240,8 @@ static int prepare_yield(struct command *command)
 		return res;
 	if (volume->epoch_raise.state == EPOCH_RAISING || write_behind(store))
 		return WAITING;
-	if (volume->layer_count + 2 >= LAYERS_MAX) {
-		volume->fold_wanted = true;
-		fold_kick(store);
-		return WAITING;
-	}
+	if ((res = command_layer_room(command, volume, 1)) != 0)
+		return res;
 	if ((res = keep_state(command, volume)) < 0 || (res = make_place(command, volume)) < 0)
 		return res;
 	struct volume changed = *volume;
