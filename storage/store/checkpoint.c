@@ -584,7 +584,7 @@ int checkpoint_load(struct store *store, struct log_place *ret_place, char *sent
 	if (verdict == PAIR_FIRST || verdict == PAIR_SECOND) {
 		unsigned best = verdict == PAIR_SECOND;
 		out = body_load(store, &headers[best], bufs[best], ret_place);
-		if (out == 0 && !store->options.read_only)
+		if (out == 0 && !store->options.read_only && !MUTANT(82))
 			synced = file_stays(store, best);
 	}
 	for (unsigned i = 0; i < 2; i++)

@@ -6,9 +6,9 @@
  * removal that is about to happen), with all that the change before it caused already answered. At
  * each point the process forks, and each child ends its world in one way: a kill with what was
  * under way there, gone or torn; a power cut with everything unsynced there, or gone, or each thing
- * alone gone, torn, or surviving. The child then opens the store, compares it with the model, and
- * lives on a little. At each point one recovery is cut short by another power cut; at the last
- * point of a script, every change of the recovery is.
+ * alone gone, torn, or surviving, whole or torn. The child then opens the store, compares it with
+ * the model, and lives on a little. At each point one recovery is cut short by another power cut;
+ * at the last point of a script, every change of the recovery is.
  *
  * A race is a script of two things side by side: the second one begins after no step of the first,
  * after one, and so on, each in a child that goes on to the end and is compared.
@@ -319,6 +319,8 @@ static void point_crash(bool last)
 		crash_one(&plan, 0, false);
 		plan.fate = SIM_DROPPED;
 		plan.fate_of_one = SIM_KEPT;
+		crash_one(&plan, 0, false);
+		plan.fate_of_one = SIM_TORN;
 		crash_one(&plan, 0, false);
 	}
 	plan = (struct sim_crash_plan){.power_cut = true, .fate = SIM_DROPPED, .one = UINT32_MAX};

@@ -133,6 +133,40 @@ static void checkpoint(struct bed *bed)
 	bed_open(bed);
 }
 
+static bool checkpoint_in_cache(struct bed *bed, unsigned number)
+{
+	uint64_t bytes;
+	const uint8_t *at = sim_file_look(bed->sim, checkpoint_file_name(number), &bytes);
+	return at && checkpoint_whole(bed->store, number, at, bytes);
+}
+
+/* A kill amid the sync of the first checkpoint, which an opening writes: it is whole in a cache,
+ * and the next opening finds it. */
+static void killed_amid_checkpoint(struct bed *bed)
+{
+	const struct sim_crash_plan kill = {.fate = SIM_KEPT, .one = UINT32_MAX};
+	while (!checkpoint_in_cache(bed, 1))
+		bed_steps(bed, 1);
+	if (checkpoint_generation(bed->store) != 0)
+		bed_fail("the checkpoint was durable before the kill");
+	sim_crash_planned(bed->sim, &kill);
+	bed_open(bed);
+	if (checkpoint_generation(bed->store) != 1)
+		bed_fail("the opening did not find the checkpoint");
+}
+
+/* Its own checkpoint goes over the only one that was durable then. */
+static void cached(struct bed *bed)
+{
+	bed_volume(bed, 0, "a", SMALL);
+	bed_write(bed, 0, 1, 3, 10, 0);
+	bed_flush(bed);
+	while (checkpoint_running(bed->store))
+		bed_steps(bed, 1);
+	if (checkpoint_generation(bed->store) != 2)
+		bed_fail("the opening wrote no checkpoint");
+}
+
 static void snapshot(struct bed *bed)
 {
 	bed_write(bed, 0, 1, 3, 10, 0);
@@ -534,6 +568,7 @@ const struct script scripts[] = {
 	{"parts", one_volume, parts, false, NULL},
 	{"fold", one_volume, fold, false, NULL},
 	{"checkpoint", one_volume, checkpoint, false, NULL},
+	{"cached", killed_amid_checkpoint, cached, false, NULL},
 	{"snapshot", two_volumes, snapshot, false, NULL},
 	{"clone", one_volume, clone, false, NULL},
 	{"restore", one_volume, restore, false, NULL},
