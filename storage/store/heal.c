@@ -38,7 +38,7 @@ struct heal {
 	struct env_timer timer;
 	struct wait wait;
 	struct put *put;
-	struct copy copy;
+	struct foreign_record foreign;
 	uint8_t *record; /* what came */
 	uint32_t domain; /* index of the one whose key is tried */
 };
@@ -153,7 +153,7 @@ static void heal_store(struct wait *wait)
 	heal->put->domain = store->domains[heal->domain].number;
 	heal->put->done = heal_stored;
 	heal->put->owner = heal;
-	put_start_copy(heal->put, &heal->copy);
+	put_start_foreign(heal->put, &heal->foreign);
 }
 
 void store_heal_answer(struct store *store, uint64_t number, const void *record,
@@ -169,13 +169,14 @@ void store_heal_answer(struct store *store, uint64_t number, const void *record,
 		heal_end(heal, code < 0 ? code : -VS_ELOST);
 		return;
 	}
-	heal->copy = (struct copy){0};
-	memcpy(heal->copy.id.bytes, heal->wanted.id, ID_BYTES);
+	heal->foreign = (struct foreign_record){0};
+	memcpy(heal->foreign.id.bytes, heal->wanted.id, ID_BYTES);
 	heal->record = malloc(record_bytes);
 	int res = heal->record ? 0 : -ENOMEM;
 	if (res == 0) {
 		memcpy(heal->record, record, record_bytes);
-		res = copy_decode(&heal->copy, heal->wanted.type, heal->record, record_bytes);
+		res = foreign_record_decode(&heal->foreign, heal->wanted.type, heal->record,
+					    record_bytes);
 	}
 	if (res < 0) {
 		heal_end(heal, res);

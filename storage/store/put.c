@@ -417,18 +417,18 @@ static int64_t put_known(struct env_job *job, unsigned worker_no)
 	return 0;
 }
 
-void put_start_copy(struct put *put, const struct copy *copy)
+void put_start_foreign(struct put *put, const struct foreign_record *foreign)
 {
 	put->given = true;
 	put->zero = false;
-	put->id = copy->id;
+	put->id = foreign->id;
 	put->raw_bytes = put->type == RECORD_CHUNK ? CHUNK_BYTES : NODE_BYTES;
-	put->stored_bytes = copy->stored ? copy->stored_bytes : 0;
-	if (copy->stored) {
-		assert(copy->stored_bytes <= STORED_ROOM);
-		put->frame_bytes = copy->frame_bytes;
-		memcpy(put->stored, copy->stored, copy->stored_bytes);
-		memcpy(put->frames, copy->frames, sizeof put->frames);
+	put->stored_bytes = foreign->stored ? foreign->stored_bytes : 0;
+	if (foreign->stored) {
+		assert(foreign->stored_bytes <= STORED_ROOM);
+		put->frame_bytes = foreign->frame_bytes;
+		memcpy(put->stored, foreign->stored, foreign->stored_bytes);
+		memcpy(put->frames, foreign->frames, sizeof put->frames);
 		for (unsigned i = 0; i < FRAMES_PER_CHUNK_MAX; i++)
 			if (put->frames[i].codec == FRAME_PACKED &&
 			    !store_has(put->store, FEATURE_PACKED))
@@ -437,7 +437,7 @@ void put_start_copy(struct put *put, const struct copy *copy)
 	put->coming = true;
 	segments_coming(put->store, 1);
 	put->job = (struct env_job){.op.done = put_hashed,
-				    .run = copy->stored ? put_verify : put_known,
+				    .run = foreign->stored ? put_verify : put_known,
 				    .background = put->background};
 	env_job(put->store->env, &put->job);
 }

@@ -36,7 +36,7 @@ struct entry {
 	enum entry_state state;
 	uint8_t type;
 	uint64_t chunk_no;
-	struct copy copy;
+	struct foreign_record foreign;
 	struct id base;	 /* of a node: what the copy has in its place; null: nothing */
 	uint8_t *record; /* what came: a record, or what differs from `base` */
 	struct store_request request;

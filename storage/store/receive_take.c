@@ -34,7 +34,7 @@ void receive_entry_want(struct entry *entry)
 	unsigned nodes = entry->type == RECORD_NODE;
 	uint32_t at = receiving->want_count[nodes]++;
 	entry->state = ENTRY_WANTED;
-	memcpy(receiving->want_ids[nodes][at], entry->copy.id.bytes, ID_BYTES);
+	memcpy(receiving->want_ids[nodes][at], entry->foreign.id.bytes, ID_BYTES);
 	if (nodes)
 		memcpy(receiving->want_bases[at], entry->base.bytes, ID_BYTES);
 	if (receiving->want_count[nodes] == WANT_BATCH)
@@ -71,7 +71,7 @@ struct entry *receive_entry(struct receiving *receiving, uint8_t type, const str
 		entry++;
 	receiving->busy++;
 	entry->type = type;
-	entry->copy = (struct copy){.id = *id};
+	entry->foreign = (struct foreign_record){.id = *id};
 	entry->base = (struct id){0};
 	entry->record = NULL;
 	entry->put = NULL;
@@ -85,7 +85,7 @@ struct entry *receive_entry_of(struct receiving *receiving, uint8_t type, const 
 	for (unsigned i = 0; i < ENTRY_COUNT; i++) {
 		struct entry *entry = &receiving->entries[i];
 		if (entry->state != ENTRY_FREE && (!state || entry->state == state) &&
-		    entry->type == type && id_equal(&entry->copy.id, id))
+		    entry->type == type && id_equal(&entry->foreign.id, id))
 			return entry;
 	}
 	return NULL;
@@ -94,11 +94,11 @@ struct entry *receive_entry_of(struct receiving *receiving, uint8_t type, const 
 void receive_entry_end(struct entry *entry, int res)
 {
 	struct receiving *receiving = entry->receiving;
-	struct id id = entry->copy.id;
+	struct id id = entry->foreign.id;
 	free(entry->record);
 	entry->record = NULL;
 	if (res == -ENOENT && !receiving->error) { /* it was here, and a collection took it */
-		entry->copy = (struct copy){.id = id};
+		entry->foreign = (struct foreign_record){.id = id};
 		entry->base = (struct id){0};
 		receive_entry_want(entry);
 		work_kick(receiving->work.store);
@@ -131,7 +131,7 @@ void receive_write(struct entry *entry, enum request_kind kind, uint64_t offset,
 						.kind = kind,
 						.offset_bytes = offset,
 						.length_bytes = bytes,
-						.data = &entry->copy};
+						.data = &entry->foreign};
 	store->requests++;
 	write_submit(&entry->request);
 }
@@ -156,14 +156,14 @@ static void node_start(struct wait *wait)
 	entry->put->domain = receiving->view->volume->domain;
 	entry->put->done = node_stored;
 	entry->put->owner = entry;
-	put_start_copy(entry->put, &entry->copy);
+	put_start_foreign(entry->put, &entry->foreign);
 }
 
 /* -ENOENT: the whole record is asked for. */
 static void delta_stored(struct put *put, int res)
 {
 	const struct entry *entry = put->owner;
-	bool other = res == 0 && !id_equal(&put->id, &entry->copy.id);
+	bool other = res == 0 && !id_equal(&put->id, &entry->foreign.id);
 	node_stored(put, other ? -ENOENT : res);
 }
 
@@ -230,7 +230,8 @@ void store_receive_record(struct store_receive *public, const uint8_t id_bytes[I
 		res = -ENOMEM;
 	if (entry->record) {
 		memcpy(entry->record, record, record_bytes);
-		res = copy_decode(&entry->copy, entry->type, entry->record, record_bytes);
+		res = foreign_record_decode(&entry->foreign, entry->type, entry->record,
+					    record_bytes);
 	}
 	if (res < 0 || !entry->record || receiving->error) {
 		/* The peer does not have it: no retry would help. */

@@ -574,17 +574,18 @@ void store_replica_promote(struct store *store, struct admin_op *op, const char 
 	}
 }
 
-int copy_decode(struct copy *copy, uint8_t type, const void *record, uint32_t record_bytes_given)
+int foreign_record_decode(struct foreign_record *foreign, uint8_t type, const void *record,
+			  uint32_t record_bytes_given)
 {
 	struct dir_entry entry;
-	int res = record_decode_header(record, record_bytes_given, &entry, copy->frames);
+	int res = record_decode_header(record, record_bytes_given, &entry, foreign->frames);
 	if (res < 0)
 		return res;
-	if (entry.type != type || !id_equal(&entry.id, &copy->id) ||
-	    record_bytes(&entry, copy->frames) != record_bytes_given)
+	if (entry.type != type || !id_equal(&entry.id, &foreign->id) ||
+	    record_bytes(&entry, foreign->frames) != record_bytes_given)
 		return -VS_EFORMAT;
-	copy->frame_bytes = entry.raw_bytes / entry.frame_count;
-	copy->stored = (const uint8_t *)record + record_header_bytes(entry.frame_count);
-	copy->stored_bytes = record_bytes_given - record_header_bytes(entry.frame_count);
+	foreign->frame_bytes = entry.raw_bytes / entry.frame_count;
+	foreign->stored = (const uint8_t *)record + record_header_bytes(entry.frame_count);
+	foreign->stored_bytes = record_bytes_given - record_header_bytes(entry.frame_count);
 	return 0;
 }

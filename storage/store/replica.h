@@ -13,22 +13,24 @@ struct put;
 
 #define CARRIED_LAG_NS (30 * NSEC_PER_SEC) /* of a copy that follows since a promotion */
 
-/* A chunk that becomes a volume's by a write of kind REQUEST_COPY: the record that came, or, with
- * `stored` NULL, one that is here (-ENOENT when it is not). */
-struct copy {
+/* A record that came from another host; as the data of a write of kind REQUEST_COPY, a chunk that
+ * becomes a volume's: that record, or, with `stored` NULL, one that is here (-ENOENT when it is
+ * not). */
+struct foreign_record {
 	struct id id;
 	struct frame_entry frames[FRAMES_PER_CHUNK_MAX];
 	uint32_t frame_bytes;
 	const uint8_t *stored; /* the quarters' hashes and the frames */
 	uint32_t stored_bytes;
 };
-/* A foreign record: -VS_EFORMAT, -VS_ECHECKSUM. The copy points into it; its frames and its id are
- * verified by the put. */
-int copy_decode(struct copy *copy, uint8_t type, const void *record, uint32_t record_bytes);
+/* -VS_EFORMAT, -VS_ECHECKSUM. It points into `record`; its frames and its id are verified by the
+ * put. */
+int foreign_record_decode(struct foreign_record *foreign, uint8_t type, const void *record,
+			  uint32_t record_bytes);
 
 /* As put_start, of a record that is made already: it is decoded and its id computed first
  * (-VS_ECHECKSUM), then stored as it is. put->type and domain are set. */
-void put_start_copy(struct put *put, const struct copy *copy);
+void put_start_foreign(struct put *put, const struct foreign_record *foreign);
 
 /* A copy's position as a record. Whole: it holds what its original was there, which has it durable
  * up to durable_vseq, or further as was said before; by the stream of who is in step, or not. */

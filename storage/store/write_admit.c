@@ -202,7 +202,7 @@ static int admit_chunk(struct piece *piece, uint64_t chunk_no)
 	put->frame_bytes = volume->frame_bytes;
 	piece_taken(piece, CHUNK_BYTES);
 	if (piece->request->kind == REQUEST_COPY)
-		put_start_copy(put, piece->request->data);
+		put_start_foreign(put, piece->request->data);
 	else
 		put_start(put);
 	return ADMITTED;
