@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The checkpoint: the catalog and all layers, as they were at one place of the log.
+ * The checkpoint: the catalog and all layers, as they were at one place of the log
+ * (checkpoint_bytes.c).
  *
  * Two files take turns. Keeps true:
  *  - what is encoded is the state between two commits, with the place where the next one goes;
@@ -10,29 +11,22 @@
  * whole until then;
  *  - what an opening finds is synced before the other file is written over.
  */
-#include "storage/store/behind.h"
+#include "storage/store/checkpoint_int.h"
 
 #include "proto/crc32c.h"
 #include "storage/rt/log_event.h"
 #include "storage/store/catalog.h"
-#include "storage/store/lines.h"
 #include "storage/store/mutant.h"
 #include "storage/store/pace.h"
 #include "storage/store/recovery.h"
 #include "storage/store/requests.h"
 #include "storage/store/segments.h"
 #include "storage/store/store_int.h"
-#include "storage/store/vote.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
-#define HEADER_BYTES 4096u
-#define HEADER_HISTORY 1024u /* where it is in the header */
-static_assert(HEADER_HISTORY + HISTORY_BYTES <= HEADER_BYTES - 4, "the header has room for it");
-#define BODY_BYTES_MAX (4 * GIB)
 #define RETRY_NS (2 * NSEC_PER_SEC)
-static const char magic[8] = "VSCHECKP";
 
 struct checkpoint {
 	struct store *store;
@@ -63,208 +57,6 @@ const char *checkpoint_file_name(unsigned number)
 uint64_t checkpoint_generation(const struct store *store)
 {
 	return store->checkpoint->generation;
-}
-
-/* ---- bytes ---- */
-
-static void header_encode(const uint8_t uuid[16], uint64_t generation,
-			  const struct log_place *place, const struct store_life *life,
-			  const struct history *history, const uint8_t *body, uint64_t body_bytes,
-			  uint8_t out[HEADER_BYTES])
-{
-	struct cursor c = cursor_over(out, HEADER_BYTES);
-	put_bytes(&c, magic, 8);
-	put_bytes(&c, uuid, 16);
-	put_u64(&c, generation);
-	put_u64(&c, place->pos);
-	put_u64(&c, place->seq);
-	put_bytes(&c, place->chain, CHECK_BYTES);
-	put_u64(&c, body_bytes);
-	put_u32(&c, crc32c(0, body, body_bytes));
-	put_u32(&c, 0);
-	put_u64(&c, life->age_ns);
-	put_u64(&c, life->scrub_begun_ns);
-	put_u64(&c, life->scrub_before_ns);
-	put_u64(&c, life->scrub_segment_id);
-	put_zeros(&c, cursor_left(&c) - 4);
-	history_encode(history, out + HEADER_HISTORY);
-	put_u32(&c, crc32c(0, out, HEADER_BYTES - 4));
-	assert(!c.failed);
-}
-
-struct header {
-	struct store_life life;
-	struct history history;
-	uint64_t generation, body_bytes;
-	struct log_place place;
-	uint32_t body_crc;
-};
-
-static int header_decode(const uint8_t uuid[16], const uint8_t in[HEADER_BYTES], struct header *ret)
-{
-	struct cursor c = cursor_reading(in, HEADER_BYTES);
-	uint8_t from_magic[8], from_uuid[16];
-	struct cursor end = cursor_reading(in + HEADER_BYTES - 4, 4);
-	get_bytes(&c, from_magic, 8);
-	get_bytes(&c, from_uuid, 16);
-	ret->generation = get_u64(&c);
-	ret->place.pos = get_u64(&c);
-	ret->place.seq = get_u64(&c);
-	get_bytes(&c, ret->place.chain, CHECK_BYTES);
-	ret->body_bytes = get_u64(&c);
-	ret->body_crc = get_u32(&c);
-	get_u32(&c);
-	ret->life.age_ns = get_u64(&c);
-	ret->life.scrub_begun_ns = get_u64(&c);
-	ret->life.scrub_before_ns = get_u64(&c);
-	ret->life.scrub_segment_id = get_u64(&c);
-	history_decode(&ret->history, in + HEADER_HISTORY);
-	if (memcmp(from_magic, magic, 8) != 0 || memcmp(from_uuid, uuid, 16) != 0)
-		return -VS_EFORMAT;
-	if (get_u32(&end) != crc32c(0, in, HEADER_BYTES - 4))
-		return -VS_ECHECKSUM;
-	return ret->place.seq == 0 || ret->body_bytes > BODY_BYTES_MAX ? -VS_EFORMAT : 0;
-}
-
-static size_t body_encoded_bytes(const struct store *store)
-{
-	size_t bytes = 32 + store->volume_count * (LOG_RECORD_BYTES_MAX + 8ull) +
-		       store->snapshot_count * (size_t)LOG_RECORD_BYTES_MAX +
-		       segments_slot_count(store) * 24ull +
-		       (store->domain_count + store->peer_count + store->policy_count +
-			store->follower_count + store->volume_count + 2ull * store->ballot_count +
-			1) * LOG_RECORD_BYTES_MAX;
-	for (uint32_t i = 0; i < store->volume_count; i++)
-		for (uint32_t k = 0; k < store->volumes[i]->layer_count; k++)
-			bytes += layer_encoded_bytes(store->volumes[i]->layers[k]);
-	return bytes;
-}
-
-static bool volume_has_lines(const struct store *store, const struct volume *volume)
-{
-	return volume->lines.count && store_has(store, FEATURE_LINES);
-}
-
-static void body_encode(const struct store *store, struct cursor *c)
-{
-	uint8_t record[LOG_RECORD_BYTES_MAX];
-	uint32_t segments = 0, lines = 0, words = 0;
-	put_u32(c, store->next_number);
-	put_u32(c, store->volume_count);
-	put_u64(c, store->next_segment_id);
-	put_u64(c, store->domain_count + store->peer_count - DOMAIN_OWN);
-	for (uint32_t i = DOMAIN_OWN; i < store->domain_count; i++)
-		put_bytes(c, record, domain_encode(&store->domains[i], record));
-	for (uint32_t i = 0; i < store->peer_count; i++)
-		put_bytes(c, record, peer_encode(LOG_PUT_PEER, &store->peers[i], record));
-	for (uint32_t i = 0; i < store->volume_count; i++) {
-		const struct volume *volume = store->volumes[i];
-		put_bytes(c, record, volume_encode(volume, record));
-		put_u64(c, volume->layer_count);
-		for (uint32_t k = 0; k < volume->layer_count; k++)
-			layer_encode(volume->layers[k], c);
-	}
-	put_u64(c, store->snapshot_count);
-	for (uint32_t i = 0; i < store->snapshot_count; i++)
-		put_bytes(c, record, snapshot_encode(store->snapshots[i], record));
-	for (uint32_t slot = 1; slot < segments_slot_count(store); slot++)
-		segments += segment_of(store, slot) != NULL;
-	put_u64(c, segments);
-	for (uint32_t slot = 1; slot < segments_slot_count(store); slot++) {
-		const struct segment *segment = segment_of(store, slot);
-		if (segment)
-			put_bytes(c, record, record_segment(segment->id, slot, record));
-	}
-	for (uint32_t i = 0; i < store->volume_count; i++)
-		lines += volume_has_lines(store, store->volumes[i]);
-	for (uint32_t i = 0; i < store->ballot_count; i++)
-		words += (store->ballots[i]->word.term > 0) + (store->ballots[i]->promised > 0);
-	put_u64(c, store->policy_count + store->follower_count + lines + words);
-	for (uint32_t i = 0; i < store->policy_count; i++)
-		put_bytes(c, record, policy_encode(&store->policies[i], record));
-	for (uint32_t i = 0; i < store->follower_count; i++)
-		put_bytes(c, record,
-			  follower_encode(LOG_PUT_FOLLOWER, &store->followers[i], record));
-	for (uint32_t i = 0; i < store->volume_count; i++) {
-		const struct volume *volume = store->volumes[i];
-		if (volume_has_lines(store, volume))
-			put_bytes(c, record,
-				  lines_encode(volume->number, &volume->lines, volume->durable_vseq,
-					       record));
-	}
-	for (uint32_t i = 0; i < store->ballot_count; i++) {
-		const struct ballot *ballot = store->ballots[i];
-		if (ballot->word.term)
-			put_bytes(c, record, word_encode(&ballot->word, record));
-		if (ballot->promised)
-			put_bytes(c, record,
-				  promise_encode(ballot->uuid, ballot->promised, record));
-	}
-	assert(!c->failed);
-}
-
-/* One record, applied. */
-static int body_apply(struct store *store, struct cursor *c, enum log_op want)
-{
-	uint16_t bytes;
-	if (cursor_left(c) < 8)
-		return -VS_EFORMAT;
-	memcpy(&bytes, c->at + 2, 2);
-	const uint8_t *record = cursor_take(c, le16toh(bytes));
-	if (!record || le16toh(bytes) < 8 || record[1] != PUT_FULL ||
-	    (record[0] != want && !(want == LOG_PUT_DOMAIN && record[0] == LOG_PUT_PEER) &&
-	     !(want == LOG_PUT_POLICY &&
-	       (record[0] == LOG_PUT_FOLLOWER || record[0] == LOG_LINES ||
-		record[0] == LOG_PUT_WORD || record[0] == LOG_PUT_PROMISE))))
-		return -VS_EFORMAT;
-	return catalog_apply(store, record, le16toh(bytes), NULL);
-}
-
-static int body_decode_volume(struct store *store, struct cursor *c)
-{
-	struct layer *layers[LAYERS_MAX];
-	int res = body_apply(store, c, LOG_PUT_VOLUME);
-	uint64_t count = get_u64(c);
-	if (res < 0 || count == 0 || count > LAYERS_MAX)
-		return res < 0 ? res : -VS_EFORMAT;
-	for (uint64_t k = 0; k < count; k++) {
-		res = layer_decode(store->layer_pool, c, store->sb.log_bytes / BLOCK_BYTES,
-				   &layers[k]);
-		if (res < 0) {
-			while (k-- > 0)
-				layer_free(layers[k]);
-			return res;
-		}
-	}
-	return volume_set_layers(store->volumes[store->volume_count - 1], layers, (uint32_t)count);
-}
-
-static int body_decode(struct store *store, struct cursor *c)
-{
-	uint32_t next_number = get_u32(c), volumes = get_u32(c);
-	uint64_t next_segment_id = get_u64(c);
-	uint64_t others = get_u64(c); /* domains, then peers: volumes name the former */
-	int res = 0;
-	for (uint64_t i = 0; i < others && res == 0; i++)
-		res = body_apply(store, c, LOG_PUT_DOMAIN);
-	for (uint32_t i = 0; i < volumes && res == 0; i++)
-		res = body_decode_volume(store, c);
-	uint64_t snapshots = res == 0 ? get_u64(c) : 0;
-	for (uint64_t i = 0; i < snapshots && res == 0; i++)
-		res = body_apply(store, c, LOG_PUT_SNAPSHOT);
-	uint64_t segments = res == 0 ? get_u64(c) : 0;
-	for (uint64_t i = 0; i < segments && res == 0; i++)
-		res = body_apply(store, c, LOG_PUT_SEGMENT);
-	uint64_t policies = res == 0 && cursor_left(c) ? get_u64(c) : 0; /* none in older ones */
-	for (uint64_t i = 0; i < policies && res == 0; i++)
-		res = body_apply(store, c, LOG_PUT_POLICY);
-	if (res < 0)
-		return res;
-	if (c->failed)
-		return -VS_EFORMAT;
-	store->next_number = (uint32_t)max_u64(store->next_number, next_number);
-	store->next_segment_id = max_u64(store->next_segment_id, next_segment_id);
-	return 0;
 }
 
 /* ---- writing ---- */
@@ -385,7 +177,7 @@ static void checkpoint_begin(struct checkpoint *checkpoint)
 	struct store *store = checkpoint->store;
 	if (store->failed || env_now_ns(store->env) < checkpoint->retry_ns)
 		return;
-	size_t room = body_encoded_bytes(store);
+	size_t room = checkpoint_body_bytes(store);
 	checkpoint->buf_bytes = round_up(HEADER_BYTES + room, BLOCK_BYTES);
 	checkpoint->buf = env_memory(store->env, checkpoint->buf_bytes);
 	if (!checkpoint->buf) {
@@ -398,13 +190,13 @@ static void checkpoint_begin(struct checkpoint *checkpoint)
 	checkpoint->tail_pos =
 		MUTANT(11) ? checkpoint->place.pos : catalog_tail(store, checkpoint->place.pos);
 	struct cursor c = cursor_over(checkpoint->buf + HEADER_BYTES, room);
-	body_encode(store, &c);
+	checkpoint_body_encode(store, &c);
 	checkpoint->body_bytes = room - cursor_left(&c);
 	struct store_life life;
 	scrub_life(store, &life);
-	header_encode(store->sb.uuid, checkpoint->generation + 1, &checkpoint->place, &life,
-		      &store->history, checkpoint->buf + HEADER_BYTES, checkpoint->body_bytes,
-		      checkpoint->buf);
+	checkpoint_header_encode(store->sb.uuid, checkpoint->generation + 1, &checkpoint->place,
+				 &life, &store->history, checkpoint->buf + HEADER_BYTES,
+				 checkpoint->body_bytes, checkpoint->buf);
 	checkpoint->flush = (struct log_flush_op){.op.done = checkpoint_flushed};
 	if (MUTANT(8))
 		env_complete(store->env, &checkpoint->flush.op, 0);
@@ -462,8 +254,8 @@ int checkpoint_write_first(struct env *env, struct env_dir *dir, const uint8_t u
 		put_u32(&c, 0);
 		put_u64(&c, 1);	   /* the first segment id */
 		put_zeros(&c, 24); /* no domains but the superblock's, no snapshots, no segments */
-		header_encode(uuid, 0, &place, &(struct store_life){0}, &(struct history){0},
-			      buf + HEADER_BYTES, 40, buf);
+		checkpoint_header_encode(uuid, 0, &place, &(struct store_life){0},
+					 &(struct history){0}, buf + HEADER_BYTES, 40, buf);
 		int64_t moved = env_file_write_wait(file, buf, (uint32_t)bytes, 0);
 		res = moved < 0 ? (int)moved : env_file_sync_wait(file);
 		env_memory_free(env, buf, bytes);
@@ -480,10 +272,10 @@ int checkpoint_write_first(struct env *env, struct env_dir *dir, const uint8_t u
 
 /* The bytes of the file of that number prove themselves. */
 static int file_decode(const struct store *store, uint64_t number, const uint8_t *buf,
-		       uint64_t bytes, struct header *ret_header)
+		       uint64_t bytes, struct checkpoint_header *ret_header)
 {
-	int res =
-		bytes < HEADER_BYTES ? -VS_EFORMAT : header_decode(store->sb.uuid, buf, ret_header);
+	int res = bytes < HEADER_BYTES ? -VS_EFORMAT
+				       : checkpoint_header_decode(store->sb.uuid, buf, ret_header);
 	if (res < 0)
 		return res;
 	if (ret_header->generation % 2 != number)
@@ -498,12 +290,12 @@ static int file_decode(const struct store *store, uint64_t number, const uint8_t
 bool checkpoint_whole(const struct store *store, unsigned number, const uint8_t *buf,
 		      uint64_t bytes)
 {
-	struct header header;
+	struct checkpoint_header header;
 	return file_decode(store, number, buf, bytes, &header) == 0;
 }
 
 /* The body of a valid file, in new memory. */
-static int file_read(struct store *store, uint64_t number, struct header *ret_header,
+static int file_read(struct store *store, uint64_t number, struct checkpoint_header *ret_header,
 		     uint8_t **ret_buf, size_t *ret_bytes)
 {
 	struct env_file *file;
@@ -540,8 +332,8 @@ static int file_read(struct store *store, uint64_t number, struct header *ret_he
 }
 
 /* Applies the chosen one. */
-static int body_load(struct store *store, const struct header *header, const uint8_t *buf,
-		     struct log_place *ret_place)
+static int body_load(struct store *store, const struct checkpoint_header *header,
+		     const uint8_t *buf, struct log_place *ret_place)
 {
 	struct cursor c = cursor_reading(buf + HEADER_BYTES, header->body_bytes);
 	*ret_place = header->place;
@@ -550,7 +342,7 @@ static int body_load(struct store *store, const struct header *header, const uin
 	store->age_base_ns = header->life.age_ns;
 	store->history = header->history;
 	scrub_life_set(store, &header->life);
-	return body_decode(store, &c);
+	return checkpoint_body_decode(store, &c);
 }
 
 /* After a kill amid its sync a copy may be whole in the device's or the kernel's cache only. The
@@ -568,7 +360,7 @@ static int file_stays(struct store *store, uint64_t number)
 
 int checkpoint_load(struct store *store, struct log_place *ret_place, char *sentence)
 {
-	struct header headers[2] = {0};
+	struct checkpoint_header headers[2] = {0};
 	uint8_t *bufs[2] = {NULL, NULL};
 	enum copy_fact facts[2];
 	size_t bytes[2];
