@@ -90,7 +90,7 @@ uint64_t scrub_oldest_ns(const struct store *store);
 const char *scrub_failed(const struct store *store);
 const char *scrub_found(const struct store *store);
 
-/* ---- gc.c ---- */
+/* ---- gc_need.c ---- */
 
 void gc_want(struct store *store); /* something was purged */
 void gc_tick(struct store *store); /* is there need for a collection? */

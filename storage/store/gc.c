@@ -9,8 +9,6 @@
  *    its copies;
  *  - a read that began before the census's moment may hold an id that is dead since: the first
  *    removal waits until those have ended;
- *  - one that ends, in whichever way, and has freed nothing is not begun again for who waits for
- *    space: that would be waiting for ever;
  *  - a removal (a commit, a flush, and the file system's work for a file that may be large) is
  *    followed by a pause of REST_FACTOR times what it took, so that guests have the disk for most
  *    of the time; none when space is scarce, and REST_MOST_NS at most, as a close waits for it;
@@ -23,15 +21,14 @@
  *    parts, the rest with a collection a minute later, and after all others: who waits for a
  *    collection, or for space, waits for one of them at most.
  *
- * One at a time. It is begun by a purge, by need and by schedule (gc_tick), and by hand. One that
- * fails is logged with its reason, and told in store_info until one ends well. An archive in which
- * nothing changes has one as well when something in it has become old.
+ * One at a time: begun by itself (gc_need.c), or by hand. One that fails is logged with its reason,
+ * and told in store_info until one ends well.
  */
-#include "storage/store/compact.h"
+#include "storage/store/gc_int.h"
 
 #include "storage/rt/log_event.h"
-#include "storage/store/behind.h"
 #include "storage/store/catalog.h"
+#include "storage/store/compact.h"
 #include "storage/store/index_file.h"
 #include "storage/store/mutant.h"
 #include "storage/store/segments_int.h"
@@ -40,28 +37,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define LOW_SHARE 16u	   /* less room than this part of all: space is low */
-#define LOW_SEGMENTS 4u	   /* ... or than so many segments */
-#define SCARCE_SEGMENTS 2u /* less room than so many: soon somebody waits for it */
 #define REST_FACTOR 3u
 #define REST_FACTOR_LOW 1u
 #define REST_MOST_NS (NSEC_PER_SEC / 2)
-/* How much of a segment must be garbage, so that it is worth it to copy the rest. By hand; and by
- * itself WORTH_FACTOR percent for each percent of the space that is room: with a quarter free it
- * copies no more than it frees, with a 16th free seven times that. */
+/* How much of a segment must be garbage, by hand, so that it is worth it to copy the rest. */
 #define GARBAGE_PERCENT 25u
-#define GARBAGE_PERCENT_LEAST 3u
-#define GARBAGE_PERCENT_MOST 50u
-#define WORTH_FACTOR 2u
 /* Of segments that have no garbage, one collection compresses so many anew, and looks at so many.
  */
 #define PACK_SEGMENTS_MAX 8u
 #define PACK_LOOKS_MAX 64u
-#define PACK_AFTER_NS_DEFAULT (7 * 24 * 3600 * NSEC_PER_SEC)
-#define INTERVAL_NS_DEFAULT (3600 * NSEC_PER_SEC)
-#define LOW_INTERVAL_NS (2 * NSEC_PER_SEC)
-#define GROWN_INTERVAL_NS (60 * NSEC_PER_SEC)
-#define PACK_INTERVAL_NS (60 * NSEC_PER_SEC)
 
 enum gc_phase {
 	GC_COUNT,
@@ -104,44 +88,6 @@ struct gc {
 	struct env_timer rest;
 };
 
-/* What begins collections by itself. */
-struct gc_need {
-	struct store_work own;
-	bool busy, wanted;
-	bool awaited; /* somebody waits for space, and no collection has seen it */
-	uint64_t begun_ns, folds, roots_gone, segment_bytes; /* when the last one began */
-	bool ever;	/* one began; until then begun_ns is when the store was opened */
-	bool fruitless; /* it freed nothing: only a change makes another one useful */
-	bool old_left;	/* there may be more to compress anew */
-	uint64_t old_looked_ns;
-	char failed[SENTENCE_BYTES]; /* why the last one did, or "" */
-};
-
-static uint64_t space_all(const struct store *store)
-{
-	return store->options.capacity_bytes ? store->options.capacity_bytes
-					     : store->segment_bytes + store->disk_free_bytes;
-}
-
-static bool space_low(const struct store *store)
-{
-	uint64_t room = segments_room_bytes(store);
-	return segments_full(store) || room < LOW_SEGMENTS * SEGMENT_BYTES ||
-	       room < space_all(store) / LOW_SHARE;
-}
-
-static bool space_scarce(const struct store *store)
-{
-	return segments_full(store) || segments_room_bytes(store) < SCARCE_SEGMENTS * SEGMENT_BYTES;
-}
-
-static uint32_t percent_worth(const struct store *store)
-{
-	uint64_t hundredth = space_all(store) / 100;
-	uint64_t percent = hundredth ? WORTH_FACTOR * (segments_room_bytes(store) / hundredth) : 0;
-	return (uint32_t)max_u64(GARBAGE_PERCENT_LEAST, min_u64(percent, GARBAGE_PERCENT_MOST));
-}
-
 static bool by_itself(const struct gc *gc)
 {
 	return gc->work.public == &gc->work.store->gc_need->own;
@@ -151,10 +97,10 @@ static uint32_t percent_begin(const struct gc *gc)
 {
 	struct store *store = gc->work.store;
 	if (!by_itself(gc))
-		return space_low(store) ? GARBAGE_PERCENT_LEAST : GARBAGE_PERCENT;
+		return gc_space_low(store) ? GARBAGE_PERCENT_LEAST : GARBAGE_PERCENT;
 	bool awaited = store->gc_need->awaited;
 	store->gc_need->awaited = false;
-	return awaited ? GARBAGE_PERCENT_LEAST : percent_worth(store);
+	return awaited ? GARBAGE_PERCENT_LEAST : gc_percent_worth(store);
 }
 
 /* What was freed so far may be enough. */
@@ -162,7 +108,7 @@ static uint32_t percent_now(const struct gc *gc)
 {
 	if (!by_itself(gc) || !gc->work.public->freed_bytes)
 		return gc->percent;
-	return (uint32_t)max_u64(gc->percent, percent_worth(gc->work.store));
+	return (uint32_t)max_u64(gc->percent, gc_percent_worth(gc->work.store));
 }
 
 /* ---- count, and wait for who may hold what is dead ---- */
@@ -200,7 +146,7 @@ static int gc_count(struct gc *gc)
 			return res;
 		store->gc = gc;
 		gc->counting = true;
-		gc->low = space_low(store);
+		gc->low = gc_space_low(store);
 		gc->percent = percent_begin(gc);
 		census_start(store->census, gc->work.public->thorough);
 	}
@@ -232,28 +178,12 @@ static int victim_order(const void *a, const void *b)
 	return left->id < right->id ? -1 : left->id > right->id;
 }
 
-/* Segments with smaller ids are old. A store whose format is older than recompression may not hold
- * such frames. */
-static uint64_t old_before(const struct store *store)
-{
-	uint64_t after = store->options.recompress_after_ns ? store->options.recompress_after_ns
-							    : PACK_AFTER_NS_DEFAULT;
-	uint64_t age = store_age_ns(store);
-	if (!store->options.recompress_level || !store_has(store, FEATURE_PACKED) || age < after)
-		return 0;
-	return history_segments_before(&store->history, age - after);
-}
-
 /* When space is short there is no time for it. */
 static uint64_t pack_before(const struct gc *gc)
 {
-	return gc->low ? 0 : gc->work.public->recompress ? UINT64_MAX : old_before(gc->work.store);
-}
-
-static bool pack_candidate(const struct segment *segment, uint64_t before)
-{
-	return segment && segment->id < before && !segment->packed && !segment->kept &&
-	       segment->state == SEGMENT_SEALED && !segment->writer;
+	return gc->low			     ? 0
+	       : gc->work.public->recompress ? UINT64_MAX
+					     : gc_old_before(gc->work.store);
 }
 
 /* By what is known of it now: compact.c weighs it again. */
@@ -279,7 +209,7 @@ static int gc_choose(struct gc *gc)
 			continue;
 		uint64_t live = segment_live_bytes(segment), bytes = segment->bytes;
 		bool old_only = !segment_worth(segment, gc->percent);
-		if (old_only && !pack_candidate(segment, gc->pack_before))
+		if (old_only && !gc_pack_candidate(segment, gc->pack_before))
 			continue;
 		if (old_only && looks++ == PACK_LOOKS_MAX && !gc->work.public->recompress) {
 			store->gc_need->old_left = true;
@@ -318,7 +248,7 @@ static int gc_end(struct gc *gc)
 		  (unsigned long long)gc->work.public->freed_bytes,
 		  (unsigned long long)gc->compact.moved_bytes,
 		  (unsigned long long)gc->work.public->chunks);
-	if (gc->percent == GARBAGE_PERCENT_LEAST || space_scarce(store))
+	if (gc->percent == GARBAGE_PERCENT_LEAST || gc_space_scarce(store))
 		segments_moved_seal(store); /* what its last segment does not need is given back */
 	store_poll_space(store);
 	segments_retry_space(store);
@@ -331,7 +261,7 @@ static bool gc_later(const struct gc *gc, const struct victim *victim)
 	const struct store *store = gc->work.store;
 	if (!victim->old_only)
 		return false;
-	if (space_low(store))
+	if (gc_space_low(store))
 		return true;
 	return !gc->work.public->recompress &&
 	       (gc->packed >= PACK_SEGMENTS_MAX || gc->awaited || store->gc_need->wanted);
@@ -361,9 +291,9 @@ static int gc_next(struct gc *gc)
 		gc->moved_before_bytes = gc->compact.moved_bytes;
 		compact_start(&gc->compact, segment, percent,
 			      segment->id < gc->pack_before ? pack_level(gc) : 0,
-			      space_scarce(store) ? 0
-			      : space_low(store)  ? REST_FACTOR_LOW
-						  : REST_FACTOR);
+			      gc_space_scarce(store) ? 0
+			      : gc_space_low(store)  ? REST_FACTOR_LOW
+						     : REST_FACTOR);
 		gc->phase = GC_COMPACT;
 		return WALK_MORE;
 	}
@@ -431,7 +361,7 @@ static void gc_removed(struct io_op *op)
 	store->gc_need->fruitless = false;
 	store_poll_space(store);
 	segments_retry_space(store);
-	if (store->closing || gc->work.public->cancel || space_scarce(store)) {
+	if (store->closing || gc->work.public->cancel || gc_space_scarce(store)) {
 		gc_end_wait(gc, GC_NEXT, 0);
 		return;
 	}
@@ -507,11 +437,6 @@ static int gc_step(struct work *work)
 	return res;
 }
 
-const char *gc_failed(const struct store *store)
-{
-	return store->gc_need->failed;
-}
-
 static bool gc_must_finish(const struct work *work)
 {
 	const struct gc *gc = container_of(work, struct gc, work);
@@ -544,99 +469,4 @@ void store_gc(struct store *store, struct store_work *public)
 		gc->work.must_finish = gc_must_finish;
 	}
 	work_start(store, gc ? &gc->work : NULL, public);
-}
-
-/* ---- by itself ---- */
-
-int gc_init(struct store *store)
-{
-	store->gc_need = calloc(1, sizeof(*store->gc_need));
-	if (!store->gc_need)
-		return -ENOMEM;
-	store->gc_need->begun_ns = env_now_ns(store->env);
-	return census_init(store);
-}
-
-void gc_exit(struct store *store)
-{
-	census_exit(store);
-	free(store->gc_need);
-	store->gc_need = NULL;
-}
-
-static void own_done(struct io_op *op)
-{
-	struct gc_need *need = container_of(op, struct gc_need, own.op);
-	need->busy = false;
-}
-
-static bool changed_since(const struct store *store)
-{
-	const struct gc_need *need = store->gc_need;
-	return !need->ever || need->folds != store->counters.folds ||
-	       need->roots_gone != store->roots_gone;
-}
-
-/* Is there something to compress anew, although nothing has changed? Looked at once an interval. */
-static bool old_due(struct store *store, uint64_t interval)
-{
-	struct gc_need *need = store->gc_need;
-	uint64_t now = env_now_ns(store->env), before = old_before(store);
-	uint32_t slots = segments_slot_count(store);
-	if (before == 0 || now - need->old_looked_ns < interval)
-		return false;
-	need->old_looked_ns = now;
-	for (uint32_t slot = 1; slot < slots; slot++)
-		if (pack_candidate(segment_of(store, slot), before))
-			return !space_low(store);
-	return false;
-}
-
-static void gc_begin(struct store *store)
-{
-	struct gc_need *need = store->gc_need;
-	need->wanted = false;
-	need->busy = true;
-	need->own = (struct store_work){.op.done = own_done};
-	store_gc(store, &need->own);
-}
-
-void gc_want(struct store *store)
-{
-	store->gc_need->wanted = true;
-	gc_tick(store);
-}
-
-void gc_tick(struct store *store)
-{
-	struct gc_need *need = store->gc_need;
-	uint64_t since = env_now_ns(store->env) - need->begun_ns;
-	if (need->busy || store->gc || store->closing || store->read_only || store->failed)
-		return;
-	uint64_t interval =
-		store->options.gc_interval_ns ? store->options.gc_interval_ns : INTERVAL_NS_DEFAULT;
-	bool scheduled = since >= interval && !usage_running(store);
-	bool grown = interval != GC_NEVER &&
-		     store->segment_bytes >
-			     need->segment_bytes + need->segment_bytes / 4 + 8 * SEGMENT_BYTES;
-	bool more = need->old_left && interval != GC_NEVER && since >= PACK_INTERVAL_NS &&
-		    !usage_running(store);
-	if (need->wanted || more || (scheduled && old_due(store, interval)) ||
-	    (changed_since(store) && (scheduled || (grown && since >= GROWN_INTERVAL_NS) ||
-				      (since >= LOW_INTERVAL_NS && space_low(store)))))
-		gc_begin(store);
-}
-
-bool gc_may_help(struct store *store)
-{
-	struct gc_need *need = store->gc_need;
-	if (store->closing || store->read_only || store->failed)
-		return false;
-	if (need->busy || store->gc)
-		return true;
-	if (need->fruitless && !changed_since(store))
-		return admin_purge_overdue(store);
-	need->awaited = true;
-	gc_begin(store);
-	return true;
 }
