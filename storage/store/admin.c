@@ -239,17 +239,29 @@ void admin_kick(struct store *store)
 	admins->kicking = false;
 }
 
+void *admin_memory(struct store *store, struct admin_op *op, size_t bytes)
+{
+	void *memory = calloc(1, bytes);
+	op->sentence[0] = 0;
+	op->holder[0] = 0;
+	if (!memory) {
+		snprintf(op->sentence, SENTENCE_BYTES,
+			 "There is no memory for this now; try again.");
+		env_complete(store->env, &op->op, -ENOMEM);
+	}
+	return memory;
+}
+
 struct command *command_new(struct store *store, struct admin_op *op, const char *name,
 			    int (*prepare)(struct command *command))
 {
-	struct command *command = calloc(1, sizeof(*command));
-	op->sentence[0] = 0;
-	op->holder[0] = 0;
-	if (!command || strlen(name) >= sizeof command->name) {
-		snprintf(op->sentence, SENTENCE_BYTES, "%s",
-			 command ? "A name is too long: at most 63 characters."
-				 : "There is no memory for this now; try again.");
-		env_complete(store->env, &op->op, command ? -EINVAL : -ENOMEM);
+	struct command *command = admin_memory(store, op, sizeof(*command));
+	if (!command)
+		return NULL;
+	if (strlen(name) >= sizeof command->name) {
+		snprintf(op->sentence, SENTENCE_BYTES,
+			 "A name is too long: at most 63 characters.");
+		env_complete(store->env, &op->op, -EINVAL);
 		free(command);
 		return NULL;
 	}

@@ -43,7 +43,9 @@ struct command {
 	int res;
 };
 
-/* NULL: the op has ended with an error already. */
+/* NULL: the op has ended with an error already. The first is zeroed memory, for who makes one op of
+ * several commands. */
+void *admin_memory(struct store *store, struct admin_op *op, size_t bytes);
 struct command *command_new(struct store *store, struct admin_op *op, const char *name,
 			    int (*prepare)(struct command *command));
 void command_start(struct command *command);

@@ -89,12 +89,9 @@ void takeover_start(struct store *store, struct admin_op *op, const char *name,
 		    const char *new_name, command_prepare *const *steps,
 		    const struct store_word *word, uint64_t base_term)
 {
-	struct takeover *takeover = calloc(1, sizeof(*takeover));
-	if (!takeover) {
-		snprintf(op->sentence, SENTENCE_BYTES, "There is no memory for this now.");
-		env_complete(store->env, &op->op, -ENOMEM);
-		return;
-	}
+	struct takeover *takeover = admin_memory(store, op, sizeof(*takeover));
+	if (!takeover)
+		return; /* done follows */
 	takeover->store = store;
 	takeover->op = op;
 	takeover->steps = steps;

@@ -281,12 +281,9 @@ static void yielded(struct io_op *op)
 void replica_yield(struct store *store, struct admin_op *op, const char *name,
 		   const struct store_offer *offer)
 {
-	struct yielding *yielding = calloc(1, sizeof(*yielding));
-	if (!yielding) {
-		snprintf(op->sentence, SENTENCE_BYTES, "There is no memory for this now.");
-		env_complete(store->env, &op->op, -ENOMEM);
-		return;
-	}
+	struct yielding *yielding = admin_memory(store, op, sizeof(*yielding));
+	if (!yielding)
+		return; /* done follows */
 	yielding->store = store;
 	yielding->op = op;
 	yielding->own.op.done = yielded;
