@@ -19,12 +19,12 @@ struct export
 {
 	uint32_t number; /* of the volume */
 	char name[NAME_ROOM], path[NBD_PATH_ROOM + 64];
-	bool seen;
+	struct volume_limits limits; /* that the server was told */
 	struct export *next;
 };
 
 struct exports {
-	struct export *head;
+	struct export *head; /* in the order of their numbers, as the store lists volumes */
 };
 
 static void export_remove(struct daemon *daemon, struct export **at)
@@ -60,50 +60,69 @@ static void export_rename(struct daemon *daemon, struct export *export, const ch
 	nbd_server_unexport(daemon->nbd, old_path);
 }
 
-static void export_see(struct daemon *daemon, const struct volume_info *info)
+/* At its place in the list; returns the place behind it. */
+static struct export **export_see(struct daemon *daemon, struct export **at,
+				  const struct volume_info *info, bool *renamed)
 {
-	struct export *export = daemon->exports->head;
-	while (export && export->number != info->number)
-		export = export->next;
-	if (!export) {
+	struct export *export = *at;
+	if (!export || export->number != info->number) {
 		export = calloc(1, sizeof(*export));
 		if (!export)
-			return; /* the next change tries again */
+			return at; /* the next change tries again */
 		export->number = info->number;
 		memcpy(export->name, info->name, NAME_ROOM);
-		export->next = daemon->exports->head;
-		daemon->exports->head = export;
+		export->next = *at;
+		*at = export;
 		export_listen(daemon, export);
 	} else if (strcmp(export->name, info->name) != 0) {
 		export_rename(daemon, export, info->name);
+		*renamed = true;
 	}
-	export->seen = true;
-	if (nbd_server_limit(daemon->nbd, info->name, &info->limits) < 0)
+	return &export->next;
+}
+
+static void export_limit(struct daemon *daemon, struct export *export,
+			 const struct volume_limits *limits)
+{
+	if (nbd_server_limit(daemon->nbd, export->name, limits) < 0) {
 		log_event(LOG_LEVEL_ERROR, "nbd.no_limit", "volume=%s error=\"no memory\"",
-			  info->name);
+			  export->name);
+		return;
+	}
+	export->limits = *limits;
+}
+
+static bool limits_equal(const struct volume_limits *a, const struct volume_limits *b)
+{
+	return a->iops == b->iops && a->bytes_per_s == b->bytes_per_s && a->burst_s == b->burst_s;
 }
 
 void exports_sync(struct daemon *daemon)
 {
 	struct volume_info *infos;
-	size_t count;
+	size_t count, i = 0;
+	bool renamed = false;
 	if (daemon->stopping || store_volumes(daemon->store, false, &infos, &count) < 0)
 		return;
-	for (struct export *export = daemon->exports->head; export; export = export->next)
-		export->seen = false;
 	/* A volume that took another's old name can only listen there once that one has left. */
-	for (size_t pass = 0; pass < 2; pass++) {
-		for (size_t i = 0; i < count; i++)
-			if (pass == 1)
-				export_see(daemon, &infos[i]);
-			else
-				for (struct export *at = daemon->exports->head; at; at = at->next)
-					at->seen |= at->number == infos[i].number;
-		for (struct export **at = &daemon->exports->head; *at && pass == 0;)
-			if ((*at)->seen)
-				at = &(*at)->next;
-			else
-				export_remove(daemon, at);
+	for (struct export **at = &daemon->exports->head; *at;) {
+		while (i < count && infos[i].number < (*at)->number)
+			i++;
+		if (i < count && infos[i].number == (*at)->number)
+			at = &(*at)->next;
+		else
+			export_remove(daemon, at);
+	}
+	struct export **at = &daemon->exports->head;
+	for (i = 0; i < count; i++)
+		at = export_see(daemon, at, &infos[i], &renamed);
+	/* The server knows limits by name, and names may have gone round: all are told again. */
+	i = 0;
+	for (struct export *export = daemon->exports->head; export; export = export->next) {
+		while (infos[i].number != export->number)
+			i++;
+		if (renamed || !limits_equal(&export->limits, &infos[i].limits))
+			export_limit(daemon, export, &infos[i].limits);
 	}
 	free(infos);
 }

@@ -140,7 +140,8 @@ struct store_forecast {
 void store_forecast(const struct store *store, struct store_forecast *ret);
 void store_info(const struct store *store, struct store_info *ret_info);
 void store_counters(const struct store *store, struct store_counters *ret_counters);
-/* Arrays for the caller to free; -ENOMEM. in_trash chooses those in the trash instead. */
+/* Arrays for the caller to free, in the order of their numbers; -ENOMEM. in_trash chooses those in
+ * the trash instead. */
 int store_volumes(const struct store *store, bool in_trash, struct volume_info **ret,
 		  size_t *ret_count);
 /* One that is not in the trash, by its number: -ENOENT. */
