@@ -158,13 +158,10 @@ static void a_write_waits_for_a_segment_that_is_being_made(void **state)
 	store_view_close(view);
 }
 
-/* Guests wait for it, or are told that the store is full: it does not wait for its usual while. */
-static void a_fold_that_had_no_space_is_tried_again_when_some_came(void **state)
+static void fold_fails_for_want_of_space(struct fixture *f)
 {
-	struct fixture *f = *state;
 	struct store_work work;
-	uint8_t *data = aligned_alloc(BLOCK_BYTES, MIB);
-	test_random_fill(&f->seed, data, MIB);
+	uint8_t data[BLOCK_BYTES] __attribute__((aligned(BLOCK_BYTES))) = {1};
 	fixture_close(f);
 	f->options.idle_fold_ns = 3600 * NSEC_PER_SEC;
 	fixture_open(f);
@@ -175,6 +172,14 @@ static void a_fold_that_had_no_space_is_tried_again_when_some_came(void **state)
 	fixture_close(f);
 	fixture_open_full(f);
 	assert_int_equal(WORK(f, &work, store_fold, NULL), -ENOSPC);
+}
+
+/* Guests wait for it, or are told that the store is full: it does not wait for its usual while. */
+static void a_fold_that_had_no_space_is_tried_again_when_some_came(void **state)
+{
+	struct fixture *f = *state;
+	struct store_work work;
+	fold_fails_for_want_of_space(f);
 	assert_true(fold_full(f->store));
 	disk_full = false;
 	segments_retry_space(f->store); /* a collection's end does it */
@@ -183,7 +188,6 @@ static void a_fold_that_had_no_space_is_tried_again_when_some_came(void **state)
 	assert_int_equal(WORK(f, &work, store_fold, NULL), 0);
 	assert_int_equal(f->store->fold->space_tries, 0); /* the next one has as many again */
 	f->env->ops = real;
-	free(data);
 }
 
 /* What is freed of a fold that failed may be no more than what the next one takes of it: whoever
@@ -191,19 +195,8 @@ static void a_fold_that_had_no_space_is_tried_again_when_some_came(void **state)
 static void a_fold_that_never_fits_is_not_tried_for_ever(void **state)
 {
 	struct fixture *f = *state;
-	struct store_work work;
-	uint8_t data[BLOCK_BYTES] __attribute__((aligned(BLOCK_BYTES))) = {1};
 	unsigned tries = 0;
-	fixture_close(f);
-	f->options.idle_fold_ns = 3600 * NSEC_PER_SEC;
-	fixture_open(f);
-	assert_int_equal(make_volume(f, "a", MIB), 0);
-	struct view *view = open_view(f, "a");
-	assert_int_equal(do_request(f, view, REQUEST_WRITE, 4096, 4096, data, 0), 0);
-	store_view_close(view);
-	fixture_close(f);
-	fixture_open_full(f);
-	assert_int_equal(WORK(f, &work, store_fold, NULL), -ENOSPC);
+	fold_fails_for_want_of_space(f);
 	f->store->fold_all = true;
 	for (; f->store->fold->space_tries == tries && tries < 100; tries++) {
 		fold_space_came(f->store); /* and somebody else takes it */
