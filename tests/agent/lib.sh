@@ -7,19 +7,8 @@ set -eu
 VSTORED=$(realpath "${VSTORED:?}") AGENT=$(realpath "${AGENT:?}") CTL=$(realpath "${CTL:?}") GUEST=$(realpath "${GUEST:?}")
 lib=$(realpath "${BASH_SOURCE[0]}")
 here=$(dirname "$lib")
-
-fail() {
-	echo "FAILED: $*"
-	exit 1
-}
-
-# requires TOOL...: a missing one is a skip, with its reason
-requires() {
-	local tool
-	for tool in "$@"; do
-		command -v "$tool" >/dev/null || { echo "$tool is not installed"; exit 77; }
-	done
-}
+# shellcheck source=tests/lib.sh
+. "$here/../lib.sh"
 
 [ "$(id -u)" = 0 ] || { echo "libvirtd's namespaces need root"; exit 77; }
 requires libvirtd virtlogd virsh qemu-system-x86_64 qemu-img xorriso busybox syslinux mcopy mkfs.vfat cpio python3 curl unshare setpriv

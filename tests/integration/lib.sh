@@ -9,6 +9,8 @@ if [ -n "${OWN_MOUNTS:-}" ] && [ -z "${VSTORE_TEST_MOUNTS:-}" ] && unshare --mou
 fi
 
 VSTORED=$(realpath "${VSTORED:?}")
+# shellcheck source=tests/lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 work=$(mktemp -d ./vstored-test.XXXXXX)
 cd "$work"
 work=$PWD
@@ -25,19 +27,6 @@ finish() {
 	exit $rc
 }
 trap finish EXIT
-
-fail() {
-	echo "FAILED: $*"
-	exit 1
-}
-
-# requires TOOL...: a missing one is a skip, with its reason
-requires() {
-	local tool
-	for tool in "$@"; do
-		command -v "$tool" >/dev/null || { echo "$tool is not installed"; exit 77; }
-	done
-}
 
 make_store() { "$VSTORED" --init --store store --any-file-system "$@" >/dev/null; }
 

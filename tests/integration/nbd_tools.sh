@@ -3,9 +3,9 @@
 # Other people's NBD clients against the NBD server over a real store. Usage: nbd_tools.sh SERVE
 set -eu
 serve=$(realpath "$1")
-for tool in nbdinfo nbdcopy qemu-io qemu-img fio; do
-	command -v "$tool" >/dev/null || { echo "$tool is not installed"; exit 77; }
-done
+# shellcheck source=tests/lib.sh
+. "$(dirname "$0")/../lib.sh"
+requires nbdinfo nbdcopy qemu-io qemu-img fio
 work=$(mktemp -d ./nbd-tools.XXXXXX)
 cd "$work"
 pid=
@@ -37,10 +37,6 @@ stop() {
 	pid=
 	kill "$old"
 	wait "$old"
-}
-fail() {
-	echo "FAILED: $*"
-	exit 1
 }
 uri() { echo "nbd+unix:///$1?socket=run/${2:-disk}.sock"; }
 disk="server.type=unix,server.path=run/disk.sock,export=disk"
