@@ -139,17 +139,10 @@ const struct op_kind op_disk_attach = {"vm.disk.attach", attach_steps,
 static int detach_publish(struct op *op)
 {
 	struct vm vm;
-	size_t i;
-	json_t *one;
 	int res = vm_get(op->agent, op_vm(op), &vm, &op->problem);
 	if (res < 0)
 		return res;
-	json_t *disks = json_object_get(vm.spec, "disks");
-	json_array_foreach(disks, i, one) if (strcmp(spec_text(one, "volume"), op_volume(op)) == 0)
-	{
-		json_array_remove(disks, i);
-		break;
-	}
+	spec_remove(json_object_get(vm.spec, "disks"), "volume", op_volume(op));
 	res = vm_save(op->agent, vm.spec, false, &op->problem);
 	if (res == 0) {
 		op->result =

@@ -255,17 +255,11 @@ static int device_unplug(struct op *op)
 static int publish(struct op *op, bool with, const char *event)
 {
 	struct vm vm;
-	size_t i;
-	json_t *one;
 	int res = vm_get(op->agent, op_vm(op), &vm, &op->problem);
 	if (res < 0)
 		return res;
 	json_t *nics = json_object_get(vm.spec, "nics");
-	json_array_foreach(nics, i, one) if (strcmp(spec_text(one, "mac"), op_mac(op)) == 0)
-	{
-		json_array_remove(nics, i);
-		break;
-	}
+	spec_remove(nics, "mac", op_mac(op));
 	if (with)
 		json_array_append(nics, op_nic(op));
 	res = vm_save(op->agent, vm.spec, false, &op->problem);

@@ -109,6 +109,15 @@ json_t *spec_nic_find(const json_t *spec, const char *mac)
 	return NULL;
 }
 
+void spec_remove(json_t *list, const char *key, const char *value)
+{
+	for (size_t i = 0; i < json_array_size(list); i++)
+		if (strcmp(spec_text(json_array_get(list, i), key), value) == 0) {
+			json_array_remove(list, i);
+			return;
+		}
+}
+
 /* libvirt picks the firmware by these descriptions. */
 int spec_machine_check(const json_t *spec, struct problem *problem)
 {

@@ -47,6 +47,8 @@ int spec_name_check(const char *name, struct problem *problem);
 int spec_nic(const json_t *body, json_t **ret_nic, struct problem *problem);
 /* By its MAC address; NULL. */
 json_t *spec_nic_find(const json_t *spec, const char *mac);
+/* From a list of disks or NICs, the one whose `key` is that, if it is there. */
+void spec_remove(json_t *list, const char *key, const char *value);
 
 /* "vda" ... the first that is free; -ENOSPC. */
 int spec_target_free(const json_t *spec, char ret_target[8]);
