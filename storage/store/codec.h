@@ -42,6 +42,8 @@ void codec_free(struct codec *codec);
 void codec_id_chunk(const struct domain_key *key, const void *chunk, struct id *ret_id);
 /* The same in two steps: the quarters' hashes, and the id that they make. */
 void codec_hash_quarter(const void *quarter, uint8_t ret_hash[32]);
+/* All of a chunk's at once, up to twice as fast. */
+void codec_hash_quarters(const void *chunk, uint8_t ret_hashes[QUARTER_COUNT][32]);
 void codec_id_quarters(const struct domain_key *key, const uint8_t quarters[QUARTER_COUNT][32],
 		       struct id *ret_id);
 /* Of a chunk of which some 4 KiB blocks are lost (and hashed as zeros): SHA-256(key with each byte

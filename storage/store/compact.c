@@ -361,8 +361,7 @@ static int copy_id_check(const struct domain_key *key, const struct dir_entry *e
 		codec_id_node(key, raw, entry->raw_bytes, &id);
 		return id_equal(&id, &entry->id) ? 0 : -VS_ECHECKSUM;
 	}
-	for (unsigned i = 0; i < QUARTER_COUNT; i++)
-		codec_hash_quarter(raw + (size_t)i * QUARTER_BYTES, quarters[i]);
+	codec_hash_quarters(raw, quarters);
 	if (memcmp(quarters, prefix, sizeof quarters) != 0)
 		return -VS_ECHECKSUM;
 	if (lost)

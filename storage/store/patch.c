@@ -138,9 +138,13 @@ void patch_hash(struct codec *codec, unsigned worker_no, const struct domain_key
 			memset(raw + (size_t)b * BLOCK_BYTES, 0, BLOCK_BYTES);
 	if (MUTANT(33))
 		patch->lost = 0;
-	for (unsigned q = 0; q < QUARTER_COUNT; q++)
-		if (want & quarter_blocks(q))
-			codec_hash_quarter(raw + (size_t)q * QUARTER_BYTES, ret_quarters[q]);
+	if (want == ALL_BLOCKS)
+		codec_hash_quarters(raw, ret_quarters);
+	else
+		for (unsigned q = 0; q < QUARTER_COUNT; q++)
+			if (want & quarter_blocks(q))
+				codec_hash_quarter(raw + (size_t)q * QUARTER_BYTES,
+						   ret_quarters[q]);
 	if (patch->lost)
 		codec_id_lost(key, (const uint8_t(*)[32])ret_quarters, patch->lost, ret_id);
 	else

@@ -370,8 +370,7 @@ static int64_t put_hash(struct env_job *job, unsigned worker_no)
 		codec_id_node(key, put->raw, put->raw_bytes, &put->id);
 		return 0;
 	}
-	for (unsigned i = 0; i < QUARTER_COUNT; i++)
-		codec_hash_quarter(put->raw + (size_t)i * QUARTER_BYTES, put->quarters[i]);
+	codec_hash_quarters(put->raw, put->quarters);
 	codec_id_quarters(key, (const uint8_t(*)[32])put->quarters, &put->id);
 	return 0;
 }

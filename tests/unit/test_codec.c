@@ -4,6 +4,9 @@
 #include "proto/crc32c.h"
 #include "proto/err.h"
 #include "storage/store/codec.h"
+#include "storage/store/sha256_pair.h"
+
+#include <openssl/evp.h>
 
 static struct codec *codec;
 static const struct domain_key key = {{1, 2, 3}};
@@ -101,6 +104,48 @@ static void ids_depend_on_key_kind_and_every_byte(void **state)
 	assert_false(id_equal(&root_a, &root_b));
 }
 
+static void hash_of_openssl(const void *at, size_t bytes, uint8_t ret_hash[32])
+{
+	assert_int_equal(EVP_Digest(at, bytes, ret_hash, NULL, EVP_sha256(), NULL), 1);
+}
+
+static void quarters_together_have_the_hashes_that_each_has(void **state)
+{
+	(void)state;
+	static uint8_t chunk[CHUNK_BYTES + 1];
+	uint8_t hashes[QUARTER_COUNT][32], want[32], one[32];
+	test_random_fill(&(uint64_t){6}, chunk, sizeof chunk);
+	for (unsigned shift = 0; shift < 2; shift++) { /* a chunk may lie at any address */
+		codec_hash_quarters(chunk + shift, hashes);
+		for (unsigned q = 0; q < QUARTER_COUNT; q++) {
+			const uint8_t *quarter = chunk + shift + (size_t)q * QUARTER_BYTES;
+			hash_of_openssl(quarter, QUARTER_BYTES, want);
+			codec_hash_quarter(quarter, one);
+			assert_memory_equal(hashes[q], want, sizeof want);
+			assert_memory_equal(one, want, sizeof want);
+		}
+	}
+}
+
+static void a_pair_of_any_length_has_the_hashes_of_sha256(void **state)
+{
+	(void)state;
+	static uint8_t a[QUARTER_BYTES], b[QUARTER_BYTES];
+	uint8_t hash_a[32], hash_b[32], want[32];
+	uint64_t seed = 7;
+	if (!sha256_pair_works())
+		skip();
+	for (size_t bytes = 0; bytes <= QUARTER_BYTES; bytes += 64) {
+		test_random_fill(&seed, a, bytes);
+		test_random_fill(&seed, b, bytes);
+		sha256_pair(a, b, bytes, hash_a, hash_b);
+		hash_of_openssl(a, bytes, want);
+		assert_memory_equal(hash_a, want, sizeof want);
+		hash_of_openssl(b, bytes, want);
+		assert_memory_equal(hash_b, want, sizeof want);
+	}
+}
+
 static int setup(void **state)
 {
 	(void)state;
@@ -155,6 +200,8 @@ int main(void)
 		cmocka_unit_test(every_frame_size_round_trips),
 		cmocka_unit_test(a_flipped_bit_or_another_place_fails),
 		cmocka_unit_test(ids_depend_on_key_kind_and_every_byte),
+		cmocka_unit_test(quarters_together_have_the_hashes_that_each_has),
+		cmocka_unit_test(a_pair_of_any_length_has_the_hashes_of_sha256),
 		cmocka_unit_test(a_moved_checksum_fits_what_fitted_and_nothing_else),
 		cmocka_unit_test(a_lost_frame_is_an_error_and_its_chunk_has_a_name_of_its_own),
 	};
