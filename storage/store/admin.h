@@ -78,8 +78,8 @@ struct snapshot *command_snapshot(struct command *command, const char *name, int
  * voters. 0, or refused. */
 int word_follows(struct command *command, struct volume *volume, const char *host, bool in_step);
 /* This host owns the volume from now on: by command->word, or by force. First the epoch in which it
- * begins, at least the given one; then, behind the volume's own record, all else that says so. */
-uint64_t word_epoch(const struct command *command, const uint8_t uuid[16], uint64_t epoch);
+ * begins; then, behind the volume's own record, all else that says so. */
+uint64_t word_epoch(const struct command *command, const uint8_t uuid[16]);
 int word_takes_over(struct command *command, const uint8_t uuid[16], uint32_t number,
 		    uint64_t epoch);
 /* 0: the snapshot's root is known; WAITING: it is being folded; negative. */

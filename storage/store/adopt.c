@@ -74,7 +74,7 @@ static int prepare_adopt(struct command *command)
 	if (store_has(store, FEATURE_LINES))
 		command_add(command,
 			    lines_encode(copy->number, &lines, 0, command_record(command)));
-	uint64_t epoch = word_epoch(command, copy->uuid, replica_epoch_next(store, copy->uuid));
+	uint64_t epoch = word_epoch(command, copy->uuid);
 	command_add(command,
 		    record_epoch(copy->number, epoch, incarnation, command_record(command)));
 	replica_drop_cuts(command, copy);

@@ -110,12 +110,14 @@ static void carry_followers(struct command *command, const struct store_word *wo
 	}
 }
 
-uint64_t word_epoch(const struct command *command, const uint8_t uuid[16], uint64_t epoch)
+uint64_t word_epoch(const struct command *command, const uint8_t uuid[16])
 {
-	const struct ballot *ballot = ballot_of(command->store, uuid);
-	return command->word ? max_u64(epoch, command->word->term)
-	       : ballot	     ? max_u64(epoch, epoch_next_term(ballot->word.term))
-			     : epoch;
+	const struct store *store = command->store;
+	const struct ballot *ballot = ballot_of(store, uuid);
+	if (command->word)
+		return max_u64(replica_epoch_next(store, uuid), command->word->term);
+	uint64_t epoch = replica_epoch_decided(store, uuid);
+	return ballot ? max_u64(epoch, epoch_next_term(ballot->word.term)) : epoch;
 }
 
 int word_takes_over(struct command *command, const uint8_t uuid[16], uint32_t number,

@@ -82,6 +82,9 @@ struct snapshot *replica_newest(const struct store *store, const struct volume *
 uint64_t replica_epoch(const struct store *store, const struct volume *copy);
 /* Of a promotion: above all that is known here of the volume, as whoever's copy. */
 uint64_t replica_epoch_next(const struct store *store, const uint8_t uuid[16]);
+/* Of one that a person decided on, whatever is lost: above that too, and above all that was decided
+ * before it anywhere, as far as the time of day tells: what is here may be of long ago. */
+uint64_t replica_epoch_decided(const struct store *store, const uint8_t uuid[16]);
 /* Adds records that take its cuts away, but for those that somebody uses or keeps. */
 void replica_drop_cuts(struct command *command, const struct volume *volume);
 /* 0: there is none of that name; 1: it is here, with the offer's root; -EEXIST: with another. */

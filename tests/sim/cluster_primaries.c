@@ -269,10 +269,8 @@ static void backups_drop(struct cluster *cluster)
 	}
 }
 
-/* A copy of an earlier reign of that primary does not know by how much it is to be above it:
- * whoever promotes it has two primaries, and the later promotion does not win. Nobody does that
- * here. */
-static bool of_this_reign(struct cluster *cluster, unsigned v, unsigned to)
+/* A copy of an earlier reign of that primary, which does not know what it is to be above. */
+static bool of_an_earlier_reign(struct cluster *cluster, unsigned v, unsigned to)
 {
 	struct volume_info now, copy;
 	char name[NAME_ROOM];
@@ -280,7 +278,7 @@ static bool of_this_reign(struct cluster *cluster, unsigned v, unsigned to)
 	snprintf(name, sizeof name, "%s/%s", cluster_hosts[primary], cluster_volumes[v]);
 	return host_volume(&cluster->hosts[primary], cluster_volumes[v], &now) == 0 &&
 	       host_volume(&cluster->hosts[to], name, &copy) == 0 &&
-	       copy.epoch / EPOCH_TERM == now.epoch / EPOCH_TERM;
+	       copy.epoch / EPOCH_TERM < now.epoch / EPOCH_TERM;
 }
 
 /* The primary dies; a copy takes its place; the primary comes back as it was. */
@@ -295,8 +293,9 @@ const char *primary_lost(struct cluster *cluster)
 	if (volume->voted)
 		return voters_elect(cluster, v);
 	const char *failed = fate_back(cluster, true);
-	if (failed || !all_run(cluster) || !volume->view || !of_this_reign(cluster, v, to))
+	if (failed || !all_run(cluster) || !volume->view)
 		return failed;
+	bool earlier = of_an_earlier_reign(cluster, v, to);
 	must_hold = volume->sure[to];
 	bool site = pick(cluster, 4) == 0; /* loses power: both do */
 	host_crash(old, site || pick(cluster, 2));
@@ -321,6 +320,7 @@ const char *primary_lost(struct cluster *cluster)
 	if (failed)
 		return failed;
 	totals.returned++;
+	totals.earlier_reigns += earlier;
 	failed = zombie_writes(old, v, must_hold);
 	if (!failed)
 		failed = zombie_leaves(old, v);

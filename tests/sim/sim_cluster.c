@@ -110,6 +110,7 @@ static int totals_tell(uint64_t seeds)
 					     {COUNT(kept_promises)},
 					     {COUNT(yielded)},
 					     {COUNT(fenced_kept)},
+					     {RARE(earlier_reigns)},
 					     {COUNT(witnessed)},
 					     {COUNT(three_copies)},
 					     {COUNT(flushes_voted)},

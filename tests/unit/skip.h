@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A real env whose clock can be set forward: what waits for hours need not be waited for. */
+/* A real env whose clocks can be set forward: what waits for hours need not be waited for. */
 #ifndef TESTS_UNIT_SKIP_H
 #define TESTS_UNIT_SKIP_H
 
@@ -11,12 +11,16 @@
 #define MANDATES_NS (MANDATE_NS + MANDATE_NS / 16 + NSEC_PER_SEC)
 
 static struct env_ops skip_ops;
-static uint64_t (*skip_now)(struct env *env);
+static uint64_t (*skip_now)(struct env *env), (*skip_wall)(struct env *env);
 static uint64_t skip_skipped_ns;
 
 static inline uint64_t skip_later_ns(struct env *env)
 {
 	return skip_now(env) + skip_skipped_ns;
+}
+static inline uint64_t skip_later_wall_ns(struct env *env)
+{
+	return skip_wall(env) + skip_skipped_ns;
 }
 
 /* From here on, of all envs that this was said of. Timers that run already fire when they would
@@ -27,6 +31,8 @@ static inline void skip_ns(struct fixture *f, uint64_t duration_ns)
 		skip_ops = *f->env->ops;
 		skip_now = skip_ops.now_ns;
 		skip_ops.now_ns = skip_later_ns;
+		skip_wall = skip_ops.wall_ns;
+		skip_ops.wall_ns = skip_later_wall_ns;
 		f->env->ops = &skip_ops;
 	}
 	skip_skipped_ns += duration_ns;

@@ -40,6 +40,15 @@ static void promote(struct fixture *f)
 	assert_int_equal(DO(f, store_replica_promote, "h1/a", "a", true), 0);
 }
 
+/* What is here of it becomes the volume anew, so many times. */
+static void promote_again(struct fixture *f, unsigned times)
+{
+	for (unsigned i = 0; i < times; i++) {
+		assert_int_equal(DO(f, store_volume_delete, "a"), 0);
+		promote(f);
+	}
+}
+
 /* h1/a@1 and a cut are there; then that is the volume, is written to, and has a cut of its own.
  * From here on what is sent goes the other way. */
 static void promoted(struct pair *pair, bool in_step)
@@ -238,6 +247,40 @@ static void only_to_who_had_a_copy_and_was_promoted_since(void **state)
 	/* The copy that it was promoted from is there, with what was sent to it. */
 	assert_true(snapshot_there(old(pair), "h1/a.1", "1"));
 	read_both(pair, "a@third", "h1/a");
+	whole(old(pair));
+}
+
+/* What is promoted may be of before other promotions, of which nothing is known there. */
+static void a_copy_of_long_ago_wins_when_it_is_promoted_last(void **state)
+{
+	struct pair *pair = *state;
+	char full[SNAP_NAME_ROOM];
+	promoted(pair, false);
+	struct volume_info first = volume_named(pair->from, "a", false);
+	/* The old primary has it back, and is the primary again; on the other host all of it but
+	 * the first copy is lost. */
+	assert_int_equal(send_snapshot(pair, "a@new-1"), 0);
+	promote(old(pair));
+	promote_again(old(pair), 3);
+	write_random(old(pair), "a", 20 * MIB, MIB);
+	assert_int_equal(DO(pair->from, store_volume_delete, "a"), 0);
+	assert_int_equal(DO(pair->from, store_trash_purge, first.number), 0);
+	struct volume_info was = volume_named(old(pair), "a", false);
+	assert_true(was.epoch / EPOCH_TERM > first.epoch / EPOCH_TERM);
+	follows(old(pair), false);
+	promote(pair->from);
+	write_random(pair->from, "a", NEWER, BLOCK_BYTES);
+	struct volume_info last = volume_named(pair->from, "a", false);
+	assert_true(last.epoch / EPOCH_TERM > was.epoch / EPOCH_TERM);
+	assert_int_equal(cut(pair->from, "a@new-2"), 0);
+	uint8_t *image = image_of(old(pair), "a");
+	assert_int_equal(send_snapshot(pair, "a@new-2"), 0);
+	snprintf(full, sizeof full, "h1/a@fenced-%llu", (unsigned long long)was.epoch);
+	uint8_t *kept = image_of(old(pair), full);
+	assert_memory_equal(kept, image, VOLUME_BYTES);
+	free(kept);
+	free(image);
+	read_both(pair, "a@new-2", "h1/a");
 	whole(old(pair));
 }
 
@@ -467,6 +510,7 @@ int main(int argc, char **argv)
 		TEST(without_more_there_is_no_snapshot),
 		TEST(an_opening_that_wrote_nothing_is_nothing_more),
 		TEST(only_to_who_had_a_copy_and_was_promoted_since),
+		TEST(a_copy_of_long_ago_wins_when_it_is_promoted_last),
 		TEST(an_older_copy_with_nothing_of_a_person_goes_to_the_trash),
 		TEST(a_copy_of_another_volume_stands_in_the_way),
 		TEST(who_is_answered_is_not_cut_off),
