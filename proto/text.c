@@ -5,6 +5,7 @@
 
 #include "proto/units.h"
 
+#include <arpa/inet.h>
 #include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
@@ -95,6 +96,34 @@ bool text_volume_ok(const char *name, size_t bytes)
 		return text_name_ok(name, bytes);
 	size_t host_bytes = (size_t)(slash - name);
 	return text_name_ok(name, host_bytes) && text_name_ok(slash + 1, bytes - host_bytes - 1);
+}
+
+/* getaddrinfo would take 99999 for a port, and mean another. */
+bool text_address_ok(const char *address)
+{
+	char host[INET6_ADDRSTRLEN + 20]; /* and a zone: %eth0 */
+	struct in6_addr number;
+	const char *colon = strrchr(address, ':');
+	const char *digits = colon ? colon + 1 : "";
+	size_t bytes = colon ? (size_t)(colon - address) : 0;
+	unsigned port = 0;
+	if (bytes >= 2 && address[0] == '[' && colon[-1] == ']') {
+		address++;
+		bytes -= 2;
+	}
+	if (bytes == 0 || bytes >= sizeof host || strlen(digits) > 5 ||
+	    strspn(digits, "0123456789") != strlen(digits))
+		return false;
+	for (; *digits; digits++)
+		port = port * 10 + (unsigned)(*digits - '0');
+	memcpy(host, address, bytes);
+	host[bytes] = 0;
+	if (port == 0 || port > UINT16_MAX)
+		return false;
+	if (inet_pton(AF_INET, host, &number) == 1)
+		return true;
+	host[strcspn(host, "%")] = 0;
+	return inet_pton(AF_INET6, host, &number) == 1;
 }
 
 char *text_human(uint64_t bytes, char *out, size_t out_bytes)

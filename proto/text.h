@@ -19,6 +19,9 @@ bool text_name_ok(const char *name, size_t bytes);
 /* The same, or HOST/NAME: what a copy of another host's volume is called. */
 bool text_volume_ok(const char *name, size_t bytes);
 
+/* ADDRESS:PORT in numbers, 1.2.3.4:7410 or [fd00::1]:7410, with a port from 1 to 65535. */
+bool text_address_ok(const char *address);
+
 /* Writes "1.5 GiB" like text; returns `out`. */
 char *text_human(uint64_t bytes, char *out, size_t out_bytes);
 

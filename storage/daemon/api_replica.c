@@ -36,6 +36,14 @@ void transfer_list(struct call *call)
 
 void peer_put(struct call *call)
 {
+	char sentence[SENTENCE_BYTES];
+	if (!text_address_ok(body_text(call, "address"))) {
+		snprintf(sentence, sizeof sentence,
+			 "'%.80s' is no address: write ADDRESS:PORT, in numbers.",
+			 body_text(call, "address"));
+		call_refuse(call, -EINVAL, sentence);
+		return;
+	}
 	store_peer_add(call->daemon->store, change_begin(call, ""), call->args[0],
 		       body_text(call, "address"));
 }

@@ -3,6 +3,7 @@
  * file. */
 #include "storage/daemon/daemon.h"
 
+#include "proto/text.h"
 #include "storage/rt/conf.h"
 
 #include <errno.h>
@@ -166,6 +167,15 @@ int options_read(int argc, char **argv, struct daemon_options *ret, char sentenc
 	else if (!ret->init && !ret->check && !ret->run_path[0])
 		snprintf(sentence, SENTENCE_BYTES,
 			 "--run RUN is missing: the folder for the sockets; see vstored --help.");
+	else if (ret->listen[0] && !text_address_ok(ret->listen))
+		snprintf(sentence, SENTENCE_BYTES,
+			 "--listen takes an ADDRESS:PORT of this host, in numbers, such as "
+			 "10.1.0.1:7410, not '%.80s'.",
+			 ret->listen);
+	else if (ret->listen[0] && !ret->tls[0])
+		snprintf(sentence, SENTENCE_BYTES,
+			 "--listen needs --tls DIR: make one with 'vstorectl pki issue'; hosts "
+			 "speak with each other over TLS only.");
 	else if (ret->store.recompress_level > RECOMPRESS_LEVEL_MAX)
 		snprintf(sentence, SENTENCE_BYTES,
 			 "recompress_level is zstd's: 1 to %u, or 0 for none.",

@@ -126,14 +126,8 @@ int replicas_new(struct daemon *daemon, const char *listen, const char *tls_fold
 {
 	struct repl_options options = {.listen = listen[0] ? listen : NULL};
 	struct replicas *replicas;
-	if (!tls_folder[0] && !listen[0])
+	if (!tls_folder[0]) /* and then no --listen, see options.c */
 		return 0;
-	if (!tls_folder[0]) {
-		snprintf(sentence, SENTENCE_BYTES,
-			 "--listen needs --tls DIR: make one with 'vstorectl pki issue'; hosts "
-			 "speak with each other over TLS only.");
-		return -EINVAL;
-	}
 	replicas = calloc(1, sizeof(*replicas));
 	if (!replicas)
 		return -ENOMEM;

@@ -269,7 +269,12 @@ static int init(struct env *env, const struct daemon_options *options)
 	struct store_make_options make = {.log_bytes = options->log_bytes,
 					  .log_dir = options->log_dir[0] ? options->log_dir : NULL,
 					  .any_file_system = options->any_file_system};
-	mkdir(options->store_path, 0700); /* what is wrong with it, store_make says */
+	if (mkdir(options->store_path, 0700) < 0 && errno != EEXIST) {
+		int res = -errno;
+		snprintf(sentence, sizeof sentence, "The directory %.200s cannot be made: %s.",
+			 options->store_path, vs_strerror(res));
+		return fail(res, sentence);
+	}
 	int res = store_make(env, options->store_path, &make, sentence);
 	if (res < 0)
 		return fail(res, sentence);

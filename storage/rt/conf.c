@@ -122,7 +122,13 @@ static int conf_line(void *state, const char *section, const char *name, const c
 		reader->set_at[i] = reader->line;
 		return !reader->sentence[0];
 	}
-	if (section_known)
+	if (!*section) /* nothing stands before it, or not a whole [section] */
+		snprintf(
+			reader->sentence, SENTENCE_BYTES,
+			"%.150s:%u: '%.40s' stands in no section: a line like [store] comes first; "
+			"see vstored(8).",
+			reader->path, reader->line, name);
+	else if (section_known)
 		snprintf(reader->sentence, SENTENCE_BYTES,
 			 "%.150s:%u: the section [%.40s] has no key '%.40s'; see vstored(8).",
 			 reader->path, reader->line, section, name);

@@ -6,6 +6,7 @@
 #include "storage/rt/real.h"
 
 #include "proto/err.h"
+#include "proto/text.h"
 
 #include <arpa/inet.h>
 #include <dirent.h>
@@ -290,7 +291,7 @@ static int tcp_address(const char *address, struct sockaddr_storage *ret, sockle
 	char host[256];
 	const char *colon = strrchr(address, ':');
 	const char *start = address;
-	if (!colon || (size_t)(colon - address) >= sizeof host)
+	if (!text_address_ok(address) || (size_t)(colon - address) >= sizeof host)
 		return -EINVAL;
 	size_t bytes = (size_t)(colon - address);
 	if (bytes >= 2 && address[0] == '[' && colon[-1] == ']') {

@@ -103,6 +103,11 @@ static int make_in(struct env *env, struct env_dir *dir, const char *path,
 			return -ENAMETOOLONG;
 		memcpy(sb.log_dir, options->log_dir, strlen(options->log_dir) + 1);
 		res = env_dir_open(env, options->log_dir, &log_dir);
+		if (res < 0)
+			snprintf(sentence, SENTENCE_BYTES,
+				 "The folder for the log, %.150s, cannot be opened (%s): make it "
+				 "first, on the disk that is to have it.",
+				 options->log_dir, vs_strerror(res));
 	}
 	if (res == 0)
 		res = make_log(env, log_dir ? log_dir : dir, sb.log_bytes);

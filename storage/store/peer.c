@@ -67,6 +67,11 @@ static int prepare_add(struct command *command)
 				      "'%s' cannot be a host's name: it is the one in its "
 				      "certificate.",
 				      command->name);
+	if (strcmp(command->name, store->host) == 0)
+		return command_refuse(command, -EINVAL,
+				      "%s is this host: a peer is another one, by the name in its "
+				      "certificate.",
+				      command->name);
 	if (!strrchr(command->other, ':') || strlen(command->other) >= PEER_ADDRESS_ROOM)
 		return command_refuse(command, -EINVAL,
 				      "'%.80s' is no address: write ADDRESS:PORT, in numbers.",

@@ -19,6 +19,7 @@ host a -q snap create v@1
 # Nobody knows b yet; then the whole goes over.
 refused 3 "no peer 'b'" host a replica send v@1 b
 host a -q peer add b 10.77.0.2:7410
+refused 2 'a is this host' host a peer add a 10.77.0.1:7410
 send v@1 b || fail "the first send: $(cat words)"
 [ "$(result sent)" = 320 ] || fail "$(result sent) chunks were sent, not 320"
 same v@1
@@ -101,4 +102,4 @@ for words in '-tls1_2' '-tls1_3'; do
 	grep -qiE 'alert (protocol version|certificate required|handshake failure)' s_client || fail "openssl $words was let in: $(tail -n 5 s_client)"
 done
 both_whole
-refused 1 'pki issue' "$VSTORED" --store a/store --run other --any-file-system --listen 10.77.0.1:1
+refused 2 'pki issue' "$VSTORED" --store a/store --run other --any-file-system --listen 10.77.0.1:1

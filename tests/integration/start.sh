@@ -19,6 +19,15 @@ printf '[store]\nscrub_every = 12\n' >conf
 refused 2 'conf:2.*scrub_every.*30d, or never' vstored --store store --config conf
 printf '[store]\nscrub_every = never\ngc_every = 2h\nrecompress_level = 30\n' >conf
 refused 2 'recompress_level.*1 to 19' vstored --store store --config conf
+printf '[store\npath = store\n' >conf
+refused 2 "conf:2: 'path' stands in no section.*\[store\]" vstored --config conf
+for address in nonsense 127.0.0.1 127.0.0.1:0 127.0.0.1:99999; do
+	refused 2 "ADDRESS:PORT.*not '$address'" vstored --store store --tls tls --listen $address
+done
+refused 2 'pki issue' vstored --store store --listen 127.0.0.1:7410
+refused 1 'directory none/store cannot be made: No such file' vstored --init --store none/store
+refused 1 "folder for the log, $work/none, cannot be opened.*make it" vstored --init --store new --log-dir "$work/none"
+rm -r new
 refused 1 'There is no directory nowhere.*mounted.*--init' vstored --store nowhere
 mkdir store empty
 refused 1 'superblock.*mounted.*--init' vstored --store empty

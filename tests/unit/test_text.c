@@ -95,6 +95,33 @@ static void times_are_utc(void **state)
 		assert_int_equal(text_time_parse(bad[i], &v), -EINVAL);
 }
 
+static void addresses_are_numbers_with_a_port(void **state)
+{
+	(void)state;
+	static const char *const good[] = {"127.0.0.1:1", "10.1.0.2:65535", "[::1]:7410",
+					   "[fe80::1%veth0]:7410", "::1:7410"};
+	static const char *const bad[] = {"",
+					  ":7410",
+					  "10.1.0.2",
+					  "10.1.0.2:",
+					  "10.1.0.2:0",
+					  "10.1.0.2:65536",
+					  "10.1.0.2:99999",
+					  "10.1.0.2:+1",
+					  "10.1.0.2:1x",
+					  "host2:7410",
+					  "10.1.0:7410",
+					  "[::1]7410",
+					  "[]:7410",
+					  "[1.2.3.4]:",
+					  "10.1.0.2:1 ",
+					  "10.1.0.2:000001"};
+	for (size_t i = 0; i < sizeof good / sizeof good[0]; i++)
+		assert_true(text_address_ok(good[i]));
+	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+		assert_false(text_address_ok(bad[i]));
+}
+
 static void sizes_for_people(void **state)
 {
 	(void)state;
@@ -111,6 +138,7 @@ int main(void)
 		cmocka_unit_test(names_are_checked),
 		cmocka_unit_test(uuids_go_both_ways),
 		cmocka_unit_test(times_are_utc),
+		cmocka_unit_test(addresses_are_numbers_with_a_port),
 		cmocka_unit_test(sizes_for_people),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
