@@ -264,6 +264,8 @@ int args_parse(struct ctl *ctl, int argc, char *const *argv, const char **ret_ar
 			options_end = true;
 			continue;
 		}
+		if (!options_end && !noun && strcmp(word, "--version") == 0)
+			word = "version"; /* as of any program */
 		if (!options_end && word[0] == '-' && word[1])
 			res = option_parse(ctl, argc, argv, &i);
 		else

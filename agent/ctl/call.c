@@ -5,8 +5,10 @@
  */
 #include "agent/ctl/call.h"
 
+#include "agent/ctl/args.h"
 #include "agent/ctl/table.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -60,9 +62,29 @@ int call_try(struct ctl *ctl, const struct client_request *request, struct clien
 	return client_send(ctl->http, &limited, ret_reply, ret_sentence);
 }
 
+/* A verb that vstore-agent alone knows, asked of vstored: it has no VMs either. */
+static bool asked_of_vstored(struct ctl *ctl)
+{
+	static const char *const nouns[] = {"vm", "image", "network", "events", "audit", "doctor"};
+	const struct client_request request = {
+		.method = "GET", .path = "/v1/vms", .timeout_ms = 5000};
+	const char *noun = ctl->command->noun;
+	struct client_reply reply = {0};
+	char sentence[SENTENCE_BYTES];
+	bool agents = false;
+	for (size_t i = 0; i < sizeof nouns / sizeof *nouns; i++)
+		agents |= strncmp(noun, nouns[i], strcspn(noun, " ")) == 0;
+	if (!agents || call_try(ctl, &request, &reply, sentence) < 0)
+		return false;
+	free(reply.body);
+	return reply.status == 404;
+}
+
 int call_raw(struct ctl *ctl, const struct client_request *request, struct client_reply *ret_reply)
 {
 	char sentence[SENTENCE_BYTES];
+	/* Whatever its verb forgot: a dry run asks, and changes nothing. */
+	assert(!ctl->dry_run || strcmp(request->method, "GET") == 0);
 	int res = call_socket(ctl);
 	if (res)
 		return res;
@@ -72,7 +94,15 @@ int call_raw(struct ctl *ctl, const struct client_request *request, struct clien
 			ctl_say(ctl, "Interrupted; what was asked may still happen.");
 		ctl_die_of_signal();
 	}
-	return res < 0 ? ctl_fail(ctl, ctl_exit_of_err(res), "%s", sentence) : 0;
+	if (res < 0)
+		return ctl_fail(ctl, ctl_exit_of_err(res), "%s", sentence);
+	if (ret_reply->status != 404 || !asked_of_vstored(ctl))
+		return 0;
+	free(ret_reply->body);
+	return ctl_fail(ctl, CTL_UNAVAILABLE,
+			"%s is vstore-agent's to answer, and %s is vstored's socket: start "
+			"vstore-agent, or name its socket with --host.",
+			ctl->command->noun, ctl->socket);
 }
 
 int call_error(const struct ctl *ctl, const struct client_reply *reply)

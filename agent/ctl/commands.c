@@ -340,6 +340,8 @@ const struct command commands[] = {
 	 "vstorectl peer add host2 10.1.0.2:7410", CHANGE},
 	{"peer", "list", verb_peer_list, "", "", "", "The hosts that are known.",
 	 "vstorectl peer list", 0},
+	{"peer", "show", verb_peer_show, "w", "", "HOST", "Where one host is.",
+	 "vstorectl peer show host2", 0},
 	{"peer", "delete", verb_peer_delete, "w", "", "HOST",
 	 "Forgets a host. The copies that it has stay there.", "vstorectl peer delete host2", ASKS},
 	{"replica", "send", verb_replica_send, "sw", "limit=", "VOL@SNAP HOST [--limit SIZE]",
@@ -375,7 +377,7 @@ const struct command commands[] = {
 	 "nothing of HOST's is taken for it, and HOST, if it is a peer, is to have a copy again: "
 	 "when it returns and its volume is not in use, that becomes THISHOST/VOL and is brought "
 	 "up to date; what only HOST has is its snapshot fenced-EPOCH.",
-	 "vstorectl replica promote host1/web1-disk0 --accept-loss", CHANGE},
+	 "vstorectl replica promote host1/web1-disk0 --accept-loss", ASKS},
 	{"replica", "recover", verb_replica_recover, "v", "as=", "HOST/VOL [--as NAME]",
 	 "Makes a copy that HOST sent back a volume of this host again, with all its snapshots, as "
 	 "the newest of them has it: for a host that lost its disks. Nothing of the store that was "

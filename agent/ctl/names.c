@@ -67,6 +67,17 @@ int seconds_parse(const struct ctl *ctl, const char *text, int64_t *ret_seconds)
 	return 0;
 }
 
+int id_check(const struct ctl *ctl, const char *list, const char *id)
+{
+	/* vstore-agent's own jobs are a1, a2 ... */
+	const char *digits = id + (*id == 'a' && strcmp(list, "job") == 0);
+	if (*digits && strlen(digits) < 10 && strspn(digits, "0123456789") == strlen(digits))
+		return 0;
+	return ctl_fail(ctl, CTL_USAGE,
+			"\"%.80s\" is no number: take the ID that 'vstorectl %s list' shows.", id,
+			list);
+}
+
 int count_parse(const struct ctl *ctl, const char *what, const char *text, int64_t *ret_count)
 {
 	char *end;

@@ -18,6 +18,8 @@ int name_check_either(const struct ctl *ctl, const char *name);
 int size_parse(const struct ctl *ctl, const char *text, uint64_t *ret_bytes);
 /* Whole seconds, written as a duration. */
 int seconds_parse(const struct ctl *ctl, const char *text, int64_t *ret_seconds);
+/* The number of something, as "trash" list or "job" list shows it. */
+int id_check(const struct ctl *ctl, const char *list, const char *id);
 /* `what` it counts is said when it is no number. */
 int count_parse(const struct ctl *ctl, const char *what, const char *text, int64_t *ret_count);
 int level_parse(const struct ctl *ctl, const char *text, int64_t *ret_level);

@@ -21,7 +21,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define CA_DAYS (20 * 365)
 #define CRL_DAYS (10 * 365)
 #define CLOCK_SLACK_S 300 /* a host whose clock is a little behind takes a new certificate */
 #define CERTIFICATES_MAX 4096u
@@ -266,7 +265,8 @@ int pki_init(const char *folder, const char *cluster, char sentence[SENTENCE_BYT
 		return res;
 	snprintf(name, sizeof name, "%.55s CA", cluster);
 	KEY_AUTO key = EVP_EC_gen("P-256");
-	CERTIFICATE_AUTO certificate = key ? certificate_new(key, cluster, name, CA_DAYS) : NULL;
+	CERTIFICATE_AUTO certificate =
+		key ? certificate_new(key, cluster, name, PKI_DAYS_MAX) : NULL;
 	if (!certificate ||
 	    !X509_set_issuer_name(certificate, X509_get_subject_name(certificate)) ||
 	    !add_extension(certificate, certificate, NID_basic_constraints,
@@ -323,8 +323,9 @@ static int check_issue(const char *host, const char *out_folder, unsigned days, 
 			   "\"%.80s\" is no name for a host; it has 1 to 63 letters, digits, '.', "
 			   "'_' or '-'.",
 			   host);
-	if (days < 1 || days > CA_DAYS)
-		return say(sentence, -EINVAL, "A certificate is valid for 1 to %d days.", CA_DAYS);
+	if (days < 1 || days > PKI_DAYS_MAX)
+		return say(sentence, -EINVAL, "A certificate is valid for 1 to %u days.",
+			   PKI_DAYS_MAX);
 	int res = make_folder(out_folder, 0700, sentence);
 	if (res == 0 && !replace &&
 	    (there(out_folder, "host.key") || there(out_folder, "host.crt")))

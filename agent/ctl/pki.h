@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #define PKI_NAME_ROOM 64u
+#define PKI_DAYS_MAX (20u * 365u) /* of a host's certificate; a CA's own has as many */
 
 /* A new CA in `folder`, which is made if it is not there. -EEXIST. */
 int pki_init(const char *folder, const char *cluster, char sentence[SENTENCE_BYTES]);

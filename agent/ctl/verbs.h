@@ -72,6 +72,7 @@ int verb_job_cancel(struct ctl *ctl);
 /* verbs_replica.c */
 int verb_peer_add(struct ctl *ctl);
 int verb_peer_list(struct ctl *ctl);
+int verb_peer_show(struct ctl *ctl);
 int verb_peer_delete(struct ctl *ctl);
 int verb_domain_list(struct ctl *ctl);
 int verb_replica_send(struct ctl *ctl);

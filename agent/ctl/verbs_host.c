@@ -77,12 +77,19 @@ int verb_doctor(struct ctl *ctl)
 
 int verb_volume_attachments(struct ctl *ctl)
 {
-	char filter[160];
+	char filter[160], path[CLIENT_PATH_ROOM];
+	VALUE_AUTO volume = NULL;
+	int res = ctl->arg_count
+			  ? call_get(ctl, client_path(path, "/v1/volumes/", ctl->args[0], ""),
+				     &volume)
+			  : 0;
+	if (res)
+		return res;
 	if (ctl->arg_count && !ctl->filter) {
 		snprintf(filter, sizeof filter, "volume=%.63s", ctl->args[0]);
 		ctl->filter = filter;
 	}
-	int res = list(ctl, "/v1/attachments", &table_attachments);
+	res = list(ctl, "/v1/attachments", &table_attachments);
 	ctl->filter = NULL;
 	return res;
 }

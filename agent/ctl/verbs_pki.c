@@ -2,6 +2,7 @@
 /* Verbs about the site's certificates: files only, no daemon is needed. */
 #include "agent/ctl/verbs.h"
 
+#include "agent/ctl/names.h"
 #include "agent/ctl/pki.h"
 #include "agent/ctl/table.h"
 #include "proto/text.h"
@@ -21,8 +22,10 @@ static int days_of(const struct ctl *ctl, unsigned *ret_days)
 	if (!text)
 		return 0;
 	unsigned long days = strtoul(text, &end, 10);
-	if (*end || end == text || days > 36500)
-		return ctl_fail(ctl, CTL_USAGE, "--days takes a whole number of days.");
+	if (*end || end == text || days < 1 || days > PKI_DAYS_MAX)
+		return ctl_fail(ctl, CTL_USAGE,
+				"A certificate is valid for 1 to %u days; --days is one of those.",
+				PKI_DAYS_MAX);
 	*ret_days = (unsigned)days;
 	return 0;
 }
@@ -63,7 +66,9 @@ static int issue(struct ctl *ctl, bool replace)
 {
 	char sentence[SENTENCE_BYTES];
 	unsigned days;
-	int res = days_of(ctl, &days);
+	int res = name_check(ctl, ctl->args[1]);
+	if (res == 0)
+		res = days_of(ctl, &days);
 	if (res)
 		return res;
 	res = pki_issue(ctl->args[0], ctl->args[1], ctl->args[2], days, replace, sentence);

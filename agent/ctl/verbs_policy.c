@@ -74,6 +74,9 @@ int verb_policy_set(struct ctl *ctl)
 		if (!ctl_confirm(ctl, ctl->args[0], words, &res))
 			return res;
 		value_set_bool(body, "keep_nothing", true);
+	} else if (ctl->dry_run) {
+		ctl_say(ctl, "Policy %s would be set. (not done: --dry-run)", ctl->args[0]);
+		return CTL_OK;
 	}
 	snprintf(words, sizeof words, "Policy %s is set.", ctl->args[0]);
 	const struct call_change change = {

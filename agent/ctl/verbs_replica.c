@@ -78,6 +78,27 @@ int verb_peer_add(struct ctl *ctl)
 	return call_change(ctl, &change, NULL);
 }
 
+int verb_peer_show(struct ctl *ctl)
+{
+	VALUE_AUTO document = NULL;
+	int res = call_get(ctl, "/v1/peers", &document);
+	const struct value *peers = value_get(document, table_peers.key);
+	if (res)
+		return res;
+	for (size_t i = 0; i < value_count(peers); i++) {
+		const struct value *peer = value_at(peers, i);
+		if (strcmp(value_get_text(peer, "name"), ctl->args[0]) == 0) {
+			VALUE_AUTO one = value_object();
+			value_set_integer(one, "schema", 1);
+			value_set(one, "object", value_ref(peer));
+			return table_print_one(ctl, &table_peers, peer, one);
+		}
+	}
+	return ctl_fail(ctl, CTL_NOT_FOUND,
+			"There is no peer '%.63s'; vstorectl peer list shows those that are.",
+			ctl->args[0]);
+}
+
 int verb_peer_delete(struct ctl *ctl)
 {
 	char path[CLIENT_PATH_ROOM], words[256];
@@ -302,7 +323,15 @@ static int become_volume(struct ctl *ctl, const char *what, struct value *body)
 
 int verb_replica_promote(struct ctl *ctl)
 {
+	char what[320];
+	int res;
 	VALUE_AUTO body = value_object();
+	snprintf(what, sizeof what,
+		 "%.127s becomes a volume of this host: what the host that it is a copy of writes "
+		 "from now on is not taken any more.",
+		 ctl->args[0]);
+	if (!ctl_confirm(ctl, ctl->args[0], what, &res))
+		return res;
 	if (ctl_option(ctl, "accept-loss"))
 		value_set_bool(body, "accept_loss", true);
 	return become_volume(ctl, "/promote", body);

@@ -57,6 +57,11 @@ int verb_snap_list(struct ctl *ctl)
 				   ? client_path(path, "/v1/snapshots?volume=", ctl->args[0], "")
 				   : "/v1/snapshots",
 			   &document);
+	/* A volume without snapshots and none at all look the same in that list. */
+	if (res == 0 && ctl->arg_count && !value_count(value_get(document, table_snapshots.key))) {
+		VALUE_AUTO volume = NULL;
+		res = call_get(ctl, client_path(path, "/v1/volumes/", ctl->args[0], ""), &volume);
+	}
 	return res ? res : table_print_list(ctl, &table_snapshots, document);
 }
 

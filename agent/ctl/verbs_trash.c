@@ -22,7 +22,9 @@ int verb_trash_restore(struct ctl *ctl)
 	const char *as = ctl_option(ctl, "as");
 	char path[CLIENT_PATH_ROOM], words[256];
 	VALUE_AUTO body = value_object();
-	int res = as ? name_check(ctl, as) : 0;
+	int res = id_check(ctl, "trash", ctl->args[0]);
+	if (res == 0 && as)
+		res = name_check(ctl, as);
 	if (res)
 		return res;
 	if (as)
@@ -54,6 +56,9 @@ int verb_trash_purge(struct ctl *ctl)
 {
 	const char *id = ctl->args[0];
 	char path[CLIENT_PATH_ROOM], words[CTL_WORDS_BYTES];
+	int wrong = id_check(ctl, "trash", id);
+	if (wrong)
+		return wrong;
 	if (!ctl->yes || ctl->dry_run) {
 		VALUE_AUTO document = NULL;
 		int res = call_get(ctl, "/v1/trash", &document);
@@ -85,7 +90,9 @@ int verb_job_show(struct ctl *ctl)
 {
 	char path[CLIENT_PATH_ROOM];
 	VALUE_AUTO document = NULL;
-	int res = call_get(ctl, client_path(path, "/v1/jobs/", ctl->args[0], ""), &document);
+	int res = id_check(ctl, "job", ctl->args[0]);
+	if (res == 0)
+		res = call_get(ctl, client_path(path, "/v1/jobs/", ctl->args[0], ""), &document);
 	if (res)
 		return res;
 	const struct value *job = call_object(document, "job");
@@ -100,13 +107,18 @@ int verb_job_show(struct ctl *ctl)
 int verb_job_wait(struct ctl *ctl)
 {
 	VALUE_AUTO job = NULL;
-	int res = call_job_wait(ctl, ctl->args[0], &job);
+	int res = id_check(ctl, "job", ctl->args[0]);
+	if (res == 0)
+		res = call_job_wait(ctl, ctl->args[0], &job);
 	return res ? res : call_job_print(ctl, job);
 }
 
 int verb_job_cancel(struct ctl *ctl)
 {
 	char path[CLIENT_PATH_ROOM], words[128];
+	int res = id_check(ctl, "job", ctl->args[0]);
+	if (res)
+		return res;
 	snprintf(words, sizeof words, "Job %.60s is told to end.", ctl->args[0]);
 	const struct call_change change = {.method = "DELETE",
 					   .path = client_path(path, "/v1/jobs/", ctl->args[0], ""),

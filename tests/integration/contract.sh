@@ -32,6 +32,11 @@ refused 2 'table, wide, json, csv or name' ctl -o yaml volume list
 refused 2 'duration' ctl --timeout soon volume list
 refused 8 'Nobody answers on the socket' "$VSTORECTL" --host unix:/nowhere status
 refused 2 'unix:PATH' "$VSTORECTL" --host tcp://x status
+"$VSTORECTL" --version --host unix:/nowhere 2>/dev/null | grep -q '^vstorectl [0-9]' || fail "no --version"
+for verb in 'vm list' 'vm disk list web1' 'image show debian12' 'network list' 'events --since 1' 'audit list' doctor; do
+	# shellcheck disable=SC2086
+	refused 8 "^vstorectl: ${verb%% *}.* is vstore-agent's.*start vstore-agent|--host" ctl $verb
+done
 
 # Volumes
 is "$(ctl -q -o name volume create a --size 16M)" a 'the name of what was made'
@@ -66,6 +71,8 @@ qemu-io -f raw -c 'write -P 2 64k 64k' "$(uri a)" >/dev/null
 is "$(ctl -o name snap list | sort | tr '\n' ' ')" 'a@one c@one ' 'snapshots'
 is "$(ctl -o name snap list a)" a@one "one volume's"
 refused 4 'one' ctl snap create a@one
+refused 3 "no volume.*'z'|no volume named" ctl snap list z
+refused 3 "no volume.*'z'|no volume named" ctl volume attachments z
 refused 3 'no volume' ctl snap create z@one
 rc=0; ctl -q snap diff a@one a >ranges || rc=$?
 is $rc 10 "diff's exit"
@@ -138,6 +145,10 @@ ctl store gc --recompress >words 2>&1
 grep -q 'were freed' words || fail "nothing says what compressing anew gave back"
 ctl job list | grep -q gc || fail "no gc in the list of jobs"
 refused 3 'no job' ctl job show 4711
+for verb in 'job show' 'job wait' 'job cancel'; do
+	# shellcheck disable=SC2086
+	refused 2 '"seven" is no number.*vstorectl job list' ctl $verb seven
+done
 ctl -q job cancel "$id" || fail "cancelling what has ended is no error"
 
 # What a deletion frees is counted behind a collection; a forecast needs a day
@@ -159,9 +170,14 @@ ctl -q volume delete d2 --yes
 refused 2 '--yes' ctl trash purge "$id"
 ctl -q trash purge "$id" --yes
 refused 3 '' ctl trash restore "$id"
+refused 2 '"d2" is no number.*vstorectl trash list' ctl trash restore d2
+refused 2 '"d2" is no number.*vstorectl trash list' ctl trash purge d2 --yes
 
 # Policies
 refused 2 'keep nothing.*--yes' ctl policy set p --every 1h
+ctl policy set p --every 1h --keep-last 2 --dry-run 2>words
+grep -q 'not done: --dry-run' words || fail "policy set --dry-run says: $(cat words)"
+is "$(ctl -o name policy list)" '' 'policies after a dry run'
 ctl -q policy set p --every 1h --keep-last 2 --keep-daily 3
 is "$(ctl -o csv --no-header -c NAME,EVERY,LAST,DAILY policy list)" p,3600,2,3 'the policy'
 refused 2 'duration' ctl policy set q --every often --keep-last 1
@@ -187,6 +203,19 @@ ctl -q policy detach p a
 refused 3 'with the policy' ctl policy detach p a
 ctl -q policy delete p --yes
 is "$(ctl -o name snap list a | grep -c '@p-')" 2 "a deleted policy's snapshots"
+
+# Other hosts
+for address in nonsense 10.1.0.2 10.1.0.2:0 10.1.0.2:99999 host2.example:7410; do
+	refused 2 "'$address' is no address.*ADDRESS:PORT" ctl peer add host2 $address
+done
+ctl -q peer add host2 10.1.0.2:7410
+is "$(ctl -o csv --no-header peer show host2)" host2,10.1.0.2:7410 'peer show'
+is "$(ctl -o json peer show host2 | json 'd["schema"], d["object"]["address"]')" '1 10.1.0.2:7410' 'peer show as JSON'
+refused 3 "no peer 'host3'.*peer list" ctl peer show host3
+ctl -q peer delete host2 --yes
+refused 2 'copy.*--yes' ctl replica promote host2/a
+refused 2 'is no name' ctl pki issue ca 'host 2' out
+refused 2 '1 to 7300 days' ctl pki issue ca host2 out --days 0
 
 # The rest
 ctl status >screen

@@ -74,7 +74,7 @@ grep -q 'voters.kept owner=a' log || fail "w keeps nothing"
 # What b has is not enough, and w knows it, whatever b knows.
 ip -n "$net-a" link set veth0 down
 serve b "${address[b]}"
-refused 6 'No majority of its 3 voters.*knows a as the owner' host b replica promote a/v
+refused 6 'No majority of its 3 voters.*knows a as the owner' host b replica promote a/v --yes
 put a 4 12M 1M
 
 # It comes back, catches up, and is waited for again.
@@ -93,7 +93,7 @@ connected() { [ "$(host a -o json volume show v | python3 -c 'import json,sys; p
 soon connected || fail "a's client does not connect"
 kill -STOP "${pids[a]}"
 echo 'write -P 9 32M 64k' >&8
-host b -q replica promote a/v || fail "no promotion by b and w"
+host b -q replica promote a/v --yes || fail "no promotion by b and w"
 { reads_of b 2 0 1M && reads_of b 3 8M 4M && reads_of b 4 12M 1M && reads_of b 5 16M 1M; } || fail "b lacks what was flushed: $(cat io)"
 put b 6 0 1M # a is left out for that
 [ "$(voter a in_step b)" = False ] || fail "a flush of b ended while a had to have it"

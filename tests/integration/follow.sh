@@ -67,8 +67,8 @@ follows
 good=$(export_of a v)
 fill 99 0 64k
 stop a -9
-refused 6 'not here.*--accept-loss' host b replica promote a/v
-host b -q replica promote a/v --accept-loss
+refused 6 'not here.*--accept-loss' host b replica promote a/v --yes
+host b -q replica promote a/v --yes --accept-loss
 [ "$(export_of b v)" = "$good" ] || fail "the promoted volume is not what b had"
 qio b v 'write -P 55 1M 1M'
 mine=$(export_of b v)
@@ -113,7 +113,7 @@ qio b v 'write -P 56 2M 1M'
 mine=$(export_of b v)
 soon back || fail "a does not follow b: $(host b -o json replica status)"
 stop b -9
-host a -q replica promote b/v --accept-loss
+host a -q replica promote b/v --yes --accept-loss
 [ "$(export_of a v)" = "$mine" ] || fail "a goes on with something else than b had"
 qio a v 'write -P 57 3M 1M'
 serve b 10.77.0.2

@@ -90,7 +90,7 @@ at_end+=(end_reader)
 read_some() { [ "$(wc -l <reads)" -gt 20 ]; }
 soon read_some || fail "the reader reads nothing"
 kill -STOP "${pids[a]}"
-host b -q replica promote a/v --accept-loss
+host b -q replica promote a/v --yes --accept-loss
 promoted=$(python3 -c 'import time; print(time.monotonic_ns())')
 qio b v 'write -P 2 0 1M'
 ask 'read 0 64k' # it lies in the socket when a goes on

@@ -36,7 +36,7 @@ client=$!
 wrote() { [ "$(host a -o json volume show v | python3 -c 'import json,sys; print(json.load(sys.stdin)["vseq"])')" -gt "$there" ]; }
 there=$(host b -o json volume show a/v | python3 -c 'import json,sys; print(json.load(sys.stdin)["vseq"])')
 soon wrote || fail "a's client does not write"
-host b -q replica promote a/v --accept-loss
+host b -q replica promote a/v --yes --accept-loss
 qio b v 'write -P 2 0 1M'
 kill -0 $client || fail "a flush ended without b: $(cat client)"
 

@@ -194,8 +194,8 @@ host a -q replica remove w c
 put 80 40M 3M
 good=$(export_of a v)
 stop a -9
-refused 6 'accept-loss' host b replica promote a/v
-host b -q replica promote a/v --accept-loss
+refused 6 'accept-loss' host b replica promote a/v --yes
+host b -q replica promote a/v --yes --accept-loss
 [ "$(export_of b v)" = "$good" ] || fail "what was flushed is not what b goes on with"
 # It returns, and waits for an acknowledgement that never comes: nothing that is flushed there is flushed alone.
 serve a 10.77.0.1

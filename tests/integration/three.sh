@@ -176,15 +176,15 @@ given_up() {
 taken_over() {
 	local volume
 	for volume in f s; do
-		refused 6 'accept-loss' host "$2" replica promote "$1/$volume"
-		host "$2" -q replica promote "$1/$volume" --accept-loss 2>words || fail "$2 cannot go on with $1/$volume: $(cat words)"
+		refused 6 'accept-loss' host "$2" replica promote "$1/$volume" --yes
+		host "$2" -q replica promote "$1/$volume" --yes --accept-loss 2>words || fail "$2 cannot go on with $1/$volume: $(cat words)"
 	done
 	soon [ -S "$(socket_of "$2" s)" ] || fail "$2 has no socket for what it goes on with"
 }
 # either_would_do OLD OTHER: the copy that is not taken has all that was answered as well
 either_would_do() {
 	local volume
-	for volume in f s; do host "$2" -q replica promote "$1/$volume" --as "also-$volume" --accept-loss 2>words || fail "$2 could not go on with $1/$volume: $(cat words)"; done
+	for volume in f s; do host "$2" -q replica promote "$1/$volume" --yes --as "also-$volume" --accept-loss 2>words || fail "$2 could not go on with $1/$volume: $(cat words)"; done
 	soon [ -S "$(socket_of "$2" also-s)" ] || fail "$2 has no socket"
 	all_there "$2" also-f also-s
 	for volume in f s; do host "$2" -q volume delete "also-$volume" --yes; done
