@@ -21,7 +21,7 @@ done
 make_store --log-size 16M
 sed -nE "s/^#([a-z_]+ = .+)/\1/; s/^dir = .*/dir = run/; s/^path = .*/path = store/; /^(\[|[a-z_]+ = .)/p" "$deploy/conf/vstored.conf" >conf
 [ "$(grep -c = conf)" -ge 13 ] || fail "the example has too few keys: $(cat conf)"
-for key in $(sed -n 's/ = .*//p' conf) log_dir; do
+for key in $(sed -n 's/ = .*//p' conf) log_dir tls listen; do
 	grep -qw "$key" "$deploy/man/vstored.8" || fail "vstored.8 does not have the key $key"
 	"$VSTORED" --help | grep -qw "$key" || fail "vstored --help does not have the key $key"
 done
