@@ -97,8 +97,7 @@ int audit_verify(struct db *db, int64_t *ret_count, struct problem *problem)
 	int64_t want = 1;
 	size_t i;
 	int res = 0;
-	json_array_foreach(rows, i, row)
-	{
+	json_array_foreach(rows, i, row) {
 		json_t *line = line_json(row);
 		hash_of(previous, line, hash);
 		json_decref(line);

@@ -292,8 +292,7 @@ static bool replica_away(struct call *call, const struct vm *vm, char words[SENT
 	if (storage_call(&call->agent->storage, "GET", "/v1/replicas", NULL, &document, &problem) <
 	    0)
 		return false;
-	json_array_foreach(json_object_get(document, "replicas"), i, one)
-	{
+	json_array_foreach(json_object_get(document, "replicas"), i, one) {
 		const char *volume = spec_text(one, "volume"), *host = spec_text(one, "host");
 		const char *error = spec_text(one, "error");
 		if (found || strcmp(spec_text(one, "mode"), "sync") != 0 ||

@@ -127,8 +127,7 @@ static void doctor_sockets(const struct agent *agent, json_t *array)
 	size_t i, missing = 0;
 	if (storage_attachments(&agent->storage, &leases, &problem) < 0)
 		return; /* vstored's own finding says why */
-	json_array_foreach(leases, i, one)
-	{
+	json_array_foreach(leases, i, one) {
 		const char *socket = spec_text(one, "socket");
 		if (!*socket || access(socket, F_OK) == 0)
 			continue;

@@ -62,8 +62,7 @@ void event_list(struct call *call)
 			more = !agent->stopping && wait_change(agent, &deadline);
 	}
 	pthread_mutex_unlock(&agent->lock);
-	json_array_foreach(rows, i, row)
-	{
+	json_array_foreach(rows, i, row) {
 		last = spec_number(row, "cursor");
 		json_array_append_new(
 			array,
@@ -104,7 +103,8 @@ void job_list(struct call *call)
 	struct problem problem = {0};
 	size_t i;
 	rows = db_rows(call->agent->db, "SELECT * FROM operation ORDER BY id DESC", "");
-	json_array_foreach(rows, i, row) json_array_append_new(array, op_json(row));
+	json_array_foreach(rows, i, row)
+		json_array_append_new(array, op_json(row));
 	json_decref(rows);
 	if (storage_call(&call->agent->storage, "GET", "/v1/jobs", NULL, &document, &problem) == 0)
 		json_array_extend(array, json_object_get(document, "jobs"));

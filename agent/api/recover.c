@@ -20,8 +20,9 @@ static bool held_by(const json_t *snapshot, const char *tag)
 {
 	json_t *one;
 	size_t i;
-	json_array_foreach(json_object_get(snapshot, "holds"), i,
-			   one) if (strcmp(json_string_value(one), tag) == 0) return true;
+	json_array_foreach(json_object_get(snapshot, "holds"), i, one)
+		if (strcmp(json_string_value(one), tag) == 0)
+			return true;
 	return false;
 }
 
@@ -96,16 +97,15 @@ int recover_run(struct agent *agent, struct problem *problem)
 			"old file away first.",
 			(long long)there);
 	int res = storage_call(&agent->storage, "GET", "/v1/volumes", NULL, &document, problem);
-	json_array_foreach(json_object_get(document, "volumes"), i,
-			   one) if (ends_with(spec_text(one, "name"), "-meta"))
-		recover_vm(agent, spec_text(one, "name"));
+	json_array_foreach(json_object_get(document, "volumes"), i, one)
+		if (ends_with(spec_text(one, "name"), "-meta"))
+			recover_vm(agent, spec_text(one, "name"));
 	json_decref(document);
 	document = NULL;
 	if (res == 0)
 		res = storage_call(&agent->storage, "GET", "/v1/snapshots", NULL, &document,
 				   problem);
-	json_array_foreach(json_object_get(document, "snapshots"), i, one)
-	{
+	json_array_foreach(json_object_get(document, "snapshots"), i, one) {
 		if (held_by(one, "image") && strcmp(spec_text(one, "name"), "image") == 0)
 			recover_image(agent, one);
 		if (held_by(one, "vm"))

@@ -21,8 +21,7 @@ static json_t *members(const json_t *spec, const char *name)
 	json_t *array = json_array(), *disk;
 	size_t i;
 	char full[HOLDER_ROOM];
-	json_array_foreach(json_object_get(spec, "disks"), i, disk)
-	{
+	json_array_foreach(json_object_get(spec, "disks"), i, disk) {
 		snprintf(full, sizeof full, "%.62s@%.63s", spec_text(disk, "volume"), name);
 		json_array_append_new(array, json_string(full));
 	}
@@ -53,7 +52,8 @@ void vm_snap_list(struct call *call)
 	}
 	rows = db_rows(call->agent->db, "SELECT * FROM vm_snapshot WHERE vm = ? ORDER BY created",
 		       "s", vm.uuid);
-	json_array_foreach(rows, i, row) json_array_append_new(array, snapshot_json(row, vm.name));
+	json_array_foreach(rows, i, row)
+		json_array_append_new(array, snapshot_json(row, vm.name));
 	json_decref(rows);
 	vm_free(&vm);
 	call_reply(call, 200, json_pack("{s:i, s:o}", "schema", 1, "vm_snapshots", array));
@@ -127,7 +127,8 @@ void image_list(struct call *call)
 	json_t *array = json_array(), *row;
 	json_t *rows = db_rows(call->agent->db, "SELECT * FROM image ORDER BY name", "");
 	size_t i;
-	json_array_foreach(rows, i, row) json_array_append_new(array, image_json(row));
+	json_array_foreach(rows, i, row)
+		json_array_append_new(array, image_json(row));
 	json_decref(rows);
 	call_reply(call, 200, json_pack("{s:i, s:o}", "schema", 1, "images", array));
 }

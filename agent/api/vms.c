@@ -25,7 +25,8 @@ static json_t *states_now(struct agent *agent, bool *ret_known)
 	size_t i;
 	*ret_known = virt_do(agent->virt, VIRT_LIST, &args, &result, &problem) == 0;
 	json_t *list = *ret_known ? json_loads(result.text, 0, NULL) : NULL;
-	json_array_foreach(list, i, one) json_object_set(states, spec_text(one, "uuid"), one);
+	json_array_foreach(list, i, one)
+		json_object_set(states, spec_text(one, "uuid"), one);
 	json_decref(list);
 	free(result.text);
 	return states;
@@ -51,8 +52,7 @@ static json_t *vm_json(const json_t *row, const json_t *states, bool known)
 	json_t *out = db_json(row, "spec"), *one;
 	uint64_t disk_bytes = 0;
 	size_t i;
-	json_array_foreach(json_object_get(out, "disks"), i, one)
-	{
+	json_array_foreach(json_object_get(out, "disks"), i, one) {
 		json_object_del(one, "socket");
 		disk_bytes += (uint64_t)spec_number(one, "size_bytes");
 	}
@@ -74,7 +74,8 @@ void vm_list(struct call *call)
 	json_t *states = states_now(call->agent, &known), *array = json_array(), *row;
 	json_t *rows = db_rows(call->agent->db, "SELECT * FROM vm ORDER BY name", "");
 	size_t i;
-	json_array_foreach(rows, i, row) json_array_append_new(array, vm_json(row, states, known));
+	json_array_foreach(rows, i, row)
+		json_array_append_new(array, vm_json(row, states, known));
 	json_decref(rows);
 	json_decref(states);
 	call_reply(call, 200, json_pack("{s:i, s:o}", "schema", 1, "vms", array));
@@ -128,9 +129,11 @@ static void nics_default(struct call *call)
 	    virt_do(call->agent->virt, VIRT_NETWORKS, &args, &result, &problem) < 0)
 		return;
 	list = json_loads(result.text, 0, NULL);
-	json_array_foreach(list, i, one) if (strcmp(spec_text(one, "name"), "default") == 0 &&
-					     json_is_true(json_object_get(one, "active")))
-		json_object_set_new(call->body, "nics", json_pack("[{s:s}]", "network", "default"));
+	json_array_foreach(list, i, one)
+		if (strcmp(spec_text(one, "name"), "default") == 0 &&
+		    json_is_true(json_object_get(one, "active")))
+			json_object_set_new(call->body, "nics",
+					    json_pack("[{s:s}]", "network", "default"));
 	json_decref(list);
 	free(result.text);
 }
@@ -203,14 +206,12 @@ void vm_clone(struct call *call)
 	spec_uuid_new(uuid);
 	snprintf(tag, sizeof tag, "clone-%.8s", uuid);
 	nics = json_array();
-	json_array_foreach(json_object_get(vm.spec, "disks"), i, one)
-	{
+	json_array_foreach(json_object_get(vm.spec, "disks"), i, one) {
 		snprintf(source, sizeof source, "%.62s@%.60s", spec_text(one, "volume"), tag);
 		json_array_append_new(sources, json_string(source));
 		json_array_append(sizes, json_object_get(one, "size_bytes"));
 	}
-	json_array_foreach(json_object_get(vm.spec, "nics"), i, one)
-	{
+	json_array_foreach(json_object_get(vm.spec, "nics"), i, one) {
 		json_t *nic = json_copy(one);
 		json_object_del(nic, "mac");
 		json_object_del(nic, "port");

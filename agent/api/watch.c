@@ -57,8 +57,7 @@ static bool resume_stalled(struct agent *agent)
 	list = json_loads(result.text, 0, NULL);
 	free(result.text);
 	int known = storage_attachments(&agent->storage, &attachments, &problem);
-	json_array_foreach(list, i, one)
-	{
+	json_array_foreach(list, i, one) {
 		struct vm vm;
 		if (spec_number(one, "state") != VIRT_PAUSED ||
 		    spec_number(one, "reason") != VIRT_REASON_IO_ERROR ||
@@ -88,8 +87,7 @@ static void resync(struct agent *agent)
 {
 	json_t *rows = db_rows(agent->db, "SELECT spec FROM vm WHERE state = 'ready'", ""), *row;
 	size_t i;
-	json_array_foreach(rows, i, row)
-	{
+	json_array_foreach(rows, i, row) {
 		json_t *spec = db_json(row, "spec");
 		struct virt_result result = {0};
 		struct virt_args args = {.uuid = spec_text(spec, "uuid")};

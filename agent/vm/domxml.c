@@ -311,11 +311,13 @@ char *domxml_domain(const json_t *spec, const struct domxml_host *host)
 	domain_machine(domain, spec, host);
 	devices = child(domain, "devices");
 	devices_ports(devices, json_array_size(disks) + json_array_size(nics) + SPARE_PORTS);
-	json_array_foreach(disks, i, one) disk_fill(child(devices, "disk"), one);
+	json_array_foreach(disks, i, one)
+		disk_fill(child(devices, "disk"), one);
 	if (json_is_object(seed))
 		seed_fill(child(devices, "disk"), seed);
 	cdrom_fill(child(devices, "disk"), spec_text(spec, "cdrom"));
-	json_array_foreach(nics, i, one) nic_fill(child(devices, "interface"), one);
+	json_array_foreach(nics, i, one)
+		nic_fill(child(devices, "interface"), one);
 	devices_fixed(devices, spec, host);
 	domain_user(domain, spec, host);
 	return node_text(domain);

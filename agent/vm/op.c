@@ -285,8 +285,7 @@ unsigned op_converge(struct agent *agent)
 	json_t *row;
 	size_t i;
 	unsigned count = 0;
-	json_array_foreach(rows, i, row)
-	{
+	json_array_foreach(rows, i, row) {
 		if (agent->stopping || active_has(agent, spec_number(row, "id")))
 			continue;
 		/* Those before it may have taken their time: it may have ended meanwhile. */

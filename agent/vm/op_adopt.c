@@ -105,8 +105,7 @@ static int others_look(const json_t *read, struct problem *problem)
 	char names[300] = "";
 	json_t *one;
 	size_t i;
-	json_array_foreach(json_object_get(read, "others"), i, one)
-	{
+	json_array_foreach(json_object_get(read, "others"), i, one) {
 		size_t used = strlen(names);
 		snprintf(names + used, sizeof names - used, "%s%s", i ? ", " : "",
 			 json_string_value(one));
@@ -124,10 +123,12 @@ static int body_look(const json_t *read, json_t *body, json_t *sources, struct p
 	json_t *sizes = json_array(), *nics = json_array(), *one;
 	size_t i;
 	int res = others_look(read, problem);
-	json_array_foreach(json_object_get(read, "disks"), i, one) if (res == 0) res =
-		disk_look(one, sizes, sources, problem);
-	json_array_foreach(json_object_get(read, "nics"), i, one) if (res == 0) res =
-		nic_look(one, nics, problem);
+	json_array_foreach(json_object_get(read, "disks"), i, one)
+		if (res == 0)
+			res = disk_look(one, sizes, sources, problem);
+	json_array_foreach(json_object_get(read, "nics"), i, one)
+		if (res == 0)
+			res = nic_look(one, nics, problem);
 	const char *iso = json_string_value(json_array_get(json_object_get(read, "cdroms"), 0));
 	json_object_set(body, "name", json_object_get(read, "name"));
 	json_object_set_new(body, "cpu", json_integer(atoll(spec_text(read, "cpu"))));
@@ -277,8 +278,9 @@ static int disks(struct op *op)
 	json_t *disk, *array = json_object_get(op_spec(op), "disks");
 	size_t i;
 	int res = create_disks(op, disk_make);
-	json_array_foreach(array, i, disk) if (res == 0) res =
-		disk_copy(op, spec_text(disk, "volume"), json_array_get(sources, i));
+	json_array_foreach(array, i, disk)
+		if (res == 0)
+			res = disk_copy(op, spec_text(disk, "volume"), json_array_get(sources, i));
 	return res;
 }
 

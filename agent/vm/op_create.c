@@ -54,8 +54,10 @@ static int row_add(struct op *op)
 	int res = db_begin(op->agent->db);
 	if (res < 0)
 		return problem_set(&op->problem, res, "The catalog does not answer.");
-	json_array_foreach(json_object_get(spec, "nics"), i, nic) if (res == 0) res = nic_mac_free(
-		op->agent, spec_text(nic, "mac"), spec_text(spec, "uuid"), &op->problem);
+	json_array_foreach(json_object_get(spec, "nics"), i, nic)
+		if (res == 0)
+			res = nic_mac_free(op->agent, spec_text(nic, "mac"),
+					   spec_text(spec, "uuid"), &op->problem);
 	if (res == 0)
 		res = vm_user(op->agent, spec, &op->problem);
 	if (res == 0) {
@@ -81,10 +83,12 @@ int create_reserve(struct op *op)
 	char name[80];
 	size_t i;
 	int res = spec_machine_check(spec, &op->problem);
-	json_array_foreach(json_object_get(spec, "nics"), i, nic) if (res == 0) res =
-		nic_check(op->agent, nic, &op->problem);
-	json_array_foreach(json_object_get(spec, "disks"), i, disk) if (res == 0) res =
-		volume_absent(op, spec_text(disk, "volume"));
+	json_array_foreach(json_object_get(spec, "nics"), i, nic)
+		if (res == 0)
+			res = nic_check(op->agent, nic, &op->problem);
+	json_array_foreach(json_object_get(spec, "disks"), i, disk)
+		if (res == 0)
+			res = volume_absent(op, spec_text(disk, "volume"));
 	if (res == 0)
 		res = volume_absent(op, spec_text(spec, "meta"));
 	seed_volume(op, name, sizeof name);
@@ -106,8 +110,9 @@ static json_t *source_names(const struct op *op)
 {
 	json_t *names = json_array(), *one;
 	size_t i;
-	json_array_foreach(json_object_get(op->data, "sources"), i,
-			   one) if (*json_string_value(one)) json_array_append(names, one);
+	json_array_foreach(json_object_get(op->data, "sources"), i, one)
+		if (*json_string_value(one))
+			json_array_append(names, one);
 	return names;
 }
 
@@ -132,8 +137,7 @@ static int sources_drop(struct op *op)
 	if (!json_object_get(op->data, "clone_of"))
 		return 0;
 	names = source_names(op);
-	json_array_foreach(names, i, one)
-	{
+	json_array_foreach(names, i, one) {
 		struct problem problem = {0};
 		int code = storage_call(
 			&op->agent->storage, "DELETE",
@@ -183,8 +187,7 @@ int create_disks(struct op *op, int (*make)(struct op *op, json_t *disk, size_t 
 	json_t *disk;
 	size_t i;
 	int res = 0;
-	json_array_foreach(json_object_get(op_spec(op), "disks"), i, disk)
-	{
+	json_array_foreach(json_object_get(op_spec(op), "disks"), i, disk) {
 		if (res == 0)
 			res = make(op, disk, i);
 		else
@@ -203,8 +206,9 @@ int create_disks_undo(struct op *op)
 	json_t *disk;
 	size_t i;
 	int res = 0;
-	json_array_foreach(json_object_get(op_spec(op), "disks"), i, disk) if (res == 0) res =
-		op_volume_purge(op, spec_text(disk, "volume"));
+	json_array_foreach(json_object_get(op_spec(op), "disks"), i, disk)
+		if (res == 0)
+			res = op_volume_purge(op, spec_text(disk, "volume"));
 	return res;
 }
 

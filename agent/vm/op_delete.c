@@ -46,8 +46,7 @@ static int holds_check(struct op *op, const char *volume)
 	int res = storage_call(&op->agent->storage, "GET",
 			       client_path(path, "/v1/snapshots?volume=", volume, ""), NULL,
 			       &document, &op->problem);
-	json_array_foreach(json_object_get(document, "snapshots"), i, one)
-	{
+	json_array_foreach(json_object_get(document, "snapshots"), i, one) {
 		const char *tag =
 			json_string_value(json_array_get(json_object_get(one, "holds"), 0));
 		if (strcmp(spec_text(one, "volume"), volume) != 0 || res < 0)
@@ -70,9 +69,9 @@ static int check(struct op *op)
 	json_t *disk;
 	size_t i;
 	int res = stopped_check(op, "delete");
-	json_array_foreach(json_object_get(op_spec(op), "disks"), i,
-			   disk) if (res == 0 && json_is_true(json_object_get(disk, "owned"))) res =
-		holds_check(op, spec_text(disk, "volume"));
+	json_array_foreach(json_object_get(op_spec(op), "disks"), i, disk)
+		if (res == 0 && json_is_true(json_object_get(disk, "owned")))
+			res = holds_check(op, spec_text(disk, "volume"));
 	if (res == 0)
 		res = db_run(op->agent->db, "UPDATE vm SET state = 'deleting' WHERE uuid = ?", "s",
 			     spec_text(op_spec(op), "uuid"));
@@ -113,17 +112,16 @@ static int holds_release(struct op *op, const char *volume)
 			       client_path(path, "/v1/snapshots?volume=", volume, ""), NULL,
 			       &document, &op->problem);
 	json_array_foreach(json_object_get(document, "snapshots"), i, one)
-		json_array_foreach(json_object_get(one, "holds"), k, tag)
-	{
-		if (res < 0 || strcmp(json_string_value(tag), "vm") != 0 ||
-		    strcmp(spec_text(one, "volume"), volume) != 0)
-			continue;
-		snprintf(full, sizeof full, "%.62s@%.62s", volume, spec_text(one, "name"));
-		res = storage_call(&op->agent->storage, "DELETE",
-				   client_path(path, "/v1/snapshots/", full, "/holds/vm"), NULL,
-				   NULL, &op->problem);
-		res = res == -ENOENT ? 0 : res;
-	}
+		json_array_foreach(json_object_get(one, "holds"), k, tag) {
+			if (res < 0 || strcmp(json_string_value(tag), "vm") != 0 ||
+			    strcmp(spec_text(one, "volume"), volume) != 0)
+				continue;
+			snprintf(full, sizeof full, "%.62s@%.62s", volume, spec_text(one, "name"));
+			res = storage_call(&op->agent->storage, "DELETE",
+					   client_path(path, "/v1/snapshots/", full, "/holds/vm"),
+					   NULL, NULL, &op->problem);
+			res = res == -ENOENT ? 0 : res;
+		}
 	json_decref(document);
 	return res;
 }
@@ -132,7 +130,9 @@ static void note(struct op *op, const char *list, const char *volume)
 {
 	json_t *array = json_object_get(op->data, list), *one;
 	size_t i;
-	json_array_foreach(array, i, one) if (strcmp(json_string_value(one), volume) == 0) return;
+	json_array_foreach(array, i, one)
+		if (strcmp(json_string_value(one), volume) == 0)
+			return;
 	json_array_append_new(array, json_string(volume));
 }
 
@@ -142,7 +142,9 @@ static void note_taken(struct op *op, const char *volume, const char *holder)
 	size_t i;
 	if (!taken)
 		json_object_set_new(op->data, "taken", taken = json_array());
-	json_array_foreach(taken, i, one) if (strcmp(spec_text(one, "volume"), volume) == 0) return;
+	json_array_foreach(taken, i, one)
+		if (strcmp(spec_text(one, "volume"), volume) == 0)
+			return;
 	json_array_append_new(taken, json_pack("{s:s, s:s}", "volume", volume, "holder", holder));
 }
 
@@ -151,8 +153,7 @@ static int volumes(struct op *op)
 	json_t *spec = op_spec(op), *disk, *seed = json_object_get(spec, "seed"), *held = NULL;
 	size_t i;
 	int res = storage_attachments(&op->agent->storage, &held, &op->problem);
-	json_array_foreach(json_object_get(spec, "disks"), i, disk)
-	{
+	json_array_foreach(json_object_get(spec, "disks"), i, disk) {
 		const char *name = spec_text(disk, "volume");
 		const char *other = storage_other_holder(held, spec_text(spec, "uuid"), name);
 		bool owned = json_is_true(json_object_get(disk, "owned"));
@@ -266,9 +267,9 @@ static int names_change(struct op *op, const char *from, const char *to)
 	int res = volume_rename(op, spec, "meta", from, to);
 	if (res == 0 && json_is_object(seed))
 		res = volume_rename(op, seed, "volume", from, to);
-	json_array_foreach(json_object_get(spec, "disks"), i,
-			   disk) if (res == 0 && json_is_true(json_object_get(disk, "owned"))) res =
-		volume_rename(op, disk, "volume", from, to);
+	json_array_foreach(json_object_get(spec, "disks"), i, disk)
+		if (res == 0 && json_is_true(json_object_get(disk, "owned")))
+			res = volume_rename(op, disk, "volume", from, to);
 	return res;
 }
 

@@ -68,13 +68,13 @@ static int network_check(struct agent *agent, const json_t *nic, struct problem 
 		return res;
 	list = json_loads(result.text, 0, NULL);
 	free(result.text);
-	json_array_foreach(list, i, one) if (strcmp(spec_text(one, "name"), name) == 0)
-	{
-		known = true;
-		active = json_is_true(json_object_get(one, "active"));
-		bridged = json_pack("{s:O, s:O?}", "bridge", json_object_get(one, "bridge"), "vlan",
-				    json_object_get(nic, "vlan"));
-	}
+	json_array_foreach(list, i, one)
+		if (strcmp(spec_text(one, "name"), name) == 0) {
+			known = true;
+			active = json_is_true(json_object_get(one, "active"));
+			bridged = json_pack("{s:O, s:O?}", "bridge", json_object_get(one, "bridge"),
+					    "vlan", json_object_get(nic, "vlan"));
+		}
 	if (port_wanted(bridged))
 		res = problem_set(problem, -ENOTSUP,
 				  "libvirt sets no VLANs on its network %.63s, which is on the "
@@ -125,8 +125,7 @@ static int mac_coming(struct agent *agent, const char *mac, const char *uuid,
 	json_t *row;
 	size_t i;
 	int res = 0;
-	json_array_foreach(rows, i, row)
-	{
+	json_array_foreach(rows, i, row) {
 		json_t *data = db_json(row, "data");
 		if (res == 0 && strcmp(spec_text(data, "vm"), uuid) != 0 &&
 		    strcmp(spec_text(json_object_get(data, "nic"), "mac"), mac) == 0)
@@ -143,8 +142,7 @@ int nic_mac_free(struct agent *agent, const char *mac, const char *uuid, struct 
 	json_t *row;
 	size_t i;
 	int res = mac_coming(agent, mac, uuid, problem);
-	json_array_foreach(rows, i, row)
-	{
+	json_array_foreach(rows, i, row) {
 		json_t *spec = db_json(row, "spec");
 		if (res == 0 && strcmp(spec_text(row, "uuid"), uuid) != 0 &&
 		    spec_nic_find(spec, mac))
@@ -187,9 +185,9 @@ int nic_ports_make(struct agent *agent, json_t *spec, struct problem *problem)
 	int res = 0;
 	pthread_mutex_lock(&agent->ports);
 	json_t *now = spec_now(agent, spec);
-	json_array_foreach(json_object_get(spec, "nics"), i,
-			   nic) if (res == 0 && spec_nic_find(now, spec_text(nic, "mac"))) res =
-		nic_port(nic, problem);
+	json_array_foreach(json_object_get(spec, "nics"), i, nic)
+		if (res == 0 && spec_nic_find(now, spec_text(nic, "mac")))
+			res = nic_port(nic, problem);
 	pthread_mutex_unlock(&agent->ports);
 	json_decref(now);
 	return res;
@@ -201,8 +199,9 @@ int nic_ports_remove(struct agent *agent, const json_t *spec, struct problem *pr
 	size_t i;
 	int res = 0;
 	pthread_mutex_lock(&agent->ports);
-	json_array_foreach(json_object_get(spec, "nics"), i, nic) if (res == 0) res =
-		port_remove(nic, problem);
+	json_array_foreach(json_object_get(spec, "nics"), i, nic)
+		if (res == 0)
+			res = port_remove(nic, problem);
 	pthread_mutex_unlock(&agent->ports);
 	return res;
 }

@@ -94,8 +94,7 @@ static int definition_change(struct op *op, const json_t *values)
 	int res = vm_get(op->agent, op_vm(op), &vm, &op->problem);
 	if (res < 0)
 		return res;
-	json_object_foreach(op_change(op), key, value)
-	{
+	json_object_foreach(op_change(op), key, value) {
 		if (json_object_get(values, key))
 			json_object_set(vm.spec, key, json_object_get(values, key));
 		else

@@ -67,8 +67,7 @@ static json_t *guests_active(struct op *op)
 	list = json_loads(result.text, 0, NULL);
 	free(result.text);
 	active = json_array();
-	json_array_foreach(list, i, one)
-	{
+	json_array_foreach(list, i, one) {
 		struct vm vm;
 		struct problem problem = {0};
 		int64_t state = spec_number(one, "state");
@@ -89,8 +88,9 @@ static int64_t rank_last(const json_t *active)
 	int64_t last = INT64_MIN;
 	json_t *one;
 	size_t i;
-	json_array_foreach(active, i, one) if (spec_number(one, "rank") > last) last =
-		spec_number(one, "rank");
+	json_array_foreach(active, i, one)
+		if (spec_number(one, "rank") > last)
+			last = spec_number(one, "rank");
 	return last;
 }
 
@@ -99,11 +99,10 @@ static int64_t rank_count(const json_t *active)
 	int64_t count = 0;
 	json_t *one, *other;
 	size_t i, k;
-	json_array_foreach(active, i, one)
-	{
+	json_array_foreach(active, i, one) {
 		bool first = true;
-		json_array_foreach(active, k, other) first &=
-			k >= i || spec_number(other, "rank") != spec_number(one, "rank");
+		json_array_foreach(active, k, other)
+			first &= k >= i || spec_number(other, "rank") != spec_number(one, "rank");
 		count += first;
 	}
 	return count;
@@ -156,8 +155,7 @@ static void guests_press(struct ending *ending, const json_t *active)
 		ending->rank = last;
 		ending->rank_until_ns = now + (ending->until_ns - now) / rank_count(active);
 	}
-	json_array_foreach(active, i, guest)
-	{
+	json_array_foreach(active, i, guest) {
 		json_object_set(ending->names, spec_text(guest, "uuid"),
 				json_object_get(guest, "name"));
 		if (spec_number(guest, "rank") != last)
@@ -224,8 +222,9 @@ static json_t *names_of(const json_t *object, const json_t *without)
 {
 	json_t *names = json_array(), *name;
 	const char *uuid;
-	json_object_foreach((json_t *)object, uuid, name) if (!json_object_get(without, uuid))
-		json_array_append(names, name);
+	json_object_foreach((json_t *)object, uuid, name)
+		if (!json_object_get(without, uuid))
+			json_array_append(names, name);
 	return names;
 }
 

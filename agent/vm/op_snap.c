@@ -51,8 +51,7 @@ static int members_absent(struct op *op)
 	json_t *one;
 	size_t i;
 	char path[CLIENT_PATH_ROOM];
-	json_array_foreach(json_object_get(op->data, "members"), i, one)
-	{
+	json_array_foreach(json_object_get(op->data, "members"), i, one) {
 		const char *name = json_string_value(one);
 		int res = storage_call(&op->agent->storage, "GET",
 				       client_path(path, "/v1/snapshots/", name, ""), NULL, NULL,
@@ -210,8 +209,7 @@ static int member_change(struct op *op, const char *method, const char *tail, in
 	size_t i;
 	char path[CLIENT_PATH_ROOM];
 	int res = 0;
-	json_array_foreach(json_object_get(op->data, "members"), i, one)
-	{
+	json_array_foreach(json_object_get(op->data, "members"), i, one) {
 		if (res < 0)
 			break;
 		res = storage_call(
@@ -305,8 +303,7 @@ static int restore_sizes(struct op *op)
 	int res = vm_get(op->agent, op_vm(op), &vm, &op->problem);
 	if (res < 0)
 		return res;
-	json_array_foreach(json_object_get(vm.spec, "disks"), i, disk)
-	{
+	json_array_foreach(json_object_get(vm.spec, "disks"), i, disk) {
 		volume = NULL;
 		if (res == 0)
 			res = storage_volume(&op->agent->storage, spec_text(disk, "volume"),

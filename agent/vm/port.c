@@ -92,8 +92,7 @@ bool port_vlan_only(const char *said, int vlan)
 	json_t *one = json_array_get(vlans, 0), *flag;
 	bool pvid = false, untagged = false;
 	size_t i;
-	json_array_foreach(json_object_get(one, "flags"), i, flag)
-	{
+	json_array_foreach(json_object_get(one, "flags"), i, flag) {
 		const char *text = json_string_value(flag);
 		pvid |= text && strcmp(text, "PVID") == 0;
 		untagged |= text && strcmp(text, "Egress Untagged") == 0;

@@ -28,8 +28,7 @@ int seed_check(const json_t *input, struct problem *problem)
 				   "cloud-init would ignore it.");
 	if (strlen(user) > USER_DATA_BYTES_MAX)
 		return problem_set(problem, -EINVAL, "The user-data is larger than 512 KiB.");
-	json_array_foreach(json_object_get(input, "ssh_keys"), i, key)
-	{
+	json_array_foreach(json_object_get(input, "ssh_keys"), i, key) {
 		const char *text = json_string_value(key);
 		bool known = false;
 		for (size_t k = 0; text && k < sizeof kinds / sizeof *kinds; k++)
@@ -67,8 +66,7 @@ static json_t *network_config(const json_t *spec)
 	json_t *ethernets = json_object(), *nic;
 	size_t i;
 	char name[32];
-	json_array_foreach(json_object_get(spec, "nics"), i, nic)
-	{
+	json_array_foreach(json_object_get(spec, "nics"), i, nic) {
 		snprintf(name, sizeof name, "nic%zu", i);
 		json_object_set_new(ethernets, name,
 				    json_pack("{s:{s:s}, s:b}", "match", "macaddress",

@@ -68,14 +68,13 @@ int spec_nic(const json_t *body, json_t **ret_nic, struct problem *problem)
 	int64_t vlan = spec_number(body, "vlan");
 	const char *key;
 	json_t *value;
-	json_object_foreach(
-		(json_t *)body, key,
-		value) if (!strstr(" bridge network vlan mac ",
-				   key)) return problem_set(problem, -EINVAL,
-							    "'%.60s' is not known of a NIC; it has "
-							    "bridge, network, "
-							    "vlan and mac.",
-							    key);
+	json_object_foreach((json_t *)body, key, value)
+		if (!strstr(" bridge network vlan mac ", key))
+			return problem_set(problem, -EINVAL,
+					   "'%.60s' is not known of a NIC; it has "
+					   "bridge, network, "
+					   "vlan and mac.",
+					   key);
 	if (!*bridge == !*network)
 		return problem_set(problem, -EINVAL,
 				   "A NIC needs either bridge=NAME or network=NAME.");
@@ -104,8 +103,9 @@ json_t *spec_nic_find(const json_t *spec, const char *mac)
 {
 	size_t i;
 	json_t *nic;
-	json_array_foreach(json_object_get(spec, "nics"), i,
-			   nic) if (strcasecmp(spec_text(nic, "mac"), mac) == 0) return nic;
+	json_array_foreach(json_object_get(spec, "nics"), i, nic)
+		if (strcasecmp(spec_text(nic, "mac"), mac) == 0)
+			return nic;
 	return NULL;
 }
 
@@ -143,9 +143,10 @@ json_t *spec_disk(const json_t *spec, const char *name)
 {
 	size_t i;
 	json_t *disk;
-	json_array_foreach(json_object_get(spec, "disks"), i,
-			   disk) if (strcmp(spec_text(disk, "target"), name) == 0 ||
-				     strcmp(spec_text(disk, "volume"), name) == 0) return disk;
+	json_array_foreach(json_object_get(spec, "disks"), i, disk)
+		if (strcmp(spec_text(disk, "target"), name) == 0 ||
+		    strcmp(spec_text(disk, "volume"), name) == 0)
+			return disk;
 	return NULL;
 }
 
@@ -176,8 +177,7 @@ static int disks_new(const json_t *body, json_t *spec, struct problem *problem)
 	char target[8], volume[80];
 	if (json_array_size(wanted) > VM_DISKS_MAX)
 		return problem_set(problem, -EINVAL, "A VM has at most %u disks.", VM_DISKS_MAX);
-	json_array_foreach(wanted, i, one)
-	{
+	json_array_foreach(wanted, i, one) {
 		json_int_t bytes = json_integer_value(one);
 		if (!json_is_integer(one) || bytes <= 0 || (uint64_t)bytes > VOLUME_BYTES_MAX)
 			return problem_set(
@@ -200,8 +200,7 @@ static int nics_new(const json_t *body, json_t *spec, struct problem *problem)
 	json_t *one, *nic;
 	if (json_array_size(json_object_get(body, "nics")) > VM_NICS_MAX)
 		return problem_set(problem, -EINVAL, "A VM has at most %u NICs.", VM_NICS_MAX);
-	json_array_foreach(json_object_get(body, "nics"), i, one)
-	{
+	json_array_foreach(json_object_get(body, "nics"), i, one) {
 		int res = spec_nic(one, &nic, problem);
 		if (res == 0 && spec_nic_find(spec, spec_text(nic, "mac"))) {
 			res = problem_set(problem, -EINVAL, "Two NICs have the MAC address %s.",

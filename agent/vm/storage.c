@@ -216,8 +216,10 @@ int storage_limit(const struct storage *storage, const char *volume, const json_
 	const char *key;
 	json_t *value;
 	int res = 0;
-	json_object_foreach((json_t *)limits, key, value) if (res == 0) res =
-		volume_patch(storage, volume, json_pack("{s:O}", key, value), problem);
+	json_object_foreach((json_t *)limits, key, value)
+		if (res == 0)
+			res = volume_patch(storage, volume, json_pack("{s:O}", key, value),
+					   problem);
 	return res;
 }
 
@@ -225,8 +227,7 @@ static const json_t *lease_find(const json_t *attachments, const char *volume)
 {
 	json_t *one;
 	size_t i;
-	json_array_foreach(attachments, i, one)
-	{
+	json_array_foreach(attachments, i, one) {
 		if (strcmp(json_string_value(json_object_get(one, "volume")), volume) == 0)
 			return one;
 	}
@@ -289,8 +290,9 @@ int storage_leases(const json_t *attachments, const char *holder, const json_t *
 	json_t *disk;
 	size_t i;
 	int res = 0;
-	json_array_foreach(disks, i, disk) if (res == 0) res =
-		lease_check(attachments, holder, disk, problem);
+	json_array_foreach(disks, i, disk)
+		if (res == 0)
+			res = lease_check(attachments, holder, disk, problem);
 	return res;
 }
 

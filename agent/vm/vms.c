@@ -70,8 +70,7 @@ static json_t *users_taken(struct agent *agent)
 	json_t *rows = db_rows(agent->db, "SELECT spec FROM vm", ""), *row, *taken = json_object();
 	size_t i;
 	char key[16];
-	json_array_foreach(rows, i, row)
-	{
+	json_array_foreach(rows, i, row) {
 		json_t *spec = db_json(row, "spec");
 		snprintf(key, sizeof key, "%u", (unsigned)spec_number(spec, "uid"));
 		json_object_set_new(taken, key, json_true());
@@ -130,14 +129,12 @@ static void sockets_copy(const json_t *spec, json_t *now)
 	other = json_object_get(now, "seed");
 	if (json_is_object(seed) && json_is_object(other))
 		json_object_set(other, "socket", json_object_get(seed, "socket"));
-	json_array_foreach(json_object_get(spec, "disks"), i, disk)
-	{
+	json_array_foreach(json_object_get(spec, "disks"), i, disk) {
 		other = spec_disk(now, spec_text(disk, "volume"));
 		if (other)
 			json_object_set(other, "socket", json_object_get(disk, "socket"));
 	}
-	json_array_foreach(json_object_get(spec, "nics"), i, nic)
-	{
+	json_array_foreach(json_object_get(spec, "nics"), i, nic) {
 		other = spec_nic_find(now, spec_text(nic, "mac"));
 		if (other && json_object_get(nic, "port"))
 			json_object_set(other, "port", json_object_get(nic, "port"));
@@ -179,8 +176,7 @@ static int leases_take(struct agent *agent, json_t *spec, const json_t *held,
 	int res = 0;
 	if (json_is_object(seed) && (!held || storage_holds(held, uuid, spec_text(seed, "volume"))))
 		res = volume_attach(agent, spec, seed, problem);
-	json_array_foreach(json_object_get(spec, "disks"), i, disk)
-	{
+	json_array_foreach(json_object_get(spec, "disks"), i, disk) {
 		if (res == 0 && (!held || storage_holds(held, uuid, spec_text(disk, "volume"))))
 			res = volume_attach(agent, spec, disk, problem);
 	}
@@ -218,8 +214,10 @@ int vm_detach(struct agent *agent, const json_t *spec, struct problem *problem)
 	int res = json_is_object(seed) ? storage_detach(&agent->storage, spec_text(seed, "volume"),
 							uuid, problem)
 				       : 0;
-	json_array_foreach(json_object_get(spec, "disks"), i, disk) if (res == 0) res =
-		storage_detach(&agent->storage, spec_text(disk, "volume"), uuid, problem);
+	json_array_foreach(json_object_get(spec, "disks"), i, disk)
+		if (res == 0)
+			res = storage_detach(&agent->storage, spec_text(disk, "volume"), uuid,
+					     problem);
 	return res < 0 ? res : nic_ports_remove(agent, spec, problem);
 }
 
@@ -301,8 +299,7 @@ char *vm_of_volume(struct agent *agent, const char *volume)
 	json_t *rows = db_rows(agent->db, "SELECT name, spec FROM vm", ""), *row;
 	size_t i;
 	char *found = NULL;
-	json_array_foreach(rows, i, row)
-	{
+	json_array_foreach(rows, i, row) {
 		json_t *spec = db_json(row, "spec");
 		if (!found &&
 		    (spec_disk(spec, volume) || strcmp(spec_text(spec, "meta"), volume) == 0 ||
@@ -322,7 +319,8 @@ json_t *vm_boot_order(struct agent *agent)
 			       "");
 	json_t *row, *all = json_array();
 	size_t i;
-	json_array_foreach(rows, i, row) json_array_append(all, json_object_get(row, "uuid"));
+	json_array_foreach(rows, i, row)
+		json_array_append(all, json_object_get(row, "uuid"));
 	json_decref(rows);
 	return all;
 }

@@ -186,8 +186,7 @@ static int body_read(const struct http_request *request, const char *keys, json_
 		json_decref(body);
 		return -EINVAL;
 	}
-	json_object_foreach(body, key, value)
-	{
+	json_object_foreach(body, key, value) {
 		char mark = key_mark(keys, key), known[200];
 		const char *want = mark ? mark_wants(mark, value) : NULL;
 		if (mark && !want)

@@ -46,7 +46,8 @@ void volume_change(struct call *call)
 			    "frame_bytes, iops, bandwidth_bytes and burst_seconds.");
 		return;
 	}
-	json_object_foreach(call->body, key, value) break;
+	json_object_foreach(call->body, key, value)
+		break;
 	snprintf(number, sizeof number, "%llu", (unsigned long long)body_number(call, key));
 	if (strcmp(key, "name") == 0)
 		store_volume_rename(store, change_begin(call, body_text(call, key)), name,

@@ -253,7 +253,8 @@ int attachments_new(struct daemon *daemon)
 		return -ENOMEM;
 	snprintf(path, sizeof path, "%s/attachments", daemon->run_path);
 	json_t *all = json_load_file(path, 0, NULL);
-	json_array_foreach(all, i, one) attachment_load(daemon, one);
+	json_array_foreach(all, i, one)
+		attachment_load(daemon, one);
 	json_decref(all);
 	return 0;
 }

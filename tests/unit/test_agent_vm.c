@@ -97,8 +97,8 @@ static void what_adopting_would_lose_is_named(void **state)
 	size_t i, at;
 	for (at = 0; at < sizeof want / sizeof *want; at++) {
 		bool found = false;
-		json_array_foreach(others, i, one) found |=
-			strcmp(json_string_value(one), want[at]) == 0;
+		json_array_foreach(others, i, one)
+			found |= strcmp(json_string_value(one), want[at]) == 0;
 		if (!found)
 			fail_msg("%s is not named", want[at]);
 	}
