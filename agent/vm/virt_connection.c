@@ -147,21 +147,29 @@ static void connection_register(struct virt *virt, virConnectPtr connection)
 static void *connection_keep(void *state)
 {
 	struct virt *virt = state;
+	char told[sizeof virt->why] =
+		""; /* of this outage: once, and when it is for another cause */
 	for (unsigned pause_s = 1;;) {
 		virConnectPtr connection = virConnectOpen(virt->uri);
 		if (!connection) {
 			const char *why = virGetLastErrorMessage();
 			pthread_mutex_lock(&virt->lock);
-			snprintf(virt->why, sizeof virt->why, "%s", why ? why : "");
+			snprintf(virt->why, sizeof virt->why, "%s", why ? why : "no reason given");
+			bool news = strcmp(told, virt->why) != 0;
+			memcpy(told, virt->why, sizeof told);
 			pthread_mutex_unlock(&virt->lock);
-			log_event(LOG_LEVEL_WARNING, "libvirt.unreachable",
-				  "uri=%s error=\"%.100s\"", virt->uri, why ? why : "");
+			if (news)
+				log_event(
+					LOG_LEVEL_WARNING, "libvirt.unreachable",
+					"uri=%s error=\"%.100s\" action=\"tried until it answers\"",
+					virt->uri, told);
 			const struct timespec pause = {.tv_sec = pause_s};
 			nanosleep(&pause, NULL);
 			pause_s = pause_s < RETRY_S_MAX ? pause_s + 1 : pause_s;
 			continue;
 		}
 		pause_s = 1;
+		told[0] = 0;
 		connection_register(virt, connection);
 		pthread_mutex_lock(&virt->lock);
 		virt->connection = connection;

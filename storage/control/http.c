@@ -290,16 +290,30 @@ unsigned http_pending(struct http *http)
 	return pending;
 }
 
-static int http_listen(struct http *http)
+/* What nobody answers on is a dead daemon's; a living one's is left alone. */
+static int path_clear(const struct sockaddr_un *address)
 {
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	int res = 0;
-	memcpy(address.sun_path, http->path, sizeof address.sun_path);
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return -errno;
-	if (unlink(http->path) < 0 && errno != ENOENT)
-		res = -errno;
+	bool lives = connect(fd, (const struct sockaddr *)address, sizeof *address) == 0 ||
+		     errno == EAGAIN;
+	close(fd);
+	if (lives)
+		return -EADDRINUSE;
+	return unlink(address->sun_path) < 0 && errno != ENOENT ? -errno : 0;
+}
+
+static int http_listen(struct http *http)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	memcpy(address.sun_path, http->path, sizeof address.sun_path);
+	int res = path_clear(&address);
+	if (res < 0)
+		return res;
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return -errno;
 	mode_t old = umask(0177); /* no moment in which others may connect */
 	if (res == 0 && bind(fd, (struct sockaddr *)&address, sizeof address) < 0)
 		res = -errno;

@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# vstore-agent where libvirt is not there, and then vstored neither: it answers, says in one sentence what is missing, and logs an outage
+# once. A second agent takes nothing from the first. About 8 s. Usage: alone.sh VSTORED AGENT VSTORECTL
+VSTORED=$1 AGENT=$(realpath "$2") VSTORECTL=$(realpath "$3")
+# shellcheck source=tests/integration/lib.sh
+. "$(dirname "$(realpath "$0")")/../integration/lib.sh"
+requires curl
+agent() { "$AGENT" --run run --libvirt "qemu+unix:///system?socket=$work/none" "$@"; }
+actl() { "$VSTORECTL" --host "unix:$work/run/agent.sock" "$@" </dev/null; }
+make_store --log-size 16M
+start_vstored
+agent --state state 2>agent.log &
+first=$!
+at_end+=("kill $first")
+soon test -S run/agent.sock
+
+actl -q volume create a --size 1M
+[ "$(actl -o name volume list)" = a ] || fail "what is vstored's is not answered"
+refused 8 'libvirt does not answer.*start libvirtd' actl network list
+rc=0; actl doctor >findings || rc=$?
+[ $rc = 1 ] || fail "doctor exits $rc"
+grep -qE '^libvirt +wrong .*start libvirtd' findings || fail "doctor: $(cat findings)"
+
+for state in state other; do
+	rc=0; timeout 60 "$AGENT" --run run --state "$state" 2>words || rc=$?
+	case $rc in 0 | 124) fail "a second agent with --state $state runs" ;; esac
+	grep -qE '^vstore-agent: .*(--state|--run)\.$' words || fail "a second agent says: $(cat words)"
+	actl volume show a >/dev/null || fail "a second agent with --state $state took the first one's socket"
+done
+
+sleep 5 # it is tried anew after 1, 2, 3 s
+[ "$(grep -c libvirt.unreachable agent.log)" = 1 ] || fail "one outage is told more than once: $(cat agent.log)"
+stop_vstored
+refused 8 'vstored' actl volume list
