@@ -110,6 +110,8 @@ static const struct column store_columns[] = {
 	{"INDEX", "index_bytes", CELL_SIZE, false},
 	{"MEMORY", "memory_bound_bytes", CELL_SIZE, false},
 	{"GCERROR", "collection_error", CELL_TEXT, false},
+	{"SCRUBAGE_S", "scrub_oldest_seconds", CELL_NUMBER,
+	 false}, /* of what it verified longest ago */
 	{"SCRUBERROR", "scrub_error", CELL_TEXT, false},
 	{"SCRUBFOUND", "scrub_finding", CELL_TEXT, false},
 	{NULL, NULL, CELL_TEXT, false},

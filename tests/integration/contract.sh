@@ -156,6 +156,7 @@ soon sh -c "$VSTORECTL --host unix:run/storage.sock -o json volume show a | grep
 ctl volume show a | grep -q '^ *FREED ' || fail "volume show has no FREED"
 is "$(ctl -o json snap show a@one | json 'd["freed_bytes"] >= 0 and d["freed_counted"][-1]')" Z 'what a snapshot would free, and when that was counted'
 ctl store status | grep -q 'only for the trash' || fail "the waterfall has no trash"
+ctl store status | grep -qE '^ *SCRUBAGE_S +[0-9]+$' || fail "nothing says how long ago what the scrub has verified longest ago was"
 ctl store forecast | grep -q 'no forecast yet.*needs 24' || fail "a forecast without a history: $(ctl store forecast)"
 is "$(ctl -o json store forecast | json 'd["schema"], d["known"], d["days"], d["points"] >= 0')" '1 False None True' 'the forecast'
 
