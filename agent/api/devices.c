@@ -322,7 +322,7 @@ void vm_why(struct call *call)
 		return;
 	snprintf(object, sizeof object, "vm %s", vm.name);
 	json_t *op = db_row(call->agent->db,
-			    "SELECT id, kind FROM operation WHERE object = ? AND state IN "
+			    "SELECT id, kind, error FROM operation WHERE object = ? AND state IN "
 			    "('running', 'undoing')",
 			    "s", object);
 	int stored = storage_call(&call->agent->storage, "GET", "/v1/store", NULL, &store,
@@ -331,8 +331,12 @@ void vm_why(struct call *call)
 			  ? 0
 			  : vm_state(call->agent, vm.uuid, &state, &reason, &call->problem);
 	if (op) {
-		snprintf(words, sizeof words, "Job a%lld (%s) is at work on it.",
-			 (long long)spec_number(op, "id"), spec_text(op, "kind"));
+		json_t *said = db_json(op, "error");
+		const char *waits = spec_text(said, "waits");
+		snprintf(words, sizeof words, "Job a%lld (%s) is at work on it%s%s",
+			 (long long)spec_number(op, "id"), spec_text(op, "kind"),
+			 *waits ? ", and waits: " : ".", waits);
+		json_decref(said);
 		why_answer(call, &vm, "job", words);
 	} else if (stored < 0) {
 		why_answer(call, &vm, "disk", call->problem.sentence);

@@ -41,14 +41,19 @@ static bool job_in_bytes(const struct value *job)
 	return false;
 }
 
+/* vstore-agent's own (a1, a2 ...) run to their end, or are undone, by themselves. */
+static bool job_can_be_cancelled(const char *id)
+{
+	return *id != 'a';
+}
+
 /* Ctrl-C and --timeout, while the job runs. */
 static int job_leave(const struct ctl *ctl, const char *id)
 {
 	if (ctl_interrupted) {
-		ctl_say(ctl,
-			"Job %s goes on. Wait for it with: vstorectl job wait %s   cancel it with: "
-			"vstorectl job cancel %s",
-			id, id, id);
+		bool cancel = job_can_be_cancelled(id);
+		ctl_say(ctl, "Job %s goes on. Wait for it with: vstorectl job wait %s%s%s", id, id,
+			cancel ? "   cancel it with: vstorectl job cancel " : "", cancel ? id : "");
 		ctl_die_of_signal();
 	}
 	return ctl_fail(
@@ -97,7 +102,10 @@ static void job_waits(const struct ctl *ctl, const char *id, const struct value 
 		return;
 	snprintf(told, SENTENCE_BYTES, "%s", waits);
 	progress_done(progress);
-	ctl_say(ctl, "%s Cancel it with: vstorectl job cancel %s", waits, id);
+	if (job_can_be_cancelled(id))
+		ctl_say(ctl, "%s Cancel it with: vstorectl job cancel %s", waits, id);
+	else
+		ctl_say(ctl, "Job %s waits: %s", id, waits);
 }
 
 int call_job_wait(struct ctl *ctl, const char *id, struct value **ret_job)

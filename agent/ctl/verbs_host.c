@@ -3,6 +3,7 @@
 #include "agent/ctl/verbs.h"
 
 #include "agent/ctl/call.h"
+#include "agent/ctl/names.h"
 #include "agent/ctl/table.h"
 
 #include <inttypes.h>
@@ -45,6 +46,8 @@ int verb_events(struct ctl *ctl)
 	const char *since = ctl_option(ctl, "since");
 	char path[CLIENT_PATH_ROOM];
 	int64_t cursor = 0;
+	if (since && count_parse(ctl, "--since", since, &cursor) != 0)
+		return CTL_USAGE;
 	if (since)
 		return list(ctl, client_path(path, "/v1/events?since=", since, ""), &table_events);
 	for (;;) {

@@ -1,5 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Every text goes through libxml2, which escapes it; nothing here prints XML. */
+/*
+ * A domain's XML, written and read (domxml.h).
+ *
+ * Written: a *_fill makes what one device is, in a whole domain and alone, for attaching. Read:
+ * what adopting takes over is known by name; whatever else stands there is named as "others", so
+ * that nothing is lost in silence.
+ *
+ * Keeps true: every text goes through libxml2, which escapes it; nothing here prints XML.
+ */
 #include "agent/vm/domxml.h"
 
 #include "agent/vm/spec.h"

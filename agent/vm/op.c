@@ -1,6 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The runner of operations. A step's number and data are durable before the next step begins, and
- * before anybody is told. */
+/*
+ * The runner of operations.
+ *
+ * Keeps true: a step's number and data are durable before the next step begins, and before anybody
+ * is told; what failed first is what is told in the end, however long its undoing takes; an
+ * operation that waits says for what.
+ */
 #include "agent/vm/op.h"
 
 #include "storage/control/api.h"
@@ -187,6 +192,19 @@ static void step_log(const struct op *op, const char *what, int step, int res)
 		  op->object, op->kind->steps[step].name, what, res);
 }
 
+/* It is not ended and goes on by itself: what keeps it, and, of one that is being undone, what its
+ * end will tell. */
+static void op_waits(struct op *op, const struct problem *first, const char *waits)
+{
+	json_t *said = json_pack("{s:s}", "waits", waits);
+	if (op->undo) {
+		json_object_set_new(said, "code", json_integer(op->res));
+		json_object_set_new(said, "failed", json_string(first->sentence));
+	}
+	db_run(op->agent->db, "UPDATE operation SET error = ? WHERE id = ?", "ji", said, op->id);
+	json_decref(said);
+}
+
 /* Backwards from the step that failed, which may be half done. */
 static int op_undo(struct op *op)
 {
@@ -206,10 +224,12 @@ static int op_undo(struct op *op)
 		op->step--;
 		res = op_persist(op, "undoing") < 0 ? -EIO : 0;
 	}
-	if (res < 0)
+	if (res < 0) {
+		op_waits(op, &first, op->problem.sentence);
 		snprintf(first.sentence + strlen(first.sentence),
 			 sizeof first.sentence - strlen(first.sentence),
 			 " It could not be undone yet; the agent goes on trying.");
+	}
 	op->problem = first;
 	return res;
 }
@@ -236,6 +256,7 @@ void op_run(struct op *op)
 		if (op_undo(op) == 0)
 			op_ended(op, "failed");
 	} else {
+		op_waits(op, NULL, op->problem.sentence);
 		size_t used = strlen(op->problem.sentence);
 		snprintf(op->problem.sentence + used, sizeof op->problem.sentence - used,
 			 " The agent goes on trying (job a%" PRId64 ").", op->id);
@@ -264,9 +285,16 @@ static void op_resume(struct agent *agent, const json_t *row)
 		if (!undoing && op->step < kind->step_count)
 			op->step++;
 		op->undo = true;
+		json_t *said = db_json(row, "error");
 		op->res = -VS_ECANCELLED;
-		problem_set(&op->problem, 0,
-			    "vstore-agent was stopped in the middle; it was undone.");
+		if (*spec_text(said, "failed")) {
+			op->res = (int)spec_number(said, "code");
+			problem_set(&op->problem, 0, "%s", spec_text(said, "failed"));
+		} else {
+			problem_set(&op->problem, 0,
+				    "vstore-agent was stopped in the middle; it was undone.");
+		}
+		json_decref(said);
 	}
 	active_add(op);
 	op_run(op);
@@ -322,6 +350,8 @@ json_t *op_json(const json_t *row)
 				time_json((uint64_t)spec_number(row, "created")), "lines");
 	if (spec_number(row, "ended"))
 		json_object_set_new(out, "ended", time_json((uint64_t)spec_number(row, "ended")));
+	else if (json_object_get(end, "waits"))
+		json_object_set(out, "waits", json_object_get(end, "waits"));
 	if (json_object_get(end, "error"))
 		json_object_set(out, "error", json_object_get(end, "error"));
 	if (json_object_get(end, "result"))

@@ -22,6 +22,15 @@ rc=0; actl doctor >findings || rc=$?
 [ $rc = 1 ] || fail "doctor exits $rc"
 grep -qE '^libvirt +wrong .*start libvirtd' findings || fail "doctor: $(cat findings)"
 
+refused 2 'is no number' actl events --since yesterday
+
+# A VM cannot be made; that it is being undone, and what for that waits, is said. The end tells what failed first.
+refused 7 'did not end in time' actl --timeout 3s vm create v --no-start
+soon sh -c "$VSTORECTL --host unix:run/agent.sock job show a1 -o wide | grep -q 'WAITS .*start libvirtd'" || fail "job show: $(actl job show a1 -o wide)"
+actl vm why v | grep -q 'vm.create.*waits: libvirt does not answer.*start libvirtd' || fail "vm why: $(actl vm why v)"
+actl -q --timeout 3s job wait a1 2>words || true
+if grep -q 'job cancel' words; then fail "it says how to cancel what cannot be: $(cat words)"; fi
+
 for state in state other; do
 	rc=0; timeout 60 "$AGENT" --run run --state "$state" 2>words || rc=$?
 	case $rc in 0 | 124) fail "a second agent with --state $state runs" ;; esac
