@@ -6,7 +6,7 @@ VSTORED=$1 VSTORECTL=$(realpath "$2")
 here=$(dirname "$(realpath "$0")")
 # shellcheck source=tests/integration/lib.sh
 . "$here/lib.sh"
-requires curl python3 qemu-io bash
+requires curl python3 qemu-io bash openssl
 # json EXPRESSION: of the document d on standard input
 json() { python3 -c "import json,sys; d=json.load(sys.stdin); print($1)"; }
 is() { [ "$1" = "$2" ] || fail "it is '$1', not '$2' ($3)"; }
@@ -217,6 +217,23 @@ ctl -q peer delete host2 --yes
 refused 2 'copy.*--yes' ctl replica promote host2/a
 refused 2 'is no name' ctl pki issue ca 'host 2' out
 refused 2 '1 to 7300 days' ctl pki issue ca host2 out --days 0
+
+# Certificates: a CA of one's own, and one that was there already; all are shown, with what became of them
+ctl -q pki init ca --cluster site
+refused 4 'holds a CA already' ctl pki init ca --cluster site
+ctl -q pki issue ca host1 host1-tls
+ctl -q pki revoke ca host1 --yes
+ctl -q pki rotate ca host1 host1-tls --days 30
+is "$(ctl -o csv --no-header -c HOST,STATE,CLUSTER pki show ca | sort | tr '\n' ' ')" ',valid,site host1,revoked,site host1,valid,site ' 'the certificates'
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout corp.key -out corp.crt -days 900 -subj '/O=corp/CN=Corp CA' 2>/dev/null
+refused 1 "organisation is 'corp', not 'site'" ctl pki import ca2 corp.crt corp.key --cluster site
+refused 1 'is not the key of' ctl pki import ca2 corp.crt host1-tls/host.key
+refused 1 "is no CA's certificate" ctl pki import ca2 host1-tls/host.crt host1-tls/host.key
+[ ! -e ca2/ca.key ] || fail "a refused CA was taken"
+ctl -q pki import ca2 corp.crt corp.key --cluster corp
+ctl -q pki issue ca2 host1 corp-tls
+openssl verify -CAfile corp.crt corp-tls/host.crt >verified || fail "it was not signed by that CA: $(cat verified)"
+is "$(stat -c %a ca2/ca.key corp-tls/host.key | tr '\n' ' ')" '600 600 ' 'whose keys are readable'
 
 # The rest
 ctl status >screen
