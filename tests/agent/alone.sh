@@ -6,7 +6,7 @@ VSTORED=$1 AGENT=$(realpath "$2") VSTORECTL=$(realpath "$3")
 # shellcheck source=tests/integration/lib.sh
 . "$(dirname "$(realpath "$0")")/../integration/lib.sh"
 requires curl
-agent() { "$AGENT" --run run --libvirt "qemu+unix:///system?socket=$work/none" "$@"; }
+agent() { exec "$AGENT" --run run --libvirt "qemu+unix:///system?socket=$work/none" "$@"; }
 actl() { "$VSTORECTL" --host "unix:$work/run/agent.sock" "$@" </dev/null; }
 make_store --log-size 16M
 start_vstored
