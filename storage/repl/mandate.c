@@ -252,6 +252,10 @@ void mandate_stop(struct repl *repl)
 void mandate_opened(struct session *session)
 {
 	session->mandates->open = true;
+	for (struct asking *asking = session->mandates->askings; asking; asking = asking->next) {
+		store_word_unheard(session->repl->store, asking->volume, session->host);
+		asking->heard = false;
+	}
 	link_ask(session->mandates);
 }
 
@@ -278,15 +282,24 @@ int mandate_message(struct session *session, const struct repl_header *header, c
 {
 	struct mandate_link *link = session->mandates;
 	struct repl_error error = {0};
+	struct repl_vote vote;
 	bool refused = header->type == REPL_ERROR;
 	bool other = header->type == REPL_VOTE; /* a word that is kept in place of ours */
 	if (!(header->flags & REPL_REPLY) || (header->type != REPL_OK && !refused && !other) ||
-	    (refused && repl_decode_error(body, header->body_bytes, &error) < 0))
+	    (refused && repl_decode_error(body, header->body_bytes, &error) < 0) ||
+	    (other && repl_decode_vote(body, header->body_bytes, &vote) < 0))
 		return -VS_EFORMAT;
 	for (struct asking *asking = link->askings; asking; asking = asking->next) {
 		int code = other ? -VS_EFENCED : error.code;
-		if (word_told(session, &asking->telling, asking->volume, link->host, header, code))
+		if (word_told(session, &asking->telling, asking->volume, link->host, header,
+			      code)) {
+			if (other) {
+				struct store_word known = word_in(&vote);
+				store_word_known(session->repl->store, asking->volume, link->host,
+						 &known);
+			}
 			return 0;
+		}
 		if (asking->waits && asking->request == header->request)
 			answered(link, asking, code);
 	}

@@ -230,6 +230,7 @@ void word_tell(struct session *session, struct telling *telling, uint32_t volume
 bool word_told(struct session *session, struct telling *telling, uint32_t volume, const char *host,
 	       const struct repl_header *header, int res);
 int word_take(struct session *session, const struct repl_header *header, const uint8_t *body);
+struct store_word word_in(const struct repl_vote *vote);
 struct repl_vote word_out(const struct store_word *word, uint64_t base_term, bool won);
 
 /* elect.c: asks the other voters to have this host as the owner. */

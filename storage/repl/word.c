@@ -33,7 +33,7 @@ struct repl_vote word_out(const struct store_word *word, uint64_t base_term, boo
 	return out;
 }
 
-static struct store_word word_in(const struct repl_vote *vote)
+struct store_word word_in(const struct repl_vote *vote)
 {
 	struct store_word in = {.term = vote->term,
 				.seq = vote->seq,

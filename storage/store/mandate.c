@@ -27,10 +27,15 @@
 
 #include "storage/store/replica.h"
 #include "storage/store/store_int.h"
+#include "storage/store/tap.h"
 
 #include <stdlib.h>
 
 #define GIVEN_MAX VOLUMES_MAX
+/* A voter that has just started says nothing for so long: an owner whose connection to it ended, or
+ * is silent (repl/mandate.c, 4 s), has made another by then, and told it its newest word. It is
+ * less than what a mandate lasts: the owner is answered by the one that it has. */
+#define LISTENS_NS (5 * NSEC_PER_SEC)
 #define LOOK_NS (50 * NSEC_PER_MSEC) /* while one waits: is the store closing? */
 
 struct given {
@@ -102,6 +107,8 @@ void store_mandate_given(struct store *store, uint32_t number, const char *host,
 	if (volume->ballot)
 		quorum_given(volume->ballot, host, until_ns);
 	mandate_look(store, volume);
+	if (volume->ballot) /* its owner may have listened for long enough by now */
+		gate_look(store);
 }
 
 void store_mandate_absent(struct store *store, uint32_t number, const char *host, uint64_t until_ns)
@@ -167,6 +174,11 @@ static struct given *given_new(struct store *store, const uint8_t uuid[16])
 	return at;
 }
 
+bool mandate_listens(const struct store *store)
+{
+	return env_now_ns(store->env) - store->mandates->opened_ns < LISTENS_NS;
+}
+
 int store_mandate_give(struct store *store, const char *host, const uint8_t uuid[16],
 		       uint64_t epoch, uint64_t duration_ns)
 {
@@ -176,6 +188,8 @@ int store_mandate_give(struct store *store, const char *host, const uint8_t uuid
 	bool voted = word && word->voter_count >= VOTERS_DECIDE;
 	if (voted && !owner)
 		return -VS_EFENCED;
+	if (voted && mandate_listens(store))
+		return -EAGAIN;
 	if (ballot_promised(store, uuid) > (word ? word->term : 0))
 		return -EAGAIN; /* to an owner that is to be, perhaps */
 	if (served_here(store, uuid) && !owner)

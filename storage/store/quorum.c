@@ -15,6 +15,9 @@
  * and one that names one less stands before anything is promised without it. And whoever became the
  * owner by a majority kept our word from standing.
  *
+ * What a voter has said counts for one connection to it, as it may be of a backup on the next; and
+ * an owner whose voters keep a newer word of its own is of one itself, and owns nothing.
+ *
  * Words are spoken one at a time, each changes one host, and only when the one before stands, as
  * two majorities share a voter only then.
  */
@@ -36,7 +39,8 @@
 bool quorum_owns(const struct store *store, const struct ballot *ballot)
 {
 	const struct store_word *word = &ballot->word;
-	return store->host[0] && strcmp(word->voters[word->owner], store->host) == 0;
+	return store->host[0] && strcmp(word->voters[word->owner], store->host) == 0 &&
+	       !ballot->lost_term;
 }
 
 static bool heard(const struct ballot *ballot, unsigned place)
@@ -59,11 +63,23 @@ bool quorum_lost(const struct store *store, const struct volume *volume)
 	return volume->ballot && store->host[0] && !quorum_owns(store, volume->ballot);
 }
 
+/* Who has just started may be of a backup: then some voter keeps a word of ours that is not here,
+ * and says so when it is told this one. Who says nothing is waited for a while. */
+static bool may_be_outdated(const struct store *store, const struct ballot *ballot)
+{
+	bool all = true;
+	for (unsigned i = 0; i < ballot->word.voter_count; i++)
+		all &= heard(ballot, i);
+	return !all && ballot->word.voter_count >= VOTERS_DECIDE && mandate_listens(store);
+}
+
 bool quorum_stands(const struct store *store, const struct ballot *ballot)
 {
 	unsigned count = 0;
 	for (unsigned i = 0; i < ballot->word.voter_count; i++)
 		count += heard(ballot, i);
+	if (may_be_outdated(store, ballot))
+		return false;
 	return quorum_owns(store, ballot) && (2 * count > ballot->word.voter_count || MUTANT(71));
 }
 
@@ -84,7 +100,7 @@ uint64_t quorum_until_ns(const struct store *store, const struct ballot *ballot)
 {
 	uint64_t best = 0;
 	unsigned count = ballot->word.voter_count;
-	if (!quorum_owns(store, ballot))
+	if (!quorum_owns(store, ballot) || may_be_outdated(store, ballot))
 		return 0;
 	for (unsigned i = 0; i < count; i++) {
 		uint64_t until = ballot->voters[i].given_ns;
@@ -252,6 +268,39 @@ void store_word_acked(struct store *store, uint32_t number, const char *host, ui
 	gate_look(store);
 }
 
+/* ---- voters that start, and owners, from a backup ---- */
+
+void store_word_unheard(struct store *store, uint32_t number, const char *host)
+{
+	struct volume *volume = volume_by_number(store, number);
+	struct ballot *ballot = volume ? volume->ballot : NULL;
+	int place = ballot ? word_place(&ballot->word, host) : -1;
+	if (place < 0 || MUTANT(81))
+		return;
+	ballot->voters[place].acked_term = ballot->voters[place].acked_seq = 0;
+}
+
+void store_word_known(struct store *store, uint32_t number, const char *host,
+		      const struct store_word *known)
+{
+	struct volume *volume = volume_by_number(store, number);
+	struct ballot *ballot = volume ? volume->ballot : NULL;
+	if (!ballot || !quorum_owns(store, ballot) ||
+	    memcmp(known->volume_uuid, volume->uuid, 16) != 0 ||
+	    strcmp(known->voters[known->owner], store->host) != 0 ||
+	    !word_newer(known, &ballot->word))
+		return;
+	ballot->lost_term = known->term;
+	log_event(LOG_LEVEL_ERROR, "voters.outdated",
+		  "volume=%s host=%s here=%llu.%llu there=%llu.%llu effect=\"this store is from a "
+		  "backup: it answers nothing for the volume; promote a copy\"",
+		  volume->name, host, (unsigned long long)ballot->word.term,
+		  (unsigned long long)ballot->word.seq, (unsigned long long)known->term,
+		  (unsigned long long)known->seq);
+	quorum_look(store, volume);
+	gate_look(store);
+}
+
 /* ---- who votes ---- */
 
 #define WORD_UNKNOWN                                                                               \
@@ -260,6 +309,15 @@ void store_word_acked(struct store *store, uint32_t number, const char *host, ui
 
 static int word_change(struct command *command, const struct ballot *ballot)
 {
+	if (ballot->lost_term)
+		return command->number
+			       ? 0
+			       : command_refuse(command, -VS_EFENCED,
+						"This host's store is from a backup: '%s' was "
+						"written to since. Promote a copy of it; only if "
+						"none is left, remove its voters with "
+						"--accept-loss, and go on with what is here.",
+						command->name);
 	if (!quorum_owns(command->store, ballot))
 		return command_refuse(command, -VS_EFENCED,
 				      "'%s' belongs to %s now, as its voters say.", command->name,
@@ -339,7 +397,7 @@ int word_follows(struct command *command, struct volume *volume, const char *hos
 		return res;
 	struct store_word word = word_next(ballot);
 	if (command->number) /* it stands or not: nobody is asked */
-		word.term = epoch_next_term(word.term);
+		word.term = epoch_next_term(max_u64(word.term, ballot->lost_term));
 	if (in_step)
 		res = voter_add(command, &word, host, true);
 	else

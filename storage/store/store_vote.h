@@ -63,6 +63,13 @@ bool store_word_kept(const struct store *store, uint32_t volume);
 /* That voter keeps the word with these. */
 void store_word_acked(struct store *store, uint32_t volume, const char *host, uint64_t term,
 		      uint64_t seq);
+/* A connection to that voter begins: what it has said was perhaps said by a store that is older
+ * now, and it is told our word again. */
+void store_word_unheard(struct store *store, uint32_t volume, const char *host);
+/* That voter keeps another word than ours: if it is one of this host that is not here, this store
+ * is from a backup, and owns the volume no more. */
+void store_word_known(struct store *store, uint32_t volume, const char *host,
+		      const struct store_word *known);
 /* A witness of a volume that hosts follow in step: it votes, and has no copy. With the first one,
  * or with a second follower in step that may be left out, the volume has voters: this host and all
  * that follow it in step. -EBUSY: the word before does not stand yet; for who is to go, with

@@ -16,6 +16,9 @@ struct ballot {
 	struct store_word word; /* of term 0: none was given */
 	uint64_t promised;
 	uint64_t kept_term, kept_seq; /* of the newest word that is durable here */
+	/* Of the owner: a voter keeps a word of ours, of that term, which is not here: this store
+	 * is from a backup. 0: none does, as far as is known. */
+	uint64_t lost_term;
 	/* Of the owner: what each voter has said since the opening. */
 	struct {
 		uint64_t given_ns, acked_term, acked_seq;
@@ -54,6 +57,9 @@ void mandate_exit(struct store *store);
 /* After its followers, or what they gave, changed. */
 void mandate_look(struct store *store, struct volume *volume);
 bool mandate_stands(const struct store *store, const struct volume *volume);
+/* This host has just started: what it keeps as a voter may be of a backup, and whoever knows better
+ * tells it now. */
+bool mandate_listens(const struct store *store);
 /* Nobody is given one of this volume from here on; `then`, also at once, when all that were given
  * have passed, until mandate_release. Else -EBUSY, -ENOMEM, -ESHUTDOWN: nothing is withheld. */
 struct withholding {

@@ -12,7 +12,9 @@
  * of the term that was promised is here, nobody gets a mandate, and what was given has passed.
  *
  * Both are kept for good, also when the volume is not here any more: a voter that forgets would
- * agree to what it had refused.
+ * agree to what it had refused. A store from a backup has forgotten: so who has just started takes
+ * up no word, and no question, of the owner that it knows before that one, or another, has had time
+ * to tell it the newest (mandate_listens).
  */
 #include "storage/store/admin.h"
 
@@ -173,6 +175,8 @@ static void ballot_put(struct ballot *ballot, const struct store_word *word)
 {
 	struct ballot before = *ballot;
 	ballot->word = *word;
+	if (word->term > ballot->lost_term)
+		ballot->lost_term = 0;
 	memset(ballot->voters, 0, sizeof ballot->voters);
 	for (unsigned i = 0; i < word->voter_count; i++) {
 		int was = word_place(&before.word, word->voters[i]);
@@ -258,15 +262,19 @@ static int take_refuse(struct store_word_take *take, const struct ballot *ballot
 }
 
 /* Of who has won: 0, or 1 when it is another owner than before. */
-static int take_check_word(struct store_word_take *take, const struct ballot *any)
+static int take_check_word(const struct store *store, struct store_word_take *take,
+			   const struct ballot *any)
 {
 	const struct store_word *word = &take->word;
 	const struct store_word *here = any && any->word.term ? &any->word : NULL;
 	if (here && word_same(word, here))
-		return 0;
+		return word->voter_count >= VOTERS_DECIDE && mandate_listens(store) ? -EAGAIN : 0;
 	if ((any && word->term < any->promised) || (here && !word_newer(word, here)))
 		return take_refuse(take, any);
-	return here && strcmp(here->voters[here->owner], take->from) != 0;
+	if (!here || strcmp(here->voters[here->owner], take->from) != 0)
+		return here != NULL;
+	/* It may be the owner no more, by a word that a backup lacks. */
+	return word->voter_count >= VOTERS_DECIDE && mandate_listens(store) ? -EAGAIN : 0;
 }
 
 /* Of who asks for our voice: 0, 1, or refused. */
@@ -289,7 +297,7 @@ static int take_check_asker(const struct store *store, struct store_word_take *t
 	if ((!behind && !here_too) || ours)
 		return take_refuse(take, any);
 	/* Mandates are the owner's own, if it asks itself: it may be answered meanwhile. */
-	return strcmp(here->voters[here->owner], take->from) != 0;
+	return strcmp(here->voters[here->owner], take->from) != 0 || mandate_listens(store);
 }
 
 /* 0; 1: mandates that were given must have passed before; negative: no. */
@@ -304,7 +312,8 @@ static int take_check(struct store *store, struct store_word_take *take)
 		return -EINVAL;
 	if (!store_has(store, FEATURE_VOTERS))
 		return -EOPNOTSUPP;
-	int res = take->won ? take_check_word(take, any) : take_check_asker(store, take, any);
+	int res =
+		take->won ? take_check_word(store, take, any) : take_check_asker(store, take, any);
 	return res > 0 && MUTANT(73) ? 0 : res;
 }
 

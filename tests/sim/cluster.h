@@ -97,7 +97,8 @@ struct cluster_totals {
 	uint64_t seeds, writes, reads, flushes, flushes_in_step, kills, power_cuts, stops, restarts,
 		links_down, cuts, ill, sends, published, promotions, promotions_in_step, returned,
 		held_flushes, restored, restored_again, stale_accepted, live_backups, given_up,
-		site_cuts, in_step, cuts_sent, kept_promises, yielded, fenced_kept, earlier_reigns;
+		site_cuts, in_step, cuts_sent, kept_promises, yielded, fenced_kept, earlier_reigns,
+		restored_voters, forgot;
 	/* Of volumes with voters. */
 	uint64_t witnessed, three_copies, elections, elected, no_majority, too_late, not_asked,
 		left_out_refused, overridden, primaries, renewals, exclusions, taken_in,
@@ -173,6 +174,8 @@ const char *voters_back(struct host *host);
 const char *voters_person(struct cluster *cluster);
 const char *voters_elect(struct cluster *cluster, unsigned volume);
 const char *voters_left_out(struct cluster *cluster);
+/* It may come back from a backup: what it has lost is known to others, who are there. */
+bool voters_may_restore(const struct host *host);
 void voters_ask_old(struct cluster *cluster, unsigned volume);
 /* Each is whole, and at one place. */
 bool voters_near(struct cluster *cluster, char *ret_away, size_t room);

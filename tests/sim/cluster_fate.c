@@ -182,9 +182,10 @@ const char *fate(struct cluster *cluster)
 	case 9:
 		return primary_lost(cluster);
 	case 10:
-		return cluster->voting ? voters_left_out(cluster) : restored(cluster);
+		return cluster->voting && pick(cluster, 2) ? voters_left_out(cluster)
+							   : restored(cluster);
 	case 11:
-		if (cluster->voting)
+		if (cluster->voting && pick(cluster, 2))
 			return voters_person(cluster);
 		return runs ? backup_live(host) : NULL;
 	default:

@@ -362,7 +362,7 @@ static const char *backup_make(struct host *host)
 const char *restart(struct host *host)
 {
 	const char *failed = host_close(host);
-	bool kept = !failed && !host->ill && !host->backup && !host->cluster->voting;
+	bool kept = !failed && !host->ill && !host->backup;
 	totals.restarts++;
 	if (kept)
 		host->backup = sim_backup_new(host->sim);
@@ -521,6 +521,8 @@ const char *restored(struct cluster *cluster)
 	const char *failed = host->backup ? fate_back(cluster, true) : NULL;
 	if (failed || !host->backup || !all_run(cluster) || !stand(host, NULL, now))
 		return failed;
+	if (!voters_may_restore(host))
+		return NULL;
 	for (unsigned v = 0; v < VOLUMES; v++)
 		if (cluster->volumes[v].primary == host->number &&
 		    (!cluster->volumes[v].view ||
@@ -532,6 +534,7 @@ const char *restored(struct cluster *cluster)
 	sim_backup_restore(host->sim, host->backup);
 	failed = host_open(host, false);
 	totals.restored++;
+	totals.restored_voters += cluster->voting;
 	for (uint64_t again = pick(cluster, 3); again && !failed; again--) {
 		for (unsigned v = 0; v < VOLUMES && !failed; v++)
 			if (to[v] != HOSTS)

@@ -12,6 +12,7 @@
 #include "tests/sim/cluster_word.h"
 #include "tests/sim/model.h"
 
+#define TOLD_NS (30 * NSEC_PER_SEC) /* and who forgot is told, and what it lost is sent to it */
 #define WORD_NS (12 * NSEC_PER_SEC) /* who is missing is left out in this time */
 
 static uint8_t image[VOLUME_BYTES] __attribute__((aligned(4096)));
@@ -402,6 +403,51 @@ const char *voters_elect(struct cluster *cluster, unsigned v)
 	return failed;
 }
 
+/* Of what an owner has lost a witness knows nothing, and a copy that is away neither; and who
+ * forgot that it is the owner is of no use to those who know: no owner's store comes from a backup
+ * here.
+ */
+bool voters_may_restore(const struct host *host)
+{
+	for (unsigned v = 0; v < VOLUMES; v++) {
+		const struct volume *volume = &host->cluster->volumes[v];
+		if (volume->voted && (volume->primary == host->number || volume->attempt.trying ||
+				      volume->elected[host->number]))
+			return false;
+	}
+	return true;
+}
+
+/* It is nobody's primary, and may go back; who knows of what it forgets is there, and stays. */
+static bool third_may(struct cluster *cluster, unsigned third, unsigned primary)
+{
+	const struct host *host = &cluster->hosts[third];
+	bool may = host_runs(host) && !host->ill && voters_may_restore(host);
+	for (unsigned v = 0; v < VOLUMES; v++)
+		may &= cluster->volumes[v].voted ? cluster->volumes[v].primary == primary
+						 : cluster->volumes[v].primary != third;
+	return may && host_runs(&cluster->hosts[primary]);
+}
+
+/* It goes back to before a copy was left out; the owner tells it. */
+static const char *third_forgets(struct cluster *cluster, unsigned third,
+				 const struct sim_backup *backup)
+{
+	struct host *host = &cluster->hosts[third];
+	host_crash(host, true);
+	sim_backup_restore(host->sim, backup);
+	const char *failed = host_open(host, false);
+	totals.forgot++;
+	for (unsigned i = 0; i < PROMISES; i++)
+		if (cluster->promises[i].to == third)
+			cluster->promises[i].used = false;
+	if (!failed)
+		failed = cluster_pass(cluster, TOLD_NS);
+	for (unsigned v = 0; v < VOLUMES; v++)
+		cluster->volumes[v].sure[third] = false;
+	return failed;
+}
+
 /* A copy is away while flushes go on, and wants to be the volume when its primary is gone. */
 const char *voters_left_out(struct cluster *cluster)
 {
@@ -414,6 +460,10 @@ const char *voters_left_out(struct cluster *cluster)
 	struct host *host = &cluster->hosts[away];
 	if (!host_runs(host) || host->ill || cluster->hosts[primary].ill)
 		return NULL;
+	unsigned third = HOSTS - primary - away;
+	struct sim_backup *backup = NULL;
+	if (third_may(cluster, third, primary))
+		backup = sim_backup_new(cluster->hosts[third].sim);
 	if (pick(cluster, 2))
 		host_crash(host, pick(cluster, 2));
 	else
@@ -427,6 +477,9 @@ const char *voters_left_out(struct cluster *cluster)
 		}
 		failed = cluster_pass(cluster, WORD_NS / 6);
 	}
+	if (backup && !failed && third_may(cluster, third, primary))
+		failed = third_forgets(cluster, third, backup);
+	sim_backup_free(backup);
 	if (failed || volume->primary != primary || !host_runs(&cluster->hosts[primary]))
 		return failed;
 	host_crash(&cluster->hosts[primary], pick(cluster, 2));

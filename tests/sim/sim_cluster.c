@@ -121,6 +121,8 @@ static int totals_tell(uint64_t seeds)
 					     {COUNT(left_out_refused)},
 					     {COUNT(exclusions)},
 					     {COUNT(taken_in)},
+					     {COUNT(restored_voters)},
+					     {COUNT(forgot)},
 					     {COUNT(witness_down)},
 					     {COUNT(cut_off)},
 					     {COUNT(old_asked)},

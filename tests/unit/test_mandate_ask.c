@@ -39,7 +39,8 @@ static struct {
 	uint64_t term, seq;
 	unsigned times;
 } kept;
-static unsigned missing, told, renewals;
+static unsigned missing, told, renewals, unheard;
+static uint64_t known_seq; /* of a word that a voter keeps in place of ours */
 static uint64_t renew_ns;
 static bool not_durable, renewing;
 static struct repl_vote vote;
@@ -84,6 +85,19 @@ void store_word_acked(struct store *store, uint32_t volume, const char *host, ui
 	kept.term = term;
 	kept.seq = seq;
 	kept.times++;
+}
+void store_word_unheard(struct store *store, uint32_t volume, const char *host)
+{
+	assert_int_equal(volume, 7);
+	assert_string_equal(host, "h2");
+	unheard++;
+}
+void store_word_known(struct store *store, uint32_t volume, const char *host,
+		      const struct store_word *known)
+{
+	assert_int_equal(volume, 7);
+	assert_string_equal(host, "h2");
+	known_seq = known->seq;
 }
 void store_follower_missing(struct store *store, uint32_t volume, const char *host)
 {
@@ -191,7 +205,8 @@ static void begin(void)
 	give_res = 0;
 	voter_count = 1;
 	voters[0] = (struct voter_info){.volume_number = 7, .host = "h2"};
-	kept.times = missing = told = renewals = 0;
+	kept.times = missing = told = renewals = unheard = 0;
+	known_seq = 0;
 	mandate_start(&repl);
 	tick();
 	assert_non_null(session);
@@ -444,10 +459,13 @@ static void a_voter_is_told_the_newest_word(void **state)
 	assert_int_equal(told, 2); /* the next one at once */
 	assert_int_equal(vote.seq, 6);
 	/* It keeps another one: it is not said to have ours, and is told again, but not at once. */
-	repl_encode_vote(last_request, REPL_REPLY, &vote, message);
+	struct repl_vote theirs = vote;
+	theirs.seq = 9;
+	repl_encode_vote(last_request, REPL_REPLY, &theirs, message);
 	assert_int_equal(repl_decode_header(message, &header), 0);
 	assert_int_equal(mandate_message(session, &header, message + REPL_HEADER_BYTES), 0);
 	assert_int_equal(kept.times, 1);
+	assert_int_equal(known_seq, 9);
 	ticks(5);
 	assert_int_equal(told, 2);
 	ticks(6);
@@ -460,6 +478,13 @@ static void a_voter_is_told_the_newest_word(void **state)
 	voters[0].heard = true;
 	ticks(30);
 	assert_int_equal(told, 4);
+	/* On the next one it may be an older store: it is told again, whatever it said. */
+	unsigned before = unheard;
+	gone();
+	ticks(10);
+	connected();
+	assert_int_equal(unheard, before + 1);
+	assert_int_equal(told, 5);
 	end();
 }
 

@@ -70,6 +70,12 @@ static void a_voter_keeps_what_is_newer(void **state)
 		store_set_host(f->store, "w");
 	}
 	other.seq = 3;
+	assert_int_equal(told(f, "h1", &word),
+			 -EAGAIN); /* another owner may tell it of a newer one */
+	assert_int_equal(told(f, "h1", &other), -EAGAIN);
+	assert_int_equal(store_mandate_give(f->store, "h1", uuid, 1, MANDATE_NS), -EAGAIN);
+	skip_ns(f, MANDATES_NS);
+	assert_int_equal(store_mandate_give(f->store, "h1", uuid, 1, MANDATE_NS), 0);
 	assert_int_equal(told(f, "h1", &other), 0);
 	assert_int_equal(told(f, "h1", &word), -VS_EFENCED);
 	other = word_of(uuid, 2, 1, 1);
@@ -83,6 +89,36 @@ static int asks(struct fixture *f, unsigned term, unsigned seq, unsigned base_te
 	word.owner = 1;
 	take_begin(f, &take, "h2", &word);
 	return take_end(f, &take);
+}
+
+/* Of a backup: it has promised h1 nothing, and knows of no other owner. */
+static void who_knows_better_is_heard_before_a_voter_speaks(void **state)
+{
+	struct fixture *f = *state;
+	store_set_host(f->store, "w");
+	struct store_word word = word_of(uuid, 1, 5, 3), renewed = word_of(uuid, 2, 6, 3);
+	assert_int_equal(told(f, "h1", &word), 0); /* the first that it ever hears */
+	/* h1 asks anew, and would go on at once. */
+	struct store_word_take take = {.base_term = 1}, other = {.won = true};
+	take_begin(f, &take, "h1", &renewed);
+	assert_int_equal(store_mandate_give(f->store, "h1", uuid, 1, MANDATE_NS), -EAGAIN);
+	skip_ns(f, MANDATES_NS);
+	assert_int_equal(take_end(f, &take), 0);
+	assert_int_equal(told(f, "h1", &renewed), 0);
+	fixture_close(f);
+	fixture_open(f);
+	store_set_host(f->store, "w");
+	/* h2 tells it what it forgot: from then on h1 is nobody. */
+	word = word_of(uuid, 3, 7, 2);
+	word.owner = 1;
+	take_begin(f, &other, "h2", &word);
+	assert_int_equal(store_mandate_give(f->store, "h1", uuid, 2, MANDATE_NS), -EAGAIN);
+	renewed.seq = 7;
+	assert_int_equal(told(f, "h1", &renewed), -EAGAIN);
+	skip_ns(f, MANDATES_NS);
+	assert_int_equal(take_end(f, &other), 0);
+	assert_int_equal(told(f, "h1", &renewed), -VS_EFENCED);
+	assert_int_equal(store_mandate_give(f->store, "h1", uuid, 2, MANDATE_NS), -VS_EFENCED);
 }
 
 static void who_was_left_out_is_no_owner(void **state)
@@ -201,7 +237,7 @@ static void owner_make(struct owner *owner, struct fixture *f)
 	const struct follower_rules rules = {
 		.lag_ns = NSEC_PER_SEC, .in_step = true, .degrade = true};
 	*owner = (struct owner){.f = f};
-	skip_ns(f, 0);
+	skip_ns(f, MANDATES_NS); /* what it is told at its start is another case */
 	assert_int_equal(make_volume(f, "a", MIB), 0);
 	owner_open(owner);
 	assert_int_equal(DO(f, store_peer_add, "h2", "10.0.0.2:1"), 0);
@@ -335,6 +371,8 @@ static void flushes_wait_for_who_is_in_step_and_for_the_word_that_says_so(void *
 	flush_begin(&owner);
 	flush_waits(&owner);
 	kept(&owner, "w");
+	flush_waits(&owner); /* h2 may know better than this store */
+	kept(&owner, "h2");
 	flush_ends(&owner);
 	store_view_close(owner.view);
 }
@@ -345,7 +383,7 @@ static void three_copies_vote_without_a_witness(void **state)
 	struct follower_rules rules = {.lag_ns = NSEC_PER_SEC, .in_step = true};
 	struct owner owner = {.f = f};
 	bool stands;
-	skip_ns(f, 0);
+	skip_ns(f, MANDATES_NS);
 	assert_int_equal(make_volume(f, "a", MIB), 0);
 	owner_open(&owner);
 	assert_int_equal(DO(f, store_peer_add, "h2", "10.0.0.2:1"), 0);
@@ -395,6 +433,69 @@ static void an_owner_asks_anew_and_another_one_ends_its_flushes(void **state)
 		env_step(owner.f->env, true);
 	assert_int_equal(owner.flush.op.res, -VS_EFENCED);
 	assert_int_equal(store_word_plan_renewal(store, owner.number, &plan, &base_term), -ENOENT);
+	store_view_close(owner.view);
+}
+
+/* w comes back, and is perhaps older: what it has said says nothing. */
+static void a_voter_that_comes_back_is_told_again(void **state)
+{
+	struct owner owner;
+	bool stands;
+	owner_make(&owner, *state);
+	kept(&owner, "w");
+	word_here(&owner, &stands);
+	assert_true(stands);
+	store_word_unheard(owner.f->store, owner.number, "h2");
+	word_here(&owner, &stands);
+	assert_true(stands);
+	store_word_unheard(owner.f->store, owner.number, "w");
+	flush_begin(&owner);
+	flush_waits(&owner);
+	word_here(&owner, &stands);
+	assert_false(stands);
+	kept(&owner, "w");
+	flush_ends(&owner);
+	store_view_close(owner.view);
+}
+
+/* A voter keeps a word of ours that is not here. */
+static void an_owner_from_a_backup_is_silent(void **state)
+{
+	struct owner owner;
+	bool stands;
+	owner_make(&owner, *state);
+	struct store *store = owner.f->store;
+	kept(&owner, "w");
+	stands_by(&owner, "w", 60 * NSEC_PER_SEC);
+	assert_true(store_view_answers(owner.view));
+	struct store_word here = word_here(&owner, &stands), known = here;
+	store_word_known(store, owner.number, "w", &known); /* the same */
+	known.seq++;
+	known.owner = 1; /* somebody else's: it tells us itself */
+	store_word_known(store, owner.number, "w", &known);
+	assert_true(store_view_answers(owner.view));
+	known.owner = here.owner;
+	flush_begin(&owner);
+	store_word_known(store, owner.number, "w", &known);
+	assert_false(store_view_answers(owner.view));
+	while (!owner.ended)
+		env_step(owner.f->env, true);
+	stands_by(&owner, "h2", 60 * NSEC_PER_SEC);
+	assert_false(store_view_answers(owner.view));
+	/* Its voice is anyone's who knows better. */
+	struct store_word plan = known;
+	struct store_word_take take = {.base_term = known.term, .only_ask = true};
+	plan.term = epoch_next_term(known.term);
+	plan.seq++;
+	plan.owner = 1;
+	plan.in_step = 3;
+	take_begin(owner.f, &take, "h2", &plan);
+	assert_int_equal(take_end(owner.f, &take), 0);
+	/* A person goes on with what is here. */
+	assert_int_equal(DO(owner.f, store_witness_delete, "a", "w", false), -VS_EFENCED);
+	assert_int_equal(DO(owner.f, store_witness_delete, "a", "w", true), 0);
+	here = word_here(&owner, &stands);
+	assert_true(here.term > known.term);
 	store_view_close(owner.view);
 }
 
@@ -579,11 +680,14 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		ONE(a_voter_keeps_what_is_newer),
+		ONE(who_knows_better_is_heard_before_a_voter_speaks),
 		ONE(who_was_left_out_is_no_owner),
 		ONE(a_promise_gives_way_to_a_higher_term_alone),
 		ONE(flushes_wait_for_who_is_in_step_and_for_the_word_that_says_so),
 		ONE(three_copies_vote_without_a_witness),
 		ONE(an_owner_asks_anew_and_another_one_ends_its_flushes),
+		ONE(a_voter_that_comes_back_is_told_again),
+		ONE(an_owner_from_a_backup_is_silent),
 		ONE(a_majority_must_stand_by_who_answers),
 		ONE(voters_change_one_by_one),
 		TWO(a_copy_becomes_the_volume_by_a_majority),
