@@ -12,9 +12,13 @@
  *
  * A connection that was cut is made anew where the send says so, and what arrived is not sent
  * again: that has no end while it brings something over, and CUTS_MAX in a row that do not are one.
+ * A peer that is full, or whose store is read-only, is asked again too where the send says so, for
+ * as long as it takes: somebody has to make room there, or to cancel it here. It leaves its place
+ * for that time (parked), for what comes behind it may be smaller, and has the last one then.
  *
  * Keeps true: no two sends that lead to the same copy are under way, and they go in the order in
- * which they came; a snapshot is kept from repl_send until its end.
+ * which they came, but for one whose peer took nothing; a snapshot is kept from repl_send until its
+ * end.
  */
 #include "storage/repl/session.h"
 
@@ -30,12 +34,14 @@
 #define CUTS_MAX 64u /* a half hour of them */
 #define CUT_PAUSE_NS_MIN (100 * NSEC_PER_MSEC)
 #define CUT_PAUSE_NS_MAX (30 * NSEC_PER_SEC)
+#define FULL_PAUSE_NS_MIN (2 * NSEC_PER_SEC)
+#define FULL_PAUSE_NS_MAX (60 * NSEC_PER_SEC)
 
 /* Who goes before it, and is first: NULL: it is. */
 static const struct sender *sender_before(const struct sender *sender)
 {
 	const struct sender *at = sender->repl->senders;
-	while (at != sender && (strcmp(at->send->host, sender->send->host) != 0 ||
+	while (at != sender && (at->parked || strcmp(at->send->host, sender->send->host) != 0 ||
 				strcmp(at->offer.volume, sender->offer.volume) != 0 ||
 				at->offer.beside != sender->offer.beside))
 		at = at->next;
@@ -62,14 +68,28 @@ static void line_look(struct repl *repl)
 	}
 }
 
+static void sender_unlink(struct sender *sender)
+{
+	struct sender **at = &sender->repl->senders;
+	while (*at != sender)
+		at = &(*at)->next;
+	*at = sender->next;
+}
+
+static void sender_add(struct sender *sender)
+{
+	struct sender **end = &sender->repl->senders;
+	while (*end)
+		end = &(*end)->next;
+	sender->next = NULL;
+	*end = sender;
+}
+
 static void sender_end(struct sender *sender, int res, const char *sentence)
 {
 	struct repl_send *send = sender->send;
 	struct repl *repl = sender->repl;
-	struct sender **at = &repl->senders;
-	while (*at != sender)
-		at = &(*at)->next;
-	*at = sender->next;
+	sender_unlink(sender);
 	env_timer_stop(repl->env, &sender->timer);
 	if (sender->view)
 		store_view_close(sender->view);
@@ -90,10 +110,23 @@ static void sender_end(struct sender *sender, int res, const char *sentence)
 	line_look(repl);
 }
 
+/* Its pause is over: it waits for its turn as one that has just come. */
+static void sender_unpark(struct sender *sender)
+{
+	sender_unlink(sender);
+	sender_add(sender);
+	sender->parked = sender->begun = false;
+	line_look(sender->repl);
+}
+
 static void sender_go(struct env_timer *timer)
 {
 	struct sender *sender = container_of(timer, struct sender, timer);
 	struct repl_send *send = sender->send;
+	if (sender->parked) {
+		sender_unpark(sender);
+		return;
+	}
 	struct session *session = session_new(sender->repl, false);
 	send->waits[0] = 0;
 	if (!session) {
@@ -134,6 +167,39 @@ static bool was_cut(int res)
 	return false;
 }
 
+/* Nothing can be written there until a person has done something about it. */
+static bool takes_nothing(int res)
+{
+	return res == -ENOSPC || res == -EROFS || res == -VS_EQUOTA || res == -VS_EFAILSTOP;
+}
+
+/* What this connection brought stays there; the next one counts from it. */
+static void counts_keep(struct sender *sender)
+{
+	sender->fetched = sender->send->fetched;
+	sender->found = sender->send->found;
+	sender->sent_bytes = sender->send->sent_bytes;
+	sender->pause_ns = 0; /* that it was busy is over */
+}
+
+static void full_again(struct sender *sender, const char *sentence)
+{
+	struct repl *repl = sender->repl;
+	struct repl_send *send = sender->send;
+	if (!sender->full_pause_ns)
+		log_event(LOG_LEVEL_WARNING, "send.refused", "object=%s host=%s reason=\"%s\"",
+			  send->snapshot, send->host, sentence);
+	counts_keep(sender);
+	sender->full_pause_ns =
+		min_u64(max_u64(2 * sender->full_pause_ns, FULL_PAUSE_NS_MIN), FULL_PAUSE_NS_MAX);
+	snprintf(send->waits, sizeof send->waits,
+		 "%.63s takes nothing now, and is asked again until it does; it says: %.190s",
+		 send->host, sentence);
+	sender->parked = true;
+	env_timer_start(repl->env, &sender->timer, sender->full_pause_ns);
+	line_look(repl);
+}
+
 /* False: that was the last one. */
 static bool cut_again(struct sender *sender, const char *sentence)
 {
@@ -143,10 +209,7 @@ static bool cut_again(struct sender *sender, const char *sentence)
 		sender->cut_pause_ns = 0;
 	if (sender->vain_cuts > CUTS_MAX)
 		return false;
-	sender->fetched = send->fetched;
-	sender->found = send->found;
-	sender->sent_bytes = send->sent_bytes;
-	sender->pause_ns = 0; /* that it was busy is over */
+	counts_keep(sender);
 	sender->cut_pause_ns =
 		min_u64(max_u64(2 * sender->cut_pause_ns, CUT_PAUSE_NS_MIN), CUT_PAUSE_NS_MAX);
 	snprintf(send->waits, sizeof send->waits,
@@ -188,7 +251,12 @@ void line_session_ended(struct sender *sender, int res, const char *sentence)
 	bool busy = res == -EBUSY, cut = was_cut(res) && send->goes_on && sender->reached;
 	char words[2 * SENTENCE_BYTES];
 	sender->session = NULL;
-	if (send->cancel || sender->repl->stopping || (!busy && !cut)) {
+	bool ends = send->cancel || sender->repl->stopping;
+	if (!ends && send->goes_on && takes_nothing(res)) {
+		full_again(sender, sentence);
+		return;
+	}
+	if (ends || (!busy && !cut)) {
 		sender_end(sender, res, sentence);
 		return;
 	}
@@ -241,7 +309,7 @@ static int sender_prepare(struct sender *sender, char *sentence)
 
 void repl_send(struct repl *repl, struct repl_send *send)
 {
-	struct sender *sender = calloc(1, sizeof(*sender)), **end = &repl->senders;
+	struct sender *sender = calloc(1, sizeof(*sender));
 	char sentence[SENTENCE_BYTES] = "";
 	send->sentence[0] = send->waits[0] = 0;
 	send->state = sender;
@@ -251,9 +319,7 @@ void repl_send(struct repl *repl, struct repl_send *send)
 		return;
 	}
 	*sender = (struct sender){.repl = repl, .send = send, .timer.fire = sender_go};
-	while (*end)
-		end = &(*end)->next;
-	*end = sender;
+	sender_add(sender);
 	int res = repl->stopping ? -ESHUTDOWN : sender_prepare(sender, sentence);
 	if (res < 0)
 		sender_end(sender, res, sentence);

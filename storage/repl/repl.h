@@ -47,7 +47,9 @@ struct repl_send {
 	const char *snapshot, *host; /* VOL@SNAP, sealed; a peer of the store */
 	uint64_t rate_bytes;	     /* a second; 0: no limit */
 	/* A connection that was cut, once one was open, is made anew, until 64 in a row brought
-	 * nothing over: that is half an hour. Otherwise its end is the send's. */
+	 * nothing over: that is half an hour. A peer that takes nothing, being full or read-only,
+	 * is asked again every minute, without an end, and others of the line go before meanwhile.
+	 * Otherwise the connection's end is the send's. */
 	bool goes_on;
 	/* As it goes: chunks that differed, were sent, were there already; bytes on the wire. */
 	uint64_t chunks, fetched, found, sent_bytes;

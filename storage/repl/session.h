@@ -56,6 +56,9 @@ struct sender {
 	uint64_t fetched, found, sent_bytes;
 	unsigned vain_cuts;
 	uint64_t cut_pause_ns;
+	/* The peer takes nothing: until the timer, others of the line go before it. */
+	bool parked;
+	uint64_t full_pause_ns; /* 0: it was not asked in vain */
 };
 
 struct session {

@@ -332,6 +332,90 @@ static void other_ends_are_no_cuts(void **state)
 	}
 }
 
+static void begin_patient(struct trial *trial, const char *snapshot, const char *host)
+{
+	*trial = (struct trial){
+		.send = {.op.done = done, .snapshot = snapshot, .host = host, .goes_on = true}};
+	repl_send(&repl, &trial->send);
+}
+
+/* For days, if need be: a person makes room there. */
+static void a_peer_that_is_full_is_asked_until_it_is_not(void **state)
+{
+	static const int refusals[] = {-ENOSPC, -EROFS, -VS_EFAILSTOP, -VS_EQUOTA};
+	struct trial trial;
+	uint64_t begun_ns = now_ns;
+	unsigned asked = 0;
+	begin_patient(&trial, "v@1", "b");
+	for (; now_ns - begun_ns < 3600 * NSEC_PER_SEC; asked++) {
+		ends(&trial, refusals[asked % 4]);
+		assert_false(trial.done || goes(&trial));
+		assert_string_equal(trial.send.waits, "b takes nothing now, and is asked again "
+						      "until it does; it says: words");
+		pass(now_ns + 60 * NSEC_PER_SEC);
+	}
+	assert_true(asked >= 59);
+	ends(&trial, 0);
+	assert_true(trial.done);
+	assert_int_equal(trial.send.op.res, 0);
+	/* Who looks again by itself is told at once. */
+	begin(&trial, "v@1", "b");
+	ends(&trial, -ENOSPC);
+	assert_true(trial.done);
+	assert_int_equal(trial.send.op.res, -ENOSPC);
+}
+
+static void one_that_is_refused_holds_up_nobody(void **state)
+{
+	struct trial large, small, third;
+	begin_patient(&large, "v@1", "b");
+	begin_patient(&small, "v@2", "b");
+	ends(&large, -ENOSPC);
+	assert_true(goes(&small));
+	begin_patient(&third, "v@3", "b");
+	/* Its pause is over, and it stands behind those that have come. */
+	pass(now_ns + 60 * NSEC_PER_SEC);
+	assert_non_null(strstr(large.send.waits, "'v@2' is being sent to b"));
+	ends(&small, 0);
+	assert_true(goes(&third));
+	assert_false(goes(&large));
+	ends(&third, 0);
+	ends(&large, 0);
+	assert_int_equal(large.send.op.res, 0);
+}
+
+static void one_that_is_refused_can_be_cancelled(void **state)
+{
+	struct trial trials[2];
+	for (unsigned i = 0; i < 2; i++) {
+		begin_patient(&trials[i], "v@1", "b");
+		ends(&trials[i], -EROFS);
+	}
+	trials[0].send.cancel = true;
+	repl_send_cancel(&trials[0].send);
+	assert_int_equal(trials[0].send.op.res, -VS_ECANCELLED);
+	repl.stopping = true;
+	line_stop(&repl);
+	assert_int_equal(trials[1].send.op.res, -ESHUTDOWN);
+}
+
+static void what_it_brought_before_it_was_full_counts(void **state)
+{
+	struct trial trial;
+	begin_patient(&trial, "v@1", "b");
+	for (unsigned i = 0; i < 3; i++) {
+		assert_true(goes(&trial));
+		line_progress(trial.send.state,
+			      &(struct repl_state){.chunks = 30 - i * 10, .fetched = 10}, 1000);
+		ends(&trial, i < 2 ? -ENOSPC : 0);
+		pass(now_ns + 60 * NSEC_PER_SEC);
+	}
+	assert_true(trial.done);
+	assert_int_equal(trial.send.fetched, 30);
+	assert_int_equal(trial.send.chunks, 30);
+	assert_int_equal(trial.send.sent_bytes, 3000);
+}
+
 static void what_cannot_begin_says_why(void **state)
 {
 	struct trial raw, roomless, next;
@@ -380,6 +464,14 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_send_that_does_not_move_ends_and_says_so, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(other_ends_are_no_cuts, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_peer_that_is_full_is_asked_until_it_is_not, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(one_that_is_refused_holds_up_nobody, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(one_that_is_refused_can_be_cancelled, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(what_it_brought_before_it_was_full_counts, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(what_cannot_begin_says_why, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_stop_ends_those_that_wait, setup, teardown),
 	};
