@@ -26,6 +26,7 @@ struct command {
 	const struct store_offer *offer; /* of a receive: its owner's */
 	struct policy_rules rules;
 	struct follower_rules follow;
+	struct follower_pace pace;
 	const struct store_word *word; /* the voters agreed to it; NULL: nobody was asked */
 	uint64_t base_term;
 	uint64_t number;

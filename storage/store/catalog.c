@@ -338,6 +338,7 @@ static int apply_copy(struct store *store, struct volume *volume, const struct v
 	volume->policy = from->policy;
 	volume->lease = from->lease;
 	volume->superseded_until_ns = 0;
+	memset(volume->shipped, 0, sizeof volume->shipped);
 	followers_forget(store, volume->number);
 	return 0;
 }
@@ -570,6 +571,8 @@ int catalog_apply(struct store *store, const void *record, uint32_t bytes,
 		return volume ? follow_apply(volume, &c) : -VS_EFORMAT;
 	case LOG_LINES:
 		return volume ? lines_apply(volume, &c) : -VS_EFORMAT;
+	case LOG_SHIPPED:
+		return volume ? shipped_apply(volume, &c) : -VS_EFORMAT;
 	case LOG_PUT_FOLLOWER:
 	case LOG_DEL_FOLLOWER:
 		return follower_apply(store, op, number, &c);

@@ -18,6 +18,7 @@
 #include <stdlib.h>
 
 #define FOLLOWER_RECORD_BYTES 104u
+#define FOLLOWER_HOURS_BYTES 8u /* more, where it has some */
 
 struct follower *follower_of(struct store *store, uint32_t volume, const char *host)
 {
@@ -30,10 +31,12 @@ struct follower *follower_of(struct store *store, uint32_t volume, const char *h
 
 uint32_t follower_encode(enum log_op op, const struct follower *follower, void *out)
 {
-	struct cursor c = cursor_over(out, FOLLOWER_RECORD_BYTES);
+	const struct window *window = &follower->rules.window;
+	uint32_t hours = window_always(window) ? 0 : FOLLOWER_HOURS_BYTES;
+	struct cursor c = cursor_over(out, FOLLOWER_RECORD_BYTES + hours);
 	put_u8(&c, (uint8_t)op);
 	put_u8(&c, PUT_FULL);
-	put_u16(&c, FOLLOWER_RECORD_BYTES);
+	put_u16(&c, (uint16_t)(FOLLOWER_RECORD_BYTES + hours));
 	put_u32(&c, follower->volume);
 	put_bytes(&c, follower->host, NAME_ROOM);
 	put_u64(&c, follower->rules.lag_ns);
@@ -41,8 +44,13 @@ uint32_t follower_encode(enum log_op op, const struct follower *follower, void *
 	put_u64(&c, follower->rules.rate_bytes);
 	put_u64(&c, follower->rules.in_step | (follower->rules.degrade ? 2u : 0) |
 			    (follower->rules.comes_in_step ? 4u : 0));
+	if (hours) {
+		put_u16(&c, window->from);
+		put_u16(&c, window->until);
+		put_u32(&c, 0);
+	}
 	assert(!c.failed && cursor_left(&c) == 0);
-	return FOLLOWER_RECORD_BYTES;
+	return FOLLOWER_RECORD_BYTES + hours;
 }
 
 /* What flushes of a volume look at, after its followers changed. */
@@ -70,7 +78,12 @@ int follower_apply(struct store *store, enum log_op op, uint32_t volume, struct 
 	from.rules.in_step = in_step & 1;
 	from.rules.degrade = in_step & 2;
 	from.rules.comes_in_step = in_step & 4;
-	if (c->failed || in_step > 4 || in_step == 2 || !memchr(from.host, 0, NAME_ROOM) ||
+	if (cursor_left(c)) {
+		from.rules.window.from = get_u16(c);
+		from.rules.window.until = get_u16(c);
+	}
+	if (c->failed || in_step > 4 || in_step == 2 || !window_good(&from.rules.window) ||
+	    (in_step && !window_always(&from.rules.window)) || !memchr(from.host, 0, NAME_ROOM) ||
 	    !text_name_ok(from.host, strlen(from.host)))
 		return -VS_EFORMAT;
 	struct follower *at = follower_of(store, volume, from.host);
@@ -109,6 +122,22 @@ void followers_forget(struct store *store, uint32_t volume)
 
 /* ---- commands and lists ---- */
 
+/* Hours are for cuts, and for stores that can keep them. */
+static int check_window(struct command *command, const struct follower_rules *rules)
+{
+	if (window_always(&rules->window))
+		return 0;
+	if (!store_has(command->store, FEATURE_SHIPPING))
+		return command_refuse(command, -EOPNOTSUPP, FEATURE_MISSING, "hours for sends");
+	if (rules->in_step || rules->comes_in_step)
+		return command_refuse(command, -EINVAL,
+				      "The replica on %.63s is, or comes, in step: it gets each "
+				      "write at once, so hours (--window) are for those of --mode "
+				      "async.",
+				      command->other);
+	return 0;
+}
+
 static int prepare_set(struct command *command)
 {
 	struct store *store = command->store;
@@ -143,9 +172,41 @@ static int prepare_set(struct command *command)
 	    follower.rules.lag_ns > 24 * 3600 * NSEC_PER_SEC)
 		return command_refuse(command, -EINVAL,
 				      "A replica can lag behind from one second to a day.");
+	if ((res = check_window(command, &follower.rules)) < 0)
+		return res;
 	follower.volume = volume->number;
 	memcpy(follower.host, command->other, strlen(command->other));
 	if ((res = word_follows(command, volume, command->other, follower.rules.in_step)) < 0)
+		return res;
+	command_add(command, follower_encode(LOG_PUT_FOLLOWER, &follower, command_record(command)));
+	return 0;
+}
+
+static const struct follower *command_follower(struct command *command, const struct volume *volume,
+					       int *ret_res)
+{
+	const struct follower *there = follower_of(command->store, volume->number, command->other);
+	if (!there)
+		*ret_res = command_refuse(command, -ENOENT,
+					  "'%s' has no replica on '%.63s'; vstorectl replica "
+					  "status shows those that are.",
+					  command->name, command->other);
+	return there;
+}
+
+static int prepare_pace(struct command *command)
+{
+	int res = 0;
+	struct volume *volume = command_volume(command, command->name, &res);
+	const struct follower *there = volume ? command_follower(command, volume, &res) : NULL;
+	if (!there)
+		return res;
+	struct follower follower = *there;
+	if (command->pace.has_rate)
+		follower.rules.rate_bytes = command->pace.rate_bytes;
+	if (command->pace.has_window)
+		follower.rules.window = command->pace.window;
+	if ((res = check_window(command, &follower.rules)) < 0)
 		return res;
 	command_add(command, follower_encode(LOG_PUT_FOLLOWER, &follower, command_record(command)));
 	return 0;
@@ -173,15 +234,9 @@ static int prepare_delete(struct command *command)
 {
 	int res = 0;
 	struct volume *volume = command_volume(command, command->name, &res);
-	if (!volume)
-		return res;
-	const struct follower *follower =
-		follower_of(command->store, volume->number, command->other);
+	const struct follower *follower = volume ? command_follower(command, volume, &res) : NULL;
 	if (!follower)
-		return command_refuse(command, -ENOENT,
-				      "'%s' has no replica on '%.63s'; vstorectl replica status "
-				      "shows those that are.",
-				      command->name, command->other);
+		return res;
 	if ((res = word_follows(command, volume, command->other, false)) < 0)
 		return res;
 	command_add(command, follower_encode(LOG_DEL_FOLLOWER, follower, command_record(command)));
@@ -204,6 +259,16 @@ void store_follower_set(struct store *store, struct admin_op *op, const char *vo
 	if (!command)
 		return;
 	command->follow = *rules;
+	command_start(command);
+}
+
+void store_follower_pace(struct store *store, struct admin_op *op, const char *volume,
+			 const char *host, const struct follower_pace *pace)
+{
+	struct command *command = begin(store, op, volume, host, prepare_pace);
+	if (!command)
+		return;
+	command->pace = *pace;
 	command_start(command);
 }
 

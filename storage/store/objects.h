@@ -72,11 +72,15 @@ struct volume {
 	uint64_t written_bytes; /* since the opening */
 	uint32_t zeros_pending; /* LOG_ZERO records on their way */
 	bool fold_wanted;
-	bool busy;		      /* a change that no view and no fold may meet is on its way */
-	bool taken;		      /* a replica that somebody is writing to */
-	bool tapped;		      /* its records leave for followers */
-	bool in_step;		      /* has a follower that flushes wait for */
-	struct ballot *ballot;	      /* NULL: it has no voters */
+	bool busy;	       /* a change that no view and no fold may meet is on its way */
+	bool taken;	       /* a replica that somebody is writing to */
+	bool tapped;	       /* its records leave for followers */
+	bool in_step;	       /* has a follower that flushes wait for */
+	struct ballot *ballot; /* NULL: it has no voters */
+	struct shipped {
+		char host[NAME_ROOM]; /* "": none */
+		uint32_t snapshot;    /* all of its policy's up to this one went there */
+	} shipped[POLICY_HOSTS_MAX];
 	uint64_t mandate_ns;	      /* in step, or with voters: it is answered until then */
 	uint32_t left_primaries;      /* followers that had become the primary, and were removed */
 	uint64_t superseded_until_ns; /* see volume_superseded */
@@ -173,6 +177,11 @@ bool volume_superseded(const struct store *store, const struct volume *volume);
 /* ---- policies.c ---- */
 
 struct policy *policy_by_number(struct store *store, uint32_t number);
+
+/* ---- shipped.c ---- */
+
+bool volume_has_shipped(const struct volume *volume);
+void shipped_forget(struct store *store, const char *host); /* it is no peer any more */
 
 /* ---- catalog.c ---- */
 

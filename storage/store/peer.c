@@ -46,6 +46,7 @@ int peer_apply(struct store *store, enum log_op op, struct cursor *c)
 		if (!peer)
 			return -VS_EFORMAT;
 		*peer = store->peers[--store->peer_count];
+		shipped_forget(store, from.host);
 		return 0;
 	}
 	if (!peer && store->peer_count == PEERS_MAX)

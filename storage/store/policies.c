@@ -14,6 +14,7 @@
 #include <stdlib.h>
 
 #define POLICY_RECORD_BYTES 112u
+#define POLICY_SENDS_BYTES (8u + POLICY_HOSTS_MAX * NAME_ROOM) /* more, where it sends */
 
 struct policy *policy_by_number(struct store *store, uint32_t number)
 {
@@ -33,18 +34,40 @@ static struct policy *policy_by_name(struct store *store, const char *name)
 
 uint32_t policy_encode(const struct policy *policy, void *out)
 {
-	struct cursor c = cursor_over(out, POLICY_RECORD_BYTES);
+	const struct policy_rules *rules = &policy->rules;
+	uint32_t sends = rules->send_to[0][0] ? POLICY_SENDS_BYTES : 0;
+	struct cursor c = cursor_over(out, POLICY_RECORD_BYTES + sends);
 	put_u8(&c, LOG_PUT_POLICY);
 	put_u8(&c, PUT_FULL);
-	put_u16(&c, POLICY_RECORD_BYTES);
+	put_u16(&c, (uint16_t)(POLICY_RECORD_BYTES + sends));
 	put_u32(&c, policy->number);
 	put_bytes(&c, policy->name, NAME_ROOM);
-	put_u64(&c, policy->rules.every_ns);
+	put_u64(&c, rules->every_ns);
 	for (unsigned i = 0; i < POLICY_KEEPS; i++)
-		put_u32(&c, policy->rules.keep[i]);
-	put_zeros(&c, cursor_left(&c));
-	assert(!c.failed);
-	return POLICY_RECORD_BYTES;
+		put_u32(&c, rules->keep[i]);
+	put_u64(&c, rules->rate_bytes);
+	if (sends) {
+		put_u16(&c, rules->window.from);
+		put_u16(&c, rules->window.until);
+		put_u32(&c, 0);
+		put_bytes(&c, rules->send_to, sizeof rules->send_to);
+	}
+	assert(!c.failed && cursor_left(&c) == 0);
+	return POLICY_RECORD_BYTES + sends;
+}
+
+/* Names, each once, the empty ones last. */
+static bool hosts_good(char hosts[POLICY_HOSTS_MAX][NAME_ROOM])
+{
+	for (unsigned i = 0; i < POLICY_HOSTS_MAX; i++) {
+		if (!memchr(hosts[i], 0, NAME_ROOM) ||
+		    (hosts[i][0] && !text_name_ok(hosts[i], strlen(hosts[i]))))
+			return false;
+		for (unsigned k = 0; k < i; k++)
+			if (hosts[i][0] && (!hosts[k][0] || strcmp(hosts[i], hosts[k]) == 0))
+				return false;
+	}
+	return true;
 }
 
 int policy_apply(struct store *store, enum log_op op, uint32_t number, struct cursor *c)
@@ -60,7 +83,15 @@ int policy_apply(struct store *store, enum log_op op, uint32_t number, struct cu
 	policy.rules.every_ns = get_u64(c);
 	for (unsigned i = 0; i < POLICY_KEEPS; i++)
 		policy.rules.keep[i] = get_u32(c);
-	if (c->failed || number == 0 || !memchr(policy.name, 0, NAME_ROOM) ||
+	policy.rules.rate_bytes = get_u64(c);
+	if (cursor_left(c)) {
+		policy.rules.window.from = get_u16(c);
+		policy.rules.window.until = get_u16(c);
+		get_u32(c);
+		get_bytes(c, policy.rules.send_to, sizeof policy.rules.send_to);
+	}
+	if (c->failed || !window_good(&policy.rules.window) || !hosts_good(policy.rules.send_to) ||
+	    number == 0 || !memchr(policy.name, 0, NAME_ROOM) ||
 	    !text_name_ok(policy.name, strlen(policy.name)) ||
 	    (!at && store->policy_count == POLICIES_MAX))
 		return -VS_EFORMAT;
@@ -82,6 +113,36 @@ static struct policy *command_policy(struct command *command, const char *name, 
 					  "shows those that are.",
 					  name);
 	return policy;
+}
+
+static int check_sends(struct command *command, struct policy_rules *rules)
+{
+	const struct store *store = command->store;
+	if (!hosts_good(rules->send_to) || !window_good(&rules->window))
+		return command_refuse(command, -EINVAL,
+				      "A policy sends to at most %u hosts, each named once.",
+				      POLICY_HOSTS_MAX);
+	if (!rules->send_to[0][0]) {
+		if (rules->rate_bytes || !window_always(&rules->window))
+			return command_refuse(
+				command, -EINVAL,
+				"A limit or hours (--limit, --window) are for what is "
+				"sent: say where to with --send-to.");
+		return 0;
+	}
+	if (!store_has(store, FEATURE_SHIPPING))
+		return command_refuse(command, -EOPNOTSUPP, FEATURE_MISSING, "policies that send");
+	for (unsigned i = 0; i < POLICY_HOSTS_MAX && rules->send_to[i][0]; i++) {
+		bool known = false;
+		for (uint32_t k = 0; k < store->peer_count; k++)
+			known |= strcmp(store->peers[k].host, rules->send_to[i]) == 0;
+		if (!known)
+			return command_refuse(command, -ENOENT,
+					      "There is no peer '%.63s': add it with 'vstorectl "
+					      "peer add HOST ADDRESS'.",
+					      rules->send_to[i]);
+	}
+	return 0;
 }
 
 static int prepare_set(struct command *command)
@@ -106,6 +167,9 @@ static int prepare_set(struct command *command)
 				      "Snapshots every %llu seconds are too many: give at least a "
 				      "minute.",
 				      (unsigned long long)(policy.rules.every_ns / NSEC_PER_SEC));
+	int res = check_sends(command, &policy.rules);
+	if (res < 0)
+		return res;
 	policy.number = old ? old->number : store->next_number++;
 	memcpy(policy.name, command->name, strlen(command->name) + 1);
 	command_add(command, policy_encode(&policy, command_record(command)));

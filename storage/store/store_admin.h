@@ -6,6 +6,7 @@
 #ifndef STORAGE_STORE_STORE_ADMIN_H
 #define STORAGE_STORE_STORE_ADMIN_H
 
+#include "proto/window.h"
 #include "storage/store/store.h"
 
 #define NAME_ROOM (NAME_BYTES_MAX + 1)
@@ -98,9 +99,16 @@ enum policy_keep {
 	KEEP_YEARLY,
 	POLICY_KEEPS,
 };
+#define POLICY_HOSTS_MAX 3u
 struct policy_rules {
 	uint64_t every_ns;	     /* a snapshot of each of its volumes; 0: only when asked */
 	uint32_t keep[POLICY_KEEPS]; /* how many; the newest of each hour, day ... count */
+	/* What it takes is sent to these peers, each once, "" for none, the empty ones last. How
+	 * fast (bytes a second; 0: no limit), and when, is for those whom no rules of their own
+	 * (store_follower_set) make follow the volume. */
+	char send_to[POLICY_HOSTS_MAX][NAME_ROOM];
+	uint64_t rate_bytes;
+	struct window window;
 };
 struct policy_info {
 	char name[NAME_ROOM];
@@ -108,7 +116,8 @@ struct policy_info {
 	struct policy_rules rules;
 	uint32_t volume_count;
 };
-/* A new one, or other rules for one that is there. */
+/* A new one, or other rules for one that is there. -ENOENT: what it takes is to be sent to one that
+ * is no peer. */
 void store_policy_set(struct store *store, struct admin_op *op, const char *name,
 		      const struct policy_rules *rules);
 /* -EBUSY while a volume has it. Its snapshots stay, and nobody removes them. */
@@ -119,6 +128,13 @@ void store_policy_attach(struct store *store, struct admin_op *op, const char *v
 /* As store_snap_create; the snapshots are the policy's, which may remove them. */
 void store_policy_snap(struct store *store, struct admin_op *op, const char *const *names,
 		       size_t count, uint32_t policy);
+/* Of what the volume's policy takes, all up to the snapshot of that number is at that host, or is
+ * not to go there any more: remembered as long as volume and peer are there, so that nothing is
+ * sent again that was deleted there. Nothing, where the policy does not send to that host now. */
+void store_shipped(struct store *store, struct admin_op *op, const char *volume, const char *host,
+		   uint32_t snapshot);
+/* That number; 0: nothing went there, or there is no such volume. */
+uint32_t store_shipped_until(const struct store *store, uint32_t volume, const char *host);
 /* An array for the caller to free; -ENOMEM. */
 int store_policies(const struct store *store, struct policy_info **ret, size_t *ret_count);
 

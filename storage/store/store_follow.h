@@ -16,6 +16,8 @@ struct follower_rules {
 	uint64_t lag_ns;     /* from 1 s to a day */
 	uint64_t lag_bytes;  /* written since; 0: any */
 	uint64_t rate_bytes; /* a second; 0: no limit */
+	/* Cuts are sent in these hours only; of who is, or comes, in step: always. */
+	struct window window;
 	/* It gets each commit as it is made, and flushes of the volume end when it has all before
 	 * them, however long that takes. */
 	bool in_step;
@@ -34,6 +36,15 @@ struct follower_info {
 /* A new one, or other rules. The host is a peer. The store only keeps it: who sends is above. */
 void store_follower_set(struct store *store, struct admin_op *op, const char *volume,
 			const char *host, const struct follower_rules *rules);
+/* Of one that follows: its limit, its hours, or both, and nothing else, whatever else is changed at
+ * the same time. -ENOENT: it does not follow. */
+struct follower_pace {
+	bool has_rate, has_window;
+	uint64_t rate_bytes;
+	struct window window;
+};
+void store_follower_pace(struct store *store, struct admin_op *op, const char *volume,
+			 const char *host, const struct follower_pace *pace);
 /* One that comes in step is near: it is in step from now on. Nothing, if it is not to any more. */
 void store_follower_join(struct store *store, struct admin_op *op, const char *volume,
 			 const char *host);

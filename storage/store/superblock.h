@@ -22,7 +22,8 @@ enum feature {
 	FEATURE_PROMISES = 32, /* records PUT_PROMISE */
 	FEATURE_RETURNS = 64, /* volumes that become copies; copies and followers that are, or come,
 				 in step */
-	FEATURES_ALL = 127,
+	FEATURE_SHIPPING = 128, /* records SHIPPED; followers with hours, policies that send */
+	FEATURES_ALL = 255,
 };
 
 struct superblock {

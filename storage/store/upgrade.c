@@ -28,7 +28,7 @@ struct upgrade {
 };
 
 static const char *const feature_names[] = {"policies", "recompression", "followers", "lines",
-					    "voters",	"promises",	 "returns"};
+					    "voters",	"promises",	 "returns",   "shipping"};
 static_assert(FEATURES_ALL == (1u << (sizeof feature_names / sizeof *feature_names)) - 1,
 	      "each feature has its name");
 

@@ -10,6 +10,7 @@
 #include "agent/vm/domxml.h"
 #include "agent/vm/spec.h"
 #include "proto/text.h"
+#include "proto/window.h"
 #include "storage/control/api.h"
 #include "storage/rt/conf.h"
 #include "tests/fuzz/replay.h"
@@ -139,10 +140,17 @@ static void fuzz_conf(const char *text, size_t bytes)
 static void fuzz_text(const char *text)
 {
 	uint64_t value;
-	char back[API_ARG_ROOM];
+	char back[API_ARG_ROOM], hours[WINDOW_TEXT_BYTES];
+	struct window window, again;
 	(void)text_size(text, &value);
 	(void)text_duration(text, &value);
 	(void)text_time_parse(text, &value);
+	if (window_parse(text, &window) == 0) {
+		assert(window_good(&window));
+		window_text(&window, hours);
+		assert(window_parse(hours, &again) == 0 && again.from == window.from &&
+		       again.until == window.until);
+	}
 	if (api_decode(text, strlen(text), back))
 		assert(strlen(back) <= strlen(text) && back[0]);
 	assert(!text_name_ok(text, strlen(text)) || strlen(text) <= NAME_BYTES_MAX);
