@@ -352,16 +352,26 @@ const struct command commands[] = {
 	{"replica", "list", verb_replica_list, "", "", "",
 	 "The volumes here that are copies of another host's.", "vstorectl replica list", 0},
 	{"replica", "add", verb_replica_add, "vw",
-	 "mode= on-missing= max-lag= max-lag-bytes= limit=",
+	 "mode= on-missing= max-lag= max-lag-bytes= limit= window=",
 	 "VOL HOST [--mode sync|async] [--on-missing wait|degrade] [--max-lag TIME] "
-	 "[--max-lag-bytes SIZE] [--limit SIZE]",
+	 "[--max-lag-bytes SIZE] [--limit SIZE] [--window HH:MM-HH:MM]",
 	 "HOST, a peer, follows the volume from now on, also while it is in use: it has it as "
 	 "THISHOST/VOL, whole, and never older than --max-lag (30s). With --mode sync it gets each "
 	 "write at once, and a guest's flush ends when all before it is there, however long that "
 	 "takes; with --on-missing degrade only until a majority of the voters has written down "
 	 "that HOST is left out: this host with two such copies, or with one and a witness (see "
-	 "replica witness). Given again, the rules change.",
+	 "replica witness). Given again, the rules change. --limit and --window: see replica set.",
 	 "vstorectl replica add web1-disk0 host2 --max-lag 10s", CHANGE},
+	{"replica", "set", verb_replica_set, "v",
+	 "to= limit= window=", "VOL [--to HOST] [--limit SIZE] [--window HH:MM-HH:MM|always]",
+	 "Changes how fast, or in which hours of the day, an async replica is sent what it lacks, "
+	 "also "
+	 "while that goes on; nothing else changes. --limit is bytes a second, 0 for none; hours "
+	 "are "
+	 "by this host's local time, and outside of them it waits, as 'replica status' says. "
+	 "Without "
+	 "--to: the only replica that the volume has.",
+	 "vstorectl replica set web1-disk0 --to host2 --limit 20M --window 22:00-06:00", CHANGE},
 	{"replica", "remove", verb_replica_remove, "vw", "", "VOL HOST",
 	 "HOST follows the volume no more. The copy that it has stays there.",
 	 "vstorectl replica remove web1-disk0 host2", CHANGE},

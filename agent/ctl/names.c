@@ -3,6 +3,7 @@
 #include "agent/ctl/names.h"
 
 #include "proto/text.h"
+#include "proto/window.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -85,4 +86,15 @@ int count_parse(const struct ctl *ctl, const char *what, const char *text, int64
 	if (*text < '0' || *text > '9' || *end)
 		return ctl_fail(ctl, CTL_USAGE, "\"%.40s\" is no number for %s.", text, what);
 	return 0;
+}
+
+int window_check(const struct ctl *ctl, const char *text)
+{
+	struct window window;
+	if (window_parse(text, &window) == 0)
+		return 0;
+	return ctl_fail(ctl, CTL_USAGE,
+			"--window \"%.40s\" are no hours: write them like 22:00-06:00, by the "
+			"sending host's local time, or \"always\".",
+			text);
 }

@@ -22,6 +22,8 @@ int seconds_parse(const struct ctl *ctl, const char *text, int64_t *ret_seconds)
 int id_check(const struct ctl *ctl, const char *list, const char *id);
 /* `what` it counts is said when it is no number. */
 int count_parse(const struct ctl *ctl, const char *what, const char *text, int64_t *ret_count);
+/* Hours of each day, HH:MM-HH:MM or always; the daemon takes the text. */
+int window_check(const struct ctl *ctl, const char *text);
 int level_parse(const struct ctl *ctl, const char *text, int64_t *ret_level);
 
 #endif

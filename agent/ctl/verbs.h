@@ -77,6 +77,7 @@ int verb_peer_delete(struct ctl *ctl);
 int verb_domain_list(struct ctl *ctl);
 int verb_replica_send(struct ctl *ctl);
 int verb_replica_add(struct ctl *ctl);
+int verb_replica_set(struct ctl *ctl);
 /* Of --replicas and --mode, before anything is made: who is to have copies, the first *ret_count of
  * the peers (the caller frees; untouched when there are none). An exit code. */
 int replicas_choose(struct ctl *ctl, struct value **ret_peers, size_t *ret_count);

@@ -157,7 +157,7 @@ int verb_replica_add(struct ctl *ctl)
 {
 	char path[CLIENT_PATH_ROOM], words[512];
 	const char *lag = ctl_option(ctl, "max-lag"), *lag_bytes = ctl_option(ctl, "max-lag-bytes");
-	const char *limit = ctl_option(ctl, "limit");
+	const char *limit = ctl_option(ctl, "limit"), *window = ctl_option(ctl, "window");
 	int64_t lag_seconds = 0;
 	uint64_t bytes = 0, rate_bytes = 0;
 	VALUE_AUTO body = value_object();
@@ -171,8 +171,12 @@ int verb_replica_add(struct ctl *ctl)
 		res = size_parse(ctl, lag_bytes, &bytes);
 	if (res == 0 && limit)
 		res = size_parse(ctl, limit, &rate_bytes);
+	if (res == 0 && window)
+		res = window_check(ctl, window);
 	if (res)
 		return res;
+	if (window)
+		value_set_text(body, "window", window);
 	if (ctl_option(ctl, "mode"))
 		value_set_text(body, "mode", ctl_option(ctl, "mode"));
 	if (ctl_option(ctl, "on-missing"))
@@ -186,6 +190,68 @@ int verb_replica_add(struct ctl *ctl)
 	snprintf(words, sizeof words, "%.63s follows %.127s.", ctl->args[1], ctl->args[0]);
 	const struct call_change change = {
 		.method = "PUT", .path = path, .body = body, .done = words};
+	return call_change(ctl, &change, NULL);
+}
+
+/* The only host that has a replica of the volume. */
+static int only_replica(struct ctl *ctl, const char *volume, char ret_host[NAME_BYTES_MAX + 1])
+{
+	VALUE_AUTO document = NULL;
+	unsigned found = 0;
+	int res = call_get(ctl, "/v1/replicas", &document);
+	const struct value *replicas = value_get(document, "replicas");
+	for (size_t i = 0; res == 0 && i < value_count(replicas); i++) {
+		const struct value *replica = value_at(replicas, i);
+		if (strcmp(value_get_text(replica, "volume"), volume) != 0 ||
+		    strcmp(value_get_text(replica, "mode"), "policy") == 0)
+			continue;
+		found++;
+		snprintf(ret_host, NAME_BYTES_MAX + 1, "%s", value_get_text(replica, "host"));
+	}
+	if (res || found == 1)
+		return res;
+	if (found)
+		return ctl_fail(ctl, CTL_USAGE,
+				"%.127s has %u replicas: say which one with --to HOST.", volume,
+				found);
+	return ctl_fail(ctl, CTL_NOT_FOUND,
+			"'%.127s' has no replica; vstorectl replica status shows those that are.",
+			volume);
+}
+
+int verb_replica_set(struct ctl *ctl)
+{
+	char path[CLIENT_PATH_ROOM], tail[128], words[512], only[NAME_BYTES_MAX + 1];
+	const char *limit = ctl_option(ctl, "limit"), *window = ctl_option(ctl, "window");
+	const char *host = ctl_option(ctl, "to");
+	uint64_t rate_bytes = 0;
+	VALUE_AUTO body = value_object();
+	int res = name_check_either(ctl, ctl->args[0]);
+	if (res == 0 && !limit && !window)
+		res = ctl_fail(
+			ctl, CTL_USAGE,
+			"Say what is to change: --limit SIZE, --window HH:MM-HH:MM, or both.");
+	if (res == 0 && limit)
+		res = size_parse(ctl, limit, &rate_bytes);
+	if (res == 0 && window)
+		res = window_check(ctl, window);
+	if (res == 0)
+		res = host ? name_check(ctl, host) : only_replica(ctl, ctl->args[0], only);
+	if (res)
+		return res;
+	host = host ? host : only;
+	if (limit)
+		value_set_integer(body, "rate_bytes", (int64_t)rate_bytes);
+	if (window)
+		value_set_text(body, "window", window);
+	snprintf(tail, sizeof tail, "/replicas/%s", host);
+	snprintf(words, sizeof words, "The replica of %.127s on %.63s is sent to as you said.",
+		 ctl->args[0], host);
+	const struct call_change change = {
+		.method = "PATCH",
+		.path = client_path(path, "/v1/volumes/", ctl->args[0], tail),
+		.body = body,
+		.done = words};
 	return call_change(ctl, &change, NULL);
 }
 

@@ -96,15 +96,21 @@ static json_t *state_json(const struct daemon *daemon, const struct follow_state
 	if (state->verified && state->lag_ns)
 		text_time(env_wall_ns(daemon->env) - state->lag_ns, oldest);
 	/* What it is, in a word: that no flush waits for it, that all is there, that some is not,
-	 * more than it may be, or that nothing is known. */
+	 * more than it may be, that it is not sent now, or that nothing is known. */
+	char hours[WINDOW_TEXT_BYTES], waits[80] = "";
+	window_text(&state->info.rules.window, hours);
+	bool held = state->held && state->behind;
+	if (held)
+		snprintf(waits, sizeof waits, "It waits for its hours, %s.", hours);
 	const char *word = state->info.left_out ? "left out"
-			   : !state->verified	? "unknown"
 			   : state->late	? "late"
+			   : held		? "waits"
+			   : !state->verified	? "unknown"
 			   : state->in_step	? "in step"
 			   : state->behind	? "behind"
 						: "same";
 	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:b, s:I, s:I, s:I, "
-			 "s:I, s:I, s:s, s:i, s:s, s:s, s:b}",
+			 "s:I, s:I, s:s, s:i, s:s, s:s, s:b, s:s, s:s}",
 			 "volume", state->info.volume, "host", state->info.host, "mode",
 			 state->info.rules.in_step ? "sync" : "async", "state", word, "verified",
 			 taken, "verified_root", root, "verified_epoch", (json_int_t)state->epoch,
@@ -117,7 +123,7 @@ static json_t *state_json(const struct daemon *daemon, const struct follow_state
 			 (json_int_t)state->info.rules.rate_bytes, "error", state->sentence,
 			 "copies", (int)copy_count, "oldest_unreplicated", oldest, "on_missing",
 			 state->info.rules.degrade ? "degrade" : "wait", "comes_in_step",
-			 state->info.rules.comes_in_step);
+			 state->info.rules.comes_in_step, "window", hours, "waits", waits);
 }
 
 /* Copies of other hosts' volumes, as far as this side knows. */
@@ -164,6 +170,20 @@ void replica_list(struct call *call)
 			     received_json(call->daemon)));
 }
 
+bool body_window(struct call *call, struct window *ret)
+{
+	char sentence[SENTENCE_BYTES];
+	const char *text = body_text(call, "window");
+	if (!text[0] || window_parse(text, ret) == 0)
+		return true;
+	snprintf(sentence, sizeof sentence,
+		 "'%.40s' are no hours: write them like 22:00-06:00, by this host's local time, or "
+		 "'always'.",
+		 text);
+	call_refuse(call, -EINVAL, sentence);
+	return false;
+}
+
 void replica_set(struct call *call)
 {
 	uint64_t seconds = body_number(call, "lag_seconds");
@@ -189,8 +209,21 @@ void replica_set(struct call *call)
 		call_refuse(call, -EINVAL, "'on_missing' must be wait or degrade.");
 		return;
 	}
-	store_follower_set(call->daemon->store, change_begin(call, call->args[0]), call->args[0],
-			   call->args[1], &rules);
+	if (body_window(call, &rules.window))
+		store_follower_set(call->daemon->store, change_begin(call, call->args[0]),
+				   call->args[0], call->args[1], &rules);
+}
+
+void replica_pace(struct call *call)
+{
+	struct follower_pace pace = {.has_rate = json_object_get(call->body, "rate_bytes"),
+				     .rate_bytes = body_number(call, "rate_bytes"),
+				     .has_window = body_text(call, "window")[0]};
+	if (!pace.has_rate && !pace.has_window)
+		call_refuse(call, -EINVAL, "Say what changes: 'rate_bytes', 'window' or both.");
+	else if (body_window(call, &pace.window))
+		store_follower_pace(call->daemon->store, change_begin(call, call->args[0]),
+				    call->args[0], call->args[1], &pace);
 }
 
 void replica_remove(struct call *call)

@@ -78,6 +78,8 @@ void policy_plan(struct call *call);
 void policy_run(struct call *call);
 
 /* ---- api_replica.c ---- */
+/* False: the body's "window", if there is one, is none, and that was said. */
+bool body_window(struct call *call, struct window *ret);
 void peer_list(struct call *call);
 void peer_put(struct call *call);
 void peer_delete(struct call *call);
@@ -86,6 +88,7 @@ void transfer_list(struct call *call);
 void snapshot_send(struct call *call);
 void replica_list(struct call *call);
 void replica_set(struct call *call);
+void replica_pace(struct call *call);
 void replica_remove(struct call *call);
 void replica_promote(struct call *call);
 void replica_recover(struct call *call);

@@ -16,6 +16,10 @@
  * opening of the volume, the power took writes here that it has: a new opening begins (LINE), from
  * which it takes the cut, for nobody was promised those writes.
  *
+ * A follower may have hours of the day: outside of them nothing is sent to it, and what is on its
+ * way is ended; what has arrived is not sent again. It is late when a day more than it may lag
+ * behind is over, for the hours come once a day; the bytes are no bound then, but for when to send.
+ *
  * Who was the primary before a promotion lags behind first, as nothing can wait for a host that is
  * away (comes_in_step). With the first cut that it has its rules change (JOIN): it is in step
  * again.
@@ -25,6 +29,7 @@
  */
 #include "storage/daemon/follow.h"
 
+#include "storage/daemon/cut_sweep.h"
 #include "storage/rt/log_event.h"
 #include "storage/store/store_transfer.h"
 
@@ -34,6 +39,7 @@
 #include <string.h>
 
 #define TICK_NS (NSEC_PER_SEC / 2)
+#define DAY_NS (24 * 3600 * NSEC_PER_SEC)
 #define ACTIVE_MAX 4u /* cuts on their way to a host at once */
 #define RETRY_NS_MIN (2 * NSEC_PER_SEC)
 #define RETRY_NS_MAX (60 * NSEC_PER_SEC)
@@ -83,9 +89,7 @@ struct follows {
 	struct chase *chases;
 	unsigned active;
 	bool stopping;
-	/* Cuts that an earlier life left: dropped one by one at the start. */
-	bool sweeping, swept;
-	struct admin_op sweep;
+	struct cut_sweep sweep;
 };
 
 /* ---- one cut's way ---- */
@@ -118,11 +122,28 @@ static void stream_drop(struct chase *chase)
 	chase->stream = NULL;
 }
 
+/* A cut on its way, if one is: what arrived there stays. */
+static void send_stop(struct chase *chase)
+{
+	if (chase->phase != CHASE_SEND || chase->send.cancel)
+		return;
+	chase->send.cancel = true;
+	repl_send_cancel(&chase->send);
+}
+
+/* Not now: its hours are over, or did not begin. */
+static bool chase_held(const struct chase *chase)
+{
+	const struct follower_rules *rules = &chase->info.rules;
+	return !window_always(&rules->window) &&
+	       !window_open(&rules->window, env_wall_ns(chase->follows->env));
+}
+
 static void chase_dropped(struct io_op *op)
 {
 	struct chase *chase = container_of(op, struct chase, op.op);
 	if (op->res < 0)
-		chase->follows->swept = false; /* found again */
+		chase->follows->sweep.done = false; /* found again */
 	chase_idle(chase);
 }
 
@@ -148,7 +169,9 @@ static void chase_sent(struct io_op *op)
 {
 	struct chase *chase = container_of(op, struct chase, send.op);
 	chase->sent_bytes += chase->send.sent_bytes;
-	if (op->res < 0) {
+	if (op->res < 0 && chase->send.cancel) {
+		stream_drop(chase); /* nothing is wrong with it */
+	} else if (op->res < 0) {
 		chase->line_first |= op->res == -ESTALE;
 		chase_failed(chase, (int)op->res, chase->send.sentence);
 		stream_drop(chase);
@@ -184,7 +207,7 @@ static void chase_sealed(struct io_op *op)
 		res = store_offer(follows->store, chase->cut, &chase->offer);
 	if (res < 0)
 		chase_failed(chase, res, chase->op.sentence);
-	if (res < 0 || follows->stopping || !chase->listed) {
+	if (res < 0 || follows->stopping || !chase->listed || chase_held(chase)) {
 		stream_drop(chase);
 		chase_drop(chase);
 		return;
@@ -349,7 +372,7 @@ static bool chase_due(const struct chase *chase, const struct volume_info *volum
 {
 	const struct follower_rules *rules = &chase->info.rules;
 	uint64_t now = env_now_ns(chase->follows->env);
-	if (now < chase->retry_ns || !chase_behind(chase, volume))
+	if (now < chase->retry_ns || !chase_behind(chase, volume) || chase_held(chase))
 		return false;
 	if (!chase->verified || now - chase->there_ns >= rules->lag_ns / 2)
 		return true;
@@ -358,6 +381,16 @@ static bool chase_due(const struct chase *chase, const struct volume_info *volum
 }
 
 /* ---- those that the store has ---- */
+
+/* Of what is on its way name and host stay; how fast and when it goes may change. */
+static void chase_pace(struct chase *chase, const struct follower_rules *rules)
+{
+	bool other = chase->info.rules.rate_bytes != rules->rate_bytes;
+	chase->info.rules.rate_bytes = rules->rate_bytes;
+	chase->info.rules.window = rules->window;
+	if (other && chase->phase == CHASE_SEND)
+		repl_send_rate(&chase->send, rules->rate_bytes);
+}
 
 static void chase_list(struct follows *follows, const struct follower_info *info)
 {
@@ -374,8 +407,10 @@ static void chase_list(struct follows *follows, const struct follower_info *info
 		follows->chases = chase;
 	}
 	chase->listed = true;
-	if (chase->phase != CHASE_IDLE)
-		return; /* what is on its way looks at its name and host */
+	if (chase->phase != CHASE_IDLE) {
+		chase_pace(chase, &info->rules);
+		return;
+	}
 	if (!info->rules.in_step || strcmp(chase->info.volume, info->volume) != 0)
 		stream_drop(chase); /* the copy is named after the volume */
 	chase->info = *info;
@@ -395,10 +430,8 @@ static void chases_list(struct follows *follows)
 	for (struct chase **at = &follows->chases; *at;) {
 		struct chase *chase = *at;
 		if (chase->listed || chase->phase != CHASE_IDLE) {
-			if (!chase->listed && chase->phase == CHASE_SEND && !chase->send.cancel) {
-				chase->send.cancel = true;
-				repl_send_cancel(&chase->send);
-			}
+			if (!chase->listed || chase_held(chase))
+				send_stop(chase);
 			at = &chase->next;
 			continue;
 		}
@@ -408,39 +441,6 @@ static void chases_list(struct follows *follows)
 	}
 }
 
-/* ---- what an earlier life left ---- */
-
-static void swept(struct io_op *op)
-{
-	struct follows *follows = container_of(op, struct follows, sweep.op);
-	follows->sweeping = false;
-}
-
-static void sweep_look(struct follows *follows)
-{
-	struct snapshot_info *snapshots;
-	struct volume_info volume;
-	size_t count;
-	char name[SNAP_NAME_ROOM] = "";
-	if (follows->swept || follows->sweeping || follows->active ||
-	    store_snapshots(follows->store, false, &snapshots, &count) < 0)
-		return;
-	for (size_t i = 0; i < count && !name[0]; i++)
-		if (snapshots[i].policy == POLICY_CUT && !snapshots[i].hold_count &&
-		    !snapshots[i].retained && !snapshots[i].attached &&
-		    store_volume_info(follows->store, snapshots[i].volume_number, &volume) == 0 &&
-		    !volume.replica)
-			snprintf(name, sizeof name, "%.63s@%.63s", snapshots[i].volume,
-				 snapshots[i].name);
-	free(snapshots);
-	follows->swept = !name[0];
-	if (!name[0])
-		return;
-	follows->sweeping = true;
-	follows->sweep = (struct admin_op){.op.done = swept};
-	store_cut_drop(follows->store, &follows->sweep, name);
-}
-
 static void tick(struct env_timer *timer)
 {
 	struct follows *follows = container_of(timer, struct follows, timer);
@@ -448,7 +448,8 @@ static void tick(struct env_timer *timer)
 	if (follows->stopping)
 		return;
 	env_timer_start(follows->env, timer, TICK_NS);
-	sweep_look(follows);
+	if (!follows->active)
+		cut_sweep_look(&follows->sweep);
 	chases_list(follows);
 	for (struct chase *chase = follows->chases; chase; chase = chase->next) {
 		if (chase->listed && chase->info.rules.in_step)
@@ -474,7 +475,7 @@ int follows_new(struct env *env, struct store *store, struct repl *repl, struct 
 	if (!follows)
 		return -ENOMEM;
 	follows->env = env;
-	follows->store = store;
+	follows->store = follows->sweep.store = store;
 	follows->repl = repl;
 	follows->timer.fire = tick;
 	env_timer_start(env, &follows->timer, TICK_NS);
@@ -489,15 +490,12 @@ void follows_stop(struct follows *follows)
 	follows->stopping = true;
 	env_timer_stop(follows->env, &follows->timer);
 	for (struct chase *chase = follows->chases; chase; chase = chase->next)
-		if (chase->phase == CHASE_SEND) {
-			chase->send.cancel = true;
-			repl_send_cancel(&chase->send);
-		}
+		send_stop(chase);
 }
 
 bool follows_idle(const struct follows *follows)
 {
-	return !follows || (!follows->active && !follows->sweeping);
+	return !follows || (!follows->active && !follows->sweep.busy);
 }
 
 void follows_free(struct follows *follows)
@@ -538,6 +536,7 @@ static void state_fill(const struct chase *chase, const struct volume_info *volu
 	*state = (struct follow_state){.info = chase->info,
 				       .verified = chase->verified,
 				       .behind = !volume || chase_behind(chase, volume),
+				       .held = chase_held(chase),
 				       .sending = chase->phase == CHASE_SEND,
 				       .sent_bytes = chase->sent_bytes,
 				       .cuts = chase->cuts};
@@ -556,9 +555,12 @@ static void state_fill(const struct chase *chase, const struct volume_info *volu
 		return;
 	state->lag_ns = env_now_ns(chase->follows->env) - chase->there_ns;
 	state->lag_bytes = volume->written_bytes - chase->there_written;
-	state->late =
-		state->lag_ns > chase->info.rules.lag_ns ||
-		(chase->info.rules.lag_bytes && state->lag_bytes > chase->info.rules.lag_bytes);
+	const struct follower_rules *rules = &chase->info.rules;
+	if (!window_always(&rules->window))
+		state->late = state->lag_ns > rules->lag_ns + DAY_NS;
+	else
+		state->late = state->lag_ns > rules->lag_ns ||
+			      (rules->lag_bytes && state->lag_bytes > rules->lag_bytes);
 }
 
 int follows_states(const struct follows *follows, struct follow_state **ret, size_t *ret_count)

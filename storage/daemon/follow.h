@@ -25,7 +25,8 @@ struct follow_state {
 	bool behind; /* ... and was written to since, or nothing is known */
 	uint64_t lag_ns, lag_bytes;
 	bool in_step;	    /* gets each write now; the root is not known then */
-	bool late, sending; /* late: by more than its rules say */
+	bool late, sending; /* late: by more than its rules say, and a day, if it has hours */
+	bool held;	    /* its hours are not now */
 	uint64_t sent_bytes, cuts;
 	char sentence[SENTENCE_BYTES]; /* why the last cut did not get there, or "" */
 };

@@ -337,6 +337,14 @@ void repl_send_cancel(struct repl_send *send)
 		sender_end(sender, -VS_ECANCELLED, sentence);
 }
 
+void repl_send_rate(struct repl_send *send, uint64_t rate_bytes)
+{
+	struct sender *sender = send->state;
+	send->rate_bytes = rate_bytes;
+	if (sender && sender->session)
+		serve_rate(sender->session, rate_bytes);
+}
+
 void line_stop(struct repl *repl)
 {
 	struct sender *sender = repl->senders;

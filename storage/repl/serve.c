@@ -85,6 +85,7 @@ static void rate_refund(struct rate *rate, uint64_t bytes)
 void serve_rate(struct session *session, uint64_t rate_bytes)
 {
 	session->rate = (struct rate){.a_second = rate_bytes, .burst_ns = BURST_NS};
+	serve_kick(session); /* what waits for the rate before does not wait for it any more */
 }
 
 /* ---- records ---- */

@@ -180,7 +180,8 @@ void stop_look(struct repl *repl);
 
 /* serve.c: answers GETs. Handlers of messages return 0, or a negative code: the peer is dropped. */
 void serve_free(struct session *session);
-void serve_rate(struct session *session, uint64_t rate_bytes); /* a second; 0: no limit */
+/* A second, from now on; 0: no limit. */
+void serve_rate(struct session *session, uint64_t rate_bytes);
 int serve_get(struct session *session, const struct repl_header *header, const uint8_t *body);
 int serve_get_delta(struct session *session, const struct repl_header *header, const uint8_t *body);
 void serve_kick(struct session *session);

@@ -97,8 +97,10 @@ int store_followers(const struct store *store, struct follower_info **ret, size_
 	*ret_count = follower.host[0] != 0;
 	return 0;
 }
+static uint64_t rate_now; /* the last one of any session */
 void serve_rate(struct session *session, uint64_t rate_bytes)
 {
+	rate_now = rate_bytes;
 }
 struct session *session_new(struct repl *of, bool incoming)
 {
@@ -416,6 +418,26 @@ static void what_it_brought_before_it_was_full_counts(void **state)
 	assert_int_equal(trial.send.sent_bytes, 3000);
 }
 
+/* Of the connection that is, and of the next one. */
+static void the_rate_can_be_changed_at_any_time(void **state)
+{
+	struct trial trial;
+	begin_patient(&trial, "v@1", "b");
+	repl_send_rate(&trial.send, 1);
+	assert_true(goes(&trial));
+	assert_int_equal(rate_now, 1);
+	repl_send_rate(&trial.send, 2);
+	assert_int_equal(rate_now, 2);
+	is_cut(&trial, 10, 1);
+	repl_send_rate(&trial.send, 3);
+	assert_int_equal(rate_now, 2);
+	pass(now_ns + 60 * NSEC_PER_SEC);
+	assert_int_equal(rate_now, 3);
+	ends(&trial, 0);
+	repl_send_rate(&trial.send, 4); /* harmless */
+	assert_int_equal(rate_now, 3);
+}
+
 static void what_cannot_begin_says_why(void **state)
 {
 	struct trial raw, roomless, next;
@@ -471,6 +493,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(one_that_is_refused_can_be_cancelled, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(what_it_brought_before_it_was_full_counts, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(the_rate_can_be_changed_at_any_time, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(what_cannot_begin_says_why, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_stop_ends_those_that_wait, setup, teardown),

@@ -129,12 +129,40 @@ static void without_a_rate_nothing_waits(void **state)
 	assert_true(goes_in(1, 0, 65600) > 1000 * 65600ull);
 }
 
+/* Ten minutes' worth of debt at the old rate is not paid at the new one. */
+static void another_rate_holds_at_once(void **state)
+{
+	struct session *session = calloc(1, sizeof(*session));
+	session->repl = &repl;
+	sent_bytes = 0;
+	timer = NULL;
+	record_bytes = 65600;
+	now_ns = NSEC_PER_SEC;
+	serve_rate(session, 100);
+	for (unsigned i = 0; i < 4; i++)
+		asks(session);
+	reads_end();
+	uint64_t before = sent_bytes;
+	assert_true(timer && timer_ns > now_ns);
+	reads_end();
+	assert_int_equal(sent_bytes, before);
+	serve_rate(session, 0);
+	for (unsigned i = 0; i < 100; i++)
+		reads_end();
+	assert_int_equal(session->get_count, 0);
+	assert_true(sent_bytes > before);
+	session->ended = true;
+	serve_free(session);
+	free(session);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_rate_is_kept),
 		cmocka_unit_test(the_lowest_rate_keeps_the_connection_alive),
 		cmocka_unit_test(without_a_rate_nothing_waits),
+		cmocka_unit_test(another_rate_holds_at_once),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
