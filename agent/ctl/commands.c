@@ -297,14 +297,25 @@ const struct command commands[] = {
 	 "vstorectl trash purge 12", ASKS},
 
 	{"policy", "set", verb_policy_set, "w",
-	 "every= keep-last= keep-hourly= keep-daily= keep-weekly= keep-monthly= keep-yearly=",
+	 "every= keep-last= keep-hourly= keep-daily= keep-weekly= keep-monthly= keep-yearly= "
+	 "send-to= "
+	 "limit= window=",
 	 "P [--every DUR] [--keep-last N] [--keep-hourly N] [--keep-daily N] [--keep-weekly N] "
-	 "[--keep-monthly N] [--keep-yearly N]",
+	 "[--keep-monthly N] [--keep-yearly N] [--send-to HOST[,HOST]... [--limit SIZE] [--window "
+	 "HH:MM-HH:MM]]",
 	 "Makes a policy, or gives it other rules: how often a snapshot of each of its volumes is "
 	 "taken, and which are kept. The newest of each of the last N hours, days and so on that "
 	 "have one is kept, by UTC; what no rule keeps goes to the trash. Held snapshots, those "
 	 "with a date to come and those that the policy did not take stay. What is not given is "
-	 "0; rules that keep nothing need --yes.",
+	 "0; rules that keep nothing need --yes. With --send-to each of its snapshots is sent to "
+	 "these "
+	 "peers (3 at most), as 'replica send' would; what was missed follows, oldest first, as "
+	 "far as "
+	 "the rules keep it here. Nothing is deleted there, nor sent again when it was. --limit "
+	 "and "
+	 "--window: bytes a second, and in which hours, as for 'replica set'; where HOST has an "
+	 "async "
+	 "replica of the volume, those of the replica count.",
 	 "vstorectl policy set daily --every 1d --keep-daily 7 --keep-weekly 4", ASKS},
 	{"policy", "list", verb_policy_list, "", "", "", "All policies.", "vstorectl policy list",
 	 0},

@@ -10,7 +10,7 @@ extern const struct table table_volumes, table_snapshots, table_trash, table_job
 	table_holds, table_store, table_vms, table_disks, table_nics, table_vm_snapshots,
 	table_images, table_networks, table_events, table_audit, table_findings, table_attachments,
 	table_certificates, table_peers, table_domains, table_transfers, table_replicas,
-	table_received, table_voters;
+	table_shipped, table_received, table_voters;
 
 /* A list's document: filtered, sorted, with the columns that were asked for. */
 int table_print_list(const struct ctl *ctl, const struct table *table,

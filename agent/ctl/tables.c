@@ -178,6 +178,24 @@ static const struct column replica_columns[] = {
 };
 const struct table table_replicas = {"replicas", replica_columns};
 
+static const struct column shipped_columns[] = {
+	{"VOLUME", "volume", CELL_TEXT, false},
+	{"HOST", "host", CELL_TEXT, false},
+	{"POLICY", "policy", CELL_TEXT, false},
+	{"STATE", "state", CELL_TEXT, false},
+	{"UNSENT", "waiting", CELL_NUMBER, false},
+	{"LAG_S", "lag_seconds", CELL_NUMBER, false},
+	{"NEXT", "snapshot", CELL_TEXT, false},
+	{"SENT", "sent_bytes", CELL_SIZE, false},
+	{"ERROR", "error", CELL_TEXT, false},
+	{"SNAPSHOTS", "snapshots_sent", CELL_NUMBER, true},
+	{"WINDOW", "window", CELL_TEXT, true},
+	{"WAITS", "waits", CELL_TEXT, true},
+	{"LIMIT", "rate_bytes", CELL_SIZE, true},
+	{NULL, NULL, CELL_TEXT, false},
+};
+const struct table table_shipped = {"shipped", shipped_columns};
+
 static const struct column received_columns[] = {
 	{"COPY", "volume", CELL_TEXT, false}, {"HOST", "host", CELL_TEXT, false},
 	{"STATE", "state", CELL_TEXT, false}, {"EPOCH", "epoch", CELL_NUMBER, false},

@@ -10,6 +10,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 static const struct column policy_columns[] = {
 	{"NAME", "name", CELL_TEXT, false},
@@ -21,6 +22,9 @@ static const struct column policy_columns[] = {
 	{"MONTHLY", "keep_monthly", CELL_NUMBER, false},
 	{"YEARLY", "keep_yearly", CELL_NUMBER, false},
 	{"VOLUMES", "volumes", CELL_TEXT, false},
+	{"SEND_TO", "send_to", CELL_TEXT, false},
+	{"WINDOW", "window", CELL_TEXT, true},
+	{"LIMIT", "rate_bytes", CELL_SIZE, true},
 	{NULL, NULL, CELL_TEXT, false},
 };
 static const struct table table_policies = {"policies", policy_columns};
@@ -41,6 +45,34 @@ static const struct {
 	{"keep-daily", "keep_daily"},	  {"keep-weekly", "keep_weekly"},
 	{"keep-monthly", "keep_monthly"}, {"keep-yearly", "keep_yearly"},
 };
+
+/* Where to: names with commas between them; how fast; when. */
+static int sends_set(struct ctl *ctl, struct value *body)
+{
+	const char *hosts = ctl_option(ctl, "send-to"), *limit = ctl_option(ctl, "limit");
+	const char *window = ctl_option(ctl, "window");
+	struct value *list = value_array();
+	uint64_t rate_bytes = 0;
+	int res = 0;
+	while (hosts && res == 0) {
+		char host[NAME_BYTES_MAX + 2];
+		size_t bytes = strcspn(hosts, ",");
+		snprintf(host, sizeof host, "%.*s", (int)bytes, hosts);
+		res = name_check(ctl, host);
+		value_append(list, value_text_new(host));
+		hosts = hosts[bytes] ? hosts + bytes + 1 : NULL;
+	}
+	value_set(body, "send_to", list);
+	if (res == 0 && limit)
+		res = size_parse(ctl, limit, &rate_bytes);
+	if (res == 0 && window)
+		res = window_check(ctl, window);
+	if (window)
+		value_set_text(body, "window", window);
+	if (rate_bytes)
+		value_set_integer(body, "rate_bytes", (int64_t)rate_bytes);
+	return res;
+}
 
 /* All the rules at once: what is not said is 0, so that a line in a script says all of it. */
 int verb_policy_set(struct ctl *ctl)
@@ -66,6 +98,9 @@ int verb_policy_set(struct ctl *ctl)
 		value_set_integer(body, keeps[i].key, (int64_t)keep);
 		all += keep;
 	}
+	res = sends_set(ctl, body);
+	if (res)
+		return res;
 	if (all == 0) {
 		snprintf(words, sizeof words,
 			 "Policy %s would keep nothing: each snapshot that it took goes to the "

@@ -29,7 +29,7 @@ int verb_domain_list(struct ctl *ctl)
 	return list(ctl, "/v1/domains", &table_domains);
 }
 
-/* What we send, and, for a person, what we are sent. */
+/* What we send, and, for a person, what policies send, and what we are sent. */
 int verb_replica_status(struct ctl *ctl)
 {
 	VALUE_AUTO document = NULL;
@@ -42,11 +42,16 @@ int verb_replica_status(struct ctl *ctl)
 		return CTL_OK;
 	}
 	res = table_print_list(ctl, &table_replicas, document);
-	if (res || chosen || (ctl->format != FORMAT_TABLE && ctl->format != FORMAT_WIDE) ||
-	    !value_count(value_get(document, "received")))
+	if (res || chosen || (ctl->format != FORMAT_TABLE && ctl->format != FORMAT_WIDE))
 		return res;
-	putchar('\n');
-	return table_print_list(ctl, &table_received, document);
+	const struct table *more[] = {&table_shipped, &table_received};
+	for (unsigned i = 0; i < 2 && res == 0; i++) {
+		if (!value_count(value_get(document, more[i]->key)))
+			continue;
+		putchar('\n');
+		res = table_print_list(ctl, more[i], document);
+	}
+	return res;
 }
 
 int verb_witness_list(struct ctl *ctl)
@@ -202,8 +207,7 @@ static int only_replica(struct ctl *ctl, const char *volume, char ret_host[NAME_
 	const struct value *replicas = value_get(document, "replicas");
 	for (size_t i = 0; res == 0 && i < value_count(replicas); i++) {
 		const struct value *replica = value_at(replicas, i);
-		if (strcmp(value_get_text(replica, "volume"), volume) != 0 ||
-		    strcmp(value_get_text(replica, "mode"), "policy") == 0)
+		if (strcmp(value_get_text(replica, "volume"), volume) != 0)
 			continue;
 		found++;
 		snprintf(ret_host, NAME_BYTES_MAX + 1, "%s", value_get_text(replica, "host"));

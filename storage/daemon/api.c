@@ -208,7 +208,7 @@ static const struct api_route routes[] = {
 	{"GET", "/v1/policies/{}", policy_show, ""},
 	{"PUT", "/v1/policies/{}", policy_set,
 	 " every_seconds# keep_last# keep_hourly# keep_daily# keep_weekly# keep_monthly# "
-	 "keep_yearly# keep_nothing? "},
+	 "keep_yearly# keep_nothing? send_to[] rate_bytes# window "},
 	{"DELETE", "/v1/policies/{}", policy_delete, ""},
 	{"PUT", "/v1/policies/{}/volumes/{}", policy_attach, ""},
 	{"DELETE", "/v1/policies/{}/volumes/{}", policy_detach, ""},

@@ -30,6 +30,14 @@ static json_t *policy_json(const struct daemon *daemon, const struct policy_info
 			  (json_int_t)(policy->rules.every_ns / NSEC_PER_SEC), "volumes", names);
 	for (unsigned i = 0; i < POLICY_KEEPS; i++)
 		json_object_set_new(out, keep_keys[i], json_integer(policy->rules.keep[i]));
+	char hours[WINDOW_TEXT_BYTES];
+	json_t *hosts = json_array();
+	window_text(&policy->rules.window, hours);
+	for (unsigned i = 0; i < POLICY_HOSTS_MAX && policy->rules.send_to[i][0]; i++)
+		json_array_append_new(hosts, json_string(policy->rules.send_to[i]));
+	json_object_set_new(out, "send_to", hosts);
+	json_object_set_new(out, "rate_bytes", json_integer((json_int_t)policy->rules.rate_bytes));
+	json_object_set_new(out, "window", json_string(hours));
 	return out;
 }
 
@@ -80,6 +88,37 @@ void policy_show(struct call *call)
 	call_reply(call, 200, out);
 }
 
+/* Where to, how fast, when. False: refused. */
+static bool sends_set(struct call *call, struct policy_rules *rules)
+{
+	const json_t *hosts = json_object_get(call->body, "send_to");
+	size_t count = json_array_size(hosts);
+	rules->rate_bytes = body_number(call, "rate_bytes");
+	if (!body_window(call, &rules->window))
+		return false;
+	if (count > POLICY_HOSTS_MAX) {
+		call_refuse(call, -EINVAL, "A policy sends to at most 3 hosts.");
+		return false;
+	}
+	if (count && !call->daemon->replicas) {
+		call_refuse(
+			call, -ENOTCONN,
+			"This vstored has no certificate, so it can send nothing: start it with "
+			"--tls DIR, made by 'vstorectl pki issue'.");
+		return false;
+	}
+	for (size_t i = 0; i < count; i++) {
+		const char *host = json_string_value(json_array_get(hosts, i));
+		if (!host || !host[0] || strlen(host) >= NAME_ROOM) {
+			call_refuse(call, -EINVAL,
+				    "'send_to' has something that is no host's name.");
+			return false;
+		}
+		memcpy(rules->send_to[i], host, strlen(host));
+	}
+	return true;
+}
+
 void policy_set(struct call *call)
 {
 	struct policy_rules rules = {0};
@@ -101,6 +140,8 @@ void policy_set(struct call *call)
 		return;
 	}
 	rules.every_ns = seconds * NSEC_PER_SEC;
+	if (!sends_set(call, &rules))
+		return;
 	policies_changed(call->daemon->policies);
 	store_policy_set(call->daemon->store, change_begin(call, ""), call->args[0], &rules);
 }

@@ -6,6 +6,7 @@
 #include "storage/daemon/call.h"
 
 #include "storage/daemon/follow.h"
+#include "storage/daemon/ship.h"
 
 #include "proto/text.h"
 
@@ -153,6 +154,41 @@ static json_t *received_json(const struct daemon *daemon)
 	return array;
 }
 
+/* What policies send: where to, and what is not there yet. */
+static json_t *shipped_json(const struct daemon *daemon)
+{
+	struct ship_state *states;
+	size_t count;
+	json_t *array = json_array();
+	if (ships_states(replicas_ships(daemon), &states, &count) < 0)
+		return array;
+	for (size_t i = 0; i < count; i++) {
+		const struct ship_state *s = &states[i];
+		char hours[WINDOW_TEXT_BYTES], waits[80] = "";
+		window_text(&s->window, hours);
+		if (s->held)
+			snprintf(waits, sizeof waits, "It waits for its hours, %s.", hours);
+		const char *word = s->late	? "late"
+				   : s->held	? "waits"
+				   : s->sending ? "sending"
+				   : s->waiting ? "behind"
+						: "same";
+		json_array_append_new(
+			array,
+			json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:s, s:b, s:I, s:I, s:I, s:s, "
+				  "s:s, s:s}",
+				  "volume", s->volume, "host", s->host, "policy", s->policy,
+				  "state", word, "waiting", (json_int_t)s->waiting, "lag_seconds",
+				  (json_int_t)(s->waits_ns / NSEC_PER_SEC), "snapshot", s->snapshot,
+				  "sending", s->sending, "snapshots_sent", (json_int_t)s->sent,
+				  "sent_bytes", (json_int_t)s->sent_bytes, "rate_bytes",
+				  (json_int_t)s->rate_bytes, "window", hours, "waits", waits,
+				  "error", s->sentence));
+	}
+	free(states);
+	return array;
+}
+
 void replica_list(struct call *call)
 {
 	struct follow_state *states;
@@ -166,8 +202,8 @@ void replica_list(struct call *call)
 		free(states);
 	}
 	call_reply(call, 200,
-		   json_pack("{s:i, s:o, s:o}", "schema", 1, "replicas", array, "received",
-			     received_json(call->daemon)));
+		   json_pack("{s:i, s:o, s:o, s:o}", "schema", 1, "replicas", array, "shipped",
+			     shipped_json(call->daemon), "received", received_json(call->daemon)));
 }
 
 bool body_window(struct call *call, struct window *ret)

@@ -113,6 +113,7 @@ json_t *domains_json(const struct daemon *daemon);
 json_t *transfers_json(const struct daemon *daemon);
 bool replicas_counters(const struct daemon *daemon, struct repl_counters *ret); /* false: none */
 const struct follows *replicas_follows(const struct daemon *daemon);		/* NULL: none */
+const struct ships *replicas_ships(const struct daemon *daemon);		/* NULL: none */
 int replicas_clocks(const struct daemon *daemon, struct repl_clock **ret, size_t *ret_count);
 bool replicas_idle(const struct daemon *daemon);
 

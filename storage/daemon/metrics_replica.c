@@ -4,6 +4,7 @@
  * policies do). */
 #include "storage/daemon/daemon.h"
 #include "storage/daemon/follow.h"
+#include "storage/daemon/ship.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -116,6 +117,52 @@ static void voters_print(const struct daemon *daemon, FILE *out)
 	free(voters);
 }
 
+static void ships_print(const struct daemon *daemon, FILE *out)
+{
+	struct ship_state *states;
+	size_t count;
+	if (ships_states(replicas_ships(daemon), &states, &count) < 0)
+		return;
+	for (unsigned f = 0; count && f < 3; f++) {
+		static const char *const names[3] = {"policy_unsent_snapshots",
+						     "policy_unsent_seconds", "policy_late"};
+		static const char *const help[3] = {
+			"Snapshots that a policy took, and that are not at the host that it names.",
+			"Age of the oldest of them.",
+			"1: it is older than the policy's period, and a day where there are "
+			"hours."};
+		metric_head(out, names[f], "gauge", help[f]);
+		for (size_t i = 0; i < count; i++)
+			fprintf(out, "vstore_%s{volume=\"%s\",host=\"%s\",policy=\"%s\"} %llu\n",
+				names[f], states[i].volume, states[i].host, states[i].policy,
+				(unsigned long long)(f == 0   ? states[i].waiting
+						     : f == 1 ? states[i].waits_ns / NSEC_PER_SEC
+							      : states[i].late));
+	}
+	free(states);
+}
+
+static void ships_problems(const struct daemon *daemon, json_t *problems)
+{
+	struct ship_state *states;
+	size_t count;
+	char sentence[SENTENCE_BYTES];
+	if (ships_states(replicas_ships(daemon), &states, &count) < 0)
+		return;
+	for (size_t i = 0; i < count; i++) {
+		if (!states[i].late)
+			continue;
+		snprintf(
+			sentence, sizeof sentence,
+			"%s has %u snapshots of the policy %s that are not on %s; the oldest waits "
+			"for %llu s.",
+			states[i].volume, states[i].waiting, states[i].policy, states[i].host,
+			(unsigned long long)(states[i].waits_ns / NSEC_PER_SEC));
+		problem_add(problems, sentence, "vstorectl replica status says why.");
+	}
+	free(states);
+}
+
 void replicas_print(const struct daemon *daemon, FILE *out)
 {
 	struct follow_state *states;
@@ -123,6 +170,7 @@ void replicas_print(const struct daemon *daemon, FILE *out)
 	size_t count;
 	counters_print(daemon, out);
 	voters_print(daemon, out);
+	ships_print(daemon, out);
 	if (follows_states(replicas_follows(daemon), &states, &count) == 0) {
 		for (unsigned f = 0; count && f < sizeof replica_figures / sizeof *replica_figures;
 		     f++) {
@@ -155,6 +203,7 @@ void replicas_problems(const struct daemon *daemon, json_t *problems)
 	struct repl_clock *clocks;
 	size_t count;
 	char sentence[SENTENCE_BYTES];
+	ships_problems(daemon, problems);
 	if (follows_states(replicas_follows(daemon), &states, &count) == 0) {
 		for (size_t i = 0; i < count; i++) {
 			const struct follow_state *s = &states[i];

@@ -5,6 +5,7 @@
  */
 #include "storage/daemon/daemon.h"
 #include "storage/daemon/follow.h"
+#include "storage/daemon/ship.h"
 
 #include "proto/text.h"
 #include "storage/rt/log_event.h"
@@ -21,6 +22,7 @@ struct replicas {
 	struct daemon *daemon;
 	struct repl *repl;
 	struct follows *follows;
+	struct ships *ships;
 	char tls_folder[512];
 	struct timespec seen[2]; /* of host.crt and ca.crl */
 	struct env_timer timer;
@@ -143,6 +145,8 @@ int replicas_new(struct daemon *daemon, const char *listen, const char *tls_fold
 	}
 	daemon->replicas = replicas;
 	res = follows_new(daemon->env, daemon->store, replicas->repl, &replicas->follows);
+	if (res == 0)
+		res = ships_new(daemon->env, daemon->store, replicas->repl, &replicas->ships);
 	if (res < 0) {
 		snprintf(sentence, SENTENCE_BYTES, "There is no memory for replicas.");
 		return res;
@@ -160,6 +164,7 @@ void replicas_stop(struct daemon *daemon)
 		return;
 	env_timer_stop(daemon->env, &daemon->replicas->timer);
 	follows_stop(daemon->replicas->follows);
+	ships_stop(daemon->replicas->ships);
 	env_wait_prepare(&stopped);
 	repl_stop(daemon->replicas->repl, &stopped);
 	env_wait(daemon->env, &stopped);
@@ -170,6 +175,7 @@ void replicas_free(struct daemon *daemon)
 	if (!daemon->replicas)
 		return;
 	follows_free(daemon->replicas->follows);
+	ships_free(daemon->replicas->ships);
 	repl_free(daemon->replicas->repl);
 	free(daemon->replicas);
 	daemon->replicas = NULL;
@@ -325,7 +331,13 @@ const struct follows *replicas_follows(const struct daemon *daemon)
 	return daemon->replicas ? daemon->replicas->follows : NULL;
 }
 
+const struct ships *replicas_ships(const struct daemon *daemon)
+{
+	return daemon->replicas ? daemon->replicas->ships : NULL;
+}
+
 bool replicas_idle(const struct daemon *daemon)
 {
-	return !daemon->replicas || follows_idle(daemon->replicas->follows);
+	return !daemon->replicas ||
+	       (follows_idle(daemon->replicas->follows) && ships_idle(daemon->replicas->ships));
 }

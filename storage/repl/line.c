@@ -156,8 +156,7 @@ void line_progress(struct sender *sender, const struct repl_state *state, uint64
 	send->chunks = max_u64(send->chunks, sender->fetched + sender->found + state->chunks);
 }
 
-/* The line was cut, or vstored there ended; nobody refused anything. */
-static bool was_cut(int res)
+bool repl_was_cut(int res)
 {
 	static const int cuts[] = {ECONNRESET,	 ECONNABORTED, EPIPE,	    ETIMEDOUT, ECONNREFUSED,
 				   EHOSTUNREACH, EHOSTDOWN,    ENETUNREACH, ENETDOWN,  ESHUTDOWN};
@@ -248,7 +247,7 @@ static bool busy_again(struct sender *sender, const char *sentence)
 void line_session_ended(struct sender *sender, int res, const char *sentence)
 {
 	const struct repl_send *send = sender->send;
-	bool busy = res == -EBUSY, cut = was_cut(res) && send->goes_on && sender->reached;
+	bool busy = res == -EBUSY, cut = repl_was_cut(res) && send->goes_on && sender->reached;
 	char words[2 * SENTENCE_BYTES];
 	sender->session = NULL;
 	bool ends = send->cancel || sender->repl->stopping;

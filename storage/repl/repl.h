@@ -58,6 +58,8 @@ struct repl_send {
 void repl_send(struct repl *repl, struct repl_send *send);
 /* `cancel` was set: looks at it now. */
 void repl_send_cancel(struct repl_send *send);
+/* Of a send's res: the line was cut, or vstored there ended; nobody refused anything. */
+bool repl_was_cut(int res);
 /* Another rate, from now on, of one that has not ended. */
 void repl_send_rate(struct repl_send *send, uint64_t rate_bytes);
 

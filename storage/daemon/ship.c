@@ -1,0 +1,432 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Sends what policies take, see ship.h.
+ *
+ *     IDLE -> SEAL -> SEND -> MARK -> IDLE
+ *
+ * A ship is a volume and a host that its policy sends to. At each tick, and after each end, each
+ * one that is idle and has something to send may begin, those with the oldest snapshot first: the
+ * next of the policy's snapshots above the one that the host is known to have (store_shipped). So
+ * what was missed while the host was away goes there one by one, in the order in which it was
+ * taken, each as what differs from the one before; and it is never more than the policy's rules
+ * keep here. What they remove before it was sent is not sent.
+ *
+ * Keeps true: at most ACTIVE_MAX are on their way to a host, one of a volume; after a failure a
+ * ship pauses, for longer each time, up to a minute, but where a line that is cut brings something
+ * over; nothing is on its way outside of its hours. What the host has said to have published is
+ * remembered before the next one begins, so after a crash the last one at most is offered again.
+ */
+#include "storage/daemon/ship.h"
+
+#include "storage/daemon/policies.h"
+#include "storage/rt/log_event.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TICK_NS (5 * NSEC_PER_SEC)
+#define ACTIVE_MAX 2u
+#define RETRY_NS_MIN (2 * NSEC_PER_SEC)
+#define RETRY_NS_MAX (60 * NSEC_PER_SEC)
+#define HOUR_NS (3600 * NSEC_PER_SEC)
+#define DAY_NS (24 * HOUR_NS)
+
+enum ship_phase { SHIP_IDLE, SHIP_SEAL, SHIP_SEND, SHIP_MARK };
+
+struct ship {
+	struct ships *ships;
+	struct ship *next;
+	uint32_t volume_number;
+	char volume[NAME_ROOM], host[NAME_ROOM], policy[NAME_ROOM];
+	uint64_t every_ns, rate_bytes;
+	struct window window;
+	bool listed; /* the policy still says so */
+	/* At the last look: how many wait, and the oldest of them. */
+	uint32_t waiting, oldest;
+	uint64_t oldest_wall_ns;
+	char oldest_name[SNAP_NAME_ROOM];
+
+	enum ship_phase phase;
+	uint32_t number; /* of what is on its way */
+	char name[SNAP_NAME_ROOM];
+	struct admin_op op;
+	struct repl_send send;
+	uint64_t retry_ns, pause_ns;
+	uint64_t sent, sent_bytes;
+	char sentence[SENTENCE_BYTES];
+};
+
+struct ships {
+	struct env *env;
+	struct store *store;
+	struct repl *repl;
+	struct env_timer timer;
+	struct ship *list;
+	bool stopping;
+};
+
+/* ---- one snapshot's way ---- */
+
+static void ship_idle(struct ship *ship)
+{
+	ship->phase = SHIP_IDLE;
+	if (!ship->ships->stopping)
+		env_timer_start(ship->ships->env, &ship->ships->timer, 0);
+}
+
+/* The first failure of a row is told, and one that says something else. */
+static void ship_failed(struct ship *ship, int res, const char *sentence)
+{
+	if (!sentence[0])
+		sentence = vs_strerror(res);
+	ship->pause_ns = min_u64(max_u64(2 * ship->pause_ns, RETRY_NS_MIN), RETRY_NS_MAX);
+	ship->retry_ns = env_now_ns(ship->ships->env) + ship->pause_ns;
+	if (strcmp(ship->sentence, sentence) != 0 && !ship->ships->stopping)
+		log_event(LOG_LEVEL_WARNING, "policy.unsent", "snapshot=%s host=%s error=\"%s\"",
+			  ship->name, ship->host, sentence);
+	snprintf(ship->sentence, sizeof ship->sentence, "%s", sentence);
+}
+
+static bool ship_held(const struct ship *ship)
+{
+	return !window_always(&ship->window) &&
+	       !window_open(&ship->window, env_wall_ns(ship->ships->env));
+}
+
+static void ship_stop(struct ship *ship)
+{
+	if (ship->phase != SHIP_SEND || ship->send.cancel)
+		return;
+	ship->send.cancel = true;
+	repl_send_cancel(&ship->send);
+}
+
+static void ship_marked(struct io_op *op)
+{
+	struct ship *ship = container_of(op, struct ship, op.op);
+	if (op->res < 0)
+		ship_failed(ship, (int)op->res, ship->op.sentence);
+	ship_idle(ship);
+}
+
+static void ship_sent(struct io_op *op)
+{
+	struct ship *ship = container_of(op, struct ship, send.op);
+	ship->sent_bytes += ship->send.sent_bytes;
+	if (op->res < 0) {
+		if (repl_was_cut((int)op->res) && ship->send.fetched)
+			ship->pause_ns = 0; /* it moves */
+		if (!ship->send.cancel)
+			ship_failed(ship, (int)op->res, ship->send.sentence);
+		ship_idle(ship);
+		return;
+	}
+	log_event(LOG_LEVEL_INFO, "policy.sent", "snapshot=%s host=%s bytes=%llu", ship->name,
+		  ship->host, (unsigned long long)ship->send.sent_bytes);
+	ship->sent++;
+	ship->pause_ns = ship->retry_ns = 0;
+	ship->sentence[0] = 0;
+	ship->phase = SHIP_MARK;
+	ship->op = (struct admin_op){.op.done = ship_marked};
+	store_shipped(ship->ships->store, &ship->op, ship->volume, ship->host, ship->number);
+}
+
+static void ship_sealed(struct io_op *op)
+{
+	struct ship *ship = container_of(op, struct ship, op.op);
+	/* -ENOENT: the rules removed it meanwhile. */
+	if (op->res < 0 && op->res != -ENOENT)
+		ship_failed(ship, (int)op->res, ship->op.sentence);
+	if (op->res < 0 || ship->ships->stopping || !ship->listed || ship_held(ship)) {
+		ship_idle(ship);
+		return;
+	}
+	ship->phase = SHIP_SEND;
+	ship->send = (struct repl_send){.op.done = ship_sent,
+					.snapshot = ship->name,
+					.host = ship->host,
+					.rate_bytes = ship->rate_bytes};
+	repl_send(ship->ships->repl, &ship->send);
+}
+
+static void ship_start(struct ship *ship)
+{
+	ship->phase = SHIP_SEAL;
+	ship->number = ship->oldest;
+	memcpy(ship->name, ship->oldest_name, sizeof ship->name);
+	ship->op = (struct admin_op){.op.done = ship_sealed};
+	store_snap_seal(ship->ships->store, &ship->op, ship->name);
+}
+
+/* ---- what there is to send ---- */
+
+/* Of a volume that follows there by rules of its own, and not in step, those count. */
+struct pace {
+	uint64_t rate_bytes;
+	struct window window;
+};
+static struct pace pace_of(const struct policy_info *policy, uint32_t volume, const char *host,
+			   const struct follower_info *followers, size_t follower_count)
+{
+	struct pace pace = {policy->rules.rate_bytes, policy->rules.window};
+	for (size_t i = 0; i < follower_count; i++) {
+		const struct follower_rules *rules = &followers[i].rules;
+		if (followers[i].volume_number == volume && !rules->in_step &&
+		    !rules->comes_in_step && strcmp(followers[i].host, host) == 0)
+			pace = (struct pace){rules->rate_bytes, rules->window};
+	}
+	return pace;
+}
+
+static struct ship *ship_of(struct ships *ships, uint32_t volume, const char *host)
+{
+	struct ship *ship = ships->list;
+	while (ship && (ship->volume_number != volume || strcmp(ship->host, host) != 0))
+		ship = ship->next;
+	if (ship)
+		return ship;
+	ship = calloc(1, sizeof(*ship));
+	if (!ship)
+		return NULL; /* the next tick tries again */
+	ship->ships = ships;
+	ship->volume_number = volume;
+	snprintf(ship->host, sizeof ship->host, "%s", host);
+	ship->next = ships->list;
+	ships->list = ship;
+	return ship;
+}
+
+/* items: the volume's snapshots, the newest first. */
+static void ship_waits(struct ship *ship, const struct policy_info *policy,
+		       const struct retention_item *items, size_t count)
+{
+	uint32_t there = store_shipped_until(ship->ships->store, ship->volume_number, ship->host);
+	ship->waiting = 0;
+	for (size_t i = 0; i < count && items[i].snapshot->number > there; i++) {
+		const struct snapshot_brief *snapshot = items[i].snapshot;
+		if (snapshot->policy != policy->number)
+			continue;
+		ship->waiting++;
+		ship->oldest = snapshot->number;
+		ship->oldest_wall_ns = snapshot->created_wall_ns;
+		snprintf(ship->oldest_name, sizeof ship->oldest_name, "%s@%s", ship->volume,
+			 snapshot->name);
+	}
+}
+
+static void ship_list(struct ships *ships, const struct policy_info *policy, const char *host,
+		      const struct volume_info *volume, const struct pace *pace,
+		      const struct retention_item *items, size_t count)
+{
+	struct ship *ship = ship_of(ships, volume->number, host);
+	if (!ship)
+		return;
+	bool other = ship->rate_bytes != pace->rate_bytes;
+	ship->listed = true;
+	ship->every_ns = policy->rules.every_ns;
+	ship->rate_bytes = pace->rate_bytes;
+	ship->window = pace->window;
+	memcpy(ship->policy, policy->name, NAME_ROOM);
+	memcpy(ship->volume, volume->name, NAME_ROOM);
+	ship_waits(ship, policy, items, count);
+	if (other && ship->phase == SHIP_SEND)
+		repl_send_rate(&ship->send, ship->rate_bytes);
+}
+
+static void policy_list(struct ships *ships, const struct policy_info *policy,
+			const struct volume_info *volumes, size_t volume_count,
+			const struct snapshot_brief *briefs, size_t brief_count,
+			const struct follower_info *followers, size_t follower_count)
+{
+	for (size_t i = 0; i < volume_count; i++) {
+		size_t count;
+		if (volumes[i].policy != policy->number || volumes[i].replica)
+			continue;
+		struct retention_item *items =
+			policies_items(briefs, brief_count, volumes[i].number, &count);
+		for (unsigned k = 0; items && k < POLICY_HOSTS_MAX; k++) {
+			const char *host = policy->rules.send_to[k];
+			struct pace pace =
+				pace_of(policy, volumes[i].number, host, followers, follower_count);
+			if (host[0])
+				ship_list(ships, policy, host, &volumes[i], &pace, items, count);
+		}
+		free(items);
+	}
+}
+
+/* False: no policy sends anything. */
+static bool policies_send(const struct policy_info *policies, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (policies[i].rules.send_to[0][0])
+			return true;
+	return false;
+}
+
+static void ships_list(struct ships *ships)
+{
+	struct policy_info *policies = NULL;
+	struct volume_info *volumes = NULL;
+	struct snapshot_brief *briefs = NULL;
+	struct follower_info *followers = NULL;
+	size_t count, volume_count, brief_count, follower_count;
+	if (store_policies(ships->store, &policies, &count) < 0)
+		return;
+	if (!policies_send(policies, count)) {
+		for (struct ship *ship = ships->list; ship; ship = ship->next)
+			ship->listed = false;
+	} else if (store_volumes(ships->store, false, &volumes, &volume_count) == 0 &&
+		   policies_list(ships->store, &briefs, &brief_count) == 0 &&
+		   store_followers(ships->store, &followers, &follower_count) == 0) {
+		for (struct ship *ship = ships->list; ship; ship = ship->next)
+			ship->listed = false;
+		for (size_t i = 0; i < count; i++)
+			policy_list(ships, &policies[i], volumes, volume_count, briefs, brief_count,
+				    followers, follower_count);
+	}
+	free(followers);
+	free(briefs);
+	free(volumes);
+	free(policies);
+}
+
+static void ships_drop(struct ships *ships)
+{
+	for (struct ship **at = &ships->list; *at;) {
+		struct ship *ship = *at;
+		if (!ship->listed || ship_held(ship))
+			ship_stop(ship);
+		if (ship->listed || ship->phase != SHIP_IDLE) {
+			at = &ship->next;
+			continue;
+		}
+		*at = ship->next;
+		free(ship);
+	}
+}
+
+/* ---- which goes next ---- */
+
+static bool host_taken(const struct ships *ships, const char *host)
+{
+	unsigned active = 0;
+	for (const struct ship *at = ships->list; at; at = at->next)
+		active += at->phase != SHIP_IDLE && strcmp(at->host, host) == 0;
+	return active >= ACTIVE_MAX;
+}
+
+static struct ship *ship_next(const struct ships *ships)
+{
+	struct ship *next = NULL;
+	for (struct ship *ship = ships->list; ship; ship = ship->next)
+		if (ship->phase == SHIP_IDLE && ship->listed && ship->waiting &&
+		    env_now_ns(ships->env) >= ship->retry_ns && !ship_held(ship) &&
+		    !host_taken(ships, ship->host) && (!next || ship->oldest < next->oldest))
+			next = ship;
+	return next;
+}
+
+static void tick(struct env_timer *timer)
+{
+	struct ships *ships = container_of(timer, struct ships, timer);
+	struct ship *ship;
+	if (ships->stopping)
+		return;
+	env_timer_start(ships->env, timer, TICK_NS);
+	ships_list(ships);
+	ships_drop(ships);
+	while ((ship = ship_next(ships)))
+		ship_start(ship);
+}
+
+/* ---- the whole ---- */
+
+int ships_new(struct env *env, struct store *store, struct repl *repl, struct ships **ret)
+{
+	struct ships *ships = calloc(1, sizeof(*ships));
+	if (!ships)
+		return -ENOMEM;
+	ships->env = env;
+	ships->store = store;
+	ships->repl = repl;
+	ships->timer.fire = tick;
+	env_timer_start(env, &ships->timer, TICK_NS);
+	*ret = ships;
+	return 0;
+}
+
+void ships_stop(struct ships *ships)
+{
+	if (!ships)
+		return;
+	ships->stopping = true;
+	env_timer_stop(ships->env, &ships->timer);
+	for (struct ship *ship = ships->list; ship; ship = ship->next)
+		ship_stop(ship);
+}
+
+bool ships_idle(const struct ships *ships)
+{
+	for (const struct ship *ship = ships ? ships->list : NULL; ship; ship = ship->next)
+		if (ship->phase != SHIP_IDLE)
+			return false;
+	return true;
+}
+
+void ships_free(struct ships *ships)
+{
+	while (ships && ships->list) {
+		struct ship *ship = ships->list;
+		ships->list = ship->next;
+		free(ship);
+	}
+	free(ships);
+}
+
+static void state_fill(const struct ship *ship, struct ship_state *state)
+{
+	uint64_t now = env_wall_ns(ship->ships->env);
+	bool hours = !window_always(&ship->window);
+	*state = (struct ship_state){.rate_bytes = ship->rate_bytes,
+				     .window = ship->window,
+				     .waiting = ship->waiting,
+				     .sending = ship->phase == SHIP_SEND,
+				     .held = ship->waiting && ship_held(ship),
+				     .sent = ship->sent,
+				     .sent_bytes = ship->sent_bytes};
+	memcpy(state->volume, ship->volume, NAME_ROOM);
+	memcpy(state->host, ship->host, NAME_ROOM);
+	memcpy(state->policy, ship->policy, NAME_ROOM);
+	memcpy(state->sentence, ship->sentence, SENTENCE_BYTES);
+	if (state->sending)
+		state->sent_bytes += ship->send.sent_bytes;
+	if (!ship->waiting)
+		return;
+	memcpy(state->snapshot, ship->oldest_name, SNAP_NAME_ROOM);
+	state->waits_ns = now - min_u64(now, ship->oldest_wall_ns);
+	state->late = state->waits_ns > max_u64(ship->every_ns, HOUR_NS) + (hours ? DAY_NS : 0);
+}
+
+int ships_states(const struct ships *ships, struct ship_state **ret, size_t *ret_count)
+{
+	size_t count = 0;
+	*ret = NULL;
+	*ret_count = 0;
+	for (const struct ship *ship = ships ? ships->list : NULL; ship; ship = ship->next)
+		count++;
+	if (!count)
+		return 0;
+	struct ship_state *states = calloc(count, sizeof(*states));
+	if (!states)
+		return -ENOMEM;
+	count = 0;
+	for (const struct ship *ship = ships->list; ship; ship = ship->next)
+		if (ship->listed)
+			state_fill(ship, &states[count++]);
+	*ret = states;
+	*ret_count = count;
+	return 0;
+}
