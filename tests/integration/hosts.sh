@@ -29,11 +29,12 @@ wire() {
 }
 # host A|B: vstorectl there
 host() { local at=$1; shift; "$VSTORECTL" --host "unix:$work/$at/run/storage.sock" "$@" </dev/null; }
-# serve SIDE ADDRESS [TLS-FOLDER]
+# serve SIDE ADDRESS [TLS-FOLDER]; `more` has other options of vstored
+more=()
 serve() {
 	local side=$1 tls=${3:-$work/$1/tls}
 	ip netns exec "$net-$side" "$VSTORED" --store "$side/store" --run "$side/run" --any-file-system --tls "$tls" \
-		--listen "$2:7410" 2>>log &
+		--listen "$2:7410" "${more[@]}" 2>>log &
 	pids[$side]=$!
 	for _ in $(seq 1200); do
 		host "$side" status >/dev/null 2>&1 && return
