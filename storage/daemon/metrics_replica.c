@@ -16,6 +16,7 @@ enum replica_figure {
 	REPLICA_IN_STEP,
 	REPLICA_LEFT_OUT,
 	REPLICA_LATE,
+	REPLICA_HELD,
 	REPLICA_LAG_SECONDS,
 	REPLICA_LAG_BYTES,
 	REPLICA_SENT_BYTES,
@@ -30,7 +31,10 @@ static const struct {
 	[REPLICA_LEFT_OUT] =
 		{"replica_left_out", "gauge",
 		 "1: in step by its rules, and its voters know that no flush waits for it."},
-	[REPLICA_LATE] = {"replica_late", "gauge", "1: it lags by more than its rules say."},
+	[REPLICA_LATE] = {"replica_late", "gauge",
+			  "1: it lags by more than its rules say, and a day, if it has hours."},
+	[REPLICA_HELD] = {"replica_held", "gauge",
+			  "1: something is to be sent to it, and its hours are not now."},
 	[REPLICA_LAG_SECONDS] = {"replica_lag_seconds", "gauge",
 				 "Age of the oldest write that it may not have."},
 	[REPLICA_LAG_BYTES] = {"replica_lag_bytes", "gauge",
@@ -50,6 +54,8 @@ static double figure_of(const struct follow_state *state, enum replica_figure fi
 		return state->info.left_out;
 	case REPLICA_LATE:
 		return state->late;
+	case REPLICA_HELD:
+		return state->held && state->behind;
 	case REPLICA_LAG_SECONDS:
 		return (double)state->lag_ns / (double)NSEC_PER_SEC;
 	case REPLICA_LAG_BYTES:

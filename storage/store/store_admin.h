@@ -103,9 +103,9 @@ enum policy_keep {
 struct policy_rules {
 	uint64_t every_ns;	     /* a snapshot of each of its volumes; 0: only when asked */
 	uint32_t keep[POLICY_KEEPS]; /* how many; the newest of each hour, day ... count */
-	/* What it takes is sent to these peers, each once, "" for none, the empty ones last. How
-	 * fast (bytes a second; 0: no limit), and when, is for those whom no rules of their own
-	 * (store_follower_set) make follow the volume. */
+	/* What it takes is sent to these peers, each once, "" for none, the empty ones last; so
+	 * fast (bytes a second; 0: no limit), and in these hours. Where one of them follows the
+	 * volume by cuts (store_follower_set), that follower's limit and hours count instead. */
 	char send_to[POLICY_HOSTS_MAX][NAME_ROOM];
 	uint64_t rate_bytes;
 	struct window window;
