@@ -15,8 +15,9 @@
  * and one that names one less stands before anything is promised without it. And whoever became the
  * owner by a majority kept our word from standing.
  *
- * What a voter has said counts for one connection to it, as it may be of a backup on the next; and
- * an owner whose voters keep a newer word of its own is of one itself, and owns nothing.
+ * What a voter has said counts for one connection to it, as it may be of a backup on the next. An
+ * owner one of whose voters keeps a newer word owns nothing, also when a majority agrees: that has
+ * forgotten. It is from a backup itself, where that word is its own; else who spoke it has won.
  *
  * Words are spoken one at a time, each changes one host, and only when the one before stands, as
  * two majorities share a voter only then.
@@ -280,25 +281,43 @@ void store_word_unheard(struct store *store, uint32_t number, const char *host)
 	ballot->voters[place].acked_term = ballot->voters[place].acked_seq = 0;
 }
 
+static void lose(struct store *store, struct volume *volume, const struct store_word *known,
+		 const char *host)
+{
+	struct ballot *ballot = volume->ballot;
+	const char *owner = known->voters[known->owner];
+	bool backup = strcmp(owner, store->host) == 0;
+	ballot->lost_term = known->term;
+	memcpy(ballot->lost_to, owner, NAME_ROOM);
+	log_event(backup ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING,
+		  backup ? "voters.outdated" : "voters.superseded",
+		  "volume=%s host=%s owner=%s here=%llu.%llu there=%llu.%llu effect=\"%s\"",
+		  volume->name, host, owner, (unsigned long long)ballot->word.term,
+		  (unsigned long long)ballot->word.seq, (unsigned long long)known->term,
+		  (unsigned long long)known->seq,
+		  backup ? "this store is from a backup: it answers nothing for the volume; "
+			   "promote a copy"
+			 : "this host answers nothing for the volume");
+	quorum_look(store, volume);
+	gate_look(store);
+}
+
+void quorum_hear(struct store *store, const struct store_word *known, const char *host)
+{
+	for (uint32_t i = 0; i < store->volume_count; i++) {
+		struct volume *volume = store->volumes[i];
+		if (volume->ballot && memcmp(known->volume_uuid, volume->uuid, 16) == 0 &&
+		    quorum_owns(store, volume->ballot) && word_newer(known, &volume->ballot->word))
+			lose(store, volume, known, host);
+	}
+}
+
 void store_word_known(struct store *store, uint32_t number, const char *host,
 		      const struct store_word *known)
 {
-	struct volume *volume = volume_by_number(store, number);
-	struct ballot *ballot = volume ? volume->ballot : NULL;
-	if (!ballot || !quorum_owns(store, ballot) ||
-	    memcmp(known->volume_uuid, volume->uuid, 16) != 0 ||
-	    strcmp(known->voters[known->owner], store->host) != 0 ||
-	    !word_newer(known, &ballot->word))
-		return;
-	ballot->lost_term = known->term;
-	log_event(LOG_LEVEL_ERROR, "voters.outdated",
-		  "volume=%s host=%s here=%llu.%llu there=%llu.%llu effect=\"this store is from a "
-		  "backup: it answers nothing for the volume; promote a copy\"",
-		  volume->name, host, (unsigned long long)ballot->word.term,
-		  (unsigned long long)ballot->word.seq, (unsigned long long)known->term,
-		  (unsigned long long)known->seq);
-	quorum_look(store, volume);
-	gate_look(store);
+	const struct volume *volume = volume_by_number(store, number);
+	if (volume && memcmp(known->volume_uuid, volume->uuid, 16) == 0)
+		quorum_hear(store, known, host);
 }
 
 /* ---- who votes ---- */
@@ -309,19 +328,20 @@ void store_word_known(struct store *store, uint32_t number, const char *host,
 
 static int word_change(struct command *command, const struct ballot *ballot)
 {
-	if (ballot->lost_term)
-		return command->number
-			       ? 0
-			       : command_refuse(command, -VS_EFENCED,
-						"This host's store is from a backup: '%s' was "
-						"written to since. Promote a copy of it; only if "
-						"none is left, remove its voters with "
-						"--accept-loss, and go on with what is here.",
-						command->name);
+	bool lost = ballot->lost_term;
+	if (lost && command->number)
+		return 0;
+	if (lost && strcmp(ballot->lost_to, command->store->host) == 0)
+		return command_refuse(command, -VS_EFENCED,
+				      "This host's store is from a backup: '%s' was written to "
+				      "since. Promote a copy of it; only if none is left, remove "
+				      "its voters with --accept-loss, and go on with what is here.",
+				      command->name);
 	if (!quorum_owns(command->store, ballot))
 		return command_refuse(command, -VS_EFENCED,
 				      "'%s' belongs to %s now, as its voters say.", command->name,
-				      ballot->word.voters[ballot->word.owner]);
+				      lost ? ballot->lost_to
+					   : ballot->word.voters[ballot->word.owner]);
 	if (!quorum_stands(command->store, ballot) && !command->number)
 		return command_refuse(command, -EBUSY, WORD_UNKNOWN, command->name);
 	return 0;

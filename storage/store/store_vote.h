@@ -66,8 +66,9 @@ void store_word_acked(struct store *store, uint32_t volume, const char *host, ui
 /* A connection to that voter begins: what it has said was perhaps said by a store that is older
  * now, and it is told our word again. */
 void store_word_unheard(struct store *store, uint32_t volume, const char *host);
-/* That voter keeps another word than ours: if it is one of this host that is not here, this store
- * is from a backup, and owns the volume no more. */
+/* That voter keeps another word than ours: if it is newer, this host owns the volume no more. It is
+ * from a backup, where that word is its own; or another was elected, and others may have forgotten.
+ */
 void store_word_known(struct store *store, uint32_t volume, const char *host,
 		      const struct store_word *known);
 /* A witness of a volume that hosts follow in step: it votes, and has no copy. With the first one,

@@ -16,9 +16,11 @@ struct ballot {
 	struct store_word word; /* of term 0: none was given */
 	uint64_t promised;
 	uint64_t kept_term, kept_seq; /* of the newest word that is durable here */
-	/* Of the owner: a voter keeps a word of ours, of that term, which is not here: this store
-	 * is from a backup. 0: none does, as far as is known. */
+	/* Of the owner: a voter keeps a word of that term which is newer than what is here. It is
+	 * ours, and this store is from a backup; or that of `lost_to`, who was elected. 0: none
+	 * does, as far as is known. */
 	uint64_t lost_term;
+	char lost_to[NAME_ROOM];
 	/* Of the owner: what each voter has said since the opening. */
 	struct {
 		uint64_t given_ns, acked_term, acked_seq;
@@ -39,8 +41,11 @@ void words_durable(struct store *store);
 /* A volume began, or ceased, to be one of ours, or its ballot changed. */
 void quorum_look(struct store *store, struct volume *volume);
 bool quorum_owns(const struct store *store, const struct ballot *ballot);
-/* Another host owns the volume by the newest word here. */
+/* Another host owns the volume by the newest word here, or that was heard of; or we did by one that
+ * is not here. */
 bool quorum_lost(const struct store *store, const struct volume *volume);
+/* `host` keeps this word, durably: if it is newer than ours, we own the volume no more. */
+void quorum_hear(struct store *store, const struct store_word *known, const char *host);
 /* The newest word is kept by a majority, and it is ours. */
 bool quorum_stands(const struct store *store, const struct ballot *ballot);
 /* Do flushes wait for this follower in step? */

@@ -175,8 +175,10 @@ static void ballot_put(struct ballot *ballot, const struct store_word *word)
 {
 	struct ballot before = *ballot;
 	ballot->word = *word;
-	if (word->term > ballot->lost_term)
-		ballot->lost_term = 0;
+	if (word->term > ballot->lost_term ||
+	    (word->term == ballot->lost_term &&
+	     strcmp(word->voters[word->owner], ballot->store->host) != 0))
+		ballot->lost_term = 0; /* the word itself says whose it is */
 	memset(ballot->voters, 0, sizeof ballot->voters);
 	for (unsigned i = 0; i < word->voter_count; i++) {
 		int was = word_place(&before.word, word->voters[i]);
@@ -253,8 +255,13 @@ struct taking {
 	struct withholding withholding;
 };
 
+/* With the word that is here, once a power cut cannot take it back: an owner that hears of it is
+ * none from then on. */
 static int take_refuse(struct store_word_take *take, const struct ballot *ballot)
 {
+	if (ballot &&
+	    (ballot->kept_term != ballot->word.term || ballot->kept_seq != ballot->word.seq))
+		return -EAGAIN;
 	take->has_known = true;
 	take->known = ballot && ballot->word.term ? ballot->word : take->word;
 	take->promised = ballot ? ballot->promised : 0;
@@ -385,6 +392,8 @@ void store_word_take(struct store *store, struct store_word_take *take)
 	}
 	taking->store = store;
 	taking->take = take;
+	if (take->won) /* it is kept when mandates have passed, but we own nothing from here on */
+		quorum_hear(store, &take->word, take->from);
 	if (res == 0) {
 		taking_go(taking);
 		return;

@@ -50,6 +50,8 @@ struct host {
 	uint64_t back_ns; /* it comes back then, or goes on */
 	struct sim_backup *backup;
 	uint64_t backup_epoch[VOLUMES], backup_vseq[VOLUMES];
+	bool backup_votes[VOLUMES];    /* a word of the volume is in it */
+	uint64_t opened_ns, forgot_ns; /* its store; one from a backup */
 };
 
 struct volume {
@@ -66,6 +68,7 @@ struct volume {
 
 	/* Of those that have voters (cluster_voters.c). */
 	bool voted;
+	uint8_t uuid[16];
 	bool copy[HOSTS];	 /* it is to have one; else it is a witness */
 	bool elected[HOSTS];	 /* perhaps; and has not answered since */
 	struct view *old[HOSTS]; /* of who was the primary, and has the volume still */
@@ -176,6 +179,8 @@ const char *voters_elect(struct cluster *cluster, unsigned volume);
 const char *voters_left_out(struct cluster *cluster);
 /* It may come back from a backup: what it has lost is known to others, who are there. */
 bool voters_may_restore(const struct host *host);
+/* Nobody takes itself for an owner by what its backup would agree to. */
+bool voters_all_heard(const struct host *host);
 void voters_ask_old(struct cluster *cluster, unsigned volume);
 /* Each is whole, and at one place. */
 bool voters_near(struct cluster *cluster, char *ret_away, size_t room);

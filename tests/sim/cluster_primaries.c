@@ -7,6 +7,7 @@
  * a snapshot then; or somebody deletes it.
  */
 #include "tests/sim/cluster.h"
+#include "tests/sim/cluster_word.h"
 #include "tests/sim/model.h"
 
 #define ZOMBIE_NS (8 * NSEC_PER_SEC)
@@ -355,6 +356,8 @@ static const char *backup_make(struct host *host)
 	for (unsigned v = 0; v < VOLUMES; v++) {
 		host->backup_epoch[v] = at[v].epoch;
 		host->backup_vseq[v] = at[v].vseq;
+		host->backup_votes[v] =
+			cluster_word_any(host->store, host->cluster->volumes[v].uuid);
 	}
 	return NULL;
 }
@@ -521,7 +524,7 @@ const char *restored(struct cluster *cluster)
 	const char *failed = host->backup ? fate_back(cluster, true) : NULL;
 	if (failed || !host->backup || !all_run(cluster) || !stand(host, NULL, now))
 		return failed;
-	if (!voters_may_restore(host))
+	if (!voters_may_restore(host) || !voters_all_heard(host))
 		return NULL;
 	for (unsigned v = 0; v < VOLUMES; v++)
 		if (cluster->volumes[v].primary == host->number &&
@@ -533,6 +536,7 @@ const char *restored(struct cluster *cluster)
 	host_crash(host, true);
 	sim_backup_restore(host->sim, host->backup);
 	failed = host_open(host, false);
+	host->forgot_ns = host->opened_ns;
 	totals.restored++;
 	totals.restored_voters += cluster->voting;
 	for (uint64_t again = pick(cluster, 3); again && !failed; again--) {
@@ -542,6 +546,7 @@ const char *restored(struct cluster *cluster)
 		host_crash(host, pick(cluster, 2));
 		if (!failed)
 			failed = host_open(host, false);
+		host->forgot_ns = host->opened_ns;
 		totals.restored_again++;
 	}
 	for (unsigned v = 0; v < VOLUMES && !failed; v++)

@@ -12,7 +12,9 @@
 #include "tests/sim/cluster_word.h"
 #include "tests/sim/model.h"
 
-#define TOLD_NS (30 * NSEC_PER_SEC) /* and who forgot is told, and what it lost is sent to it */
+#define TOLD_NS (30 * NSEC_PER_SEC)   /* and who forgot is told, and what it lost is sent to it */
+#define LISTENS_NS (5 * NSEC_PER_SEC) /* who starts says nothing for so long */
+#define HEARS_NS NSEC_PER_SEC /* an owner that started so lately hears of a newer word in time */
 #define WORD_NS (12 * NSEC_PER_SEC) /* who is missing is left out in this time */
 
 static uint8_t image[VOLUME_BYTES] __attribute__((aligned(4096)));
@@ -27,6 +29,7 @@ static const char *volume_open(struct host *host, unsigned v, struct view **ret_
 	    store_view_open(host->store, cluster_volumes[v], ret_view) < 0)
 		FAIL("%s is gone from %s", cluster_volumes[v], cluster_hosts[host->number]);
 	host->cluster->volumes[v].number[host->number] = info.number;
+	memcpy(host->cluster->volumes[v].uuid, info.uuid, 16);
 	return NULL;
 }
 
@@ -96,6 +99,13 @@ static const char *primary_becomes(struct cluster *cluster, unsigned v, unsigned
 	return NULL;
 }
 
+/* What it kept was counted before its store was replaced by a backup: it is told that again before
+ * it speaks. */
+static bool just_forgot(const struct host *host)
+{
+	return host->forgot_ns && simnet_now_ns(host->cluster->net) - host->forgot_ns < LISTENS_NS;
+}
+
 /* A majority of those that it names keeps the word, as far as their stores can be asked. */
 static const char *word_look(struct cluster *cluster, unsigned v, const struct store_word *word)
 {
@@ -105,7 +115,8 @@ static const char *word_look(struct cluster *cluster, unsigned v, const struct s
 			const struct store *store = cluster->hosts[h].store;
 			if (strcmp(word->voters[i], cluster_hosts[h]) != 0)
 				continue;
-			keep += !store || cluster_word_kept(store, word);
+			keep += !store || cluster_word_kept(store, word) ||
+				just_forgot(&cluster->hosts[h]);
 		}
 	if (2 * keep <= word->voter_count)
 		FAIL("a word about %s stands on %s that no majority keeps", cluster_volumes[v],
@@ -418,6 +429,37 @@ bool voters_may_restore(const struct host *host)
 	return true;
 }
 
+static bool takes_itself_for_owner(struct host *host, uint32_t number)
+{
+	struct voter_info *infos;
+	size_t count;
+	bool owns = false;
+	host_enter(host);
+	if (store_voters(host->store, &infos, &count) < 0)
+		return true;
+	for (size_t i = 0; i < count; i++)
+		owns |= infos[i].volume_number == number;
+	process_free(infos);
+	return owns;
+}
+
+/* A voter that has no word at all takes the first one: not the old owner's, which runs and has not
+ * heard of the new one yet. Who starts listens first. */
+bool voters_all_heard(const struct host *host)
+{
+	struct cluster *cluster = host->cluster;
+	for (unsigned v = 0; v < VOLUMES; v++)
+		for (unsigned h = 0; h < HOSTS; h++) {
+			const struct volume *volume = &cluster->volumes[v];
+			struct host *old = &cluster->hosts[h];
+			if (volume->voted && volume->old[h] && !host->backup_votes[v] &&
+			    simnet_now_ns(cluster->net) - old->opened_ns >= HEARS_NS &&
+			    takes_itself_for_owner(old, volume->number[h]))
+				return false;
+		}
+	return true;
+}
+
 /* It is nobody's primary, and may go back; who knows of what it forgets is there, and stays. */
 static bool third_may(struct cluster *cluster, unsigned third, unsigned primary)
 {
@@ -437,6 +479,7 @@ static const char *third_forgets(struct cluster *cluster, unsigned third,
 	host_crash(host, true);
 	sim_backup_restore(host->sim, backup);
 	const char *failed = host_open(host, false);
+	host->forgot_ns = host->opened_ns;
 	totals.forgot++;
 	for (unsigned i = 0; i < PROMISES; i++)
 		if (cluster->promises[i].to == third)

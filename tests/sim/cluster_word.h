@@ -7,5 +7,7 @@
 
 /* That word, or a newer one. */
 bool cluster_word_kept(const struct store *store, const struct store_word *word);
+/* Any of that volume. */
+bool cluster_word_any(const struct store *store, const uint8_t uuid[16]);
 
 #endif

@@ -113,6 +113,7 @@ const char *host_open(struct host *host, bool check)
 		host->store = NULL;
 		FAIL("the store of %s was refused: %s", cluster_hosts[host->number], sentence);
 	}
+	host->opened_ns = simnet_now_ns(host->cluster->net);
 	if (repl_new(host->env, host->store, &repl, &host->repl, sentence) < 0)
 		FAIL("no connections: %s", sentence);
 	if (follows_new(host->env, host->store, host->repl, &host->follows) < 0)

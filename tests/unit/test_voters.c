@@ -470,11 +470,10 @@ static void an_owner_from_a_backup_is_silent(void **state)
 	assert_true(store_view_answers(owner.view));
 	struct store_word here = word_here(&owner, &stands), known = here;
 	store_word_known(store, owner.number, "w", &known); /* the same */
-	known.seq++;
-	known.owner = 1; /* somebody else's: it tells us itself */
+	known.seq--;					    /* an older one */
 	store_word_known(store, owner.number, "w", &known);
 	assert_true(store_view_answers(owner.view));
-	known.owner = here.owner;
+	known.seq += 2;
 	flush_begin(&owner);
 	store_word_known(store, owner.number, "w", &known);
 	assert_false(store_view_answers(owner.view));
@@ -496,6 +495,70 @@ static void an_owner_from_a_backup_is_silent(void **state)
 	assert_int_equal(DO(owner.f, store_witness_delete, "a", "w", true), 0);
 	here = word_here(&owner, &stands);
 	assert_true(here.term > known.term);
+	store_view_close(owner.view);
+}
+
+/* h2 was elected and w, which agreed, is from a backup: it agrees to us as well. */
+static void a_newer_owner_is_believed_whoever_agrees(void **state)
+{
+	struct owner owner;
+	bool stands;
+	uint64_t base_term;
+	owner_make(&owner, *state);
+	struct store *store = owner.f->store;
+	struct store_word here = word_here(&owner, &stands), known = here, plan;
+	flush_begin(&owner);
+	known.term = epoch_next_term(here.term);
+	known.seq++;
+	known.owner = 1;
+	known.in_step = 2;
+	store_word_known(store, owner.number, "h2", &known);
+	kept(&owner, "w");
+	stands_by(&owner, "w", 60 * NSEC_PER_SEC);
+	assert_false(store_view_answers(owner.view));
+	word_here(&owner, &stands);
+	assert_false(stands);
+	assert_int_equal(store_word_plan_renewal(store, owner.number, &plan, &base_term), -ENOENT);
+	while (!owner.ended)
+		env_step(owner.f->env, true);
+	assert_int_equal(owner.flush.op.res, -VS_EFENCED);
+	struct admin_op removal = {0};
+	env_wait_prepare(&removal.op);
+	store_witness_delete(store, &removal, "a", "w", false);
+	assert_int_equal(admin_wait(owner.f, &removal), -VS_EFENCED);
+	assert_non_null(strstr(removal.sentence, "belongs to h2"));
+	/* Its word comes: whose it is stands there, and no person's loss changes it here. */
+	assert_int_equal(told(owner.f, "h2", &known), 0);
+	assert_int_equal(DO(owner.f, store_witness_delete, "a", "w", true), -VS_EFENCED);
+	store_view_close(owner.view);
+}
+
+/* It tells us so itself: it is kept when mandates have passed, and believed at once. */
+static void who_is_told_of_another_owner_is_silent_at_once(void **state)
+{
+	struct owner owner;
+	bool stands;
+	owner_make(&owner, *state);
+	store_view_close(owner.view);
+	fixture_close(owner.f);
+	fixture_open(owner.f); /* may have given mandates before */
+	owner_open(&owner);
+	struct store_word here = word_here(&owner, &stands), word = here;
+	struct store_word_take take = {.won = true};
+	kept(&owner, "w");
+	kept(&owner, "h2");
+	stands_by(&owner, "w", 60 * NSEC_PER_SEC);
+	assert_true(store_view_answers(owner.view));
+	word.term = epoch_next_term(here.term);
+	word.seq++;
+	word.owner = 1;
+	word.in_step = 2;
+	take_begin(owner.f, &take, "h2", &word);
+	assert_false(store_view_answers(owner.view));
+	assert_int_equal(word_here(&owner, &stands).term, here.term);
+	assert_int_equal(take_end(owner.f, &take), 0);
+	assert_int_equal(word_here(&owner, &stands).term, word.term);
+	assert_false(store_view_answers(owner.view));
 	store_view_close(owner.view);
 }
 
@@ -688,6 +751,8 @@ int main(int argc, char **argv)
 		ONE(an_owner_asks_anew_and_another_one_ends_its_flushes),
 		ONE(a_voter_that_comes_back_is_told_again),
 		ONE(an_owner_from_a_backup_is_silent),
+		ONE(a_newer_owner_is_believed_whoever_agrees),
+		ONE(who_is_told_of_another_owner_is_silent_at_once),
 		ONE(a_majority_must_stand_by_who_answers),
 		ONE(voters_change_one_by_one),
 		TWO(a_copy_becomes_the_volume_by_a_majority),
