@@ -184,7 +184,7 @@ soon in_step || fail "b does not get in step with a from a backup"
 
 # Somebody who cannot be connected to at all: why not is told.
 host a -q volume create w --size 1M
-host a -q peer add c nowhere:7410
+host a -q peer add c 10.77.0.1:9
 host a -q replica add w c --mode sync
 why() { host a -o json replica status | python3 -c "import json,sys; sys.exit(not any(r['host'] == 'c' and r.get('error') for r in json.load(sys.stdin)['replicas']))"; }
 soon why || fail "nobody is told why c is not in step: $(host a -o json replica status)"
