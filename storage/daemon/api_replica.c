@@ -37,14 +37,6 @@ void transfer_list(struct call *call)
 
 void peer_put(struct call *call)
 {
-	char sentence[SENTENCE_BYTES];
-	if (!text_address_ok(body_text(call, "address"))) {
-		snprintf(sentence, sizeof sentence,
-			 "'%.80s' is no address: write ADDRESS:PORT, in numbers.",
-			 body_text(call, "address"));
-		call_refuse(call, -EINVAL, sentence);
-		return;
-	}
 	store_peer_add(call->daemon->store, change_begin(call, ""), call->args[0],
 		       body_text(call, "address"));
 }
@@ -85,6 +77,17 @@ static unsigned copies(const struct follow_state *states, size_t count, const ch
 	return copies;
 }
 
+#define WAITS_BYTES 80
+/* The hours of something that is sent, and that it waits for them, if it does. */
+static void hours_text(const struct window *window, bool held, char hours[WINDOW_TEXT_BYTES],
+		       char waits[WAITS_BYTES])
+{
+	window_text(window, hours);
+	waits[0] = 0;
+	if (held)
+		snprintf(waits, WAITS_BYTES, "It waits for its hours, %s.", hours);
+}
+
 static json_t *state_json(const struct daemon *daemon, const struct follow_state *state,
 			  unsigned copy_count)
 {
@@ -98,11 +101,9 @@ static json_t *state_json(const struct daemon *daemon, const struct follow_state
 		text_time(env_wall_ns(daemon->env) - state->lag_ns, oldest);
 	/* What it is, in a word: that no flush waits for it, that all is there, that some is not,
 	 * more than it may be, that it is not sent now, or that nothing is known. */
-	char hours[WINDOW_TEXT_BYTES], waits[80] = "";
-	window_text(&state->info.rules.window, hours);
+	char hours[WINDOW_TEXT_BYTES], waits[WAITS_BYTES];
 	bool held = state->held && state->behind;
-	if (held)
-		snprintf(waits, sizeof waits, "It waits for its hours, %s.", hours);
+	hours_text(&state->info.rules.window, held, hours, waits);
 	const char *word = state->info.left_out ? "left out"
 			   : state->late	? "late"
 			   : held		? "waits"
@@ -164,10 +165,8 @@ static json_t *shipped_json(const struct daemon *daemon)
 		return array;
 	for (size_t i = 0; i < count; i++) {
 		const struct ship_state *s = &states[i];
-		char hours[WINDOW_TEXT_BYTES], waits[80] = "";
-		window_text(&s->window, hours);
-		if (s->held)
-			snprintf(waits, sizeof waits, "It waits for its hours, %s.", hours);
+		char hours[WINDOW_TEXT_BYTES], waits[WAITS_BYTES];
+		hours_text(&s->window, s->held, hours, waits);
 		const char *word = s->late	? "late"
 				   : s->held	? "waits"
 				   : s->sending ? "sending"

@@ -73,7 +73,7 @@ static int prepare_add(struct command *command)
 				      "%s is this host: a peer is another one, by the name in its "
 				      "certificate.",
 				      command->name);
-	if (!strrchr(command->other, ':') || strlen(command->other) >= PEER_ADDRESS_ROOM)
+	if (!text_address_ok(command->other) || strlen(command->other) >= PEER_ADDRESS_ROOM)
 		return command_refuse(command, -EINVAL,
 				      "'%.80s' is no address: write ADDRESS:PORT, in numbers.",
 				      command->other);
