@@ -10,6 +10,7 @@
  */
 #include "storage/store/store.h"
 #include "storage/store/store_list.h"
+#include "tests/sim/admin.h"
 #include "tests/sim/simenv.h"
 
 #include <stdio.h>
@@ -59,13 +60,6 @@ static void open_store(void)
 static int admin_end(struct admin_op *op)
 {
 	return (int)env_wait(sim_env(w.sim), &op->op);
-}
-
-static struct admin_op *admin(struct admin_op *op)
-{
-	*op = (struct admin_op){0};
-	env_wait_prepare(&op->op);
-	return op;
 }
 
 static void run(uint64_t ns)

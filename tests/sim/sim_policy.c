@@ -11,6 +11,7 @@
  * Usage: sim_policy [FIRST..LAST]
  */
 #include "storage/daemon/policies.h"
+#include "tests/sim/admin.h"
 #include "tests/sim/simenv.h"
 
 #include <assert.h>
@@ -156,21 +157,6 @@ static void run(uint64_t ns)
 		assert(env_step(env, true));
 }
 
-static void admin_end(struct admin_op *op)
-{
-	if (env_wait(sim_env(w.sim), &op->op) < 0) {
-		fprintf(stderr, "refused: %s\n", op->sentence);
-		exit(1);
-	}
-}
-
-static struct admin_op *admin(struct admin_op *op)
-{
-	*op = (struct admin_op){0};
-	env_wait_prepare(&op->op);
-	return op;
-}
-
 static void open_store(uint64_t seed)
 {
 	struct store_options options = {.cache_bytes = MIB, .trash_delay_ns = DAY_NS};
@@ -210,20 +196,20 @@ static void begin(uint64_t seed)
 	rules.keep[KEEP_HOURLY] = HOURLY;
 	rules.keep[KEEP_DAILY] = DAILY;
 	store_policy_set(w.store, admin(&op), "often", &rules);
-	admin_end(&op);
+	admin_must(w.sim, &op);
 	assert(store_policies(w.store, &list, &count) == 0 && count == 1);
 	w.policy = list[0].number;
 	free(list);
 	for (unsigned i = 0; i < VOLUMES; i++) {
 		snprintf(name, sizeof name, "v%u", i);
 		store_volume_create(w.store, admin(&op), name, &options);
-		admin_end(&op);
+		admin_must(w.sim, &op);
 		store_policy_attach(w.store, admin(&op), name, "often");
-		admin_end(&op);
+		admin_must(w.sim, &op);
 	}
 	const char *person = "v0@mine";
 	store_snap_create(w.store, admin(&op), &person, 1);
-	admin_end(&op);
+	admin_must(w.sim, &op);
 }
 
 /* Into the next hour, while a person's snapshots have all the names that v0's could get in its
@@ -241,7 +227,7 @@ static void hour_refused(uint64_t seed)
 		strftime(names[i], sizeof names[i], "v0@often-%Y%m%d-%H%M%SZ", &tm);
 		name = names[i];
 		store_snap_create(w.store, admin(&op), &name, 1);
-		admin_end(&op);
+		admin_must(w.sim, &op);
 	}
 	run(next - env_wall_ns(sim_env(w.sim)) + (REFUSED_S - 5) * NSEC_PER_SEC);
 	look(seed);
@@ -254,7 +240,7 @@ static void hour_refused(uint64_t seed)
 		w.seen[k].gone |= !w.seen[k].policys;
 	for (unsigned i = 0; i < REFUSED_S; i++) {
 		store_snap_delete(w.store, admin(&op), names[i]);
-		admin_end(&op);
+		admin_must(w.sim, &op);
 	}
 }
 
@@ -287,7 +273,7 @@ static void life(uint64_t seed)
 				 s[count - 1].name);
 			free(s);
 			store_snap_hold(w.store, admin(&op), name, "audit");
-			admin_end(&op);
+			admin_must(w.sim, &op);
 		}
 		if (hour == 60 || hour == 90) {
 			int64_t year = (int64_t)(366 * DAY_NS);

@@ -16,6 +16,7 @@
  */
 #include "storage/daemon/policies.h"
 #include "storage/daemon/ship.h"
+#include "tests/sim/admin.h"
 #include "tests/sim/simenv.h"
 
 #include <assert.h>
@@ -210,21 +211,6 @@ static void run(uint64_t ns)
 	}
 }
 
-static void admin_end(struct admin_op *op)
-{
-	if (env_wait(sim_env(w.sim), &op->op) < 0) {
-		fprintf(stderr, "refused: %s\n", op->sentence);
-		exit(1);
-	}
-}
-
-static struct admin_op *admin(struct admin_op *op)
-{
-	*op = (struct admin_op){0};
-	env_wait_prepare(&op->op);
-	return op;
-}
-
 static void open_store(void)
 {
 	struct store_options options = {.cache_bytes = MIB, .trash_delay_ns = 24 * HOUR_NS};
@@ -279,27 +265,27 @@ static void begin(uint64_t seed)
 	open_store();
 	for (unsigned i = 0; i < HOSTS; i++) {
 		store_peer_add(w.store, admin(&op), hosts[i], "10.0.0.1:1");
-		admin_end(&op);
+		admin_must(w.sim, &op);
 	}
 	snprintf(rules.send_to[1], NAME_ROOM, "%s", hosts[HOST_NIGHT]);
 	store_policy_set(w.store, admin(&op), "often", &rules);
-	admin_end(&op);
+	admin_must(w.sim, &op);
 	assert(store_policies(w.store, &list, &count) == 0 && count == 1);
 	w.policy = list[0].number;
 	free(list);
 	for (unsigned i = 0; i < VOLUMES; i++) {
 		snprintf(name, sizeof name, "v%u", i);
 		store_volume_create(w.store, admin(&op), name, &options);
-		admin_end(&op);
+		admin_must(w.sim, &op);
 		/* The hours of the replica there count, not the policy's, which are always. */
 		store_follower_set(w.store, admin(&op), name, hosts[HOST_NIGHT], &night);
-		admin_end(&op);
+		admin_must(w.sim, &op);
 		store_policy_attach(w.store, admin(&op), name, "often");
-		admin_end(&op);
+		admin_must(w.sim, &op);
 	}
 	const char *person = "v0@mine";
 	store_snap_create(w.store, admin(&op), &person, 1);
-	admin_end(&op);
+	admin_must(w.sim, &op);
 }
 
 /* Each host whose hours it is has had all that the policy has. */
