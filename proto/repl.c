@@ -86,6 +86,12 @@ uint32_t repl_encode_ok(uint64_t request, void *out)
 	return message_end(&c, out);
 }
 
+uint32_t repl_encode_alive(void *out)
+{
+	struct cursor c = message_begin(out, REPL_ALIVE, 0, 0, 0);
+	return message_end(&c, out);
+}
+
 /* ---- DOMAIN, OFFER, STATE ---- */
 
 uint32_t repl_encode_domain(uint64_t request, const struct repl_domain *domain, void *out)
@@ -228,7 +234,7 @@ int repl_decode_state(const void *body, size_t bytes, struct repl_state *ret)
 	return 0;
 }
 
-/* ---- GET, RECORD, MISSING, CANCEL ---- */
+/* ---- GET, RECORD, MISSING, CANCEL, JOIN ---- */
 
 uint32_t repl_encode_get(uint64_t request, const struct repl_get *get, void *out)
 {
@@ -362,10 +368,22 @@ uint32_t repl_encode_cancel(uint64_t request, const uint8_t transfer[16], void *
 	return message_end(&c, out);
 }
 
+uint32_t repl_encode_join(uint64_t request, const uint8_t transfer[16], void *out)
+{
+	struct cursor c = message_begin(out, REPL_JOIN, 0, request, 16);
+	put_bytes(&c, transfer, 16);
+	return message_end(&c, out);
+}
+
 int repl_decode_cancel(const void *body, size_t bytes, uint8_t ret_transfer[16])
 {
 	if (bytes != 16)
 		return -VS_EFORMAT;
 	memcpy(ret_transfer, body, 16);
 	return 0;
+}
+
+int repl_decode_join(const void *body, size_t bytes, uint8_t ret_transfer[16])
+{
+	return repl_decode_cancel(body, bytes, ret_transfer);
 }

@@ -36,6 +36,7 @@ enum repl_type {
 	REPL_CANCEL = 10,
 	REPL_GET_DELTA = 11,
 	REPL_DELTA = 12,
+	REPL_JOIN = 13,
 	REPL_FOLLOW = 16,
 	REPL_POSITION = 17,
 	REPL_WRITE = 18,
@@ -43,11 +44,13 @@ enum repl_type {
 	REPL_MANDATE = 20,
 	REPL_VOTE = 21,
 	REPL_TYPE_IGNORED = 128, /* from here on, unknown ones are */
+	REPL_ALIVE = 128,
 };
 enum repl_flags { REPL_REPLY = 1 };
 /* Bits of HELLO's features that may be known. */
 #define REPL_FEATURE_DELTA 1u /* answers GET_DELTA */
-#define REPL_FEATURES_KNOWN REPL_FEATURE_DELTA
+#define REPL_FEATURE_LANES 2u /* takes JOIN */
+#define REPL_FEATURES_KNOWN (REPL_FEATURE_DELTA | REPL_FEATURE_LANES)
 
 struct repl_header {
 	uint32_t body_bytes;
@@ -166,6 +169,7 @@ uint32_t repl_encode_hello(const struct repl_hello *hello, void *out);
 uint32_t repl_encode_error(uint64_t request, unsigned flags, int code, const char *sentence,
 			   void *out);
 uint32_t repl_encode_ok(uint64_t request, void *out);
+uint32_t repl_encode_alive(void *out);
 uint32_t repl_encode_domain(uint64_t request, const struct repl_domain *domain, void *out);
 uint32_t repl_encode_offer(uint64_t request, const struct repl_offer *offer, void *out);
 uint32_t repl_encode_state(uint64_t request, const struct repl_state *state, void *out);
@@ -177,6 +181,7 @@ uint32_t repl_encode_record(uint64_t request, const uint8_t id[ID_BYTES], uint32
 			    void *out);
 uint32_t repl_encode_missing(uint64_t request, const uint8_t id[ID_BYTES], int code, void *out);
 uint32_t repl_encode_cancel(uint64_t request, const uint8_t transfer[16], void *out);
+uint32_t repl_encode_join(uint64_t request, const uint8_t transfer[16], void *out);
 
 uint32_t repl_encode_follow(uint64_t request, const struct repl_follow *follow, void *out);
 uint32_t repl_encode_position(uint64_t request, const struct repl_position *position, void *out);
@@ -206,5 +211,6 @@ int repl_decode_commit(const void *body, size_t bytes, struct repl_commit *ret);
 int repl_decode_mandate(const void *body, size_t bytes, struct repl_mandate *ret);
 int repl_decode_vote(const void *body, size_t bytes, struct repl_vote *ret);
 int repl_decode_cancel(const void *body, size_t bytes, uint8_t ret_transfer[16]);
+int repl_decode_join(const void *body, size_t bytes, uint8_t ret_transfer[16]);
 
 #endif

@@ -83,6 +83,7 @@ static void counters_print(const struct daemon *daemon, FILE *out)
 		{"repl_sent_bytes_total", "Sent to peers, on the wire.", c.sent_bytes},
 		{"repl_received_bytes_total", "Received from peers, on the wire.",
 		 c.received_bytes},
+		{"repl_lanes_total", "Further connections that snapshots were sent over.", c.lanes},
 		{"repl_sends_total", "Snapshots and cuts that a peer published.", c.sends},
 		{"repl_sends_failed_total", "Snapshots and cuts that did not get there.",
 		 c.sends_failed},

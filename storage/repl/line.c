@@ -135,6 +135,7 @@ static void sender_go(struct env_timer *timer)
 		return;
 	}
 	sender->session = session;
+	sender->states = 0;
 	session->sender = sender;
 	serve_rate(session, send->rate_bytes);
 	snprintf(session->host, sizeof session->host, "%.63s", send->host);
@@ -146,7 +147,7 @@ static void sender_go(struct env_timer *timer)
 void line_progress(struct sender *sender, const struct repl_state *state, uint64_t sent_bytes)
 {
 	struct repl_send *send = sender->send;
-	send->sent_bytes = sender->sent_bytes + sent_bytes;
+	send->sent_bytes = sender->sent_bytes + sent_bytes + lanes_sent_bytes(sender);
 	if (!state)
 		return;
 	if (state->fetched + state->found)
@@ -340,6 +341,8 @@ void repl_send_rate(struct repl_send *send, uint64_t rate_bytes)
 {
 	struct sender *sender = send->state;
 	send->rate_bytes = rate_bytes;
+	if (sender && rate_bytes)
+		lanes_end(sender);
 	if (sender && sender->session)
 		serve_rate(sender->session, rate_bytes);
 }

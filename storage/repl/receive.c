@@ -15,7 +15,9 @@
 #include <stdio.h>
 
 #define PROGRESS_NS NSEC_PER_SEC
+#ifndef PROGRESS_FIRST_NS
 #define PROGRESS_FIRST_NS (100 * NSEC_PER_MSEC) /* so that one that is cut soon is seen to move */
+#endif
 
 bool receive_idle(const struct session *session)
 {
@@ -80,7 +82,8 @@ static void send_state(struct session *session, enum repl_transfer_state state)
 				 .chunks = receive->chunks,
 				 .fetched = receive->fetched,
 				 .found = receive->found,
-				 .received_bytes = channel_received_bytes(session->channel)};
+				 .received_bytes = channel_received_bytes(session->channel) +
+						   lanes_received_bytes(session)};
 	if (state == REPL_PUBLISHED)
 		memcpy(out.root, receive->offer.root, ID_BYTES);
 	channel_send(session->channel, message,
@@ -93,6 +96,7 @@ static void progress(struct env_timer *timer)
 	if (session->ended || !session->receive_busy)
 		return;
 	send_state(session, REPL_RECEIVING);
+	lanes_tick(session);
 	env_timer_start(session->repl->env, timer, PROGRESS_NS);
 }
 
@@ -118,6 +122,7 @@ static void received(struct io_op *op)
 			     session->receive.sentence);
 	else if (!session->ended)
 		send_state(session, REPL_PUBLISHED);
+	lanes_done(session);
 	session_look(session);
 }
 
@@ -151,27 +156,35 @@ static void want_nodes(struct session *session, const uint8_t *ids, const uint8_
 			   : repl_encode_get(request, &get, message));
 }
 
+void receive_ask(struct session *session, const uint8_t *ids, uint32_t count)
+{
+	uint8_t message[REPL_HEADER_BYTES + 24 + REPL_GET_MAX * ID_BYTES];
+	for (uint32_t at = 0; at < count; at += REPL_GET_MAX) {
+		struct repl_get get = {.type = REPL_GET_CHUNK,
+				       .count = (uint32_t)min_u64(count - at, REPL_GET_MAX),
+				       .ids = ids + (size_t)at * ID_BYTES};
+		memcpy(get.domain, session->receive.offer.domain, 16);
+		struct session *over = lanes_ask(session, get.ids, get.count);
+		channel_send(over->channel, message,
+			     repl_encode_get(session_request(over), &get, message));
+	}
+}
+
 static void want(struct store_receive *receive, uint8_t type, const uint8_t *ids,
 		 const uint8_t *bases, uint32_t count)
 {
 	struct session *session = container_of(receive, struct session, receive);
-	uint8_t message[REPL_HEADER_BYTES + 24 + REPL_GET_MAX * ID_BYTES];
 	if (session->ended)
 		return;
+	if (type == REPL_GET_CHUNK) {
+		receive_ask(session, ids, count);
+		return;
+	}
 	for (uint32_t at = 0; at < count; at += REPL_GET_MAX) {
-		struct repl_get get = {.type = type,
-				       .count = (uint32_t)min_u64(count - at, REPL_GET_MAX),
-				       .ids = ids + (size_t)at * ID_BYTES};
-		if (bases) {
-			want_nodes(session, get.ids, bases + (size_t)at * ID_BYTES, get.count,
-				   false);
-			want_nodes(session, get.ids, bases + (size_t)at * ID_BYTES, get.count,
-				   true);
-			continue;
-		}
-		memcpy(get.domain, receive->offer.domain, 16);
-		channel_send(session->channel, message,
-			     repl_encode_get(session_request(session), &get, message));
+		uint32_t some = (uint32_t)min_u64(count - at, REPL_GET_MAX);
+		const uint8_t *of = ids + (size_t)at * ID_BYTES;
+		want_nodes(session, of, bases + (size_t)at * ID_BYTES, some, false);
+		want_nodes(session, of, bases + (size_t)at * ID_BYTES, some, true);
 	}
 }
 
@@ -195,7 +208,8 @@ static int take_offer(struct session *session, const struct repl_header *header,
 		      const uint8_t *body)
 {
 	struct repl_offer offer;
-	if (repl_decode_offer(body, header->body_bytes, &offer) < 0 || session->receive_busy)
+	if (repl_decode_offer(body, header->body_bytes, &offer) < 0 || session->receive_busy ||
+	    session->joined)
 		return -VS_EFORMAT;
 	struct store_receive *receive = &session->receive;
 	*receive = (struct store_receive){.op.done = received, .want = want};
@@ -224,8 +238,10 @@ static int take_offer(struct session *session, const struct repl_header *header,
 	memcpy(receive->host, session->host, sizeof receive->host);
 	snprintf(session->object, sizeof session->object, "%s@%s", offer.volume, offer.snapshot);
 	take_over(session, to);
+	memcpy(session->transfer, offer.transfer, 16);
 	session->offer_request = header->request;
 	session->receive_busy = true;
+	lanes_begin(session);
 	session->timer.fire = progress;
 	env_timer_start(session->repl->env, &session->timer, PROGRESS_FIRST_NS);
 	store_receive(session->repl->store, receive);
@@ -242,8 +258,10 @@ static int take_record(struct session *session, const struct repl_header *header
 			  : repl_decode_missing(body, header->body_bytes, record.id, &code);
 	if (res < 0 || !(header->flags & REPL_REPLY))
 		return -VS_EFORMAT;
-	if (session->receive_busy)
-		store_receive_record(&session->receive, record.id, record.record,
+	struct session *first = session->joined ? session->joined : session;
+	lanes_answered(first, session, record.id);
+	if (first->receive_busy)
+		store_receive_record(&first->receive, record.id, record.record,
 				     record.record_bytes, code);
 	return 0;
 }
@@ -264,6 +282,8 @@ static int take_delta(struct session *session, const struct repl_header *header,
 int receive_message(struct session *session, const struct repl_header *header, const uint8_t *body)
 {
 	uint8_t transfer[16], message[REPL_HEADER_BYTES];
+	if (session->joined && header->type != REPL_RECORD && header->type != REPL_MISSING)
+		return -VS_EFORMAT;
 	switch (header->type) {
 	case REPL_DOMAIN:
 		return take_domain(session, header, body);
@@ -284,6 +304,8 @@ int receive_message(struct session *session, const struct repl_header *header, c
 		return word_take(session, header, body);
 	case REPL_GET:
 		return serve_get(session, header, body);
+	case REPL_JOIN:
+		return lanes_join(session, header, body);
 	case REPL_CANCEL:
 		if (repl_decode_cancel(body, header->body_bytes, transfer) < 0)
 			return -VS_EFORMAT;

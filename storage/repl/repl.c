@@ -58,6 +58,7 @@ void session_look(struct session *session)
 		return;
 	}
 	env_timer_stop(repl->env, &session->timer);
+	lanes_left(session);
 	send_ended(session);
 	heal_ended(session);
 	stream_ended(session);
@@ -126,6 +127,8 @@ static void opened(void *owner)
 		mandate_opened(session);
 	else if (session->election)
 		elect_opened(session);
+	else if (session->state == SESSION_LANE)
+		lanes_opened(session);
 	else if (session->sender)
 		send_opened(session);
 }
@@ -143,6 +146,8 @@ static int message(void *owner, const struct repl_header *header, const uint8_t 
 		return mandate_message(session, header, body);
 	if (session->election)
 		return elect_message(session, header, body);
+	if (session->state >= SESSION_LANE)
+		return lanes_message(session, header, body);
 	return session->sender ? send_message(session, header, body) : 0; /* nobody's any more */
 }
 
@@ -171,6 +176,7 @@ static void closed(void *owner, int res, const char *sentence)
 		log_event(LOG_LEVEL_INFO, "peer.disconnected", "host=%s reason=\"%s\"",
 			  session->host, session->sentence);
 	}
+	lanes_left(session);
 	repl->counters.sent_bytes += channel_sent_bytes(session->channel);
 	repl->counters.received_bytes += channel_received_bytes(session->channel);
 	if (session->sender)

@@ -118,6 +118,7 @@ struct repl_session_info {
 struct repl_counters {
 	uint64_t connections, refused, sent_bytes, received_bytes;
 	uint64_t sends, sends_failed, receives, receives_failed;
+	uint64_t lanes; /* further connections of a snapshot that was sent */
 };
 /* An array for the caller to free; -ENOMEM. */
 int repl_sessions(const struct repl *repl, struct repl_session_info **ret, size_t *ret_count);

@@ -43,6 +43,7 @@ static void send_offer(struct session *session)
 				   .cut = from->cut,
 				   .beside = from->beside};
 	env_random(session->repl->env, offer.transfer, 16);
+	memcpy(session->sender->transfer, offer.transfer, 16);
 	memcpy(offer.domain, from->domain, 16);
 	memcpy(offer.volume_uuid, from->volume_uuid, 16);
 	memcpy(offer.top, from->top, ID_BYTES);
@@ -71,11 +72,17 @@ static int send_state(struct session *session, const struct repl_header *header,
 		      const uint8_t *body)
 {
 	struct repl_state state;
+	uint8_t alive[REPL_HEADER_BYTES];
 	if (repl_decode_state(body, header->body_bytes, &state) < 0)
 		return -VS_EFORMAT;
 	line_progress(session->sender, &state, channel_sent_bytes(session->channel));
-	if (state.state == REPL_RECEIVING)
+	if (state.state == REPL_RECEIVING) {
+		/* It may ask for nothing for long: all is there, or is being folded. */
+		if (channel_room(session->channel))
+			channel_send(session->channel, alive, repl_encode_alive(alive));
+		lanes_look(session->sender);
 		return 0;
+	}
 	if (memcmp(state.root, session->sender->offer.root, ID_BYTES) != 0) {
 		session_end(session, -VS_ECHECKSUM,
 			    "The peer published another root than the snapshot's: its copy is not "

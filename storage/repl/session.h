@@ -19,10 +19,19 @@ static_assert(STORE_WANTS_MAX <= REPL_UNANSWERED_MAX, "each may be asked for alo
 #define SESSIONS_MAX 4096u
 #define SESSIONS_OWN 1024u
 #define CLOCKS_MAX 64u /* peers whose clocks are remembered */
+#define LANES_MAX 3u   /* connections of one send beside its first */
+#define LANES_ALL_MAX 12u /* of all sends, and of all that is received: each has some MiB */
 
 /* What a send waits for an answer to; other sessions stay NEW. One that asks for records (heal.c)
- * is HEAL from the time when it is open. */
-enum session_state { SESSION_NEW, SESSION_DOMAIN, SESSION_OFFER, SESSION_HEAL };
+ * is HEAL from the time when it is open; one of a send's further ones (lanes.c) begins as LANE. */
+enum session_state {
+	SESSION_NEW,
+	SESSION_DOMAIN,
+	SESSION_OFFER,
+	SESSION_HEAL,
+	SESSION_LANE, /* not taken yet */
+	SESSION_LANE_OPEN,
+};
 
 /* A GET that is being answered. */
 struct serve_get {
@@ -59,6 +68,26 @@ struct sender {
 	/* The peer takes nothing: until the timer, others of the line go before it. */
 	bool parked;
 	uint64_t full_pause_ns; /* 0: it was not asked in vain */
+	/* lanes.c: of this connection */
+	uint8_t transfer[16];
+	struct session *lanes[LANES_MAX];
+	unsigned lane_count, states; /* STATEs that it is being received */
+	uint64_t lane_after_ns;	     /* no other one before */
+};
+
+/* lanes.c: over what the chunks of a snapshot that is received are asked for. */
+struct lanes {
+	struct lane {
+		struct session *session;
+		unsigned silent; /* ticks: so long nothing came */
+		uint64_t received_bytes; /* at the last one */
+	} at[LANES_MAX + 1]; /* the first connection, then lanes */
+	unsigned count;
+	uint64_t received_bytes; /* by lanes that are gone */
+	struct lane_asked {
+		struct session *over; /* NULL: a free place */
+		uint8_t id[ID_BYTES];
+	} asked[STORE_WANTS_MAX]; /* and not answered */
 };
 
 struct session {
@@ -108,6 +137,10 @@ struct session {
 	/* send.c */
 	struct sender *sender;
 
+	/* lanes.c: whose lane it is: of one that sends; of one that receives. */
+	struct sender *lane_of;
+	struct session *joined;
+
 	/* receive.c */
 	struct admin_op domain_op;
 	bool domain_busy;
@@ -115,6 +148,8 @@ struct session {
 	struct store_receive receive;
 	bool receive_busy;
 	uint64_t offer_request;
+	uint8_t transfer[16];
+	struct lanes *lanes; /* NULL: nothing is received, or there was no memory */
 };
 
 struct repl {
@@ -135,6 +170,7 @@ struct repl {
 	uint64_t stream_bytes;	    /* queued, in all of them */
 	uint64_t copy_bytes;	    /* not applied yet, in all of copy.c's */
 	struct sender *senders;	    /* line.c's, the oldest first */
+	unsigned lanes_sent, lanes_received; /* sessions that are lanes */
 	struct mandate_link *links; /* mandate.c's */
 	struct election *elections; /* elect.c's */
 	struct renewal *renewals;
@@ -198,6 +234,25 @@ void line_progress(struct sender *sender, const struct repl_state *state, uint64
 void line_session_ended(struct sender *sender, int res, const char *sentence);
 void line_stop(struct repl *repl); /* ends those without a session */
 
+/* lanes.c: further connections of one snapshot. */
+/* It is being received still: it may get another connection. */
+void lanes_look(struct sender *sender);
+void lanes_end(struct sender *sender); /* all it has end */
+uint64_t lanes_sent_bytes(const struct sender *sender);
+void lanes_opened(struct session *session);
+int lanes_message(struct session *session, const struct repl_header *header, const uint8_t *body);
+int lanes_join(struct session *session, const struct repl_header *header, const uint8_t *body);
+/* `first` begins to receive, and may have lanes from now on; nothing is received any more. */
+void lanes_begin(struct session *first);
+void lanes_done(struct session *first);
+/* Over which connection these chunks are asked for now; which one is noted. */
+struct session *lanes_ask(struct session *first, const uint8_t *ids, uint32_t count);
+void lanes_answered(struct session *first, const struct session *over, const uint8_t id[ID_BYTES]);
+uint64_t lanes_received_bytes(const struct session *first);
+void lanes_tick(struct session *first); /* a second has passed */
+/* The session ends: as a lane, and with those that it has. Its channel may still be there. */
+void lanes_left(struct session *session);
+
 /* heal.c: asks peers for records that the store cannot read. */
 int heal_start(struct repl *repl); /* -ENOMEM */
 void heal_stop(struct repl *repl);
@@ -257,6 +312,8 @@ void copy_ended(struct session *session);      /* the session goes: frees it */
 void answer_error(struct session *session, uint64_t request, int code, const char *sentence);
 int receive_message(struct session *session, const struct repl_header *header, const uint8_t *body);
 bool receive_idle(const struct session *session);
+/* Asks for chunks, over lanes too. */
+void receive_ask(struct session *session, const uint8_t *ids, uint32_t count);
 void receive_cancel(struct session *session);
 
 #endif

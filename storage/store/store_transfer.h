@@ -68,7 +68,9 @@ struct store_receive {
 	uint64_t chunks, fetched, found;
 	void *state; /* the store's own */
 };
+#ifndef STORE_WANTS_MAX
 #define STORE_WANTS_MAX 256u
+#endif
 void store_receive(struct store *store, struct store_receive *receive);
 /* The peer's answer: a record, copied and verified against the id; or bytes 0 and why not. An id
  * that was not wanted is ignored. */

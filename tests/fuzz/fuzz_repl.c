@@ -152,6 +152,10 @@ static void fuzz_body(const struct repl_header *header, const uint8_t *body, siz
 		if (repl_decode_cancel(body, bytes, id) == 0)
 			same(body, bytes, repl_encode_cancel(header->request, id, out));
 		break;
+	case REPL_JOIN:
+		if (repl_decode_join(body, bytes, id) == 0)
+			same(body, bytes, repl_encode_join(header->request, id, out));
+		break;
 	case REPL_FOLLOW:
 		fuzz_follow(header->request, body, bytes);
 		break;
@@ -225,6 +229,7 @@ static int corpus_write(const char *folder)
 	put(folder, "delta", repl_encode_delta(8, &delta, out));
 	put(folder, "missing", repl_encode_missing(8, id, -ENOENT, out));
 	put(folder, "cancel", repl_encode_cancel(9, id, out));
+	put(folder, "join", repl_encode_join(9, id, out));
 	const struct repl_position position = {.epoch = 3, .vseq = 9};
 	const struct repl_follow follow = {.volume_uuid = {4}, .position = position, .volume = "a"};
 	const struct repl_commit commit = {.from_vseq = 8, .to = position};

@@ -3,6 +3,8 @@
 """A link that obeys: takes connections at LISTEN and passes them on to TARGET, as the last line that was written to the FIFO says:
   up        passes on at once (so it begins)
   delay MS  each byte arrives so much later, both ways
+  slow KIB  each connection carries so much a second, each way, however many there are
+  drop      the newest connection breaks as by `cut`; the others go on as they did
   hold      nothing arrives, and nobody hears of it, until `up`
   cut       all connections break, both ways and at once, with what is on its way; new ones break too, until `up`
 REPORT says, as JSON, what it did: connections, bytes, connections that were cut, bytes that were delayed, bytes that were held up.
@@ -34,10 +36,10 @@ def reset(writer):
 class Link:
     def __init__(self, target, report):
         self.target, self.report = target, report
-        self.delay_s, self.down = 0.0, False
+        self.delay_s, self.down, self.bytes_a_second = 0.0, False, 0
         self.flows = asyncio.Event()
         self.flows.set()
-        self.open = set()  # writers
+        self.open = []  # pairs of writers, the newest last
         self.did = {"connections": 0, "bytes": 0, "cut": 0, "delayed_bytes": 0, "held_bytes": 0}
 
     def tell(self):
@@ -45,17 +47,27 @@ class Link:
             json.dump(self.did, file)
         os.rename(self.report + ".new", self.report)
 
+    def cut(self, pairs):
+        self.did["cut"] += len(pairs)
+        for pair in pairs:
+            for writer in pair:
+                reset(writer)
+
     def obey(self, words):
-        self.delay_s, self.down = 0.0, words[0] == "cut"
+        if words[0] == "drop":
+            self.cut(self.open[-1:])
+            self.tell()
+            return
+        self.delay_s, self.down, self.bytes_a_second = 0.0, words[0] == "cut", 0
         self.flows.set()
         if words[0] == "delay":
             self.delay_s = int(words[1]) / 1000
+        elif words[0] == "slow":
+            self.bytes_a_second = int(words[1]) * 1024
         elif words[0] == "hold":
             self.flows.clear()
         elif words[0] == "cut":
-            self.did["cut"] += len(self.open) // 2
-            for writer in list(self.open):
-                reset(writer)
+            self.cut(list(self.open))
         self.tell()
 
     async def take(self, reader, way):
@@ -66,6 +78,8 @@ class Link:
                 if self.delay_s:
                     self.did["delayed_bytes"] += len(data)
                 await way.put((asyncio.get_running_loop().time() + self.delay_s, data))
+                if self.bytes_a_second:
+                    await asyncio.sleep(len(data) / self.bytes_a_second)
         except OSError:
             pass
         await way.put(None)
@@ -92,14 +106,15 @@ class Link:
         except OSError:
             reset(one)
             return
-        self.open |= {one, other}
+        pair = (one, other)
+        self.open.append(pair)
         ways = asyncio.Queue(ON_THE_WAY), asyncio.Queue(ON_THE_WAY)
         takes = [asyncio.ensure_future(self.take(reader, way)) for reader, way in zip((one_reader, other_reader), ways)]
         gives = [asyncio.ensure_future(self.give(way, writer)) for way, writer in zip(ways, (other, one))]
         await asyncio.wait(gives, return_when=asyncio.FIRST_COMPLETED)  # one side has ended, and the other was told all
         for task in takes + gives:
             task.cancel()
-        self.open -= {one, other}
+        self.open.remove(pair)
         reset(one)
         reset(other)
         self.tell()

@@ -101,7 +101,7 @@ struct cluster_totals {
 		links_down, cuts, ill, sends, published, promotions, promotions_in_step, returned,
 		held_flushes, restored, restored_again, stale_accepted, live_backups, given_up,
 		site_cuts, in_step, cuts_sent, kept_promises, yielded, fenced_kept, earlier_reigns,
-		restored_voters, forgot;
+		restored_voters, forgot, lanes;
 	/* Of volumes with voters. */
 	uint64_t witnessed, three_copies, elections, elected, no_majority, too_late, not_asked,
 		left_out_refused, overridden, primaries, renewals, exclusions, taken_in,

@@ -161,7 +161,7 @@ const char *fate(struct cluster *cluster)
 		return NULL;
 	case 5:
 		totals.cuts++;
-		simnet_cut(cluster->net, a, (a + 1) % HOSTS);
+		simnet_cut(cluster->net, a, (a + 1) % HOSTS, pick(cluster, 2));
 		return NULL;
 	case 6:
 		simnet_slow(cluster->net, pick(cluster, 2) ? 300 : 0);

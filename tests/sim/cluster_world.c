@@ -138,9 +138,17 @@ static void guests_gone(struct host *host)
 	}
 }
 
+static void lanes_count(const struct host *host)
+{
+	struct repl_counters counters;
+	repl_counters(host->repl, &counters);
+	totals.lanes += counters.lanes;
+}
+
 void host_crash(struct host *host, bool power_cut)
 {
 	host_enter(host);
+	lanes_count(host);
 	sim_crash(host->sim, power_cut);
 	simnet_crashed(host->cluster->net, host->number, power_cut);
 	store_abandon(host->store);
@@ -182,6 +190,7 @@ const char *host_close(struct host *host)
 		if (!env_step(host->env, true))
 			FAIL("the followers never end");
 	follows_free(host->follows);
+	lanes_count(host);
 	repl_free(host->repl);
 	int res = store_close(host->store);
 	host->store = NULL;

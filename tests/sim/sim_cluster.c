@@ -95,6 +95,7 @@ static int totals_tell(uint64_t seeds)
 					     {COUNT(ill)},
 					     {COUNT(sends)},
 					     {COUNT(published)},
+					     {COUNT(lanes)},
 					     {COUNT(promotions)},
 					     {COUNT(promotions_in_step)},
 					     {COUNT(returned)},

@@ -526,7 +526,7 @@ static void sock_cut(struct env_sock *sock)
 	packet_send(sock, PACKET_RESET, NULL, 0);
 }
 
-void simnet_cut(struct simnet *net, unsigned a, unsigned b)
+void simnet_cut(struct simnet *net, unsigned a, unsigned b, bool one)
 {
 	for (struct conn *conn = net->conns; conn; conn = conn->next) {
 		unsigned from = conn->ends[0].host, to = conn->ends[1].host;
@@ -535,6 +535,8 @@ void simnet_cut(struct simnet *net, unsigned a, unsigned b)
 		net->counts.cut++;
 		sock_cut(&conn->ends[0]);
 		sock_cut(&conn->ends[1]);
+		if (one)
+			return;
 	}
 }
 

@@ -40,8 +40,9 @@ unsigned simnet_peer(const struct env_sock *sock);
 
 /* One direction. */
 void simnet_link(struct simnet *net, unsigned from, unsigned to, bool up);
-/* Connections between the two end now; of what is on its way a part arrives. */
-void simnet_cut(struct simnet *net, unsigned a, unsigned b);
+/* Connections between the two end now, or only the newest one; of what is on its way a part
+ * arrives. */
+void simnet_cut(struct simnet *net, unsigned a, unsigned b, bool one);
 /* Chances in 10,000 that a packet takes long. */
 void simnet_slow(struct simnet *net, unsigned chance);
 /* Its process stands still; its disk and its part of the network do not matter meanwhile. */

@@ -102,6 +102,15 @@ void serve_rate(struct session *session, uint64_t rate_bytes)
 {
 	rate_now = rate_bytes;
 }
+static unsigned lanes_ended;
+void lanes_end(struct sender *sender)
+{
+	lanes_ended++;
+}
+uint64_t lanes_sent_bytes(const struct sender *sender)
+{
+	return 0;
+}
 struct session *session_new(struct repl *of, bool incoming)
 {
 	struct session *session = no_session ? NULL : calloc(1, sizeof(*session));
@@ -426,11 +435,15 @@ static void the_rate_can_be_changed_at_any_time(void **state)
 	repl_send_rate(&trial.send, 1);
 	assert_true(goes(&trial));
 	assert_int_equal(rate_now, 1);
+	lanes_ended = 0;
 	repl_send_rate(&trial.send, 2);
 	assert_int_equal(rate_now, 2);
+	assert_int_equal(lanes_ended, 1); /* a limit is one connection's */
+	repl_send_rate(&trial.send, 0);
+	assert_int_equal(lanes_ended, 1);
 	is_cut(&trial, 10, 1);
 	repl_send_rate(&trial.send, 3);
-	assert_int_equal(rate_now, 2);
+	assert_int_equal(rate_now, 0);
 	pass(now_ns + 60 * NSEC_PER_SEC);
 	assert_int_equal(rate_now, 3);
 	ends(&trial, 0);

@@ -258,6 +258,11 @@ static void the_rest_comes_back_as_it_was(void **state)
 	body = body_of(repl_encode_cancel(1, uuid, bytes), &count, REPL_CANCEL);
 	assert_int_equal(repl_decode_cancel(body, count, got_uuid), 0);
 	assert_memory_equal(uuid, got_uuid, 16);
+	memset(got_uuid, 0, 16);
+	body = body_of(repl_encode_join(1, uuid, bytes), &count, REPL_JOIN);
+	assert_int_equal(repl_decode_join(body, count, got_uuid), 0);
+	assert_memory_equal(uuid, got_uuid, 16);
+	assert_int_equal(repl_decode_join(body, count - 1, got_uuid), -VS_EFORMAT);
 }
 
 static void what_is_in_step_comes_back_as_it_was(void **state)
