@@ -21,8 +21,6 @@
  */
 #include "storage/repl/session.h"
 
-#include "storage/store/mutant.h"
-
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -217,8 +215,7 @@ void lanes_answered(struct session *first, const struct session *over, const uin
 {
 	struct lanes *lanes = first->lanes;
 	for (unsigned i = 0; lanes && i < STORE_WANTS_MAX; i++)
-		if (lanes->asked[i].over == over &&
-		    memcmp(lanes->asked[i].id, id, ID_BYTES) == 0) {
+		if (lanes->asked[i].over == over && memcmp(lanes->asked[i].id, id, ID_BYTES) == 0) {
 			lanes->asked[i].over = NULL;
 			return;
 		}
@@ -266,7 +263,7 @@ static void lane_parts(struct session *lane)
 		lanes->asked[i].over = NULL;
 		memcpy(ids[count++], lanes->asked[i].id, ID_BYTES);
 	}
-	if (count && !MUTANT(83))
+	if (count)
 		receive_ask(first, ids[0], count);
 }
 

@@ -261,8 +261,8 @@ static int take_record(struct session *session, const struct repl_header *header
 	struct session *first = session->joined ? session->joined : session;
 	lanes_answered(first, session, record.id);
 	if (first->receive_busy)
-		store_receive_record(&first->receive, record.id, record.record,
-				     record.record_bytes, code);
+		store_receive_record(&first->receive, record.id, record.record, record.record_bytes,
+				     code);
 	return 0;
 }
 

@@ -18,8 +18,8 @@ static_assert(STORE_WANTS_MAX <= REPL_UNANSWERED_MAX, "each may be asked for alo
  * serve its followers and be healed. */
 #define SESSIONS_MAX 4096u
 #define SESSIONS_OWN 1024u
-#define CLOCKS_MAX 64u /* peers whose clocks are remembered */
-#define LANES_MAX 3u   /* connections of one send beside its first */
+#define CLOCKS_MAX 64u	  /* peers whose clocks are remembered */
+#define LANES_MAX 3u	  /* connections of one send beside its first */
 #define LANES_ALL_MAX 12u /* of all sends, and of all that is received: each has some MiB */
 
 /* What a send waits for an answer to; other sessions stay NEW. One that asks for records (heal.c)
@@ -79,9 +79,9 @@ struct sender {
 struct lanes {
 	struct lane {
 		struct session *session;
-		unsigned silent; /* ticks: so long nothing came */
+		unsigned silent;	 /* ticks: so long nothing came */
 		uint64_t received_bytes; /* at the last one */
-	} at[LANES_MAX + 1]; /* the first connection, then lanes */
+	} at[LANES_MAX + 1];		 /* the first connection, then lanes */
 	unsigned count;
 	uint64_t received_bytes; /* by lanes that are gone */
 	struct lane_asked {
@@ -167,12 +167,12 @@ struct repl {
 	struct session *sessions;
 	unsigned session_count;
 	struct repl_stream *streams;
-	uint64_t stream_bytes;	    /* queued, in all of them */
-	uint64_t copy_bytes;	    /* not applied yet, in all of copy.c's */
-	struct sender *senders;	    /* line.c's, the oldest first */
+	uint64_t stream_bytes;		     /* queued, in all of them */
+	uint64_t copy_bytes;		     /* not applied yet, in all of copy.c's */
+	struct sender *senders;		     /* line.c's, the oldest first */
 	unsigned lanes_sent, lanes_received; /* sessions that are lanes */
-	struct mandate_link *links; /* mandate.c's */
-	struct election *elections; /* elect.c's */
+	struct mandate_link *links;	     /* mandate.c's */
+	struct election *elections;	     /* elect.c's */
 	struct renewal *renewals;
 	struct env_timer mandate_timer;
 	uint64_t mandate_tick_ns;   /* the last one */

@@ -7,10 +7,6 @@
 
 #include <stdlib.h>
 
-#ifdef VSTORE_MUTANTS
-int vstore_mutant;
-#endif
-
 /* ---- what stands around them ---- */
 
 static uint64_t now_ns, came_bytes = 100;
@@ -100,8 +96,7 @@ static unsigned asked_over[SESSIONS];
 void receive_ask(struct session *session, const uint8_t *ids, uint32_t count)
 {
 	for (uint32_t i = 0; i < count; i++) {
-		const struct session *over =
-			lanes_ask(session, ids + (size_t)i * ID_BYTES, 1);
+		const struct session *over = lanes_ask(session, ids + (size_t)i * ID_BYTES, 1);
 		assert_non_null(over->channel);
 		asked_over[over - sessions]++;
 	}
@@ -312,7 +307,7 @@ static void it_joins_what_its_own_host_sends(void **state)
 	snprintf(lane->host, sizeof lane->host, "a");
 	assert_int_equal(joins(lane, 7), 0);
 	assert_ptr_equal(lane->joined, first);
-	assert_int_equal(joins(lane, 7), -VS_EFORMAT); /* once */
+	assert_int_equal(joins(lane, 7), -VS_EFORMAT);	/* once */
 	assert_int_equal(joins(first, 7), -VS_EFORMAT); /* it receives itself */
 	assert_int_equal(lanes_received_bytes(first), 100);
 	lanes_done(first);
@@ -417,11 +412,8 @@ static void behind_the_first_ones_end_nothing_is_asked(void **state)
 
 #define LANES_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
-int main(int argc, char **argv)
+int main(void)
 {
-#ifdef VSTORE_MUTANTS
-	vstore_mutant = argc > 1 ? atoi(argv[1]) : 0;
-#endif
 	const struct CMUnitTest tests[] = {
 		LANES_TEST(what_takes_long_gets_three_more),
 		LANES_TEST(one_that_ends_is_made_anew_behind_a_pause),

@@ -97,7 +97,8 @@ static int setup(void **state)
 
 static int hears(uint8_t type, unsigned flags, uint64_t request)
 {
-	const struct repl_header header = {.type = type, .flags = (uint8_t)flags, .request = request};
+	const struct repl_header header = {
+		.type = type, .flags = (uint8_t)flags, .request = request};
 	return send_message(&a_session, &header, NULL);
 }
 
