@@ -28,7 +28,7 @@ static uint8_t *make_cold(struct fixture *f)
 	struct store_work work;
 	uint8_t *data = aligned_alloc(BLOCK_BYTES, SHARE_BYTES);
 	fixture_close(f);
-	f->options.recompress_level = 12;
+	f->options.recompress_level = 6;
 	f->options.recompress_after_ns = 1;
 	fixture_open(f);
 	words_fill(&f->seed, data, SHARE_BYTES);
