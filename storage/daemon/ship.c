@@ -14,7 +14,8 @@
  * Keeps true: at most ACTIVE_MAX are on their way to a host, one of a volume; after a failure a
  * ship pauses, for longer each time, up to a minute, but where a line that is cut brings something
  * over; nothing is on its way outside of its hours. What the host has said to have published is
- * remembered before the next one begins, so after a crash the last one at most is offered again.
+ * remembered before the next one begins, so after a crash the last one at most is offered again;
+ * and it is remembered of that volume, whatever its name is by then.
  */
 #include "storage/daemon/ship.h"
 
@@ -130,7 +131,16 @@ static void ship_sent(struct io_op *op)
 	ship->sentence[0] = 0;
 	ship->phase = SHIP_MARK;
 	ship->op = (struct admin_op){.op.done = ship_marked};
-	store_shipped(ship->ships->store, &ship->op, ship->volume, ship->host, ship->number);
+	store_shipped(ship->ships->store, &ship->op, ship->volume_number, ship->host, ship->number);
+}
+
+/* What is sealed by name may be another volume's by now: this one was renamed. */
+static bool ship_named(const struct ship *ship)
+{
+	struct volume_info volume;
+	size_t bytes = strcspn(ship->name, "@");
+	return store_volume_info(ship->ships->store, ship->volume_number, &volume) == 0 &&
+	       strncmp(volume.name, ship->name, bytes) == 0 && !volume.name[bytes];
 }
 
 static void ship_sealed(struct io_op *op)
@@ -139,7 +149,8 @@ static void ship_sealed(struct io_op *op)
 	/* -ENOENT: the rules removed it meanwhile. */
 	if (op->res < 0 && op->res != -ENOENT)
 		ship_failed(ship, (int)op->res, ship->op.sentence);
-	if (op->res < 0 || ship->ships->stopping || !ship->listed || ship_held(ship)) {
+	if (op->res < 0 || ship->ships->stopping || !ship->listed || ship_held(ship) ||
+	    !ship_named(ship)) {
 		ship_idle(ship);
 		return;
 	}

@@ -30,6 +30,7 @@ struct command {
 	const struct store_word *word; /* the voters agreed to it; NULL: nobody was asked */
 	uint64_t base_term;
 	uint64_t number;
+	uint32_t volume_number; /* for who does not go by a name */
 	bool wants_gc;
 
 	/* From prepare: whom no view and no fold may meet meanwhile; numbers, 0: none. */

@@ -94,11 +94,8 @@ static struct shipped *shipped_place(struct volume *volume, const struct policy 
 static int prepare_shipped(struct command *command)
 {
 	struct store *store = command->store;
-	int res = 0;
-	struct volume *volume = command_volume(command, command->name, &res);
-	if (!volume)
-		return res;
-	const struct policy *policy = policy_by_number(store, volume->policy);
+	const struct volume *volume = volume_by_number(store, command->volume_number);
+	const struct policy *policy = volume ? policy_by_number(store, volume->policy) : NULL;
 	uint32_t snapshot = (uint32_t)command->number;
 	if (!store_has(store, FEATURE_SHIPPING) || !sends_to(policy, command->other) ||
 	    store_shipped_until(store, volume->number, command->other) >= snapshot)
@@ -111,12 +108,13 @@ static int prepare_shipped(struct command *command)
 	return 0;
 }
 
-void store_shipped(struct store *store, struct admin_op *op, const char *volume, const char *host,
+void store_shipped(struct store *store, struct admin_op *op, uint32_t volume, const char *host,
 		   uint32_t snapshot)
 {
-	struct command *command = command_new(store, op, volume, prepare_shipped);
+	struct command *command = command_new(store, op, "", prepare_shipped);
 	if (!command)
 		return;
+	command->volume_number = volume;
 	snprintf(command->other, sizeof command->other, "%.63s", host);
 	command->number = snapshot;
 	command_start(command);

@@ -130,8 +130,9 @@ void store_policy_snap(struct store *store, struct admin_op *op, const char *con
 		       size_t count, uint32_t policy);
 /* Of what the volume's policy takes, all up to the snapshot of that number is at that host, or is
  * not to go there any more: remembered as long as volume and peer are there, so that nothing is
- * sent again that was deleted there. Nothing, where the policy does not send to that host now. */
-void store_shipped(struct store *store, struct admin_op *op, const char *volume, const char *host,
+ * sent again that was deleted there. By the volume's number, for it may have been renamed since it
+ * was sent. Nothing, where it is gone, or its policy does not send to that host now. */
+void store_shipped(struct store *store, struct admin_op *op, uint32_t volume, const char *host,
 		   uint32_t snapshot);
 /* That number; 0: nothing went there, or there is no such volume. */
 uint32_t store_shipped_until(const struct store *store, uint32_t volume, const char *host);
