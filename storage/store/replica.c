@@ -132,6 +132,14 @@ static struct lines_known lines_known(const struct store *store, const struct vo
 
 #define OLD_STORE "Promote the copy, or delete it to have what that store has instead."
 
+static int refuse_other(struct command *command)
+{
+	return command_refuse(command, -EEXIST,
+			      "'%s' is the copy of another volume of that name: delete or rename "
+			      "one of them.",
+			      command->name);
+}
+
 /* What says that the sender is no longer the primary. */
 static int check_fence(struct command *command, const struct store_offer *offer)
 {
@@ -143,6 +151,8 @@ static int check_fence(struct command *command, const struct store_offer *offer)
 				      "copy of it. Stop using it there, or delete '%s' here.",
 				      served->name, served->name);
 	const struct volume *copy = volume_by_name(store, command->name);
+	if (copy && memcmp(copy->uuid, offer->volume_uuid, 16) != 0)
+		return refuse_other(command); /* their lives are not to be compared */
 	if (!copy || MUTANT(62))
 		return 0;
 	struct lines_known known = lines_known(store, copy);
@@ -197,10 +207,7 @@ int replica_same(struct command *command, const struct volume *copy)
 	if (copy->replica && memcmp(copy->uuid, command->offer->volume_uuid, 16) == 0 &&
 	    copy->domain == domain->number)
 		return 0;
-	return command_refuse(command, -EEXIST,
-			      "'%s' is the copy of another volume of that name: delete or rename "
-			      "one of them.",
-			      command->name);
+	return refuse_other(command);
 }
 
 bool replica_goes_on(const struct store *store, const struct volume *copy,
