@@ -407,12 +407,17 @@ static void chase_list(struct follows *follows, const struct follower_info *info
 		follows->chases = chase;
 	}
 	chase->listed = true;
+	bool renamed = strcmp(chase->info.volume, info->volume) != 0;
+	if (renamed)
+		follows->sweep.done = false; /* a cut may have been dropped by its old name */
 	if (chase->phase != CHASE_IDLE) {
 		chase_pace(chase, &info->rules);
 		return;
 	}
-	if (!info->rules.in_step || strcmp(chase->info.volume, info->volume) != 0)
-		stream_drop(chase); /* the copy is named after the volume */
+	if (!info->rules.in_step || renamed)
+		stream_drop(chase);
+	if (renamed)
+		chase->verified = false; /* the copy is named after the volume: that is a new one */
 	chase->info = *info;
 }
 
