@@ -8,10 +8,12 @@
  * A refusal has a sentence; what opens can be read without one, or answers with an error.
  */
 #include "proto/crc32c.h"
+#include "storage/store/catalog.h"
 #include "storage/store/codec.h"
 #include "storage/store/index_file.h"
 #include "storage/store/log.h"
-#include "storage/store/store_admin.h"
+#include "storage/store/store_follow.h"
+#include "storage/store/store_list.h"
 #include "storage/store/store_work.h"
 #include "storage/store/superblock.h"
 #include "tests/sim/simenv.h"
@@ -227,6 +229,47 @@ static int request(struct env *env, struct view *view, enum request_kind kind, u
 	return (int)r.op.res;
 }
 
+#define CHANGE(store, call, ...)                                                                   \
+	do {                                                                                       \
+		struct admin_op op = {.op.done = done};                                            \
+		call(store, &op, __VA_ARGS__);                                                     \
+		wait_for(env, &op.op);                                                             \
+		if (op.op.res < 0)                                                                 \
+			abort();                                                                   \
+	} while (0)
+
+/* What is sent to other hosts, how fast, when, and what went there: `again` changes all of it. */
+static void sends_make(struct env *env, struct store *store, bool again)
+{
+	const struct policy_rules policy = {.every_ns = 24 * 3600 * NSEC_PER_SEC,
+					    .keep = {again ? 3 : 2},
+					    .send_to = {"host2", "h3"},
+					    .rate_bytes = MIB,
+					    .window = {22 * 60, 6 * 60}};
+	const struct follower_rules follower = {
+		.lag_ns = 30 * NSEC_PER_SEC, .rate_bytes = MIB, .window = {20 * 60, 7 * 60}};
+	const struct follower_pace pace = {.has_rate = true, .rate_bytes = 2 * MIB};
+	struct volume_info *volumes;
+	size_t count;
+	if (store_volumes(store, false, &volumes, &count) < 0 || count != 1)
+		abort();
+	uint32_t number = volumes[0].number;
+	free(volumes);
+	if (!again) {
+		CHANGE(store, store_peer_add, "host2", "10.0.0.2:1");
+		CHANGE(store, store_peer_add, "h3", "10.0.0.3:1");
+	}
+	CHANGE(store, store_policy_set, "daily", &policy);
+	if (again) {
+		CHANGE(store, store_follower_pace, "a", "host2", &pace);
+	} else {
+		CHANGE(store, store_policy_attach, "a", "daily");
+		CHANGE(store, store_follower_set, "a", "host2", &follower);
+	}
+	CHANGE(store, store_shipped, number, "host2", again ? 9 : 7);
+	CHANGE(store, store_shipped, number, "h3", again ? 8 : 3);
+}
+
 static void whole_make(void)
 {
 	struct sim *sim = sim_new(1);
@@ -254,6 +297,7 @@ static void whole_make(void)
 	store_fold(store, &work, "a");
 	wait_for(env, &work.op);
 	store_view_close(view);
+	sends_make(env, store, false);
 	if (store_close(store) < 0 || store_open(env, "store", &options, &store, sentence) < 0 ||
 	    store_view_open(store, "a", &view) < 0)
 		abort();
@@ -264,6 +308,7 @@ static void whole_make(void)
 	wait_for(env, &op.op);
 	request(env, view, REQUEST_ZERO, 2 * BLOCK_BYTES, NULL);
 	request(env, view, REQUEST_FLUSH, 0, NULL);
+	sends_make(env, store, true);
 	store_view_close(view);
 	sim_crash(sim, false);
 	store_abandon(store);
@@ -274,6 +319,28 @@ static void whole_make(void)
 	env_dir_close(dir);
 	sim_free(sim);
 	free(data);
+}
+
+/* Who sends what: names that end, and numbers that can be asked for. */
+static void lists_look(struct store *store)
+{
+	struct policy_info *policies;
+	struct follower_info *followers;
+	size_t count;
+	if (store_policies(store, &policies, &count) == 0) {
+		for (size_t i = 0; i < count; i++)
+			for (unsigned k = 0; k < POLICY_HOSTS_MAX; k++)
+				assert(memchr(policies[i].rules.send_to[k], 0, NAME_ROOM));
+		free(policies);
+	}
+	if (store_followers(store, &followers, &count) == 0) {
+		for (size_t i = 0; i < count; i++) {
+			assert(window_good(&followers[i].rules.window));
+			(void)store_shipped_until(store, followers[i].volume_number,
+						  followers[i].host);
+		}
+		free(followers);
+	}
 }
 
 static void look(struct env *env)
@@ -295,6 +362,7 @@ static void look(struct env *env)
 					data);
 			store_view_close(view);
 		}
+	lists_look(store);
 	struct store_work work = {.op.done = done};
 	store_check(store, &work);
 	wait_for(env, &work.op);
@@ -354,6 +422,56 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 	return 0;
 }
 
+/* In the newest record of this kind that a file of the whole store has, two bytes are others. What
+ * lies far behind is reached from a place before it, with the bytes between as they are. */
+static int corpus_put_in(const char *folder, const char *name, uint8_t file, uint8_t kind,
+			 uint16_t bytes, unsigned at, uint8_t value)
+{
+	const uint8_t head[] = {kind, 0, (uint8_t)bytes, (uint8_t)(bytes >> 8)};
+	const uint8_t *found = NULL, *from = whole.bytes[file], *end = from + whole.size[file];
+	for (const uint8_t *p; (p = memmem(from, (size_t)(end - from), head, sizeof head));
+	     from = p + 1)
+		found = p;
+	if (!found) {
+		fprintf(stderr, "%s has no record %u of %u bytes\n", names[file], kind, bytes);
+		return 1;
+	}
+	uint64_t byte = (uint64_t)(found - whole.bytes[file]) + at, place = byte / 128;
+	uint8_t between = byte % 128;
+	uint8_t input[5 + 128 + 2] = {CHANGE_LARGE_PLACE, (uint8_t)place, (uint8_t)(place >> 8),
+				      (uint8_t)(between + 2)};
+	memcpy(input + 4, whole.bytes[file] + place * 128, between);
+	memset(input + 4 + between, value, 2);
+	corpus_put(folder, name, file, input, 4u + between + 2u);
+	return 0;
+}
+
+/* What is sent, in the newer checkpoint and in the log: a host, a number, hours, a limit. */
+static int corpus_write_sends(const char *folder)
+{
+	if (!whole.bytes[0])
+		whole_make();
+	bool second = number(whole.bytes[2] + 24, 8) > number(whole.bytes[1] + 24, 8);
+	const struct {
+		const char *name;
+		uint8_t file, kind;
+		uint16_t bytes;
+		uint8_t at, value;
+	} inputs[] = {
+		{"checkpoint_shipped_host", 1 + second, LOG_SHIPPED, 224, 80, '/'},
+		{"checkpoint_policy_hours", 1 + second, LOG_PUT_POLICY, 312, 112, 255},
+		{"checkpoint_follower_hours", 1 + second, LOG_PUT_FOLLOWER, 112, 104, 5},
+		{"log_shipped_host", 3, LOG_SHIPPED, 224, 80, 'x'},
+		{"log_policy_host", 3, LOG_PUT_POLICY, 312, 120, 'x'},
+		{"log_follower_limit", 3, LOG_PUT_FOLLOWER, 112, 88, 255},
+	};
+	int res = 0;
+	for (size_t i = 0; i < sizeof inputs / sizeof *inputs; i++)
+		res |= corpus_put_in(folder, inputs[i].name, inputs[i].file, inputs[i].kind,
+				     inputs[i].bytes, inputs[i].at, inputs[i].value);
+	return res;
+}
+
 /* One change each, of a number that matters. */
 static int corpus_write(const char *folder)
 {
@@ -379,5 +497,5 @@ static int corpus_write(const char *folder)
 	for (size_t i = 0; i < sizeof inputs / sizeof *inputs; i++)
 		corpus_put(folder, inputs[i].name, inputs[i].bytes[0], inputs[i].bytes + 1,
 			   inputs[i].count - 1);
-	return 0;
+	return corpus_write_sends(folder);
 }

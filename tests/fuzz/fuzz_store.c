@@ -6,7 +6,9 @@
 #include "proto/err.h"
 #include "storage/store/catalog.h"
 #include "storage/store/record.h"
+#include "storage/store/store_int.h"
 #include "storage/store/superblock.h"
+#include "storage/store/tap.h"
 #include "tests/fuzz/replay.h"
 
 #include <assert.h>
@@ -20,6 +22,9 @@ enum decoder {
 	DECODE_VOLUME,
 	DECODE_SNAPSHOT,
 	DECODE_LAYER,
+	DECODE_SHIPPED,
+	DECODE_POLICY,
+	DECODE_FOLLOWER,
 	DECODER_COUNT,
 };
 
@@ -86,6 +91,96 @@ static void fuzz_directory(const uint8_t *data, size_t bytes)
 	free(copy);
 }
 
+/* ---- records that say what is sent, to a catalog with one volume ---- */
+
+static struct store *one_volume(void)
+{
+	static struct volume volume = {.number = 5, .name = "web1", .size_bytes = GIB};
+	static struct volume *volumes[1] = {&volume};
+	static struct store store;
+	if (!store.tap && tap_init(&store) < 0)
+		abort();
+	store.volumes = volumes;
+	store.volume_count = 1;
+	store.policy_count = store.follower_count = 0;
+	memset(volume.shipped, 0, sizeof volume.shipped);
+	return &store;
+}
+
+static struct cursor behind_number(const uint8_t *data, size_t bytes)
+{
+	struct cursor c = cursor_reading(data, bytes);
+	cursor_take(&c, 8);
+	return c;
+}
+
+static void fuzz_shipped(const uint8_t *data, size_t bytes)
+{
+	struct volume *volume = one_volume()->volumes[0], second = {.number = 5};
+	uint8_t again[LOG_RECORD_BYTES_MAX];
+	struct cursor c = behind_number(data, bytes);
+	if (shipped_apply(volume, &c) < 0) {
+		assert(!volume_has_shipped(volume));
+		return;
+	}
+	c = behind_number(again, shipped_encode(volume, again));
+	assert(shipped_apply(&second, &c) == 0 &&
+	       memcmp(second.shipped, volume->shipped, sizeof second.shipped) == 0);
+}
+
+static bool windows_equal(const struct window *a, const struct window *b)
+{
+	return a->from == b->from && a->until == b->until;
+}
+
+static void fuzz_policy(const uint8_t *data, size_t bytes)
+{
+	struct store *store = one_volume();
+	const struct policy *policy = &store->policies[0], *second = &store->policies[1];
+	uint8_t again[LOG_RECORD_BYTES_MAX];
+	struct cursor c = behind_number(data, bytes);
+	if (policy_apply(store, LOG_PUT_POLICY, 5, &c) < 0) {
+		assert(store->policy_count == 0);
+		return;
+	}
+	c = behind_number(again, policy_encode(policy, again));
+	assert(policy_apply(store, LOG_PUT_POLICY, 6, &c) == 0 && store->policy_count == 2);
+	assert(strcmp(second->name, policy->name) == 0 &&
+	       memcmp(second->rules.keep, policy->rules.keep, sizeof policy->rules.keep) == 0 &&
+	       second->rules.every_ns == policy->rules.every_ns &&
+	       second->rules.rate_bytes == policy->rules.rate_bytes);
+	for (unsigned i = 0; i < POLICY_HOSTS_MAX; i++)
+		assert(strcmp(second->rules.send_to[i], policy->rules.send_to[i]) == 0);
+	/* Hours of one that sends nothing are nobody's. */
+	assert(!policy->rules.send_to[0][0] ||
+	       windows_equal(&second->rules.window, &policy->rules.window));
+}
+
+static void fuzz_follower(const uint8_t *data, size_t bytes)
+{
+	struct store *store = one_volume();
+	struct follower first;
+	const struct follower *second = &store->followers[0];
+	uint8_t again[LOG_RECORD_BYTES_MAX];
+	struct cursor c = behind_number(data, bytes);
+	if (follower_apply(store, LOG_PUT_FOLLOWER, 5, &c) < 0) {
+		assert(store->follower_count == 0);
+		return;
+	}
+	first = store->followers[0];
+	store->follower_count = 0;
+	c = behind_number(again, follower_encode(LOG_PUT_FOLLOWER, &first, again));
+	assert(follower_apply(store, LOG_PUT_FOLLOWER, 5, &c) == 0 && store->follower_count == 1);
+	assert(strcmp(second->host, first.host) == 0 &&
+	       second->rules.lag_ns == first.rules.lag_ns &&
+	       second->rules.lag_bytes == first.rules.lag_bytes &&
+	       second->rules.rate_bytes == first.rules.rate_bytes &&
+	       second->rules.in_step == first.rules.in_step &&
+	       second->rules.degrade == first.rules.degrade &&
+	       second->rules.comes_in_step == first.rules.comes_in_step &&
+	       windows_equal(&second->rules.window, &first.rules.window));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
 	uint8_t block[BLOCK_BYTES] = {0};
@@ -121,10 +216,45 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 	case DECODE_SNAPSHOT:
 		fuzz_snapshot(data, bytes);
 		break;
+	case DECODE_SHIPPED:
+		fuzz_shipped(data, bytes);
+		break;
+	case DECODE_POLICY:
+		fuzz_policy(data, bytes);
+		break;
+	case DECODE_FOLLOWER:
+		fuzz_follower(data, bytes);
+		break;
 	default:
 		fuzz_layer(data, bytes);
 	}
 	return 0;
+}
+
+static void corpus_write_sends(const char *folder)
+{
+	uint8_t buf[LOG_RECORD_BYTES_MAX];
+	const struct volume volume = {.number = 5, .shipped = {{"host2", 7}, {"", 0}, {"h3", 9}}};
+	const struct window nights = {.from = 22 * 60, .until = 6 * 60};
+	struct policy policy = {.number = 5,
+				.name = "daily",
+				.rules = {.every_ns = 24 * 3600 * NSEC_PER_SEC, .keep = {1, 0, 7}}};
+	struct follower follower = {.volume = 5,
+				    .host = "host2",
+				    .rules = {.lag_ns = 30 * NSEC_PER_SEC, .in_step = true}};
+	corpus_put(folder, "shipped", DECODE_SHIPPED, buf, shipped_encode(&volume, buf));
+	corpus_put(folder, "policy", DECODE_POLICY, buf, policy_encode(&policy, buf));
+	memcpy(policy.rules.send_to[0], "host2", 6);
+	memcpy(policy.rules.send_to[1], "h3", 3);
+	policy.rules.rate_bytes = MIB;
+	policy.rules.window = nights;
+	corpus_put(folder, "policy_sends", DECODE_POLICY, buf, policy_encode(&policy, buf));
+	corpus_put(folder, "follower", DECODE_FOLLOWER, buf,
+		   follower_encode(LOG_PUT_FOLLOWER, &follower, buf));
+	follower.rules = (struct follower_rules){
+		.lag_ns = 30 * NSEC_PER_SEC, .rate_bytes = MIB, .window = nights};
+	corpus_put(folder, "follower_hours", DECODE_FOLLOWER, buf,
+		   follower_encode(LOG_PUT_FOLLOWER, &follower, buf));
 }
 
 static int corpus_write(const char *folder)
@@ -175,5 +305,6 @@ static int corpus_write(const char *folder)
 	struct cursor c = cursor_over(buf, size);
 	layer_encode(layer, &c);
 	corpus_put(folder, "layer", DECODE_LAYER, buf, size);
+	corpus_write_sends(folder);
 	return 0;
 }
