@@ -12,7 +12,7 @@ VSTORED=$1 VSTORECTL=$(realpath "$2") here=$(dirname "$(realpath "$0")")
 link_end() { [ -z "$link_pid" ] || { kill "$link_pid" && wait "$link_pid" 2>/dev/null || true; }; }
 link_pid=
 at_end+=(link_end)
-orders() { echo "$*" >link; }
+orders() { echo "$*" >./link; }
 did() { python3 -c "import json; print(json.load(open('did'))['$1'])"; }
 # over SNAPSHOT [SIDE]: a's connections for it, or the other side's, that carried a megabyte each
 over() { host "${2:-a}" -o json replica transfers | python3 -c "import json,sys; print(sum(t['object'] == '$1' and t['sent_bytes'] + t['received_bytes'] > 1 << 20 for t in json.load(sys.stdin)['transfers']))"; }
@@ -42,7 +42,7 @@ soon three || fail "a connection was cut, and is still there: $(host a -o json r
 [ -z "$(job_of "$job" waits)" ] || fail "the cut of a further connection is the send's: $(job_of "$job" waits)"
 ended() { [ "$(job_of "$job" state)" != running ]; }
 soon ended || fail "it does not end: $(host a job show "$job")"
-[ "$(job_of "$job" state)" = done ] || fail "it failed: $(host a job show "$job")"
+[ "$(job_of "$job" state)" = "done" ] || fail "it failed: $(host a job show "$job")"
 same v@1
 sent=$(did bytes)
 ((sent < 43 << 20)) || fail "$sent bytes went over for 40 MiB"
@@ -57,7 +57,7 @@ soon all_four v@2 || fail "there are not four connections: $(host a -o json repl
 orders cut
 orders slow 2048
 soon ended || fail "it does not end: $(host a job show "$job")"
-[ "$(job_of "$job" state)" = done ] || fail "it failed: $(host a job show "$job")"
+[ "$(job_of "$job" state)" = "done" ] || fail "it failed: $(host a job show "$job")"
 same v@2
 sent=$(($(did bytes) - sent))
 ((sent < 47 << 20)) || fail "$sent bytes went over for 40 MiB"
