@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/sim/scan.h"
 
+#include "proto/crc32c.h"
 #include "tests/sim/fail.h"
 
 #include "storage/store/index.h"
@@ -62,20 +63,41 @@ static uint32_t u32_at(const uint8_t *at)
 	return le32toh(word);
 }
 
-/* A record's bytes without what fills up; 0: none begins here. */
+/* Its frames' bytes, which are all there, have their checksums. */
+static bool frames_whole(const uint8_t *at, uint32_t frames, const uint8_t *stored)
+{
+	for (uint32_t i = 0; i < frames; i++) {
+		uint32_t bytes = u32_at(at + 52 + 8 * i) & 0xffffff;
+		if (crc32c(u32_at(at + 8) ^ (i * 0x9e3779b1u), stored, bytes) !=
+		    u32_at(at + 56 + 8 * i))
+			return false;
+		stored += bytes;
+	}
+	return true;
+}
+
+static bool header_whole(const uint8_t *at, uint32_t bytes)
+{
+	uint8_t copy[52 + 8 * 16];
+	memcpy(copy, at, bytes);
+	memset(copy + 48, 0, 4);
+	return crc32c(0, copy, bytes) == u32_at(at + 48);
+}
+
+/* A record's bytes without what fills up; 0: none begins here, or what a crash left of one. */
 static uint32_t record_at(const uint8_t *at, uint64_t left, struct scan_record *ret)
 {
 	if (left < 52 || u32_at(at) != RECORD_MAGIC)
 		return 0;
-	uint32_t frames = at[5], bytes = 52 + 8 * frames;
+	uint32_t frames = at[5], header = 52 + 8 * frames;
 	ret->type = at[4];
 	memcpy(ret->id.bytes, at + 8, ID_BYTES);
-	if (frames == 0 || frames > 16 || bytes > left)
+	if (frames == 0 || frames > 16 || header > left || !header_whole(at, header))
 		return 0;
+	uint32_t prefix = header + (ret->type == 1 ? 128 : 0), bytes = prefix;
 	for (uint32_t i = 0; i < frames; i++)
 		bytes += u32_at(at + 52 + 8 * i) & 0xffffff;
-	bytes += ret->type == 1 ? 128 : 0;
-	return bytes > left ? 0 : bytes;
+	return bytes > left || !frames_whole(at, frames, at + prefix) ? 0 : bytes;
 }
 
 /* Where the records of a sealed one end: its trailer says so. */
