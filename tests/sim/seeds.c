@@ -118,12 +118,14 @@ static int seeds_run(const struct seeds *seeds, uint64_t from, uint64_t to, unsi
 	return range_run(&(struct range){seeds, common, from, to}, job_count);
 }
 
-/* 0: the planted bug was found. */
-static int mutant_run(const struct seeds *seeds, int number)
+/* 0: the planted bug was found. All seeds are tried, from that one on and round; where it is found
+ * late, that saves minutes for as long as nothing shifts the dice. */
+static int mutant_run(const struct seeds *seeds, int number, unsigned first)
 {
 	uint64_t trace;
 	*seeds->mutant = number;
-	for (uint64_t seed = 1; seed <= seeds->mutant_seeds; seed++) {
+	for (unsigned i = 0; i < seeds->mutant_seeds; i++) {
+		uint64_t seed = 1 + (first - 1 + i) % seeds->mutant_seeds;
 		const char *failed = seeds->run(seed, &trace);
 		if (failed) {
 			printf("mutant %d: found at seed %llu: %s\n", number,
@@ -146,10 +148,13 @@ int seeds_main(const struct seeds *seeds, int argc, char **argv)
 		if (jobs >= 1 && jobs <= (int)JOBS_MAX)
 			return seeds_run(seeds, from, to, (unsigned)jobs);
 	}
-	if (argc == 3 && strcmp(argv[1], "--mutant") == 0 && seeds->mutant)
-		return mutant_run(seeds, atoi(argv[2]));
+	if ((argc == 3 || argc == 4) && strcmp(argv[1], "--mutant") == 0 && seeds->mutant) {
+		int first = argc == 4 ? atoi(argv[3]) : 1;
+		if (first >= 1)
+			return mutant_run(seeds, atoi(argv[2]), (unsigned)first);
+	}
 	fprintf(stderr, "usage: %s --seeds A..B [--jobs N]%s\n", seeds->program,
-		seeds->mutant ? " | --mutant N" : "");
+		seeds->mutant ? " | --mutant N [FIRST-SEED]" : "");
 	return 2;
 }
 

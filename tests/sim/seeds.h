@@ -22,7 +22,7 @@ struct seeds {
 	unsigned mutant_seeds; /* that are tried for one */
 };
 
-/* --seeds A..B [--jobs N] | --mutant N: the exit code. */
+/* --seeds A..B [--jobs N] | --mutant N [FIRST-SEED]: the exit code. */
 int seeds_main(const struct seeds *seeds, int argc, char **argv);
 
 struct seeds_count {
