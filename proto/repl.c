@@ -361,18 +361,23 @@ int repl_decode_missing(const void *body, size_t bytes, uint8_t ret_id[ID_BYTES]
 	return 0;
 }
 
-uint32_t repl_encode_cancel(uint64_t request, const uint8_t transfer[16], void *out)
+/* What names a transfer and says no more. */
+static uint32_t encode_transfer(enum repl_type type, uint64_t request, const uint8_t transfer[16],
+				void *out)
 {
-	struct cursor c = message_begin(out, REPL_CANCEL, 0, request, 16);
+	struct cursor c = message_begin(out, type, 0, request, 16);
 	put_bytes(&c, transfer, 16);
 	return message_end(&c, out);
 }
 
+uint32_t repl_encode_cancel(uint64_t request, const uint8_t transfer[16], void *out)
+{
+	return encode_transfer(REPL_CANCEL, request, transfer, out);
+}
+
 uint32_t repl_encode_join(uint64_t request, const uint8_t transfer[16], void *out)
 {
-	struct cursor c = message_begin(out, REPL_JOIN, 0, request, 16);
-	put_bytes(&c, transfer, 16);
-	return message_end(&c, out);
+	return encode_transfer(REPL_JOIN, request, transfer, out);
 }
 
 int repl_decode_cancel(const void *body, size_t bytes, uint8_t ret_transfer[16])

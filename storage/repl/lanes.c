@@ -41,19 +41,12 @@ static bool wants_lane(const struct sender *sender)
 	       repl->lanes_sent < LANES_ALL_MAX && env_now_ns(repl->env) >= sender->lane_after_ns;
 }
 
-static void say_alive(struct session *session)
-{
-	uint8_t message[REPL_HEADER_BYTES];
-	if (session->channel && channel_room(session->channel))
-		channel_send(session->channel, message, repl_encode_alive(message));
-}
-
 void lanes_look(struct sender *sender)
 {
 	sender->states++;
 	for (unsigned i = 0; i < sender->lane_count; i++)
 		if (sender->lanes[i]->state == SESSION_LANE_OPEN)
-			say_alive(sender->lanes[i]);
+			session_alive(sender->lanes[i]);
 	if (!wants_lane(sender))
 		return;
 	struct session *lane = session_new(sender->repl, false);
@@ -280,7 +273,7 @@ void lanes_tick(struct session *first)
 			lane_parts(session);
 			session_end(session, -ETIMEDOUT, "Nothing came over this connection.");
 		} else {
-			say_alive(session);
+			session_alive(session);
 		}
 	}
 }

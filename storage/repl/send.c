@@ -72,14 +72,12 @@ static int send_state(struct session *session, const struct repl_header *header,
 		      const uint8_t *body)
 {
 	struct repl_state state;
-	uint8_t alive[REPL_HEADER_BYTES];
 	if (repl_decode_state(body, header->body_bytes, &state) < 0)
 		return -VS_EFORMAT;
 	line_progress(session->sender, &state, channel_sent_bytes(session->channel));
 	if (state.state == REPL_RECEIVING) {
 		/* It may ask for nothing for long: all is there, or is being folded. */
-		if (channel_room(session->channel))
-			channel_send(session->channel, alive, repl_encode_alive(alive));
+		session_alive(session);
 		lanes_look(session->sender);
 		return 0;
 	}

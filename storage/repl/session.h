@@ -197,6 +197,15 @@ static inline struct store_position position_in(const struct repl_position *at)
 	return in;
 }
 
+/* Says ALIVE to a peer that may hear nothing else for long; one that takes nothing has enough to
+ * hear. */
+static inline void session_alive(struct session *session)
+{
+	uint8_t message[REPL_HEADER_BYTES];
+	if (session->channel && channel_room(session->channel))
+		channel_send(session->channel, message, repl_encode_alive(message));
+}
+
 /* repl.c */
 /* NULL: there are too many, or no memory. What it does not use yet it has no memory for. */
 struct session *session_new(struct repl *repl, bool incoming);

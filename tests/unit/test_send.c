@@ -89,7 +89,10 @@ static int setup(void **state)
 	snprintf(a_sender.offer.snapshot, NAME_ROOM, "monday");
 	a_sender.offer.size_bytes = MIB;
 	a_sender.offer.root[0] = 7;
-	a_session = (struct session){.repl = &repl, .sender = &a_sender, .next_request = 1};
+	a_session = (struct session){.repl = &repl,
+				     .channel = (struct channel *)&said,
+				     .sender = &a_sender,
+				     .next_request = 1};
 	said_count = gets = looks = progressed = 0;
 	ended = false;
 	return 0;
