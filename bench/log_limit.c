@@ -140,7 +140,8 @@ int main(int argc, char **argv)
 	if (res >= 0)
 		res = env_file_sync_wait(file);
 	struct log_options options = {.block_count = RING_BYTES / BLOCK_BYTES};
-	bench.owner = (struct log_owner){no_apply, on_failed, on_committed};
+	bench.owner = (struct log_owner){
+		.apply = no_apply, .failed = on_failed, .committed = on_committed};
 	if (res < 0 || log_new(bench.env, file, &options, &bench.owner, &bench.log) < 0 ||
 	    log_replay(bench.log, &(struct log_place){.seq = 1}, 0) < 0)
 		return 1;

@@ -527,7 +527,7 @@ static bool stream_fill(const struct chase *chase, const struct volume_info *vol
 	state->epoch = stream.acked.epoch;
 	state->vseq = stream.acked.vseq;
 	state->taken_wall_ns = env_wall_ns(chase->follows->env) - stream.lag_ns;
-	state->behind = volume && volume->vseq != stream.acked.vseq;
+	state->behind = volume && volume->vseq > stream.acked.vseq;
 	state->lag_ns = stream.lag_ns;
 	state->lag_bytes = stream.lag_bytes;
 	state->late = stream.lag_ns > chase->info.rules.lag_ns;

@@ -63,7 +63,7 @@ bool repl_was_cut(int res);
 /* Another rate, from now on, of one that has not ended. */
 void repl_send_rate(struct repl_send *send, uint64_t rate_bytes);
 
-/* ---- followers in step: the records of a volume, as they take effect ---- */
+/* ---- followers in step: the records of a volume, as they go to its log ---- */
 
 /* A volume on its way to a follower. Life: repl_stream_new, which queues what is written from then
  * on; repl_stream_from, when the follower is known, or thought, to stand somewhere: what lies

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The outgoing side of what follows in step: records of a volume, queued as they take effect, sent
- * commit by commit, acknowledged.
+ * The outgoing side of what follows in step: records of a volume, queued as they go to our own log,
+ * sent commit by commit, acknowledged.
  *
  *     QUEUING -> ASKING -> LIVE        each of them -> BROKEN
  *
@@ -13,6 +13,7 @@
 
 #include "storage/rt/log_event.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -138,6 +139,7 @@ static void write_queue(struct repl_stream *stream, const struct store_tap_recor
 			memcpy(item->bytes + head, (const uint8_t *)record->data + at, part);
 		at += part;
 	}
+	assert(!stream->last.vseq || record->position.vseq == stream->last.vseq + 1);
 	stream->last = record->position;
 	stream->open_commit = true;
 }
@@ -146,7 +148,8 @@ static void tap_record(void *owner, const struct store_tap_record *record)
 {
 	struct repl *repl = owner;
 	for (struct repl_stream *stream = repl->streams; stream; stream = stream->next)
-		if (stream->volume == record->volume && stream->phase != STREAM_BROKEN)
+		if (stream->volume == record->volume && stream->phase != STREAM_BROKEN &&
+		    record->position.vseq > stream->last.vseq)
 			write_queue(stream, record);
 }
 

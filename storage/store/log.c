@@ -211,6 +211,11 @@ static void log_write(struct log *log)
 	env_file_write(log->file, &log->write_op, header, (uint32_t)(total * BLOCK_BYTES),
 		       (c->pos % log->options.block_count) * BLOCK_BYTES,
 		       c->dsync && !MUTANT(2) ? ENV_DSYNC : 0);
+	for (struct log_entry *entry = c->head; entry; entry = entry->next)
+		if (entry->leaving)
+			entry->leaving(entry);
+	if (log->owner->left)
+		log->owner->left(log->owner);
 }
 
 static void log_kick_done(struct io_op *op)

@@ -31,6 +31,8 @@ struct log_owner {
 	void (*failed)(struct log_owner *owner, int res, const char *what);
 	/* A commit has ended: there may be room again, or reason to fold. */
 	void (*committed)(struct log_owner *owner);
+	/* NULL, or: a commit goes to the device now, and with it all whose `leaving` was called. */
+	void (*left)(struct log_owner *owner);
 };
 
 struct log_options {
@@ -48,6 +50,9 @@ struct log_place {
 
 /* One record on its way to the log; the caller's until done. */
 struct log_entry {
+	/* NULL, or: its commit goes to the device now. All commits before have ended, none follows
+	 * before this one has; what it will come to is not known yet. */
+	void (*leaving)(struct log_entry *entry);
 	void (*done)(struct log_entry *entry, int res);
 	struct log_entry *next;
 	uint32_t payload_index;	    /* the log's own */

@@ -81,6 +81,11 @@ static void owner_failed(struct log_owner *owner, int res, const char *what)
 	store_fail(container_of(owner, struct store, log_owner), res, what);
 }
 
+static void owner_left(struct log_owner *owner)
+{
+	tap_committed(container_of(owner, struct store, log_owner));
+}
+
 static void owner_committed(struct log_owner *owner)
 {
 	struct store *store = container_of(owner, struct store, log_owner);
@@ -238,8 +243,10 @@ static int open_memory(struct store *store)
 	o->idle_fold_ns = o->idle_fold_ns ? o->idle_fold_ns : 30 * NSEC_PER_SEC;
 	store->next_number = 1;
 	store->next_segment_id = 1;
-	store->log_owner = (struct log_owner){
-		.apply = owner_apply, .failed = owner_failed, .committed = owner_committed};
+	store->log_owner = (struct log_owner){.apply = owner_apply,
+					      .failed = owner_failed,
+					      .committed = owner_committed,
+					      .left = owner_left};
 	store->codec = codec_new(env_worker_count(store->env));
 	store->index = index_new();
 	uint64_t entries = store->sb.log_bytes / BLOCK_BYTES + POOL_EXTRA;

@@ -89,7 +89,7 @@ static inline bool incarnations_differ(const uint8_t a[16], const uint8_t b[16])
 
 /* ---- what is written leaves for followers, and what they have of it ---- */
 
-/* A record of data that took effect. */
+/* A record of data. */
 struct store_tap_record {
 	uint32_t volume;
 	struct store_position position; /* after it */
@@ -97,6 +97,9 @@ struct store_tap_record {
 	const void *data; /* valid during the call; NULL: zeros */
 };
 struct store_tap_ops {
+	/* When it goes to the device, and again when it has taken effect, for who came in between:
+	 * their vseqs follow each other, and who has one already passes over it. What went out and
+	 * never took effect is lost here by a crash, or this store is failed. */
 	void (*record)(void *owner, const struct store_tap_record *record);
 	/* The commit ends that the records since the last call were of. */
 	void (*committed)(void *owner);
@@ -106,7 +109,7 @@ struct store_tap_ops {
 /* Who gets the records of tapped volumes, in the order of the log; none of its calls may call the
  * store, but for reading and for store_tap. NULL: nobody, and no volume is tapped any more. */
 void store_set_tap(struct store *store, const struct store_tap_ops *ops, void *owner);
-/* On: with what takes effect from now on. -ENOENT. */
+/* On: with all that has not taken effect yet. -ENOENT. */
 int store_tap(struct store *store, uint32_t volume, bool on);
 /* The follower has all up to this vseq, for good. */
 void store_follower_acked(struct store *store, uint32_t volume, const char *host, uint64_t vseq);

@@ -2,10 +2,16 @@
 /*
  * What leaves for followers as it is written, and flushes that wait until they have it.
  *
- * A volume that is tapped hands each record of its data out when it takes effect, in the order of
- * the log, with the bytes that were written; and says where commits end. Writes of one commit were
- * under way together, so nobody may rely on an order among them; who repeats commit after commit is
- * at every moment where a crash could have left the volume.
+ * A volume that is tapped hands each record of its data out, in the order of the log, with the
+ * bytes that were written; and says where commits end. Writes of one commit were under way
+ * together, so nobody may rely on an order among them; who repeats commit after commit is at every
+ * moment where a crash could have left the volume.
+ *
+ * A record is handed out when its commit goes to the device, so that followers write while we do:
+ * what they have and we lose is what a power cut takes from us, which nobody was promised
+ * (lines.c). It is handed out again when it takes effect, to whoever came in between; who has it
+ * passes over it. Early go only records that follow each other: one behind a change that no record
+ * of data tells waits for its effect, since who stood behind it would seem to have that change.
  *
  * A flush of a volume with followers that are in step (rules.in_step) ends when it is durable here
  * and each of them has acknowledged the position that the volume had when the flush began; where
@@ -57,6 +63,26 @@ int store_tap(struct store *store, uint32_t number, bool on)
 
 /* ---- records ---- */
 
+static struct store_position record_position(struct cursor *c)
+{
+	struct store_position position = {.vseq = get_u64(c)};
+	position.epoch = get_u64(c);
+	return position;
+}
+
+void tap_leaving(struct store *store, struct volume *volume, const void *record, uint32_t bytes,
+		 const void *data)
+{
+	struct cursor c = cursor_reading(record, bytes);
+	cursor_take(&c, 8);
+	struct store_position position = record_position(&c);
+	if (position.epoch != volume->epoch ||
+	    (position.vseq != max_u64(volume->vseq, volume->tapped_vseq) + 1 && !MUTANT(83)))
+		return;
+	volume->tapped_vseq = position.vseq;
+	tap_data(store, volume, record, bytes, data);
+}
+
 void tap_data(struct store *store, const struct volume *volume, const void *record, uint32_t bytes,
 	      const void *data)
 {
@@ -64,8 +90,7 @@ void tap_data(struct store *store, const struct volume *volume, const void *reco
 	struct store_tap_record out = {.volume = volume->number, .data = data};
 	unsigned op = get_u8(&c);
 	cursor_take(&c, 7);
-	out.position.vseq = get_u64(&c);
-	out.position.epoch = get_u64(&c);
+	out.position = record_position(&c);
 	uint64_t first = get_u64(&c);
 	out.offset_bytes = first * BLOCK_BYTES;
 	if (op == LOG_WRITE) {

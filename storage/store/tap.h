@@ -9,13 +9,16 @@
 struct tap {
 	const struct store_tap_ops *ops;
 	void *owner;
-	bool any;  /* records were handed out, and the commit's end was not told yet */
+	bool any;  /* records were handed out, and where their commit ends was not told yet */
 	bool shut; /* no acknowledgement comes any more */
 	struct store_request *held, **tail; /* flushes that are durable here */
 };
 int tap_init(struct store *store);
 void tap_exit(struct store *store);
-/* A record of data of a tapped volume has taken effect; `data` is what was written. */
+/* A record of data of a tapped volume goes to the device; `data` is what is written. */
+void tap_leaving(struct store *store, struct volume *volume, const void *record, uint32_t bytes,
+		 const void *data);
+/* It has taken effect. */
 void tap_data(struct store *store, const struct volume *volume, const void *record, uint32_t bytes,
 	      const void *data);
 void tap_committed(struct store *store);

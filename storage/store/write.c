@@ -173,6 +173,15 @@ static void piece_end(struct piece *piece, int res)
 	write_kick(store);
 }
 
+static void piece_leaving(struct log_entry *entry)
+{
+	const struct piece *piece = container_of(entry, struct piece, entry);
+	struct volume *volume = piece->request->view->volume;
+	if (volume->tapped)
+		tap_leaving(piece->store, volume, piece->record, piece->record_bytes,
+			    piece->payload);
+}
+
 static void piece_logged(struct log_entry *entry, int res)
 {
 	struct piece *piece = container_of(entry, struct piece, entry);
@@ -198,6 +207,7 @@ bool piece_append(struct piece *piece)
 	}
 	if (!log_room(log, piece->record_bytes, piece->block_count, false))
 		return false;
+	piece->entry.leaving = piece_leaving;
 	piece->entry.done = piece_logged;
 	log_append(log, &piece->entry, piece->record, piece->record_bytes, piece->payload,
 		   piece->block_count, piece->request->flags & REQUEST_FUA && !MUTANT(18));

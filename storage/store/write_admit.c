@@ -237,6 +237,7 @@ static int admit_part(struct piece *piece, uint64_t block_no, uint32_t skip, uin
 	/* Writes to this block that are on their way must have taken effect before it is read. */
 	uint8_t record[8];
 	uint32_t record_bytes = record_number(LOG_BARRIER, 0, record);
+	piece->entry.leaving = NULL;
 	piece->entry.done = part_barrier;
 	log_append(store->log, &piece->entry, record, record_bytes, NULL, 0, false);
 	return ADMITTED;

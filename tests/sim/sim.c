@@ -258,7 +258,9 @@ static const char *log_run(struct sim *sim)
 	const char *failed;
 	*world = (struct log_world){.sim = sim,
 				    .checkpoint = {.seq = 1},
-				    .owner = {world_apply, world_failed, world_committed}};
+				    .owner = {.apply = world_apply,
+					      .failed = world_failed,
+					      .committed = world_committed}};
 	world->options =
 		(struct log_options){.uuid = {1}, .secret = {2}, .block_count = RING_BLOCKS};
 	world->block = env_memory(env, BLOCK_BYTES);

@@ -26,6 +26,8 @@ struct live {
 static inline void tap_record(void *owner, const struct store_tap_record *record)
 {
 	struct live *live = owner;
+	if (record->position.vseq <= live->last.vseq)
+		return; /* it has taken effect now */
 	struct store_copy_part *part = &live->parts[live->part_count++];
 	assert_true(live->part_count < 4096);
 	*part = (struct store_copy_part){.offset_bytes = record->offset_bytes,
@@ -41,6 +43,8 @@ static inline void tap_record(void *owner, const struct store_tap_record *record
 static inline void tap_committed(void *owner)
 {
 	struct live *live = owner;
+	if (!live->part_count)
+		return;
 	struct batch *batch = &live->batches[live->batch_count++];
 	assert_true(live->batch_count < BATCHES_MAX);
 	batch->parts = malloc(live->part_count * sizeof(live->parts[0]));

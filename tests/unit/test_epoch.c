@@ -62,74 +62,6 @@ static void writes_that_come_together_wait_for_one_record(void **state)
 	free(data);
 }
 
-struct order {
-	struct store *store;
-	uint64_t last;
-	unsigned records, misplaced, grown;
-};
-
-static void order_record(void *owner, const struct store_tap_record *record)
-{
-	struct order *order = owner;
-	order->misplaced += record->position.vseq != order->last + 1;
-	order->last = record->position.vseq;
-	order->records++;
-}
-
-static void order_committed(void *owner)
-{
-}
-
-static void order_broken(void *owner, uint32_t volume)
-{
-	struct order *order = owner;
-	order->last++; /* the change's own */
-	order->grown++;
-	store_tap(order->store, volume, true);
-}
-
-static const struct store_tap_ops order_ops = {order_record, order_committed, order_broken};
-
-/* It may come at any moment: each vseq is of one thing, and they are in the order of the log. */
-static void a_volume_that_grows_among_writes_takes_a_vseq_in_their_order(void **state)
-{
-	enum { WRITES = 64, ROUNDS = 16 };
-	struct fixture *f = *state;
-	struct store_request requests[WRITES];
-	struct order order = {0};
-	uint8_t *data = aligned_alloc(BLOCK_BYTES, 2 * CHUNK_BYTES);
-	test_random_fill(&f->seed, data, 2 * CHUNK_BYTES);
-	assert_int_equal(make_volume(f, "a", 64 * MIB), 0);
-	struct view *view = open_view(f, "a");
-	const struct volume *volume = volume_by_name(f->store, "a");
-	order.store = f->store;
-	store_set_tap(f->store, &order_ops, &order);
-	assert_int_equal(store_tap(f->store, volume->number, true), 0);
-	for (unsigned round = 0; round < ROUNDS; round++) {
-		for (unsigned i = 0; i < WRITES; i++) {
-			uint64_t unit = i % 3 == 0 ? CHUNK_BYTES : BLOCK_BYTES;
-			requests[i] = (struct store_request){
-				.view = view,
-				.kind = REQUEST_WRITE,
-				.offset_bytes = test_random(&f->seed) % (32 * MIB / unit) * unit,
-				.length_bytes = unit,
-				.data = data + test_random(&f->seed) % 16 * BLOCK_BYTES};
-			env_wait_prepare(&requests[i].op);
-			store_submit(&requests[i]);
-		}
-		assert_int_equal(DO(f, store_volume_grow, "a", (65 + round) * MIB), 0);
-		for (unsigned i = 0; i < WRITES; i++)
-			assert_int_equal(env_wait(f->env, &requests[i].op), 0);
-	}
-	assert_int_equal(order.misplaced, 0);
-	assert_int_equal(order.grown, ROUNDS);
-	assert_true(order.records >= WRITES * ROUNDS);
-	assert_int_equal(volume->vseq, order.last);
-	store_set_tap(f->store, NULL, NULL);
-	store_view_close(view);
-	free(data);
-}
-
 #define CASE(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
 
 int main(void)
@@ -137,7 +69,6 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		CASE(an_opening_that_writes_raises_the_epoch_once),
 		CASE(writes_that_come_together_wait_for_one_record),
-		CASE(a_volume_that_grows_among_writes_takes_a_vseq_in_their_order),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

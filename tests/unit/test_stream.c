@@ -149,7 +149,7 @@ static void what_waited_long_before_it_was_sent_is_not_late(void **state)
 	struct repl_stream *stream = stream_made();
 	struct store_position next = here;
 	next.vseq++;
-	const struct store_tap_record record = {
+	struct store_tap_record record = {
 		.volume = 1, .position = next, .length_bytes = sizeof block, .data = block};
 	tap->record(&repl, &record);
 	tap->committed(&repl);
@@ -165,9 +165,16 @@ static void what_waited_long_before_it_was_sent_is_not_late(void **state)
 	position_came(&at);
 	assert_int_equal(acked_vseq, next.vseq);
 	assert_int_equal(state_of(stream).lag_ns, 0);
-	/* What is sent, and not acknowledged in time, is. */
+	/* It has taken effect here, too: nobody is told again. */
+	messages = 0;
 	tap->record(&repl, &record);
 	tap->committed(&repl);
+	assert_int_equal(messages, 0);
+	/* What is sent, and not acknowledged in time, is. */
+	record.position.vseq++;
+	tap->record(&repl, &record);
+	tap->committed(&repl);
+	assert_int_equal(messages, 2);
 	now_ns += 21 * NSEC_PER_SEC;
 	session.timer.fire(&session.timer);
 	assert_int_equal(state_of(stream).phase, STREAM_BROKEN);
