@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two hosts on this machine: network namespaces a and b with a veth between them, and a certificate of one CA for each."""
+"""Two hosts on this machine: network namespaces a and b with a veth between them, and a certificate of one CA for each. For a while there may be a
+long link beside it."""
 import contextlib
 import itertools
 import json
@@ -11,7 +12,9 @@ from .servers import CTL, VSTORED, Vstored
 
 IN_THE_CLEAR = os.path.join(BUILD, "storage/daemon/vstored_plaintext")  # built for this harness alone
 LIMIT = os.path.join(BUILD, "bench/repl_limit")
+LONG_LINK = os.path.join(BUILD, "bench/long_link")
 ADDRESS = {"a": "10.78.0.1", "b": "10.78.0.2"}
+FAR = {"a": "10.79.0.1", "b": "10.79.0.2"}  # over the long link
 PORT = 7410
 
 
@@ -47,12 +50,12 @@ class Hosts(contextlib.ExitStack):
     def within(self, side):
         return ["ip", "netns", "exec", self.name(side)]
 
-    def vstored(self, side, folder, clear=False, log="256M"):
+    def vstored(self, side, folder, clear=False, log="256M", address=None):
         """A daemon on this host that knows the other as its peer."""
-        other = "b" if side == "a" else "a"
-        how = ["--tls", "plaintext:" + other if clear else self.tls(side), "--listen", f"{ADDRESS[side]}:{PORT}"]
+        other, address = "b" if side == "a" else "a", address or ADDRESS
+        how = ["--tls", "plaintext:" + other if clear else self.tls(side), "--listen", f"{address[side]}:{PORT}"]
         server = Vstored(folder, log=log, program=[*self.within(side), IN_THE_CLEAR if clear else VSTORED], flags=how, idle_fold="1s")
-        server.ctl("peer", "add", other, f"{ADDRESS[other]}:{PORT}")
+        server.ctl("peer", "add", other, f"{address[other]}:{PORT}")
         return server
 
     def listens(self, side, port):
@@ -75,9 +78,26 @@ class Hosts(contextlib.ExitStack):
         with self.listening("b", port, LIMIT, "take", to, *([] if clear else [self.tls("b")])):
             return float(run(*self.within("a"), LIMIT, "give", to, streams, seconds, *([] if clear else [self.tls("a")])))
 
-    def iperf3(self, streams, seconds):
+    def iperf3(self, streams, seconds, address=None):
         """MiB/s of the same link."""
-        port = next(self.ports)
-        with self.listening("b", port, "iperf3", "-s", "-B", ADDRESS["b"], "-p", str(port)):
-            out = run(*self.within("a"), "iperf3", "-c", ADDRESS["b"], "-p", port, "-P", streams, "-t", seconds, "-J")
+        port, to = next(self.ports), (address or ADDRESS)["b"]
+        with self.listening("b", port, "iperf3", "-s", "-B", to, "-p", str(port)):
+            out = run(*self.within("a"), "iperf3", "-c", to, "-p", port, "-P", streams, "-t", seconds, "-J")
         return json.loads(out)["end"]["sum_received"]["bits_per_second"] / 8 / (1 << 20)
+
+    @contextlib.contextmanager
+    def long_link(self, delay_ms, lost_of_a_million, mbit):
+        """A link from FAR["a"] to FAR["b"] with this round trip; None: no tun device can be made here."""
+        with subprocess.Popen([LONG_LINK, self.name("a"), self.name("b"), str(delay_ms), str(lost_of_a_million), str(mbit)],
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as process:
+            try:
+                if process.stdout.readline() != "up\n":
+                    yield None
+                    return
+                for side, other in (("a", "b"), ("b", "a")):
+                    run("ip", "-n", self.name(side), "addr", "add", FAR[side], "peer", FAR[other], "dev", "long0")
+                    run("ip", "-n", self.name(side), "link", "set", "long0", "up", "txqueuelen", "10000")
+                    run("ip", "-n", self.name(side), "route", "replace", FAR[other], "dev", "long0", "congctl", "cubic")  # as Debian has it
+                yield FAR
+            finally:
+                process.terminate()

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Row 11: replication between two hosts over TLS 1.3: connections alone against the same in the clear and iperf3, a real image, what goes
-over after a change and for a second image, and what a write in step costs."""
+over after a change and for a second image, what a write in step costs, and what a long link carries."""
 import ctypes
 import hashlib
 import json
@@ -116,6 +116,32 @@ class Replication:
         interleave(self.out, measure, {CLEAR: lambda: whole(True), OURS: lambda: whole(False)}, self.image_rounds)
         self.out.note(f"the image: {self.result['sent']:,} chunks, {self.result['sent_bytes'] / MIB:.1f} MiB on the wire")
 
+    def long_link(self):
+        """To an empty peer far away: what TCP makes of loss bounds one connection, and a send has up to four."""
+        mib, seconds = (4, 2) if self.bench.quick else (64, 10)
+        data = os.path.join(self.bench.folder, "random.img")
+        with open(data, "wb") as file:
+            file.write(random.Random(11).randbytes(mib * MIB))  # as it is on the wire
+        with self.hosts.long_link(80, 1000, 1000) as far:
+            if not far:
+                self.out.note("no long link: there is no /dev/net/tun")
+                return
+
+            def send():
+                folders = [self.bench.fresh("far-" + side) for side in "ab"]
+                with self.hosts.vstored("a", folders[0], address=far) as a, self.hosts.vstored("b", folders[1], address=far):
+                    a.ctl("volume", "import", data, "v", "--format", "raw")
+                    a.ctl("snap", "create", "v@1")
+                    start = time.monotonic()
+                    self.send(a, "v@1")
+                    return mib / (time.monotonic() - start)
+
+            measure = self.out.measure(f"{mib} MiB to an empty peer over a link with a round trip of 80 ms, where 1 of 1,000 packets is lost", "MiB/s",
+                                       caches="1 Gbit/s, cubic, made by bench/long_link.c; until it is durable and published there")
+            interleave(self.out, measure, {OURS: send, LINK + ", 1 stream": lambda: self.hosts.iperf3(1, seconds, far),
+                                           LINK + ", 4 streams": lambda: self.hosts.iperf3(4, seconds, far)}, self.image_rounds)
+        remove(data)
+
     def payload(self, count, seed):
         """Chunks of real data that are nowhere yet."""
         with open(self.bench.data.dense(64), "rb") as source:
@@ -219,6 +245,7 @@ def row11(bench, rows):
 
         part("connections", work.connections)
         part("image", work.image)
+        part("a long link", work.long_link)
         a, b = work.pair(fresh=False)
         part("changes", work.changes, a)
         part("in step", work.in_step, a)
