@@ -13,7 +13,7 @@
  * A follower in step gets what is written as it is written (repl_stream). It is asked first whether
  * it stands where the volume is; if not, the stream queues what is written while a cut is sent, and
  * goes on behind that. A stream that broke is made anew. Where it stands further, in the same
- * opening of the volume, the power took writes here that it has: a new opening begins (LINE), from
+ * opening of the volume, a crash took writes here that it has: a new opening begins (LINE), from
  * which it takes the cut, for nobody was promised those writes.
  *
  * A follower may have hours of the day: outside of them nothing is sent to it, and what is on its

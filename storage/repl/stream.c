@@ -13,7 +13,6 @@
 
 #include "storage/rt/log_event.h"
 
-#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -126,6 +125,10 @@ static struct item *item_add(struct repl_stream *stream, uint32_t byte_count)
 
 static void write_queue(struct repl_stream *stream, const struct store_tap_record *record)
 {
+	if (stream->last.vseq && record->position.vseq != stream->last.vseq + 1) {
+		stream_break(stream, -EAGAIN, "It misses a change of the volume: a cut is sent.");
+		return;
+	}
 	for (uint64_t at = 0; at < record->length_bytes;) {
 		uint64_t part = record->data ? min_u64(record->length_bytes - at, REPL_WRITE_MAX)
 					     : record->length_bytes;
@@ -139,7 +142,6 @@ static void write_queue(struct repl_stream *stream, const struct store_tap_recor
 			memcpy(item->bytes + head, (const uint8_t *)record->data + at, part);
 		at += part;
 	}
-	assert(!stream->last.vseq || record->position.vseq == stream->last.vseq + 1);
 	stream->last = record->position;
 	stream->open_commit = true;
 }
@@ -293,6 +295,33 @@ static void acked(struct repl_stream *stream, const struct repl_position *positi
 	store_follower_acked(stream->repl->store, stream->volume, stream->host, position->vseq);
 }
 
+/* What is at or before the position is there already; also in the middle of a commit. */
+static void items_drop(struct repl_stream *stream, uint64_t vseq)
+{
+	while (stream->items && stream->items->position.vseq <= vseq) {
+		struct item *item = stream->items;
+		stream->items = item->next;
+		queued(stream, 0, item->byte_count);
+		free(item);
+	}
+	if (!stream->items)
+		stream->items_tail = &stream->items;
+}
+
+/* Records leave while they are written here: it got them over a connection before this one, and by
+ * now they have taken effect here, too. */
+static bool caught_up(struct repl_stream *stream, const struct repl_position *position)
+{
+	struct volume_info volume;
+	if (store_volume_info(stream->repl->store, stream->volume, &volume) < 0 ||
+	    volume.epoch != position->epoch || volume.vseq < position->vseq ||
+	    incarnations_differ(volume.incarnation, position->incarnation))
+		return false;
+	stream->begin.vseq = position->vseq;
+	items_drop(stream, position->vseq);
+	return true;
+}
+
 static int take_position(struct repl_stream *stream, const struct repl_position *position)
 {
 	if (stream->phase == STREAM_LIVE) {
@@ -303,8 +332,8 @@ static int take_position(struct repl_stream *stream, const struct repl_position 
 	}
 	bool same = position->epoch == stream->begin.epoch &&
 		    !incarnations_differ(position->incarnation, stream->begin.incarnation);
-	if (same && position->vseq > stream->begin.vseq) {
-		stream_break(stream, -ESTALE, "It has writes that were lost here with the power.");
+	if (same && position->vseq > stream->begin.vseq && !caught_up(stream, position)) {
+		stream_break(stream, -ESTALE, "It has writes that were lost here in a crash.");
 		return 0;
 	}
 	if (!same || position->vseq != stream->begin.vseq) {
@@ -382,19 +411,6 @@ struct repl_stream *repl_stream_new(struct repl *repl, const struct volume_info 
 	stream->next = repl->streams;
 	repl->streams = stream;
 	return stream;
-}
-
-/* What is at or before the position is there already; also in the middle of a commit. */
-static void items_drop(struct repl_stream *stream, uint64_t vseq)
-{
-	while (stream->items && stream->items->position.vseq <= vseq) {
-		struct item *item = stream->items;
-		stream->items = item->next;
-		queued(stream, 0, item->byte_count);
-		free(item);
-	}
-	if (!stream->items)
-		stream->items_tail = &stream->items;
 }
 
 void repl_stream_from(struct repl_stream *stream, const struct store_position *position)

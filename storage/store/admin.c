@@ -110,8 +110,9 @@ int command_layer_room(struct command *command, struct volume *volume, uint32_t 
 
 int command_position(struct command *command, struct volume *volume, struct volume *changed)
 {
-	if (!epoch_ready(command->store, volume) || write_behind(command->store))
-		return WAITING;
+	if (!epoch_ready(command->store, volume) || write_behind(command->store) ||
+	    !log_room(command->store->log, command->record_bytes + LOG_RECORD_BYTES_MAX, 0, true))
+		return WAITING; /* a position that was taken is in the log: none is left out */
 	changed->vseq = ++volume->admitted_vseq;
 	return 0;
 }

@@ -64,8 +64,8 @@ int command_snapshot_room(struct command *command, size_t count);
 int command_layer_room(struct command *command, struct volume *volume, uint32_t count);
 
 /* For a change that no record of data tells: the volume's next position, which nobody who follows
- * it can stand at yet; the records must go into the log at once, for vseqs are in its order. 0 or
- * WAITING. */
+ * it can stand at yet; one record follows, and must go into the log at once, for vseqs are in its
+ * order, and none is left out. 0 or WAITING. */
 int command_position(struct command *command, struct volume *volume, struct volume *changed);
 
 /* Of volumes.c: the sentences that both need. NULL: refused, *ret_res says how. */

@@ -4,10 +4,10 @@
  * write behind which it began}. An offer brings its volume's lines along, a copy keeps those of
  * what it took, so a copy can tell a primary that goes on from one that came back from a backup.
  *
- * A primary that loses power may lose what it had not made durable, also where a copy has it: its
- * next opening begins before that, and the copy goes back. What it said to be durable it cannot
- * lose: an opening that begins before that is of an older store, however often that was opened and
- * written to since.
+ * A primary that dies may lose what it had not made durable, also where a copy has it: its next
+ * opening begins before that, and the copy goes back. What it said to be durable it cannot lose: an
+ * opening that begins before that is of an older store, however often that was opened and written
+ * to since.
  *
  * Keeps true: a copy takes nothing that leaves out a write which was durable at its original, but
  * for what was promoted since: a promotion is somebody's decision, and says what it may lose.

@@ -75,7 +75,7 @@ struct volume {
 	bool busy;	       /* a change that no view and no fold may meet is on its way */
 	bool taken;	       /* a replica that somebody is writing to */
 	bool tapped;	       /* its records leave for followers */
-	uint64_t tapped_vseq;  /* of the last one that left early */
+	uint64_t tapped_vseq;  /* of the last one that left before its effect, since it is */
 	bool in_step;	       /* has a follower that flushes wait for */
 	struct ballot *ballot; /* NULL: it has no voters */
 	struct shipped {

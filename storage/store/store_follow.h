@@ -113,7 +113,7 @@ void store_set_tap(struct store *store, const struct store_tap_ops *ops, void *o
 int store_tap(struct store *store, uint32_t volume, bool on);
 /* The follower has all up to this vseq, for good. */
 void store_follower_acked(struct store *store, uint32_t volume, const char *host, uint64_t vseq);
-/* A copy says that it stands further in this opening of the volume than the volume does: the power
+/* A copy says that it stands further in this opening of the volume than the volume does: a crash
  * took writes that nobody was promised. What comes next is another opening's. */
 void store_line_begin(struct store *store, struct admin_op *op, const char *volume);
 /* What is durable here for sure. */

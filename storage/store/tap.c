@@ -8,10 +8,10 @@
  * moment where a crash could have left the volume.
  *
  * A record is handed out when its commit goes to the device, so that followers write while we do:
- * what they have and we lose is what a power cut takes from us, which nobody was promised
- * (lines.c). It is handed out again when it takes effect, to whoever came in between; who has it
- * passes over it. Early go only records that follow each other: one behind a change that no record
- * of data tells waits for its effect, since who stood behind it would seem to have that change.
+ * what they have and we lose is what a crash takes from us, which nobody was promised (lines.c). It
+ * is handed out again when it takes effect, to whoever came in between; who has it passes over it.
+ * Early go only records that follow each other: one behind a change that no record of data tells
+ * waits for its effect, since who stood behind it would seem to have that change.
  *
  * A flush of a volume with followers that are in step (rules.in_step) ends when it is durable here
  * and each of them has acknowledged the position that the volume had when the flush began; where
@@ -57,6 +57,8 @@ int store_tap(struct store *store, uint32_t number, bool on)
 	struct volume *volume = volume_by_number(store, number);
 	if (!volume || (on && (!store->tap->ops || volume->replica)))
 		return -ENOENT;
+	if (!volume->tapped)
+		volume->tapped_vseq = 0; /* it may have been a copy since, and stand further back */
 	volume->tapped = on;
 	return 0;
 }

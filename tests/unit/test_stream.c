@@ -23,6 +23,7 @@ static struct env env = {&env_ops};
 static struct repl repl = {.env = &env};
 static struct session session;
 static const struct store_tap_ops *tap;
+static struct store_position now_at; /* the volume */
 static unsigned messages;
 static uint64_t acked_vseq;
 static bool paused, pending;
@@ -32,6 +33,12 @@ static struct view *const view = (struct view *)&session; /* nobody looks into i
 void store_set_tap(struct store *store, const struct store_tap_ops *ops, void *owner)
 {
 	tap = ops;
+}
+int store_volume_info(const struct store *store, uint32_t number, struct volume_info *ret)
+{
+	*ret = (struct volume_info){.epoch = now_at.epoch, .vseq = now_at.vseq};
+	memcpy(ret->incarnation, now_at.incarnation, 16);
+	return 0;
 }
 int store_tap(struct store *store, uint32_t volume, bool on)
 {
@@ -218,6 +225,48 @@ static void who_stands_further_is_told_apart(void **state)
 	repl_stream_free(stream);
 }
 
+/* It had them over a connection before this one, while they were written here. */
+static void who_has_what_was_being_written_here_goes_on(void **state)
+{
+	static const uint8_t block[BLOCK_BYTES];
+	struct store_position there = here, after = here;
+	struct store_tap_record record = {.volume = 1, .length_bytes = sizeof block, .data = block};
+	struct repl_stream *stream = stream_made();
+	there.vseq += 2;
+	after.vseq += 3;
+	for (unsigned i = 1; i <= 3; i++) {
+		record.position = here;
+		record.position.vseq += i;
+		tap->record(&repl, &record);
+		tap->committed(&repl);
+	}
+	now_at = there;
+	messages = 0;
+	stands_at(stream, &there);
+	assert_int_equal(state_of(stream).phase, STREAM_LIVE);
+	assert_int_equal(messages, 3); /* FOLLOW, and what it has not */
+	const struct repl_position at = position_out(&after);
+	position_came(&at);
+	assert_int_equal(acked_vseq, after.vseq);
+	repl_stream_free(stream);
+	now_at = (struct store_position){0};
+}
+
+/* Better a cut than a copy with a hole in it. */
+static void a_gap_breaks_the_stream(void **state)
+{
+	static const uint8_t block[BLOCK_BYTES];
+	struct store_tap_record record = {
+		.volume = 1, .position = here, .length_bytes = sizeof block, .data = block};
+	struct repl_stream *stream = stream_made();
+	tap->record(&repl, &record);
+	record.position.vseq += 2;
+	tap->record(&repl, &record);
+	assert_int_equal(state_of(stream).phase, STREAM_BROKEN);
+	assert_int_equal(state_of(stream).res, -EAGAIN);
+	repl_stream_free(stream);
+}
+
 /* Where a host is away many volumes wait for it at once. */
 static void all_streams_together_are_bounded(void **state)
 {
@@ -326,6 +375,8 @@ int main(void)
 		cmocka_unit_test(what_waited_long_before_it_was_sent_is_not_late),
 		cmocka_unit_test(another_incarnation_is_somewhere_else),
 		cmocka_unit_test(who_stands_further_is_told_apart),
+		cmocka_unit_test(who_has_what_was_being_written_here_goes_on),
+		cmocka_unit_test(a_gap_breaks_the_stream),
 		cmocka_unit_test(all_streams_together_are_bounded),
 		cmocka_unit_test(nothing_of_a_peer_is_queued_without_a_bound),
 		cmocka_unit_test(all_copies_together_are_bounded),

@@ -2,6 +2,7 @@
 /* What leaves for followers: each record of a tapped volume, in the order of the log, and early. */
 #include "tests/unit/store_fixture.h"
 
+#include "storage/store/catalog.h"
 #include "storage/store/store_int.h"
 
 #ifdef VSTORE_MUTANTS
@@ -154,6 +155,71 @@ static void a_volume_that_grows_among_writes_takes_a_vseq_in_their_order(void **
 	free(data);
 }
 
+static void filler_done(struct log_entry *entry, int res)
+{
+}
+
+/* Its record finds no room in the commit; what is written meanwhile comes before it, without a gap.
+ */
+static void a_volume_that_waits_to_grow_takes_no_vseq_yet(void **state)
+{
+	enum { FILLERS = 200, FILLER_BYTES = 240 }; /* what is left is too little */
+	struct fixture *f = *state;
+	struct log_entry fillers[FILLERS] = {{.done = NULL}};
+	struct store_request first, write;
+	struct admin_op grow = {0};
+	struct order order = {0};
+	uint8_t record[FILLER_BYTES];
+	uint8_t *data = aligned_alloc(BLOCK_BYTES, BLOCK_BYTES);
+	memset(data, 7, BLOCK_BYTES);
+	assert_int_equal(make_volume(f, "a", MIB), 0);
+	struct view *view = open_view(f, "a");
+	assert_int_equal(do_request(f, view, REQUEST_WRITE, 0, BLOCK_BYTES, data, 0), 0);
+	tap(f, &order, volume_by_name(f->store, "a"));
+	write_begin(f, &first, view, 1, data);
+	while (!order.early)
+		env_step(f->env, false);
+	/* Behind the commit that is under way one gathers that is full. */
+	record_number(LOG_BARRIER, 0, record);
+	for (unsigned i = 0; log_room(f->store->log, FILLER_BYTES, 0, true); i++) {
+		assert_true(i < FILLERS);
+		fillers[i].done = filler_done;
+		log_append(f->store->log, &fillers[i], record, FILLER_BYTES, NULL, 0, false);
+	}
+	env_wait_prepare(&grow.op);
+	store_volume_grow(f->store, &grow, "a", 2 * MIB);
+	write_begin(f, &write, view, 2, data);
+	assert_int_equal(env_wait(f->env, &grow.op), 0);
+	assert_int_equal(env_wait(f->env, &first.op), 0);
+	assert_int_equal(env_wait(f->env, &write.op), 0);
+	assert_int_equal(order.misplaced, 0);
+	assert_int_equal(order.grown, 1);
+	assert_int_equal(order.records, 2);
+	store_set_tap(f->store, NULL, NULL);
+	store_view_close(view);
+	free(data);
+}
+
+/* It gave its volume up, was a copy, and is the volume again: what left before says nothing. */
+static void who_stands_further_back_than_before_leaves_early_all_the_same(void **state)
+{
+	struct fixture *f = *state;
+	struct order order = {0};
+	uint8_t *data = aligned_alloc(BLOCK_BYTES, BLOCK_BYTES);
+	memset(data, 8, BLOCK_BYTES);
+	assert_int_equal(make_volume(f, "a", MIB), 0);
+	struct view *view = open_view(f, "a");
+	assert_int_equal(do_request(f, view, REQUEST_WRITE, 0, BLOCK_BYTES, data, 0), 0);
+	volume_by_name(f->store, "a")->tapped_vseq = 100;
+	tap(f, &order, volume_by_name(f->store, "a"));
+	assert_int_equal(do_request(f, view, REQUEST_WRITE, 0, BLOCK_BYTES, data, 0), 0);
+	assert_int_equal(order.records, 1);
+	assert_int_equal(order.early, 1);
+	store_set_tap(f->store, NULL, NULL);
+	store_view_close(view);
+	free(data);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
 
 int main(int argc, char **argv)
@@ -161,6 +227,8 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		CASE(a_record_leaves_before_it_has_taken_effect),
 		CASE(what_was_under_way_when_it_was_tapped_is_handed_out_too),
+		CASE(a_volume_that_waits_to_grow_takes_no_vseq_yet),
+		CASE(who_stands_further_back_than_before_leaves_early_all_the_same),
 		CASE(a_volume_that_grows_among_writes_takes_a_vseq_in_their_order),
 	};
 #ifdef VSTORE_MUTANTS
