@@ -12,6 +12,11 @@
  *
  * A connection that was cut is made anew where the send says so, and what arrived is not sent
  * again: that has no end while it brings something over, and CUTS_MAX in a row that do not are one.
+ * What it brought the peer says (STATE), and not what was sent: bytes that lie in the buffers of a
+ * dead link are nowhere. It is believed for as long as all that it ever said is no more than the
+ * volume has chunks, twice, since a peer that loses its power takes some again. One that forgets
+ * what it took, or lies, asks for the same again and again, and is a vain one from there on. No
+ * connection follows another without a pause.
  * A peer that is full, or whose store is read-only, is asked again too where the send says so, for
  * as long as it takes: somebody has to make room there, or to cancel it here. It leaves its place
  * for that time (parked), for what comes behind it may be smaller, and has the last one then.
@@ -143,6 +148,12 @@ static void sender_go(struct env_timer *timer)
 	session_dial(session);
 }
 
+/* What a peer that tells the truth has taken of this snapshot, at most. */
+static uint64_t taken_max(const struct sender *sender)
+{
+	return 2 * (sender->offer.size_bytes / CHUNK_BYTES + 1);
+}
+
 /* The counts of the peer are those of one connection; the first one says how many differ in all. */
 void line_progress(struct sender *sender, const struct repl_state *state, uint64_t sent_bytes)
 {
@@ -150,11 +161,15 @@ void line_progress(struct sender *sender, const struct repl_state *state, uint64
 	send->sent_bytes = sender->sent_bytes + sent_bytes + lanes_sent_bytes(sender);
 	if (!state)
 		return;
-	if (state->fetched + state->found)
+	/* Their sum does not overflow, whatever it says. */
+	uint64_t most = taken_max(sender) + 1;
+	uint64_t fetched = min_u64(state->fetched, most), found = min_u64(state->found, most);
+	send->fetched = sender->fetched + fetched;
+	send->found = sender->found + found;
+	send->chunks = max_u64(send->chunks,
+			       sender->fetched + sender->found + min_u64(state->chunks, most));
+	if (fetched + found && send->fetched + send->found < most)
 		sender->vain_cuts = 0;
-	send->fetched = sender->fetched + state->fetched;
-	send->found = sender->found + state->found;
-	send->chunks = max_u64(send->chunks, sender->fetched + sender->found + state->chunks);
 }
 
 bool repl_was_cut(int res)

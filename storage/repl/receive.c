@@ -16,7 +16,7 @@
 
 #define PROGRESS_NS NSEC_PER_SEC
 #ifndef PROGRESS_FIRST_NS
-#define PROGRESS_FIRST_NS (100 * NSEC_PER_MSEC) /* so that one that is cut soon is seen to move */
+#define PROGRESS_FIRST_NS (100 * NSEC_PER_MSEC)
 #endif
 
 bool receive_idle(const struct session *session)
@@ -90,6 +90,8 @@ static void send_state(struct session *session, enum repl_transfer_state state)
 		     repl_encode_state(session->offer_request, &out, message));
 }
 
+/* The first one comes with the first chunk, or soon, where all is here: the connection may be cut
+ * the next moment, and by that the sender knows that another one is worth while (line.c). */
 static void progress(struct env_timer *timer)
 {
 	struct session *session = container_of(timer, struct session, timer);
@@ -260,9 +262,12 @@ static int take_record(struct session *session, const struct repl_header *header
 		return -VS_EFORMAT;
 	struct session *first = session->joined ? session->joined : session;
 	lanes_answered(first, session, record.id);
-	if (first->receive_busy)
-		store_receive_record(&first->receive, record.id, record.record, record.record_bytes,
-				     code);
+	if (!first->receive_busy)
+		return 0;
+	uint64_t before = first->receive.fetched;
+	store_receive_record(&first->receive, record.id, record.record, record.record_bytes, code);
+	if (!before && first->receive.fetched)
+		progress(&first->timer);
 	return 0;
 }
 

@@ -60,7 +60,7 @@ struct sender {
 	bool begun;		/* its turn has come */
 	uint64_t busy_since_ns, pause_ns;
 	/* Connections that were cut: whether one was open ever, what those before this one brought,
-	 * and how many in a row brought nothing. */
+	 * and how many in a row brought nothing (line.c says what is believed of that). */
 	bool reached;
 	uint64_t fetched, found, sent_bytes;
 	unsigned vain_cuts;
@@ -237,7 +237,8 @@ int send_message(struct session *session, const struct repl_header *header, cons
 void send_ended(struct session *session); /* the session is gone */
 
 /* line.c: sends of one volume to one peer, one after the other. */
-/* What the peer says that its connection brought so far. */
+/* What the peer says that its connection brought so far, which is believed up to what the volume
+ * can have; NULL: it said nothing, only what was sent has become more. */
 void line_progress(struct sender *sender, const struct repl_state *state, uint64_t sent_bytes);
 /* The session of this one is gone: the send ends, or has another one soon. */
 void line_session_ended(struct sender *sender, int res, const char *sentence);

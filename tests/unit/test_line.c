@@ -69,7 +69,7 @@ static void pass(uint64_t until_ns)
 
 int store_offer(const struct store *store, const char *name, struct store_offer *ret)
 {
-	*ret = (struct store_offer){0};
+	*ret = (struct store_offer){.size_bytes = 1000 * CHUNK_BYTES};
 	if (strncmp(name, "raw", 3) == 0)
 		return -EAGAIN;
 	/* A copy is sent on under its volume's own name. */
@@ -328,6 +328,23 @@ static void a_send_that_does_not_move_ends_and_says_so(void **state)
 	assert_non_null(strstr(trial.send.sentence, "words"));
 }
 
+/* It forgets what it took, or lies: a snapshot has an end. */
+static void a_peer_that_takes_the_same_again_and_again_has_an_end(void **state)
+{
+	static const uint64_t takes[] = {100, 2000, UINT64_MAX, UINT64_MAX / 2 + 1};
+	static const unsigned good[] = {20, 1, 1, 1}; /* twice 1000 chunks */
+	for (unsigned i = 0; i < 4; i++) {
+		struct trial trial = {.send = {.op.done = done, .snapshot = "v@1", .host = "b"}};
+		unsigned cuts = 0;
+		trial.send.goes_on = true;
+		repl_send(&repl, &trial.send);
+		for (; !trial.done && cuts < 1000; cuts++)
+			is_cut(&trial, 1000, takes[i]);
+		assert_true(trial.done);
+		assert_int_equal(cuts, good[i] + 64);
+	}
+}
+
 /* Nobody is there at all, something is refused, or a program sends that looks itself. */
 static void other_ends_are_no_cuts(void **state)
 {
@@ -498,6 +515,8 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(a_send_that_does_not_move_ends_and_says_so, setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(
+			a_peer_that_takes_the_same_again_and_again_has_an_end, setup, teardown),
 		cmocka_unit_test_setup_teardown(other_ends_are_no_cuts, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_peer_that_is_full_is_asked_until_it_is_not, setup,
 						teardown),
