@@ -32,6 +32,8 @@
 #define LISTEN_BACKLOG 64
 /* evhttp answers a longer body itself, in HTML and at once; up to here the answer is ours. */
 #define BODY_BYTES_READ (2 * HTTP_BODY_BYTES_MAX)
+/* So with any method, those that it does not know too. */
+#define METHODS_ALL UINT16_MAX
 
 struct http {
 	struct env *env;
@@ -73,6 +75,9 @@ static void send_text(struct http *http, struct evhttp_request *handle, int stat
 		      const char *content_type, char *text, size_t bytes)
 {
 	struct evkeyvalq *headers = evhttp_request_get_output_headers(handle);
+	/* evhttp gives such an answer no length; so the connection's end is its end. */
+	if (evhttp_request_get_command(handle) == EVHTTP_REQ_HEAD)
+		evhttp_add_header(headers, "Connection", "close");
 	evhttp_add_header(headers, "Content-Type", content_type);
 	evhttp_add_header(headers, "Cache-Control", "no-store");
 	if (text && evbuffer_add_reference(evhttp_request_get_output_buffer(handle), text, bytes,
@@ -348,9 +353,7 @@ static int http_set_up(struct http *http)
 	evhttp_set_max_headers_size(http->evhttp, HEADER_BYTES_MAX);
 	evhttp_set_max_body_size(http->evhttp, BODY_BYTES_READ);
 	evhttp_set_timeout(http->evhttp, IDLE_S);
-	evhttp_set_allowed_methods(http->evhttp, EVHTTP_REQ_GET | EVHTTP_REQ_POST | EVHTTP_REQ_PUT |
-							 EVHTTP_REQ_PATCH | EVHTTP_REQ_DELETE |
-							 EVHTTP_REQ_OPTIONS | EVHTTP_REQ_HEAD);
+	evhttp_set_allowed_methods(http->evhttp, METHODS_ALL);
 	evhttp_set_gencb(http->evhttp, received, http);
 	int fd = http_listen(http);
 	if (fd < 0)

@@ -17,8 +17,16 @@ expect 400 POST /v1/volumes '{"name": "b", "size_bytes": 4096, "colour": 1}'
 grep -q colour answer || fail "the unknown key is not named"
 expect 400 POST /v1/volumes '{"name": "b", "size_bytes": '
 expect 404 GET /v1/volumes/none
-expect 404 GET /nothing
-expect 405 DELETE /v1/status
+# sentence WORDS: the error of the last answer, which is JSON
+sentence() {
+	python3 -c 'import json; print(json.load(open("answer"))["error"]["message"])' >words || fail "no error in JSON: $(cat answer)"
+	grep -q "$1" words || fail "another sentence: $(cat words)"
+}
+for method in GET DELETE OPTIONS HEAD FOO TRACE get; do
+	expect 404 "$method" /nothing
+	sentence 'There is no such path'
+	[ "$method" = GET ] || { expect 405 "$method" /v1/status; sentence 'This path does not take that method'; }
+done
 expect 201 POST /v1/snapshots '{"names": ["a@one"]}'
 expect 200 PUT /v1/snapshots/a@one/holds/audit
 expect 403 DELETE /v1/snapshots/a%40one
