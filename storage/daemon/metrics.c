@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the store and the NBD server count, for Prometheus, for `vstorectl status` and as JSON. One
- * table names each figure once. */
+/* What the store and the NBD server count, for Prometheus, for `vstorectl status` and as JSON.
+ * Tables by subject name each figure once. */
 #include "storage/daemon/daemon.h"
 
 #include "proto/text.h"
@@ -20,120 +20,187 @@ struct figure {
 
 #define FIGURES_MAX 80u
 
-static size_t figures_collect(const struct daemon *daemon, struct figure *out)
+struct figures {
+	struct figure at[FIGURES_MAX];
+	size_t count;
+};
+
+static void figures_add(struct figures *to, const struct figure *from, size_t count)
 {
-	struct store_info i;
-	struct store_counters c;
-	struct nbd_counters n;
-	store_info(daemon->store, &i);
-	store_counters(daemon->store, &c);
-	nbd_server_counters(daemon->nbd, &n);
+	assert(to->count + count <= FIGURES_MAX);
+	memcpy(&to->at[to->count], from, count * sizeof *from);
+	to->count += count;
+}
+
+/* What the store takes, and may take. */
+static void space_figures(struct figures *to, const struct store_info *i)
+{
 	const struct figure figures[] = {
-		{"disk_free_bytes", "gauge", "Free on the store's file system.", i.disk_free_bytes},
+		{"disk_free_bytes", "gauge", "Free on the store's file system.",
+		 i->disk_free_bytes},
 		{"disk_total_bytes", "gauge", "Size of the store's file system.",
-		 i.disk_total_bytes},
-		{"room_bytes", "gauge", "What new data may still take.", i.room_bytes},
+		 i->disk_total_bytes},
+		{"room_bytes", "gauge", "What new data may still take.", i->room_bytes},
 		{"capacity_bytes", "gauge", "What the store may take at most; 0: no bound.",
-		 i.capacity_bytes},
-		{"segments", "gauge", "Segment files.", i.segment_count},
-		{"segment_bytes", "gauge", "Bytes of all segment files.", i.segment_bytes},
+		 i->capacity_bytes},
+		{"segments", "gauge", "Segment files.", i->segment_count},
+		{"segment_bytes", "gauge", "Bytes of all segment files.", i->segment_bytes},
 		{"live_bytes", "gauge", "Part of segment_bytes that is needed, or not counted yet.",
-		 i.live_bytes},
+		 i->live_bytes},
 		{"garbage_bytes", "gauge", "Part of segment_bytes that a collection may free.",
-		 i.garbage_bytes},
+		 i->garbage_bytes},
 		{"prepared_bytes", "gauge", "Part of segment_bytes that nothing is in yet.",
-		 i.prepared_bytes},
+		 i->prepared_bytes},
 		{"reserve_bytes", "gauge", "Part of segment_bytes kept for collections.",
-		 i.reserve_bytes},
+		 i->reserve_bytes},
 		{"unique_bytes", "gauge", "Chunks that are stored, 64 KiB each, as last counted.",
-		 i.unique_bytes},
-		{"trash_objects", "gauge", "Volumes and snapshots in the trash.", i.trash_count},
+		 i->unique_bytes},
+		{"trash_objects", "gauge", "Volumes and snapshots in the trash.", i->trash_count},
 		{"trash_bytes", "gauge",
-		 "Part of live_bytes that only the trash needs, as last counted.", i.trash.bytes},
+		 "Part of live_bytes that only the trash needs, as last counted.", i->trash.bytes},
 		{"counted_age_seconds", "gauge",
 		 "How long ago the last collection counted; 0 before the first one.",
-		 i.counted_age_ns / NSEC_PER_SEC},
+		 i->counted_age_ns / NSEC_PER_SEC},
+	};
+	figures_add(to, figures, sizeof figures / sizeof *figures);
+}
+
+/* What it does by itself: scrubs, mends, collects. */
+static void care_figures(struct figures *to, const struct store_info *i,
+			 const struct store_counters *c)
+{
+	const struct figure figures[] = {
 		{"scrub_oldest_seconds", "gauge",
 		 "How long ago, in time that the store was open, the record verified longest ago "
 		 "was so.",
-		 i.scrub_oldest_ns / NSEC_PER_SEC},
+		 i->scrub_oldest_ns / NSEC_PER_SEC},
 		{"scrubbed_records_total", "counter", "Records that the scrub verified.",
-		 c.scrubbed_records},
+		 c->scrubbed_records},
 		{"scrub_damaged_total", "counter", "Records that the scrub found bad.",
-		 c.scrub_damaged},
+		 c->scrub_damaged},
 		{"healed_total", "counter",
-		 "Damaged or missing records that a peer had, stored anew.", c.healed},
+		 "Damaged or missing records that a peer had, stored anew.", c->healed},
 		{"heals_failed_total", "counter", "Damaged or missing records that no peer gave.",
-		 c.heals_failed},
-		{"collections_total", "counter", "Collections that ended.", c.collections},
+		 c->heals_failed},
+		{"collections_total", "counter", "Collections that ended.", c->collections},
 		{"collections_failed_total", "counter", "Collections that stopped with an error.",
-		 c.collections_failed},
+		 c->collections_failed},
 		{"collection_failing", "gauge", "1: the last collection stopped with an error.",
-		 i.gc_failed[0] != 0},
+		 i->gc_failed[0] != 0},
 		{"scrubs_failed_total", "counter", "Segments that the scrub could not go over.",
-		 c.scrubs_failed},
-		{"scrub_failing", "gauge", "1: the scrub does not get on.", i.scrub_failed[0] != 0},
-		{"moved_bytes_total", "counter", "Records that collections copied.", c.moved_bytes},
+		 c->scrubs_failed},
+		{"scrub_failing", "gauge", "1: the scrub does not get on.",
+		 i->scrub_failed[0] != 0},
+		{"moved_bytes_total", "counter", "Records that collections copied.",
+		 c->moved_bytes},
 		{"repacked_in_bytes_total", "counter",
-		 "Records that collections compressed anew, before it.", c.repacked_in_bytes},
+		 "Records that collections compressed anew, before it.", c->repacked_in_bytes},
 		{"repacked_out_bytes_total", "counter", "The same, after it.",
-		 c.repacked_out_bytes},
-		{"lost_segments", "gauge", "Segments that could not be opened.", i.lost_segments},
-		{"chunks", "gauge", "Records in the index.", i.chunk_count},
-		{"index_bytes", "gauge", "Memory of the index.", i.index_bytes},
-		{"memory_bound_bytes", "gauge", "What the configuration lets the store use.",
-		 i.memory_bound_bytes},
-		{"log_bytes", "gauge", "Size of the write-ahead log.", i.log_bytes},
-		{"log_used_bytes", "gauge", "Part of the log that is needed.", i.log_used_bytes},
-		{"dirty_bytes", "gauge", "Chunks that are not folded yet, 64 KiB each.",
-		 i.dirty_bytes},
-		{"logical_bytes", "gauge",
-		 "Data of all volumes that is folded, as their clients see it.", i.logical_bytes},
-		{"read_only", "gauge", "1: the store takes no writes.", i.read_only},
-		{"full", "gauge", "1: there was no space for a new segment.", i.full},
-		{"reads_total", "counter", "Read requests.", c.reads},
-		{"read_bytes_total", "counter", "Bytes read.", c.read_bytes},
-		{"writes_total", "counter", "Write requests.", c.writes},
-		{"written_bytes_total", "counter", "Bytes written.", c.write_bytes},
-		{"trims_total", "counter", "Trim and zero requests.", c.trims},
-		{"flushes_total", "counter", "Flush requests.", c.flushes},
-		{"cache_hits_total", "counter", "Reads of chunks that memory answered.",
-		 c.cache_hits},
-		{"cache_misses_total", "counter", "Reads of chunks that went to a segment.",
-		 c.cache_misses},
-		{"prefetched_chunks_total", "counter",
-		 "Chunks read ahead of guests that read in order.", c.prefetched_chunks},
-		{"log_commits_total", "counter", "Commits written to the log.", c.commits},
-		{"chunks_stored_total", "counter", "Records appended to segments.",
-		 c.chunks_stored},
-		{"chunks_deduplicated_total", "counter", "Chunks that were stored already.",
-		 c.chunks_deduplicated},
-		{"chunk_in_bytes_total", "counter", "Bytes hashed.", c.chunk_bytes_in},
-		{"chunk_out_bytes_total", "counter", "Bytes stored, compressed.",
-		 c.chunk_bytes_out},
-		{"folds_total", "counter", "Layers folded into maps.", c.folds},
-		{"folded_chunks_total", "counter", "Chunks put together by folds.",
-		 c.folded_chunks},
-		{"checkpoints_total", "counter", "Checkpoints written.", c.checkpoints},
-		{"segments_sealed_total", "counter", "Segments sealed.", c.segments_sealed},
-		{"segments_dropped_total", "counter", "Segments given back.", c.segments_dropped},
-		{"checksum_errors_total", "counter", "Records that were read and found bad.",
-		 c.checksum_errors},
-		{"io_errors_total", "counter", "Errors of the disk.", c.io_errors},
-		{"nbd_connections", "gauge", "NBD connections.", n.connections},
-		{"nbd_connections_total", "counter", "NBD connections accepted.",
-		 n.connections_total},
-		{"nbd_refused_total", "counter", "NBD connections beyond the limit.",
-		 n.connections_refused},
-		{"nbd_dropped_total", "counter", "NBD connections dropped for what they sent.",
-		 n.connections_dropped},
-		{"nbd_requests_total", "counter", "NBD requests.", n.requests},
-		{"nbd_errors_total", "counter", "NBD requests answered with an error.", n.errors},
-		{"jobs_running", "gauge", "Jobs that run.", jobs_running(daemon)},
+		 c->repacked_out_bytes},
+		{"lost_segments", "gauge", "Segments that could not be opened.", i->lost_segments},
 	};
-	static_assert(sizeof figures / sizeof *figures <= FIGURES_MAX, "room for all figures");
-	memcpy(out, figures, sizeof figures);
-	return sizeof figures / sizeof *figures;
+	figures_add(to, figures, sizeof figures / sizeof *figures);
+}
+
+/* What it has in its index, memory and log. */
+static void inside_figures(struct figures *to, const struct store_info *i)
+{
+	const struct figure figures[] = {
+		{"chunks", "gauge", "Records in the index.", i->chunk_count},
+		{"index_bytes", "gauge", "Memory of the index.", i->index_bytes},
+		{"memory_bound_bytes", "gauge", "What the configuration lets the store use.",
+		 i->memory_bound_bytes},
+		{"log_bytes", "gauge", "Size of the write-ahead log.", i->log_bytes},
+		{"log_used_bytes", "gauge", "Part of the log that is needed.", i->log_used_bytes},
+		{"dirty_bytes", "gauge", "Chunks that are not folded yet, 64 KiB each.",
+		 i->dirty_bytes},
+		{"logical_bytes", "gauge",
+		 "Data of all volumes that is folded, as their clients see it.", i->logical_bytes},
+		{"read_only", "gauge", "1: the store takes no writes.", i->read_only},
+		{"full", "gauge", "1: there was no space for a new segment.", i->full},
+	};
+	figures_add(to, figures, sizeof figures / sizeof *figures);
+}
+
+/* What its clients ask for. */
+static void request_figures(struct figures *to, const struct store_counters *c)
+{
+	const struct figure figures[] = {
+		{"reads_total", "counter", "Read requests.", c->reads},
+		{"read_bytes_total", "counter", "Bytes read.", c->read_bytes},
+		{"writes_total", "counter", "Write requests.", c->writes},
+		{"written_bytes_total", "counter", "Bytes written.", c->write_bytes},
+		{"trims_total", "counter", "Trim and zero requests.", c->trims},
+		{"flushes_total", "counter", "Flush requests.", c->flushes},
+		{"cache_hits_total", "counter", "Reads of chunks that memory answered.",
+		 c->cache_hits},
+		{"cache_misses_total", "counter", "Reads of chunks that went to a segment.",
+		 c->cache_misses},
+		{"prefetched_chunks_total", "counter",
+		 "Chunks read ahead of guests that read in order.", c->prefetched_chunks},
+	};
+	figures_add(to, figures, sizeof figures / sizeof *figures);
+}
+
+/* What becomes of what they wrote; and bad records and disks. */
+static void write_figures(struct figures *to, const struct store_counters *c)
+{
+	const struct figure figures[] = {
+		{"log_commits_total", "counter", "Commits written to the log.", c->commits},
+		{"chunks_stored_total", "counter", "Records appended to segments.",
+		 c->chunks_stored},
+		{"chunks_deduplicated_total", "counter", "Chunks that were stored already.",
+		 c->chunks_deduplicated},
+		{"chunk_in_bytes_total", "counter", "Bytes hashed.", c->chunk_bytes_in},
+		{"chunk_out_bytes_total", "counter", "Bytes stored, compressed.",
+		 c->chunk_bytes_out},
+		{"folds_total", "counter", "Layers folded into maps.", c->folds},
+		{"folded_chunks_total", "counter", "Chunks put together by folds.",
+		 c->folded_chunks},
+		{"checkpoints_total", "counter", "Checkpoints written.", c->checkpoints},
+		{"segments_sealed_total", "counter", "Segments sealed.", c->segments_sealed},
+		{"segments_dropped_total", "counter", "Segments given back.", c->segments_dropped},
+		{"checksum_errors_total", "counter", "Records that were read and found bad.",
+		 c->checksum_errors},
+		{"io_errors_total", "counter", "Errors of the disk.", c->io_errors},
+	};
+	figures_add(to, figures, sizeof figures / sizeof *figures);
+}
+
+static void nbd_figures(struct figures *to, const struct nbd_counters *n)
+{
+	const struct figure figures[] = {
+		{"nbd_connections", "gauge", "NBD connections.", n->connections},
+		{"nbd_connections_total", "counter", "NBD connections accepted.",
+		 n->connections_total},
+		{"nbd_refused_total", "counter", "NBD connections beyond the limit.",
+		 n->connections_refused},
+		{"nbd_dropped_total", "counter", "NBD connections dropped for what they sent.",
+		 n->connections_dropped},
+		{"nbd_requests_total", "counter", "NBD requests.", n->requests},
+		{"nbd_errors_total", "counter", "NBD requests answered with an error.", n->errors},
+	};
+	figures_add(to, figures, sizeof figures / sizeof *figures);
+}
+
+static void figures_collect(const struct daemon *daemon, struct figures *out)
+{
+	struct store_info info;
+	struct store_counters counters;
+	struct nbd_counters nbd;
+	store_info(daemon->store, &info);
+	store_counters(daemon->store, &counters);
+	nbd_server_counters(daemon->nbd, &nbd);
+	const struct figure jobs = {"jobs_running", "gauge", "Jobs that run.",
+				    jobs_running(daemon)};
+	out->count = 0;
+	space_figures(out, &info);
+	care_figures(out, &info, &counters);
+	inside_figures(out, &info);
+	request_figures(out, &counters);
+	write_figures(out, &counters);
+	nbd_figures(out, &nbd);
+	figures_add(out, &jobs, 1);
 }
 
 void metric_head(FILE *out, const char *name, const char *type, const char *help)
@@ -171,15 +238,15 @@ static void throttled_print(const struct daemon *daemon, FILE *out)
 
 char *metrics_text(const struct daemon *daemon, size_t *ret_bytes)
 {
-	struct figure figures[FIGURES_MAX];
-	size_t count = figures_collect(daemon, figures);
+	struct figures figures;
 	char *text = NULL;
 	FILE *out = open_memstream(&text, ret_bytes);
 	if (!out)
 		return NULL;
-	for (size_t i = 0; i < count; i++)
-		metric_print(out, figures[i].name, figures[i].type, figures[i].help,
-			     figures[i].value);
+	figures_collect(daemon, &figures);
+	for (size_t i = 0; i < figures.count; i++)
+		metric_print(out, figures.at[i].name, figures.at[i].type, figures.at[i].help,
+			     figures.at[i].value);
 	throttled_print(daemon, out);
 	replicas_print(daemon, out);
 	if (fclose(out) != 0) {
@@ -210,10 +277,10 @@ json_t *format_json(const struct daemon *daemon)
 
 json_t *store_json(const struct daemon *daemon)
 {
-	struct figure figures[FIGURES_MAX];
+	struct figures figures;
 	struct store_info info;
 	char uuid[UUID_TEXT_BYTES], created[TIME_TEXT_BYTES];
-	size_t count = figures_collect(daemon, figures);
+	figures_collect(daemon, &figures);
 	store_info(daemon->store, &info);
 	text_uuid(info.uuid, uuid);
 	text_time(info.created_wall_ns, created);
@@ -226,10 +293,10 @@ json_t *store_json(const struct daemon *daemon)
 	if (info.trash.known)
 		json_object_set_new(out, "trash_counted",
 				    time_json(env_wall_ns(daemon->env) - info.trash.age_ns));
-	for (size_t i = 0; i < count; i++)
-		if (!json_object_get(out, figures[i].name))
-			json_object_set_new(out, figures[i].name,
-					    json_integer((json_int_t)figures[i].value));
+	for (size_t i = 0; i < figures.count; i++)
+		if (!json_object_get(out, figures.at[i].name))
+			json_object_set_new(out, figures.at[i].name,
+					    json_integer((json_int_t)figures.at[i].value));
 	return out;
 }
 
