@@ -30,6 +30,7 @@
 #include "storage/daemon/follow.h"
 
 #include "storage/daemon/cut_sweep.h"
+#include "storage/daemon/retry.h"
 #include "storage/rt/log_event.h"
 #include "storage/store/store_transfer.h"
 
@@ -41,8 +42,6 @@
 #define TICK_NS (NSEC_PER_SEC / 2)
 #define DAY_NS (24 * 3600 * NSEC_PER_SEC)
 #define ACTIVE_MAX 4u /* cuts on their way to a host at once */
-#define RETRY_NS_MIN (2 * NSEC_PER_SEC)
-#define RETRY_NS_MAX (60 * NSEC_PER_SEC)
 
 enum chase_phase {
 	CHASE_IDLE,
@@ -76,9 +75,8 @@ struct chase {
 	bool verified;
 	struct store_offer there;
 	uint64_t there_written, there_ns;
-	uint64_t retry_ns, pause_ns;
+	struct retry retry;
 	uint64_t sent_bytes, cuts;
-	char sentence[SENTENCE_BYTES];
 };
 
 struct follows {
@@ -103,16 +101,11 @@ static void chase_idle(struct chase *chase)
 /* The first failure of a row is told, and one that says something else. */
 static void chase_failed(struct chase *chase, int res, const char *sentence)
 {
-	uint64_t now = env_now_ns(chase->follows->env);
-	if (!sentence[0])
-		sentence = vs_strerror(res);
+	bool other = retry_failed(&chase->retry, env_now_ns(chase->follows->env), res, sentence);
 	chase->refused = res == -VS_EFENCED;
-	chase->pause_ns = min_u64(max_u64(2 * chase->pause_ns, RETRY_NS_MIN), RETRY_NS_MAX);
-	chase->retry_ns = now + chase->pause_ns;
-	if (strcmp(chase->sentence, sentence) != 0 && !chase->follows->stopping)
+	if (other && !chase->follows->stopping)
 		log_event(LOG_LEVEL_WARNING, "replica.behind", "volume=%s host=%s error=\"%s\"",
-			  chase->info.volume, chase->info.host, sentence);
-	snprintf(chase->sentence, sizeof chase->sentence, "%s", sentence);
+			  chase->info.volume, chase->info.host, chase->retry.sentence);
 }
 
 /* What it queued is not needed when no cut leads there. */
@@ -134,9 +127,7 @@ static void send_stop(struct chase *chase)
 /* Not now: its hours are over, or did not begin. */
 static bool chase_held(const struct chase *chase)
 {
-	const struct follower_rules *rules = &chase->info.rules;
-	return !window_always(&rules->window) &&
-	       !window_open(&rules->window, env_wall_ns(chase->follows->env));
+	return !window_open(&chase->info.rules.window, env_wall_ns(chase->follows->env));
 }
 
 static void chase_dropped(struct io_op *op)
@@ -176,7 +167,7 @@ static void chase_sent(struct io_op *op)
 		chase_failed(chase, (int)op->res, chase->send.sentence);
 		stream_drop(chase);
 	} else {
-		if (chase->sentence[0] || !chase->verified)
+		if (chase->retry.sentence[0] || !chase->verified)
 			log_event(LOG_LEVEL_INFO, "replica.near",
 				  "volume=%s host=%s epoch=%llu "
 				  "vseq=%llu",
@@ -189,8 +180,7 @@ static void chase_sent(struct io_op *op)
 		chase->there_written = chase->cut_written;
 		chase->there_ns = chase->cut_ns;
 		chase->cuts++;
-		chase->pause_ns = chase->retry_ns = 0;
-		chase->sentence[0] = 0;
+		retry_worked(&chase->retry);
 		chase->cut_first = false;
 		if (chase->stream)
 			stream_behind_cut(chase);
@@ -307,7 +297,7 @@ static void missing_look(struct chase *chase)
 	} else if (!chase->missing_ns) {
 		chase->missing_ns = now;
 	} else if (now - chase->missing_ns >= REPL_MISSING_NS && !chase->refused &&
-		   (chase->met || chase->sentence[0])) {
+		   (chase->met || chase->retry.sentence[0])) {
 		store_follower_missing(chase->follows->store, chase->info.volume_number,
 				       chase->info.host);
 	}
@@ -329,10 +319,8 @@ static void stream_look(struct chase *chase, const struct volume_info *volume)
 	uint64_t now = env_now_ns(follows->env);
 	if (chase->stream) {
 		repl_stream_state(chase->stream, &state);
-		if (state.phase == STREAM_LIVE && chase->sentence[0]) {
-			chase->sentence[0] = 0;
-			chase->pause_ns = 0;
-		}
+		if (state.phase == STREAM_LIVE)
+			retry_worked(&chase->retry);
 		if (state.phase != STREAM_BROKEN)
 			return;
 		chase->sent_bytes += state.sent_bytes;
@@ -343,7 +331,7 @@ static void stream_look(struct chase *chase, const struct volume_info *volume)
 		if (!cut)
 			chase_failed(chase, state.res, state.sentence);
 	}
-	if (now < chase->retry_ns || host_taken(follows, chase->info.host))
+	if (now < chase->retry.at_ns || host_taken(follows, chase->info.host))
 		return;
 	chase->stream = repl_stream_new(follows->repl, volume, chase->info.host);
 	if (!chase->stream)
@@ -372,7 +360,7 @@ static bool chase_due(const struct chase *chase, const struct volume_info *volum
 {
 	const struct follower_rules *rules = &chase->info.rules;
 	uint64_t now = env_now_ns(chase->follows->env);
-	if (now < chase->retry_ns || !chase_behind(chase, volume) || chase_held(chase))
+	if (now < chase->retry.at_ns || !chase_behind(chase, volume) || chase_held(chase))
 		return false;
 	if (!chase->verified || now - chase->there_ns >= rules->lag_ns / 2)
 		return true;
@@ -465,7 +453,7 @@ static void tick(struct env_timer *timer)
 		if (chase->info.rules.in_step)
 			stream_look(chase, &volume);
 		else if (chase->info.rules.comes_in_step && chase->verified &&
-			 env_now_ns(follows->env) >= chase->retry_ns)
+			 env_now_ns(follows->env) >= chase->retry.at_ns)
 			chase_join(chase);
 		else if (chase_due(chase, &volume) && !host_taken(follows, chase->info.host))
 			chase_start(chase, &volume);
@@ -545,7 +533,7 @@ static void state_fill(const struct chase *chase, const struct volume_info *volu
 				       .sending = chase->phase == CHASE_SEND,
 				       .sent_bytes = chase->sent_bytes,
 				       .cuts = chase->cuts};
-	memcpy(state->sentence, chase->sentence, SENTENCE_BYTES);
+	memcpy(state->sentence, chase->retry.sentence, SENTENCE_BYTES);
 	if (chase->info.rules.in_step && stream_fill(chase, volume, state))
 		return;
 	if (state->sending)

@@ -20,6 +20,7 @@
 #include "storage/daemon/ship.h"
 
 #include "storage/daemon/policies.h"
+#include "storage/daemon/retry.h"
 #include "storage/rt/log_event.h"
 
 #include <errno.h>
@@ -29,8 +30,6 @@
 
 #define TICK_NS (5 * NSEC_PER_SEC)
 #define ACTIVE_MAX 2u
-#define RETRY_NS_MIN (2 * NSEC_PER_SEC)
-#define RETRY_NS_MAX (60 * NSEC_PER_SEC)
 #define HOUR_NS (3600 * NSEC_PER_SEC)
 #define DAY_NS (24 * HOUR_NS)
 
@@ -54,9 +53,8 @@ struct ship {
 	char name[SNAP_NAME_ROOM];
 	struct admin_op op;
 	struct repl_send send;
-	uint64_t retry_ns, pause_ns;
+	struct retry retry;
 	uint64_t sent, sent_bytes;
-	char sentence[SENTENCE_BYTES];
 };
 
 struct ships {
@@ -70,6 +68,8 @@ struct ships {
 
 /* ---- one snapshot's way ---- */
 
+/* What is next is looked up anew, once for all that end now: by what was listed before, something
+ * that is gone since then would be begun again and again. */
 static void ship_idle(struct ship *ship)
 {
 	ship->phase = SHIP_IDLE;
@@ -80,20 +80,15 @@ static void ship_idle(struct ship *ship)
 /* The first failure of a row is told, and one that says something else. */
 static void ship_failed(struct ship *ship, int res, const char *sentence)
 {
-	if (!sentence[0])
-		sentence = vs_strerror(res);
-	ship->pause_ns = min_u64(max_u64(2 * ship->pause_ns, RETRY_NS_MIN), RETRY_NS_MAX);
-	ship->retry_ns = env_now_ns(ship->ships->env) + ship->pause_ns;
-	if (strcmp(ship->sentence, sentence) != 0 && !ship->ships->stopping)
+	bool other = retry_failed(&ship->retry, env_now_ns(ship->ships->env), res, sentence);
+	if (other && !ship->ships->stopping)
 		log_event(LOG_LEVEL_WARNING, "policy.unsent", "snapshot=%s host=%s error=\"%s\"",
-			  ship->name, ship->host, sentence);
-	snprintf(ship->sentence, sizeof ship->sentence, "%s", sentence);
+			  ship->name, ship->host, ship->retry.sentence);
 }
 
 static bool ship_held(const struct ship *ship)
 {
-	return !window_always(&ship->window) &&
-	       !window_open(&ship->window, env_wall_ns(ship->ships->env));
+	return !window_open(&ship->window, env_wall_ns(ship->ships->env));
 }
 
 static void ship_stop(struct ship *ship)
@@ -118,7 +113,7 @@ static void ship_sent(struct io_op *op)
 	ship->sent_bytes += ship->send.sent_bytes;
 	if (op->res < 0) {
 		if (repl_was_cut((int)op->res) && ship->send.fetched)
-			ship->pause_ns = 0; /* it moves */
+			ship->retry.pause_ns = 0; /* it moves */
 		if (!ship->send.cancel)
 			ship_failed(ship, (int)op->res, ship->send.sentence);
 		ship_idle(ship);
@@ -127,8 +122,7 @@ static void ship_sent(struct io_op *op)
 	log_event(LOG_LEVEL_INFO, "policy.sent", "snapshot=%s host=%s bytes=%llu", ship->name,
 		  ship->host, (unsigned long long)ship->send.sent_bytes);
 	ship->sent++;
-	ship->pause_ns = ship->retry_ns = 0;
-	ship->sentence[0] = 0;
+	retry_worked(&ship->retry);
 	ship->phase = SHIP_MARK;
 	ship->op = (struct admin_op){.op.done = ship_marked};
 	store_shipped(ship->ships->store, &ship->op, ship->volume_number, ship->host, ship->number);
@@ -173,19 +167,59 @@ static void ship_start(struct ship *ship)
 
 /* ---- what there is to send ---- */
 
+/* What the store has, at one moment. */
+struct lists {
+	struct policy_info *policies;
+	struct volume_info *volumes;
+	struct snapshot_brief *briefs; /* as policies_list has them */
+	struct follower_info *followers;
+	size_t policy_count, volume_count, brief_count, follower_count;
+};
+
+static bool lists_send(const struct lists *lists)
+{
+	for (size_t i = 0; i < lists->policy_count; i++)
+		if (lists->policies[i].rules.send_to[0][0])
+			return true;
+	return false;
+}
+
+/* -ENOMEM and others. Where no policy sends anything, only policies are listed. */
+static int lists_take(const struct store *store, struct lists *lists)
+{
+	int res = store_policies(store, &lists->policies, &lists->policy_count);
+	if (res < 0 || !lists_send(lists))
+		return res;
+	res = store_volumes(store, false, &lists->volumes, &lists->volume_count);
+	if (res == 0)
+		res = policies_list(store, &lists->briefs, &lists->brief_count);
+	if (res == 0)
+		res = store_followers(store, &lists->followers, &lists->follower_count);
+	return res;
+}
+
+static void lists_free(struct lists *lists)
+{
+	free(lists->followers);
+	free(lists->briefs);
+	free(lists->volumes);
+	free(lists->policies);
+}
+
 /* Of a volume that follows there by rules of its own, and not in step, those count. */
 struct pace {
 	uint64_t rate_bytes;
 	struct window window;
 };
-static struct pace pace_of(const struct policy_info *policy, uint32_t volume, const char *host,
-			   const struct follower_info *followers, size_t follower_count)
+static struct pace pace_of(const struct lists *lists, const struct policy_info *policy,
+			   uint32_t volume, const char *host)
 {
 	struct pace pace = {policy->rules.rate_bytes, policy->rules.window};
-	for (size_t i = 0; i < follower_count; i++) {
-		const struct follower_rules *rules = &followers[i].rules;
-		if (followers[i].volume_number == volume && !rules->in_step &&
-		    !rules->comes_in_step && strcmp(followers[i].host, host) == 0)
+	for (size_t i = 0; i < lists->follower_count; i++) {
+		const struct follower_info *follower = &lists->followers[i];
+		const struct follower_rules *rules = &follower->rules;
+		if (follower->volume_number == volume && !rules->in_step && !rules->comes_in_step &&
+		    strcmp(follower->host, host) == 0)
 			pace = (struct pace){rules->rate_bytes, rules->window};
 	}
 	return pace;
@@ -247,61 +281,35 @@ static void ship_list(struct ships *ships, const struct policy_info *policy, con
 }
 
 static void policy_list(struct ships *ships, const struct policy_info *policy,
-			const struct volume_info *volumes, size_t volume_count,
-			const struct snapshot_brief *briefs, size_t brief_count,
-			const struct follower_info *followers, size_t follower_count)
+			const struct lists *lists)
 {
-	for (size_t i = 0; i < volume_count; i++) {
+	for (size_t i = 0; i < lists->volume_count; i++) {
+		const struct volume_info *volume = &lists->volumes[i];
 		size_t count;
-		if (volumes[i].policy != policy->number || volumes[i].replica)
+		if (volume->policy != policy->number || volume->replica)
 			continue;
 		struct retention_item *items =
-			policies_items(briefs, brief_count, volumes[i].number, &count);
+			policies_items(lists->briefs, lists->brief_count, volume->number, &count);
 		for (unsigned k = 0; items && k < POLICY_HOSTS_MAX; k++) {
 			const char *host = policy->rules.send_to[k];
-			struct pace pace =
-				pace_of(policy, volumes[i].number, host, followers, follower_count);
+			struct pace pace = pace_of(lists, policy, volume->number, host);
 			if (host[0])
-				ship_list(ships, policy, host, &volumes[i], &pace, items, count);
+				ship_list(ships, policy, host, volume, &pace, items, count);
 		}
 		free(items);
 	}
 }
 
-/* False: no policy sends anything. */
-static bool policies_send(const struct policy_info *policies, size_t count)
-{
-	for (size_t i = 0; i < count; i++)
-		if (policies[i].rules.send_to[0][0])
-			return true;
-	return false;
-}
-
 static void ships_list(struct ships *ships)
 {
-	struct policy_info *policies = NULL;
-	struct volume_info *volumes = NULL;
-	struct snapshot_brief *briefs = NULL;
-	struct follower_info *followers = NULL;
-	size_t count, volume_count, brief_count, follower_count;
-	if (store_policies(ships->store, &policies, &count) < 0)
-		return;
-	if (!policies_send(policies, count)) {
+	struct lists lists = {0};
+	if (lists_take(ships->store, &lists) == 0) {
 		for (struct ship *ship = ships->list; ship; ship = ship->next)
 			ship->listed = false;
-	} else if (store_volumes(ships->store, false, &volumes, &volume_count) == 0 &&
-		   policies_list(ships->store, &briefs, &brief_count) == 0 &&
-		   store_followers(ships->store, &followers, &follower_count) == 0) {
-		for (struct ship *ship = ships->list; ship; ship = ship->next)
-			ship->listed = false;
-		for (size_t i = 0; i < count; i++)
-			policy_list(ships, &policies[i], volumes, volume_count, briefs, brief_count,
-				    followers, follower_count);
+		for (size_t i = 0; i < lists.policy_count; i++)
+			policy_list(ships, &lists.policies[i], &lists);
 	}
-	free(followers);
-	free(briefs);
-	free(volumes);
-	free(policies);
+	lists_free(&lists);
 }
 
 static void ships_drop(struct ships *ships)
@@ -334,7 +342,7 @@ static struct ship *ship_next(const struct ships *ships)
 	struct ship *next = NULL;
 	for (struct ship *ship = ships->list; ship; ship = ship->next)
 		if (ship->phase == SHIP_IDLE && ship->listed && ship->waiting &&
-		    env_now_ns(ships->env) >= ship->retry_ns && !ship_held(ship) &&
+		    env_now_ns(ships->env) >= ship->retry.at_ns && !ship_held(ship) &&
 		    !host_taken(ships, ship->host) && (!next || ship->oldest < next->oldest))
 			next = ship;
 	return next;
@@ -411,7 +419,7 @@ static void state_fill(const struct ship *ship, struct ship_state *state)
 	memcpy(state->volume, ship->volume, NAME_ROOM);
 	memcpy(state->host, ship->host, NAME_ROOM);
 	memcpy(state->policy, ship->policy, NAME_ROOM);
-	memcpy(state->sentence, ship->sentence, SENTENCE_BYTES);
+	memcpy(state->sentence, ship->retry.sentence, SENTENCE_BYTES);
 	if (state->sending)
 		state->sent_bytes += ship->send.sent_bytes;
 	if (!ship->waiting)
