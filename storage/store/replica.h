@@ -55,6 +55,9 @@ struct volume *beside_volume(const struct store *store, const char *name,
 #define RECEIVED_ALREADY "'%s' is being received already; try again later."
 void replica_command(struct store *store, struct admin_op *op, const char *name,
 		     const struct store_offer *offer, int (*prepare)(struct command *command));
+/* What a copy held is kept as a cut, for the new one is not there before all of it is: so a sender
+ * that dies in the middle takes nothing away. WAITING, or negative. */
+int replica_keep(struct command *command, struct volume *copy);
 /* A snapshot has what the volume is now. */
 bool replica_kept(const struct store *store, const struct volume *volume);
 int replica_check(struct command *command); /* it can be, and its sender is no old primary */

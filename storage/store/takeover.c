@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A copy becomes the volume, by a promotion (replica.c) or a recovery (adopt.c): commits, one after
+ * A copy becomes the volume, by a promotion (promote.c) or a recovery (adopt.c): commits, one after
  * the other, of which the first only looks, so that what cannot be is told at once.
  *
  * Keeps true: behind the first one nobody answers as the volume by a mandate of this host, until
