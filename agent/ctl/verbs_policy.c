@@ -164,9 +164,20 @@ static int policy_volume(struct ctl *ctl, const char *method, const char *words)
 	return call_change(ctl, &change, NULL);
 }
 
+static int print_plan(struct ctl *ctl, const char *query)
+{
+	char path[CLIENT_PATH_ROOM];
+	VALUE_AUTO document = NULL;
+	int res = call_get(ctl, client_path(path, "/v1/policies/", ctl->args[0], query), &document);
+	return res ? res : table_print_list(ctl, &table_plan, document);
+}
+
+/* A copy has what the rules may let go at once, so what goes can be seen before. */
 int verb_policy_attach(struct ctl *ctl)
 {
-	char words[200];
+	char words[200], query[CLIENT_PATH_ROOM];
+	if (ctl->dry_run)
+		return print_plan(ctl, client_path(query, "/plan?volume=", ctl->args[1], ""));
 	snprintf(words, sizeof words, "Volume %.63s has the policy %.63s now.", ctl->args[1],
 		 ctl->args[0]);
 	return policy_volume(ctl, "PUT", words);
@@ -183,12 +194,8 @@ int verb_policy_detach(struct ctl *ctl)
 int verb_policy_run(struct ctl *ctl)
 {
 	char path[CLIENT_PATH_ROOM], words[120];
-	if (ctl->dry_run) {
-		VALUE_AUTO document = NULL;
-		int res = call_get(ctl, client_path(path, "/v1/policies/", ctl->args[0], "/plan"),
-				   &document);
-		return res ? res : table_print_list(ctl, &table_plan, document);
-	}
+	if (ctl->dry_run)
+		return print_plan(ctl, "/plan");
 	snprintf(words, sizeof words, "Policy %.63s has run.", ctl->args[0]);
 	const struct call_change change = {
 		.method = "POST",

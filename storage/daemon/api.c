@@ -7,6 +7,7 @@
  */
 #include "storage/daemon/call.h"
 
+#include "storage/daemon/policies.h"
 #include "storage/rt/log_event.h"
 
 #include <errno.h>
@@ -41,6 +42,8 @@ static void change_done(struct io_op *op)
 	struct daemon *daemon = call->daemon;
 	int res = (int)op->res;
 	exports_sync(daemon);
+	if (call->rules)
+		policies_changed(daemon->policies);
 	json_t *object = res == 0 && call->shown[0] ? object_json(daemon, call->shown) : NULL;
 	if (res == 0 && call->trash_id)
 		object = json_pack("{s:I}", "trash_id", (json_int_t)call->trash_id);

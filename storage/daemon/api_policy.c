@@ -142,7 +142,7 @@ void policy_set(struct call *call)
 	rules.every_ns = seconds * NSEC_PER_SEC;
 	if (!sends_set(call, &rules))
 		return;
-	policies_changed(call->daemon->policies);
+	call->rules = true;
 	store_policy_set(call->daemon->store, change_begin(call, ""), call->args[0], &rules);
 }
 
@@ -153,7 +153,7 @@ void policy_delete(struct call *call)
 
 void policy_attach(struct call *call)
 {
-	policies_changed(call->daemon->policies);
+	call->rules = true;
 	store_policy_attach(call->daemon->store, change_begin(call, call->args[1]), call->args[1],
 			    call->args[0]);
 }
@@ -197,10 +197,12 @@ static void plan_volume(struct call *call, const struct policy_info *policy,
 	struct retention_item *items = policies_items(list, list_count, volume->number, &count);
 	if (!items)
 		return;
-	memmove(&items[1], &items[0], count * sizeof(*items)); /* there is room for one more */
-	items[0] = (struct retention_item){.snapshot = &taken};
-	retention_plan(policy, items, count + 1);
-	for (size_t i = 0; i <= count; i++) {
+	if (!volume->replica) {
+		memmove(&items[1], &items[0], count++ * sizeof(*items)); /* there is room */
+		items[0] = (struct retention_item){.snapshot = &taken};
+	}
+	policies_plan(call->daemon->env, policy, volume, items, count);
+	for (size_t i = 0; i < count; i++) {
 		const struct snapshot_brief *s = items[i].snapshot;
 		snprintf(name, sizeof name, "%s@%s", volume->name, s->name);
 		json_array_append_new(rows, json_pack("{s:s, s:s, s:s, s:o}", "snapshot", name,
@@ -211,24 +213,42 @@ static void plan_volume(struct call *call, const struct policy_info *policy,
 	free(items);
 }
 
+/* Of all its volumes; with ?volume=NAME of that one, as if it had the policy. */
 void policy_plan(struct call *call)
 {
 	struct policy_info policy;
 	struct volume_info *volumes = NULL;
 	struct snapshot_brief *list = NULL;
 	size_t count, list_count;
-	json_t *rows = json_array();
-	if (!call_policy(call, &policy)) {
-		json_decref(rows);
+	const char *query = call->request->query;
+	char one[API_ARG_ROOM] = "", sentence[SENTENCE_BYTES];
+	bool found = false;
+	if (!call_policy(call, &policy))
+		return;
+	if (strncmp(query, "volume=", 7) == 0 && !api_decode(query + 7, strlen(query + 7), one)) {
+		call_refuse(call, -EINVAL, "'volume' in the query is no name.");
 		return;
 	}
+	json_t *rows = json_array();
 	if (store_volumes(call->daemon->store, false, &volumes, &count) == 0 &&
 	    policies_list(call->daemon->store, &list, &list_count) == 0)
 		for (size_t i = 0; i < count; i++)
-			if (volumes[i].policy == policy.number)
+			if (one[0] ? strcmp(volumes[i].name, one) == 0
+				   : volumes[i].policy == policy.number) {
 				plan_volume(call, &policy, &volumes[i], list, list_count, rows);
+				found = true;
+			}
 	free(list);
 	free(volumes);
+	if (one[0] && !found) {
+		json_decref(rows);
+		snprintf(sentence, sizeof sentence,
+			 "There is no volume named '%.63s'; vstorectl volume list shows those that "
+			 "are.",
+			 one);
+		call_refuse(call, -ENOENT, sentence);
+		return;
+	}
 	call_reply(call, 200, json_pack("{s:i, s:o}", "schema", 1, "plan", rows));
 }
 

@@ -17,6 +17,7 @@ struct call {
 	char shown[SNAP_NAME_ROOM]; /* the object to show when it is done */
 	int status;		    /* when it is done */
 	bool changed;		    /* an upgrade: there is something to do */
+	bool rules;		    /* a policy's, or a volume's: then something may go by them */
 	uint32_t trash_id;	    /* of what is deleted */
 };
 

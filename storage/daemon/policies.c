@@ -13,6 +13,7 @@
 #include "storage/daemon/policies.h"
 
 #include "storage/rt/log_event.h"
+#include "storage/store/store_follow.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -31,6 +32,7 @@ struct policies {
 	struct admin_op op;
 	bool busy, stopping;
 	bool prune;		 /* there may be something to remove */
+	uint32_t received;	 /* the highest number in copies that have a policy */
 	uint32_t asked;		 /* number of the policy that somebody wants to run now */
 	uint32_t asked_above;	 /* snapshots of it with a larger number were taken for that */
 	struct admin_op *waiter; /* who asked */
@@ -98,6 +100,15 @@ struct retention_item *policies_items(const struct snapshot_brief *list, size_t 
 		items[i - first].snapshot = &list[i];
 	*ret_count = end - first;
 	return items;
+}
+
+void policies_plan(struct env *env, const struct policy_info *policy,
+		   const struct volume_info *volume, struct retention_item *items, size_t count)
+{
+	if (volume->replica)
+		retention_plan_copy(policy, env_wall_ns(env), items, count);
+	else
+		retention_plan(policy, items, count);
 }
 
 /* ---- steps, and what the store refused ---- */
@@ -173,8 +184,11 @@ static void snapshot_name(char out[SNAP_NAME_ROOM], const char *volume, const ch
 }
 
 static bool volume_due(const struct policies *policies, const struct policy_info *policy,
-		       const struct retention_item *items, size_t count, uint64_t now)
+		       const struct volume_info *volume, const struct retention_item *items,
+		       size_t count, uint64_t now)
 {
+	if (volume->replica) /* what it is at a moment is its sender's to say */
+		return false;
 	if (policies->asked != policy->number)
 		return retention_due(policy, now, items, count);
 	for (size_t i = 0; i < count; i++)
@@ -183,6 +197,20 @@ static bool volume_due(const struct policies *policies, const struct policy_info
 			       items[i].snapshot->created_wall_ns / NSEC_PER_SEC !=
 				       now / NSEC_PER_SEC; /* it would have the same name */
 	return true;
+}
+
+/* A copy got another snapshot since the last look: rules may let go of some. items: the newest
+ * first. A cut takes no rule's place. */
+static void look_received(struct policies *policies, const struct retention_item *items,
+			  size_t count)
+{
+	size_t i = 0;
+	while (i < count && items[i].snapshot->policy == POLICY_CUT)
+		i++;
+	if (i == count || items[i].snapshot->number <= policies->received)
+		return;
+	policies->received = items[i].snapshot->number;
+	policies->prune = true;
 }
 
 /* One policy's next step. True: one was begun. */
@@ -203,15 +231,17 @@ static bool policy_step(struct policies *policies, const struct policy_info *pol
 			policies_items(list, list_count, volumes[i].number, &count);
 		if (!items)
 			continue;
-		if (volume_due(policies, policy, items, count, now) &&
+		if (volume_due(policies, policy, &volumes[i], items, count, now) &&
 		    !is_refused(policies, volumes[i].number)) {
 			taken = volumes[i].number;
 			snapshot_name(names[due], volumes[i].name, policy->name, now);
 			group[due] = names[due];
 			due++;
 		}
+		if (volumes[i].replica)
+			look_received(policies, items, count);
 		if (policies->prune && !removed)
-			retention_plan(policy, items, count);
+			policies_plan(policies->env, policy, &volumes[i], items, count);
 		for (size_t k = count; k-- > 0 && policies->prune && !removed;)
 			if (!items[k].keep && !is_refused(policies, items[k].snapshot->number)) {
 				removed = items[k].snapshot->number;

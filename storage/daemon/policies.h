@@ -3,6 +3,9 @@
  * Runs the store's policies: takes the snapshots that are due, then moves those to the trash that
  * no rule keeps. One step at a time, whatever was missed; the time is the env's. Needs nothing but
  * a store, so that it runs in a simulated world as well.
+ *
+ * Of a copy of another host's volume nothing is taken: what its policy's rules do not keep of what
+ * was received goes, soon after something newer came.
  */
 #ifndef STORAGE_DAEMON_POLICIES_H
 #define STORAGE_DAEMON_POLICIES_H
@@ -17,10 +20,11 @@ void policies_stop(struct policies *policies); /* nothing new begins; NULL is fi
 bool policies_idle(const struct policies *policies);
 /* Must be idle, or its env is gone. NULL is fine. */
 void policies_free(struct policies *policies);
-/* Rules or volumes changed: what no rule keeps goes soon. */
+/* Rules, or whose they are, have changed: what no rule keeps goes soon. */
 void policies_changed(struct policies *policies);
 
-/* Takes a snapshot of each of the policy's volumes now, and removes what no rule keeps; done then.
+/* Takes a snapshot of each of the policy's volumes now (not of copies), and removes what no rule
+ * keeps; done then.
  * -ENOENT: there is no such policy, -EBUSY: another run is under way. */
 void policies_run(struct policies *policies, struct admin_op *op, const char *name);
 
@@ -31,5 +35,8 @@ int policies_list(const struct store *store, struct snapshot_brief **ret, size_t
  * one more. The caller frees them; NULL: no memory. */
 struct retention_item *policies_items(const struct snapshot_brief *list, size_t list_count,
 				      uint32_t volume, size_t *ret_count);
+/* What the policy keeps of them: retention_plan, or, of a copy, retention_plan_copy. */
+void policies_plan(struct env *env, const struct policy_info *policy,
+		   const struct volume_info *volume, struct retention_item *items, size_t count);
 
 #endif

@@ -5,6 +5,11 @@
  * Rules count snapshots, not days gone by: "daily 7" keeps the newest of each of the last seven
  * days that have one. So a clock that jumps removes nothing early, and neither does a host that was
  * off. "Newest" is the order in which they were taken, whatever the clock said.
+ *
+ * Of a copy of another host's volume the dates are that host's, and who took a snapshot is told by
+ * its name alone. The newest is what came last, whatever its date. One that holds older writes than
+ * another that is there came late, or its sender goes on from a backup: there the date decides.
+ * What is of a date to come is neither removed nor counted.
  */
 #ifndef STORAGE_DAEMON_RETENTION_H
 #define STORAGE_DAEMON_RETENTION_H
@@ -13,6 +18,8 @@
 
 struct retention_item {
 	const struct snapshot_brief *snapshot;
+	bool counts;	   /* for the rules: what does not is kept */
+	uint64_t order_ns; /* of a copy: by what it is put into order */
 	bool keep;
 	char rule[NAME_ROOM + 16]; /* which one keeps it; "": none does */
 };
@@ -21,6 +28,13 @@ struct retention_item {
  * are kept and no rule counts them; held ones, those with a date to come and those in use are kept,
  * and rules count them. */
 void retention_plan(const struct policy_info *policy, struct retention_item *items, size_t count);
+
+/* The same for a copy; the items are put into another order where some came late. Rules count
+ * what some policy took, of whatever host: its name ends as policies' do (-YYYYMMDD-HHMMSSZ). All
+ * else is kept: what somebody named, cuts, fenced-EPOCH. So are, whatever the rules, the one that
+ * holds the latest writes, which the copy may be put back to, and the one that came last. */
+void retention_plan_copy(const struct policy_info *policy, uint64_t now_wall_ns,
+			 struct retention_item *items, size_t count);
 
 /* Whether a volume is due for its snapshot: never had one of the policy's, or the last was taken in
  * another period (hours, days ... since 1970 UTC). However many were missed, one is due. */

@@ -254,6 +254,8 @@ int store_snapshot_briefs(const struct store *store, struct snapshot_brief **ret
 				.volume_number = snapshot->volume,
 				.policy = snapshot->policy,
 				.created_wall_ns = snapshot->created_wall_ns,
+				.epoch = snapshot->epoch,
+				.vseq = snapshot->vseq,
 				.name = snapshot->name,
 				.hold = snapshot->hold_count ? snapshot->holds[0] : NULL,
 				.retained = snapshot_retained(store, snapshot),

@@ -155,6 +155,7 @@ struct snapshot_brief {
 	uint32_t policy; /* that took it; 0: a person did */
 	bool retained, attached;
 	uint64_t created_wall_ns;
+	uint64_t epoch, vseq; /* the position of what it holds */
 	const char *name;
 	const char *hold; /* the first of those that hold it, or NULL */
 };

@@ -185,6 +185,9 @@ refused 2 'duration' ctl policy set q --every often --keep-last 1
 refused 2 'at least a minute|minute' ctl policy set q --every 1s --keep-last 1
 refused 3 "no policy named 'q'" ctl policy attach q a
 refused 3 "no volume named 'zz'" ctl policy attach p zz
+ctl policy attach p a --dry-run >plan
+grep -q "a@(new).*keep.*last 1 of 2" plan || fail "the plan before it is attached: $(cat plan)"
+is "$(ctl -o csv --no-header -c VOLUMES policy show p)" '' 'a policy that was attached in a dry run'
 ctl -q policy attach p a
 is "$(ctl -o csv --no-header -c POLICY volume show a)" p "the volume's policy"
 refused 5 'detach' ctl policy delete p --yes

@@ -3,6 +3,11 @@
 
 #include "proto/units.h"
 #include "storage/daemon/retention.h"
+#include "storage/store/store_follow.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #define HOUR_NS (3600 * NSEC_PER_SEC)
 #define DAY_NS (24 * HOUR_NS)
@@ -120,6 +125,177 @@ static void due_is_once_a_period_however_many_were_missed(void **state)
 	assert_false(retention_due(&policy, T0 + 9 * HOUR_NS, items, 1));
 }
 
+/* ---- copies ---- */
+
+static char names[ITEMS_MAX][40];
+
+/* As series, received of another host: no policy of this one took them. */
+static void received(size_t count, uint64_t newest_ns, uint64_t step_ns)
+{
+	series(count, newest_ns, step_ns);
+	for (size_t i = 0; i < count; i++) {
+		snprintf(names[i], sizeof names[i], "daily-20241004-%06zuZ", count - i);
+		infos[i].policy = 0;
+		infos[i].name = names[i];
+		infos[i].epoch = UINT64_C(5) << 32;
+		infos[i].vseq = 1000 - i;
+	}
+}
+
+static int by_number(const void *a, const void *b)
+{
+	uint32_t left = ((const struct retention_item *)a)->snapshot->number;
+	uint32_t right = ((const struct retention_item *)b)->snapshot->number;
+	return left < right ? 1 : left > right ? -1 : 0;
+}
+
+static size_t kept_of_copy(size_t count, uint64_t now_ns)
+{
+	size_t n = 0;
+	qsort(items, count, sizeof *items, by_number);
+	retention_plan_copy(&policy, now_ns, items, count);
+	for (size_t i = 0; i < count; i++) {
+		assert_true(items[i].keep == (items[i].rule[0] != 0));
+		n += items[i].keep;
+	}
+	return n;
+}
+
+/* The rule that keeps infos[k]: planning changes the items' order. */
+static const char *rule_of(size_t count, size_t k)
+{
+	size_t i = 0;
+	while (items[i].snapshot != &infos[k])
+		assert_true(++i < count);
+	return items[i].rule;
+}
+
+static void rules_count_what_any_policy_took_of_a_copy(void **state)
+{
+	received(10, T0, DAY_NS);
+	policy.rules.keep[KEEP_DAILY] = 3;
+	assert_int_equal(kept(10), 10); /* of a volume of this host they are not the policy's */
+	infos[1].policy = 9;		/* taken here, before the volume became a copy */
+	assert_int_equal(kept_of_copy(10, T0), 3);
+	assert_true(items[0].keep && items[1].keep && items[2].keep);
+	assert_string_equal(items[2].rule, "daily 3 of 3");
+}
+
+static void what_no_policy_took_stays_in_a_copy(void **state)
+{
+	static const char *const other[] = {"before-migration",	      "fenced-42",
+					    "cut-21474836480-7-kept", "lost-1",
+					    "-20241004-000001Z",      "daily-20241004-000001",
+					    "daily-2024100a-000001Z", "daily_20241004-000001Z",
+					    "daily-20241004-000001Zx"};
+	size_t count = 3 + sizeof other / sizeof *other;
+	received(count, T0, DAY_NS);
+	policy.rules.keep[KEEP_LAST] = 1;
+	for (size_t i = 0; i < sizeof other / sizeof *other; i++)
+		infos[i + 2].name = other[i];
+	infos[1].policy = POLICY_CUT; /* whatever it is called */
+	infos[count - 1].hold = "audit";
+	assert_int_equal(kept_of_copy(count, T0), count);
+	assert_string_equal(rule_of(count, 0), "last 1 of 1");
+	assert_string_equal(rule_of(count, 1), "no policy's");
+	assert_string_equal(rule_of(count, 2), "no policy's");
+	infos[count - 1].hold = NULL;
+	assert_int_equal(kept_of_copy(count, T0), count - 1);
+	assert_string_equal(rule_of(count, count - 1), "");
+}
+
+static void a_copys_newest_stays_even_when_nothing_is_to(void **state)
+{
+	received(5, T0, DAY_NS);
+	assert_int_equal(kept_of_copy(5, T0), 1);
+	assert_string_equal(rule_of(5, 0), "newest");
+	infos[0].name = "mine"; /* of those that count */
+	assert_int_equal(kept_of_copy(5, T0), 2);
+	assert_string_equal(rule_of(5, 1), "newest");
+}
+
+/* The older ones of nine are sent once more, after a peer was added anew: what is newer is not
+ * driven out by them. The very last one stays until the next comes. */
+static void what_comes_late_takes_no_places_of_the_newest(void **state)
+{
+	received(9, T0, DAY_NS);
+	policy.rules.keep[KEEP_DAILY] = 4;
+	for (size_t i = 4; i < 9; i++)
+		infos[i].number += 1000; /* the oldest first, as before */
+	assert_int_equal(kept_of_copy(9, T0), 5);
+	for (size_t i = 0; i < 4; i++)
+		assert_non_null(strstr(rule_of(9, i), "daily"));
+	assert_string_equal(rule_of(9, 4), "came last");
+	policy.rules.keep[KEEP_DAILY] = 6; /* in their order */
+	assert_int_equal(kept_of_copy(9, T0), 6);
+	assert_string_equal(rule_of(9, 5), "daily 6 of 6");
+}
+
+/* Its host goes on from a backup: what it sends holds less than what was sent before, and is newer.
+ */
+static void what_a_sender_from_a_backup_sends_is_new(void **state)
+{
+	received(8, T0, DAY_NS);
+	policy.rules.keep[KEEP_DAILY] = 4;
+	for (size_t i = 0; i < 3; i++)
+		infos[i].epoch -= 7;
+	assert_int_equal(kept_of_copy(8, T0), 4);
+	for (size_t i = 0; i < 4; i++)
+		assert_non_null(strstr(rule_of(8, i), "daily"));
+	policy.rules.keep[KEEP_DAILY] = 2; /* the furthest is what a promotion would take */
+	assert_int_equal(kept_of_copy(8, T0), 3);
+	assert_string_equal(rule_of(8, 3), "newest");
+}
+
+static void a_senders_wrong_clock_removes_nothing_early(void **state)
+{
+	received(10, T0, DAY_NS);
+	policy.rules.keep[KEEP_DAILY] = 5;
+	policy.rules.keep[KEEP_YEARLY] = 2;
+	for (size_t i = 0; i < 3; i++) /* a year ahead, for three days */
+		infos[i].created_wall_ns += 366 * DAY_NS;
+	/* They are not counted: five of before stay, and these. */
+	assert_int_equal(kept_of_copy(10, T0), 8);
+	assert_string_equal(rule_of(10, 0), "of a date to come");
+	assert_string_equal(rule_of(10, 7), "daily 5 of 5");
+	infos[0].created_wall_ns -= 366 * DAY_NS; /* mended: what comes now is counted first */
+	assert_int_equal(kept_of_copy(10, T0), 7);
+	assert_string_equal(rule_of(10, 0), "daily 1 of 5");
+	assert_string_equal(rule_of(10, 6), "daily 5 of 5");
+	/* Clocks are never the same to the second. */
+	received(10, T0, DAY_NS);
+	policy.rules.keep[KEEP_DAILY] = 5;
+	assert_int_equal(kept_of_copy(10, T0 - 60 * NSEC_PER_SEC), 5);
+	/* A receiver whose clock stands at its beginning removes nothing. */
+	assert_int_equal(kept_of_copy(10, DAY_NS), 10);
+	/* One that is ahead: no rule looks at how long ago something is. */
+	assert_int_equal(kept_of_copy(10, T0 + 4000 * DAY_NS), 5);
+	/* A sender that was set back, for three days: these take their places, no more. */
+	for (size_t i = 0; i < 3; i++)
+		infos[i].created_wall_ns -= 4000 * DAY_NS;
+	assert_int_equal(kept_of_copy(10, T0), 5);
+	assert_string_equal(rule_of(10, 0), "daily 1 of 5");
+	assert_string_equal(rule_of(10, 4), "daily 5 of 5");
+}
+
+/* Dates at random, in the order of the writes: --keep-last goes by that order. */
+static void no_dates_let_go_of_what_is_last(void **state)
+{
+	uint64_t seed = 9;
+	for (unsigned round = 0; round < 2000; round++) {
+		uint32_t random[2];
+		received(20, T0, DAY_NS);
+		for (size_t i = 0; i < 20; i++) {
+			test_random_fill(&seed, random, sizeof random);
+			infos[i].created_wall_ns = random[0] % 40 * DAY_NS;
+		}
+		policy.rules.keep[KEEP_LAST] = 1 + random[1] % 10;
+		kept_of_copy(20, T0);
+		for (size_t i = 0; i < 20; i++)
+			assert_int_equal(rule_of(20, i)[0] != 0, i < policy.rules.keep[KEEP_LAST]);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -129,6 +305,13 @@ int main(void)
 		cmocka_unit_test(what_is_held_or_anothers_stays),
 		cmocka_unit_test(a_clock_that_jumped_removes_nothing_early),
 		cmocka_unit_test(due_is_once_a_period_however_many_were_missed),
+		cmocka_unit_test(rules_count_what_any_policy_took_of_a_copy),
+		cmocka_unit_test(what_no_policy_took_stays_in_a_copy),
+		cmocka_unit_test(a_copys_newest_stays_even_when_nothing_is_to),
+		cmocka_unit_test(what_comes_late_takes_no_places_of_the_newest),
+		cmocka_unit_test(what_a_sender_from_a_backup_sends_is_new),
+		cmocka_unit_test(a_senders_wrong_clock_removes_nothing_early),
+		cmocka_unit_test(no_dates_let_go_of_what_is_last),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

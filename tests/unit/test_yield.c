@@ -113,7 +113,10 @@ static void what_only_the_old_primary_has_is_a_snapshot(void **state)
 {
 	struct pair *pair = *state;
 	char name[NAME_ROOM], full[SNAP_NAME_ROOM];
+	const struct policy_rules rules = {.keep[KEEP_LAST] = 1};
 	promoted(pair, false);
+	assert_int_equal(DO(old(pair), store_policy_set, "p", &rules), 0);
+	assert_int_equal(DO(old(pair), store_policy_attach, "a", "p"), 0);
 	/* Nobody there knows of it: it goes on, and is closed and opened. */
 	write_random(old(pair), "a", 20 * MIB, MIB);
 	fixture_close(old(pair));
@@ -134,6 +137,7 @@ static void what_only_the_old_primary_has_is_a_snapshot(void **state)
 		assert_false(volume_there(old(pair), "a", false));
 		struct volume_info copy = volume_named(old(pair), "h1/a", false);
 		assert_true(copy.replica && copy.whole && !copy.stepped);
+		assert_int_equal(copy.policy, 0); /* its rules were those of what it took */
 		assert_int_equal(copy.number, was.number);
 		assert_true(snapshot_there(old(pair), "h1/a", name));
 		assert_true(snapshot_there(old(pair), "h1/a", "1"));

@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A policy of the receiver on a copy: two stores, and the policies of the second one. What its
+ * rules do not keep goes to the trash there, whatever else is on its way, and costs the sender
+ * nothing but records. Dates are test_retention.c's. */
+#include "storage/daemon/policies.h"
+#include "storage/store/store_vote.h"
+#include "tests/unit/skip.h"
+#include "tests/unit/store_pair.h"
+
+#define TAKEN_BYTES (4 * MIB)
+#define DAY_NS (24 * 3600 * NSEC_PER_SEC)
+
+/* The policy runs once, and all that it may let go is gone. */
+static void run(struct fixture *f, const char *policy)
+{
+	struct policies *policies;
+	struct admin_op op = {0};
+	assert_int_equal(policies_new(f->env, f->store, &policies), 0);
+	env_wait_prepare(&op.op);
+	policies_run(policies, &op, policy);
+	assert_int_equal(env_wait(f->env, &op.op), 0);
+	policies_stop(policies);
+	assert_true(policies_idle(policies));
+	policies_free(policies);
+}
+
+/* One more of a's, as a policy over there would name it, in place of the last one's data; sent. */
+static void taken(struct pair *pair, unsigned number)
+{
+	char name[SNAP_NAME_ROOM];
+	snprintf(name, sizeof name, "a@daily-20261128-%06uZ", number);
+	write_random(pair->from, "a", 8 * MIB, TAKEN_BYTES);
+	assert_int_equal(snap(pair->from, name), 0);
+	assert_int_equal(send_snapshot(pair, name), 0);
+}
+
+/* The names of h1/a's, in the order in which they came; ret: with "," behind each. */
+static void there(struct fixture *f, bool in_trash, char ret[512])
+{
+	struct snapshot_info *infos;
+	size_t count, bytes = 0;
+	ret[0] = 0;
+	assert_int_equal(store_snapshots(f->store, in_trash, &infos, &count), 0);
+	for (size_t i = 0; i < count; i++)
+		if (strcmp(infos[i].volume, "h1/a") == 0)
+			bytes += (size_t)snprintf(
+				ret + bytes, 512 - bytes, "%s,",
+				infos[i].name +
+					(strncmp(infos[i].name, "daily-20261128-", 15) ? 0 : 15));
+	free(infos);
+}
+#define THERE(f, in_trash, names)                                                                  \
+	do {                                                                                       \
+		char is[512];                                                                      \
+		there(f, in_trash, is);                                                            \
+		assert_string_equal(is, names);                                                    \
+	} while (0)
+
+static struct volume_info volume_of(struct fixture *f, const char *name)
+{
+	struct volume_info *infos, found = {0};
+	size_t count;
+	assert_int_equal(store_volumes(f->store, false, &infos, &count), 0);
+	for (size_t i = 0; i < count; i++)
+		if (strcmp(infos[i].name, name) == 0)
+			found = infos[i];
+	free(infos);
+	assert_int_not_equal(found.number, 0);
+	return found;
+}
+
+static void keeps(struct fixture *f, unsigned last, uint64_t every_ns)
+{
+	struct policy_rules rules = {.every_ns = every_ns, .keep[KEEP_LAST] = last};
+	assert_int_equal(DO(f, store_policy_set, "archive", &rules), 0);
+}
+
+static void whole(struct fixture *f)
+{
+	struct store_work work;
+	assert_int_equal(WORK(f, &work, store_check), 0);
+	assert_int_equal(work.damaged, 0);
+}
+
+/* a@1, which a person made; then five of a policy's; "archive" is attached to the copy. */
+static void archived(struct pair *pair, unsigned last, uint64_t every_ns)
+{
+	prepare(pair);
+	assert_int_equal(send_snapshot(pair, "a@1"), 0);
+	for (unsigned i = 1; i <= 4; i++)
+		taken(pair, i);
+	fixture_close(pair->to); /* the segment is sealed */
+	fixture_open(pair->to);
+	taken(pair, 5);
+	keeps(pair->to, last, every_ns);
+	assert_int_equal(DO(pair->to, store_policy_attach, "h1/a", "archive"), 0);
+}
+
+static void rules_let_go_of_what_was_received(void **state)
+{
+	struct pair *pair = *state;
+	archived(pair, 2, DAY_NS);
+	assert_int_equal(DO(pair->to, store_snap_hold, "h1/a@daily-20261128-000002Z", "audit"), 0);
+	assert_int_equal(DO(pair->to, store_policy_delete, "archive"), -EBUSY);
+	run(pair->to, "archive");
+	/* Nothing is taken, of whatever period. */
+	THERE(pair->to, false, "1,000002Z,000004Z,000005Z,");
+	THERE(pair->to, true, "000001Z,000003Z,");
+	fixture_close(pair->to);
+	fixture_open(pair->to);
+	taken(pair, 6);
+	assert_int_equal(pair->receive.fetched,
+			 TAKEN_BYTES / CHUNK_BYTES); /* as if all was there */
+	run(pair->to, "archive");
+	THERE(pair->to, false, "1,000002Z,000005Z,000006Z,");
+	read_both(pair, "a@daily-20261128-000006Z", "h1/a");
+	read_both(pair, "a@1", "h1/a@1");
+	whole(pair->to);
+}
+
+static void its_newest_stays_when_rules_keep_nothing(void **state)
+{
+	struct pair *pair = *state;
+	archived(pair, 0, 0);
+	run(pair->to, "archive");
+	THERE(pair->to, false, "1,000005Z,");
+}
+
+/* The data of what was removed is not in the store any more. */
+static void purge(struct fixture *f)
+{
+	struct snapshot_info *infos;
+	struct store_counters before, after;
+	struct store_work work;
+	size_t count;
+	store_counters(f->store, &before);
+	assert_int_equal(store_snapshots(f->store, true, &infos, &count), 0);
+	assert_true(count > 0);
+	for (size_t i = 0; i < count; i++)
+		assert_int_equal(DO(f, store_trash_purge, infos[i].number), 0);
+	free(infos);
+	assert_int_equal(WORK(f, &work, store_gc), 0);
+	store_counters(f->store, &after);
+	assert_true(after.segments_dropped > before.segments_dropped);
+}
+
+/* What the receiver let go of, and collected, was nobody's base: cuts, the next of the policy, and
+ * an older one that somebody sends again, come whole. */
+static void what_went_is_nobodys_base(void **state)
+{
+	struct pair *pair = *state;
+	archived(pair, 1, 0);
+	assert_int_equal(cut(pair->from, "a@cut-1"), 0);
+	assert_int_equal(send_snapshot(pair, "a@cut-1"), 0);
+	run(pair->to, "archive");
+	THERE(pair->to, false, "1,000005Z,cut-1,"); /* the cut is who follows's */
+	purge(pair->to);
+	write_random(pair->from, "a", 2 * MIB, MIB);
+	assert_int_equal(cut(pair->from, "a@cut-2"), 0);
+	assert_int_equal(send_snapshot(pair, "a@cut-2"), 0);
+	assert_int_equal(pair->receive.fetched, MIB / CHUNK_BYTES);
+	read_both(pair, "a@cut-2", "h1/a");
+	/* Half of one that is older than the copy; the rules run amid that. */
+	pair->cut_after = 5;
+	assert_int_equal(send_snapshot(pair, "a@daily-20261128-000002Z"), -VS_ECANCELLED);
+	pair->cut_after = 0;
+	run(pair->to, "archive");
+	assert_int_equal(send_snapshot(pair, "a@daily-20261128-000002Z"), 0);
+	read_both(pair, "a@daily-20261128-000002Z", "h1/a@daily-20261128-000002Z");
+	read_both(pair, "a@cut-2", "h1/a");
+	/* It came last, and drove out nothing that is newer. */
+	run(pair->to, "archive");
+	THERE(pair->to, false, "1,000005Z,cut-2,000002Z,");
+	read_both(pair, "a@cut-2", "h1/a");
+	taken(pair, 6);
+	run(pair->to, "archive");
+	THERE(pair->to, false, "1,cut-2,000006Z,");
+	read_both(pair, "a@daily-20261128-000006Z", "h1/a");
+	whole(pair->to);
+}
+
+/* What an older one that is half received is to be put back to: the newest, which no rule lets go.
+ */
+static void the_head_of_a_copy_outlives_an_older_one(void **state)
+{
+	struct pair *pair = *state;
+	archived(pair, 0, 0);
+	run(pair->to, "archive");
+	purge(pair->to);
+	pair->cut_after = 5;
+	assert_int_equal(send_snapshot(pair, "a@daily-20261128-000003Z"), -VS_ECANCELLED);
+	pair->cut_after = 0;
+	run(pair->to, "archive");
+	fixture_close(pair->to);
+	fixture_open(pair->to);
+	run(pair->to, "archive");
+	assert_int_equal(send_snapshot(pair, "a@daily-20261128-000003Z"), 0);
+	read_both(pair, "a@daily-20261128-000005Z", "h1/a");
+	run(pair->to, "archive");
+	THERE(pair->to, false, "1,000005Z,000003Z,");
+	whole(pair->to);
+}
+
+static void beside_a_copy_in_step_too(void **state)
+{
+	struct pair *pair = *state;
+	archived(pair, 2, 0);
+	pair->beside = true;
+	taken(pair, 6);
+	run(pair->to, "archive");
+	THERE(pair->to, false, "1,000005Z,000006Z,");
+	read_both(pair, "a@daily-20261128-000005Z",
+		  "h1/a"); /* the copy is where its stream left it */
+	whole(pair->to);
+}
+
+/* Adopted, it is the same volume: its policy takes from then on, and counts what it took. Promoted,
+ * there is a new one, without a policy; the copy stays under its rules. */
+static void its_policy_when_it_becomes_the_volume(void **state)
+{
+	struct pair *pair = *state;
+	archived(pair, 1, DAY_NS);
+	skip_ns(pair->to, MANDATES_NS);
+	assert_int_equal(DO(pair->to, store_replica_promote, "h1/a", "b", true), 0);
+	assert_int_equal(volume_of(pair->to, "b").policy, 0);
+	uint32_t policy = volume_of(pair->to, "h1/a").policy;
+	assert_int_not_equal(policy, 0);
+	assert_int_equal(DO(pair->to, store_volume_delete, "b"), 0);
+	assert_int_equal(DO(pair->to, store_replica_adopt, "h1/a", "h1-a"), 0);
+	for (unsigned opening = 0; opening < 2; opening++) {
+		struct volume_info volume = volume_of(pair->to, "h1-a");
+		assert_int_equal(volume.policy, policy);
+		assert_false(volume.replica);
+		fixture_close(pair->to);
+		fixture_open(pair->to);
+	}
+	run(pair->to, "archive");
+	run(pair->to, "archive");
+	assert_int_equal(volume_of(pair->to, "h1-a").snapshot_count, 6 + 1);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, pair_setup, pair_teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(rules_let_go_of_what_was_received),
+		TEST(its_newest_stays_when_rules_keep_nothing),
+		TEST(what_went_is_nobodys_base),
+		TEST(the_head_of_a_copy_outlives_an_older_one),
+		TEST(beside_a_copy_in_step_too),
+		TEST(its_policy_when_it_becomes_the_volume),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
