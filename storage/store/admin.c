@@ -122,9 +122,12 @@ int command_position(struct command *command, struct volume *volume, struct volu
 static void command_busy(struct command *command, bool busy)
 {
 	struct volume *volume = volume_by_number(command->store, command->busy_volume);
+	struct volume *still = volume_by_number(command->store, command->still_volume);
 	struct snapshot *snapshot = snapshot_by_number(command->store, command->busy_snapshot);
 	if (volume)
 		volume->busy = busy;
+	if (still)
+		still->still = busy;
 	if (snapshot)
 		snapshot->busy = busy;
 }
@@ -204,7 +207,7 @@ static bool command_run(struct command *command)
 	struct store *store = command->store;
 	command->record_count = 0;
 	command->record_bytes = 0;
-	command->busy_volume = command->busy_snapshot = 0;
+	command->busy_volume = command->busy_snapshot = command->still_volume = 0;
 	int res = command_check(command);
 	if (res == 0)
 		res = command->prepare(command);

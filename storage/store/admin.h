@@ -35,6 +35,7 @@ struct command {
 
 	/* From prepare: whom no view and no fold may meet meanwhile; numbers, 0: none. */
 	uint32_t busy_volume, busy_snapshot;
+	uint32_t still_volume; /* whom no fold may meet; it may be read */
 	uint8_t records[28 * 1024];
 	uint32_t record_bytes, record_count;
 	uint32_t record_at[COMMAND_RECORDS_MAX], record_size[COMMAND_RECORDS_MAX];

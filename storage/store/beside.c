@@ -59,7 +59,7 @@ static int prepare_make(struct command *command)
 	if (copy && !left) { /* its map must be a root until it is this one's, too */
 		if (fold_volume(store) == copy)
 			return WAITING;
-		command->busy_volume = copy->number;
+		command->still_volume = copy->number;
 	}
 	if (!copy) {
 		struct volume made = replica_volume(command);

@@ -504,7 +504,7 @@ static struct volume *fold_choose(struct store *store)
 		struct volume *volume = store->volumes[i];
 		if (volume_clean(volume))
 			volume->fold_wanted = false;
-		if (volume_clean(volume) || volume->busy)
+		if (volume_clean(volume) || volume->busy || volume->still)
 			continue;
 		bool idle = now - volume->changed_ns >= store->options.idle_fold_ns;
 		if (!pressure && !volume->fold_wanted && !idle)

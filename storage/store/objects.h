@@ -73,6 +73,7 @@ struct volume {
 	uint32_t zeros_pending; /* LOG_ZERO records on their way */
 	bool fold_wanted;
 	bool busy;	       /* a change that no view and no fold may meet is on its way */
+	bool still;	       /* one that no fold may meet is */
 	bool taken;	       /* a replica that somebody is writing to */
 	bool tapped;	       /* its records leave for followers */
 	uint64_t tapped_vseq;  /* of the last one that left before its effect, since it is */

@@ -26,6 +26,7 @@ struct pair {
 	bool bad_deltas;	/* one bit of each */
 	bool beside;		/* the copy stays as it is */
 	void (*between)(struct pair *pair); /* behind each record */
+	void (*each)(struct pair *pair);    /* in each step of the receiver */
 	uint8_t buf[STORE_RECORD_BYTES_MAX];
 };
 
@@ -146,6 +147,8 @@ static inline int send_snapshot(struct pair *pair, const char *name)
 			if (pair->between)
 				pair->between(pair);
 		}
+		if (pair->each)
+			pair->each(pair);
 		if (pair->collect_after && pair->records == pair->collect_after) {
 			pair->collect_after = 0;
 			collect(pair->to);

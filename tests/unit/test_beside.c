@@ -73,6 +73,22 @@ static void the_copy_goes_on_meanwhile(void **state)
 	assert_int_equal(in_trash(pair->to), 0);
 }
 
+static void opens(struct pair *pair)
+{
+	store_view_close(open_view(pair->to, "h1/a"));
+}
+
+/* A client that comes while a commit makes the beginning, or the end, is not told to come again. */
+static void the_copy_can_be_opened_at_each_moment(void **state)
+{
+	struct pair *pair = *state;
+	struct live *live = begin(pair);
+	pair->each = opens;
+	assert_int_equal(send_snapshot(pair, "a@then"), 0);
+	pair->each = NULL;
+	ends(live);
+}
+
 /* In its log, where nobody finds it by its id. */
 static void what_the_copy_has_is_not_sent(void **state)
 {
@@ -205,6 +221,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(the_copy_goes_on_meanwhile),
+		TEST(the_copy_can_be_opened_at_each_moment),
 		TEST(what_the_copy_has_is_not_sent),
 		TEST(a_cut_is_gone_on_from),
 		TEST(a_restart_of_the_receiver_is_gone_on_from),
