@@ -325,13 +325,12 @@ const struct command commands[] = {
 	 "Deletes a policy that no volume has. Its snapshots stay, and nothing removes them.",
 	 "vstorectl policy delete daily --yes", ASKS},
 	{"policy", "attach", verb_policy_attach, "pv", "", "P VOL",
-	 "The volume has this policy from now on, in place of another. A copy (HOST/VOL) may have "
-	 "one: nothing is taken of it, nor sent on, but of what was received and some policy took "
-	 "(its name ends in -YYYYMMDD-HHMMSSZ) what no rule keeps goes to the trash; the newest "
-	 "stays in any case. With --dry-run: the table of what would be kept, by which rule, and "
-	 "removed.",
-	 "vstorectl policy attach archive host1/web1-disk0 --dry-run",
-	 COMMAND_DRY_RUN | COMMAND_ASYNC},
+	 "The volume has this policy from now on, in place of another. On a copy (HOST/VOL) one "
+	 "without --every takes nothing: of what was received and some policy took (its name ends "
+	 "in -YYYYMMDD-HHMMSSZ, of that time) what its rules do not keep goes to the trash; the "
+	 "newest stays in any case. With --dry-run: the table of what would be kept, by which "
+	 "rule, and removed.",
+	 "vstorectl policy attach archive host1/web1-disk0 --dry-run", ASKS},
 	{"policy", "detach", verb_policy_detach, "pv", "", "P VOL",
 	 "The volume has no policy any more. Its snapshots stay.",
 	 "vstorectl policy detach daily web1-disk0", CHANGE},

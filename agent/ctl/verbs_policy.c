@@ -173,11 +173,35 @@ static int print_plan(struct ctl *ctl, const char *query)
 }
 
 /* A copy has what the rules may let go at once, so what goes can be seen before. */
+static unsigned plan_removes(const struct value *document)
+{
+	const struct value *rows = value_get(document, "plan");
+	unsigned count = 0;
+	for (size_t i = 0; i < value_count(rows); i++)
+		count += strcmp(value_get_text(value_at(rows, i), "action"), "remove") == 0;
+	return count;
+}
+
 int verb_policy_attach(struct ctl *ctl)
 {
-	char words[200], query[CLIENT_PATH_ROOM];
+	char words[200], query[CLIENT_PATH_ROOM], path[CLIENT_PATH_ROOM];
+	client_path(query, "/plan?volume=", ctl->args[1], "");
 	if (ctl->dry_run)
-		return print_plan(ctl, client_path(query, "/plan?volume=", ctl->args[1], ""));
+		return print_plan(ctl, query);
+	if (strchr(ctl->args[1], '/')) {
+		VALUE_AUTO document = NULL;
+		int res = call_get(ctl, client_path(path, "/v1/policies/", ctl->args[0], query),
+				   &document);
+		if (res)
+			return res;
+		unsigned goes = plan_removes(document);
+		snprintf(words, sizeof words,
+			 "%u of what was received of %.63s would go to the trash (--dry-run shows "
+			 "which).",
+			 goes, ctl->args[1]);
+		if (goes && !ctl_confirm(ctl, ctl->args[1], words, &res))
+			return res;
+	}
 	snprintf(words, sizeof words, "Volume %.63s has the policy %.63s now.", ctl->args[1],
 		 ctl->args[0]);
 	return policy_volume(ctl, "PUT", words);

@@ -197,7 +197,7 @@ static void plan_volume(struct call *call, const struct policy_info *policy,
 	struct retention_item *items = policies_items(list, list_count, volume->number, &count);
 	if (!items)
 		return;
-	if (!volume->replica) {
+	if (!policies_received(policy, volume)) {
 		memmove(&items[1], &items[0], count++ * sizeof(*items)); /* there is room */
 		items[0] = (struct retention_item){.snapshot = &taken};
 	}

@@ -102,10 +102,15 @@ struct retention_item *policies_items(const struct snapshot_brief *list, size_t 
 	return items;
 }
 
+bool policies_received(const struct policy_info *policy, const struct volume_info *volume)
+{
+	return volume->replica && !policy->rules.every_ns;
+}
+
 void policies_plan(struct env *env, const struct policy_info *policy,
 		   const struct volume_info *volume, struct retention_item *items, size_t count)
 {
-	if (volume->replica)
+	if (policies_received(policy, volume))
 		retention_plan_copy(policy, env_wall_ns(env), items, count);
 	else
 		retention_plan(policy, items, count);
@@ -187,7 +192,7 @@ static bool volume_due(const struct policies *policies, const struct policy_info
 		       const struct volume_info *volume, const struct retention_item *items,
 		       size_t count, uint64_t now)
 {
-	if (volume->replica) /* what it is at a moment is its sender's to say */
+	if (policies_received(policy, volume))
 		return false;
 	if (policies->asked != policy->number)
 		return retention_due(policy, now, items, count);
@@ -238,7 +243,7 @@ static bool policy_step(struct policies *policies, const struct policy_info *pol
 			group[due] = names[due];
 			due++;
 		}
-		if (volumes[i].replica)
+		if (policies_received(policy, &volumes[i]))
 			look_received(policies, items, count);
 		if (policies->prune && !removed)
 			policies_plan(policies->env, policy, &volumes[i], items, count);

@@ -4,8 +4,9 @@
  * no rule keeps. One step at a time, whatever was missed; the time is the env's. Needs nothing but
  * a store, so that it runs in a simulated world as well.
  *
- * Of a copy of another host's volume nothing is taken: what its policy's rules do not keep of what
- * was received goes, soon after something newer came.
+ * A policy that takes nothing by itself (no --every) lets go of what was received, on a copy of
+ * another host's volume: what its rules do not keep goes, soon after something newer came. One that
+ * takes does so of a copy too, and counts what it took.
  */
 #ifndef STORAGE_DAEMON_POLICIES_H
 #define STORAGE_DAEMON_POLICIES_H
@@ -23,9 +24,9 @@ void policies_free(struct policies *policies);
 /* Rules, or whose they are, have changed: what no rule keeps goes soon. */
 void policies_changed(struct policies *policies);
 
-/* Takes a snapshot of each of the policy's volumes now (not of copies), and removes what no rule
- * keeps; done then.
- * -ENOENT: there is no such policy, -EBUSY: another run is under way. */
+/* Takes a snapshot of each of the policy's volumes now (not of copies whose received ones it is
+ * about), and removes what no rule keeps; done then. -ENOENT: there is no such policy, -EBUSY:
+ * another run is under way. */
 void policies_run(struct policies *policies, struct admin_op *op, const char *name);
 
 /* All snapshots (store_snapshot_briefs), by volume, the newest of each first. The caller frees it.
@@ -35,6 +36,8 @@ int policies_list(const struct store *store, struct snapshot_brief **ret, size_t
  * one more. The caller frees them; NULL: no memory. */
 struct retention_item *policies_items(const struct snapshot_brief *list, size_t list_count,
 				      uint32_t volume, size_t *ret_count);
+/* Whether its rules are about what was received, and nothing is taken. */
+bool policies_received(const struct policy_info *policy, const struct volume_info *volume);
 /* What the policy keeps of them: retention_plan, or, of a copy, retention_plan_copy. */
 void policies_plan(struct env *env, const struct policy_info *policy,
 		   const struct volume_info *volume, struct retention_item *items, size_t count);

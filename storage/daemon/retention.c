@@ -5,11 +5,11 @@
 #include "storage/store/store_follow.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #define AHEAD_NS (3600 * NSEC_PER_SEC) /* clocks of two hosts may differ by so much */
+#define NAMED_SECONDS 86400	       /* a policy's snapshot may wait for so long, named */
 
 static const char *const names[POLICY_KEEPS] = {"last",	  "hourly",  "daily",
 						"weekly", "monthly", "yearly"};
@@ -49,6 +49,7 @@ static void item_begin(struct retention_item *item, const char *others)
 	char *rule = item->rule;
 	rule[0] = 0;
 	item->counts = !others;
+	item->late = false;
 	if (others)
 		snprintf(rule, sizeof item->rule, "%s", others);
 	else if (s->hold)
@@ -60,15 +61,16 @@ static void item_begin(struct retention_item *item, const char *others)
 	item->keep = rule[0];
 }
 
+/* One series: all that is late, or all that is not. */
 static void rules_count(const struct policy_info *policy, struct retention_item *items,
-			size_t count)
+			size_t count, bool late)
 {
 	for (enum policy_keep rule = 0; rule < POLICY_KEEPS; rule++) {
 		int64_t last = INT64_MIN;
 		uint32_t kept = 0;
 		for (size_t i = 0; i < count && kept < policy->rules.keep[rule]; i++) {
 			struct retention_item *item = &items[i];
-			if (!item->counts)
+			if (!item->counts || item->late != late)
 				continue;
 			int64_t at = period(rule, item->snapshot->created_wall_ns,
 					    item->snapshot->number);
@@ -77,8 +79,9 @@ static void rules_count(const struct policy_info *policy, struct retention_item 
 			last = at;
 			kept++;
 			if (!item->keep)
-				snprintf(item->rule, sizeof item->rule, "%s %u of %u", names[rule],
-					 kept, policy->rules.keep[rule]);
+				snprintf(item->rule, sizeof item->rule, "%s%s %u of %u",
+					 late ? "late: " : "", names[rule], kept,
+					 policy->rules.keep[rule]);
 			item->keep = true;
 		}
 	}
@@ -88,24 +91,28 @@ void retention_plan(const struct policy_info *policy, struct retention_item *ite
 {
 	for (size_t i = 0; i < count; i++)
 		item_begin(&items[i], policys_own(policy, &items[i]) ? NULL : "not the policy's");
-	rules_count(policy, items, count);
+	rules_count(policy, items, count, false);
 }
 
 /* ---- copies ---- */
 
-/* POLICY-YYYYMMDD-HHMMSSZ */
-static bool named_by_policy(const char *name)
+/* POLICY-YYYYMMDD-HHMMSSZ, of the time when it was taken: a person who names by dates, of records
+ * say, names others. */
+static bool named_by_policy(const struct snapshot_brief *s)
 {
 	static const char end[] = "-dddddddd-ddddddZ";
-	size_t bytes = strlen(name), end_bytes = sizeof end - 1;
+	size_t bytes = strlen(s->name), end_bytes = sizeof end - 1;
+	const char *at = s->name + bytes - end_bytes;
+	struct tm tm = {0};
 	if (bytes <= end_bytes)
 		return false;
-	for (size_t i = 0; i < end_bytes; i++) {
-		char at = name[bytes - end_bytes + i];
-		if (end[i] == 'd' ? at < '0' || at > '9' : at != end[i])
+	for (size_t i = 0; i < end_bytes; i++)
+		if (end[i] == 'd' ? at[i] < '0' || at[i] > '9' : at[i] != end[i])
 			return false;
-	}
-	return true;
+	if (!strptime(at, "-%Y%m%d-%H%M%SZ", &tm))
+		return false;
+	int64_t named_s = timegm(&tm), taken_s = (int64_t)(s->created_wall_ns / NSEC_PER_SEC);
+	return taken_s >= named_s - 60 && taken_s < named_s + NAMED_SECONDS;
 }
 
 static bool position_before(const struct snapshot_brief *left, const struct snapshot_brief *right)
@@ -114,34 +121,18 @@ static bool position_before(const struct snapshot_brief *left, const struct snap
 	       (left->epoch == right->epoch && left->vseq < right->vseq);
 }
 
-static int newest_first(const void *a, const void *b)
-{
-	const struct retention_item *left = a, *right = b;
-	if (left->order_ns != right->order_ns)
-		return left->order_ns < right->order_ns ? 1 : -1;
-	uint32_t l = left->snapshot->number, r = right->snapshot->number;
-	return l < r ? 1 : l > r ? -1 : 0;
-}
-
-/* As they came; one of older writes than another that was there is put where its date says. */
-static void put_in_order(struct retention_item *items, size_t count)
+/* Of older writes than another one that came before it, and is here: a history that is sent once
+ * more, or what a sender from a backup sends. items: the newest first. */
+static void late_find(struct retention_item *items, size_t count)
 {
 	const struct snapshot_brief *furthest = NULL;
-	uint64_t newest_ns = 0;
 	for (size_t i = count; i-- > 0;) {
-		const struct snapshot_brief *s = items[i].snapshot;
-		items[i].order_ns = newest_ns;
 		if (!items[i].counts)
 			continue;
-		if (furthest && position_before(s, furthest)) {
-			items[i].order_ns = s->created_wall_ns;
-			continue;
-		}
-		furthest = s;
-		newest_ns = max_u64(newest_ns, s->created_wall_ns);
-		items[i].order_ns = newest_ns;
+		items[i].late = furthest && position_before(items[i].snapshot, furthest);
+		if (!items[i].late)
+			furthest = items[i].snapshot;
 	}
-	qsort(items, count, sizeof(*items), newest_first);
 }
 
 static void keep_always(struct retention_item *item, const char *why)
@@ -151,34 +142,54 @@ static void keep_always(struct retention_item *item, const char *why)
 	item->keep = true;
 }
 
-void retention_plan_copy(const struct policy_info *policy, uint64_t now_wall_ns,
-			 struct retention_item *items, size_t count)
+/* Of those that still count; how many of them no rule keeps, which then do not count any more. */
+static size_t plan_pass(const struct policy_info *policy, struct retention_item *items,
+			size_t count)
 {
-	for (size_t i = 0; i < count; i++) {
-		const struct snapshot_brief *s = items[i].snapshot;
-		const char *others = NULL;
-		if (s->policy == POLICY_CUT || !named_by_policy(s->name))
-			others = "no policy's";
-		else if (s->created_wall_ns > now_wall_ns + AHEAD_NS)
-			others = "of a date to come";
-		item_begin(&items[i], others);
-	}
-	put_in_order(items, count);
-	rules_count(policy, items, count);
 	struct retention_item *furthest = NULL, *last = NULL;
+	size_t gone = 0;
+	for (size_t i = 0; i < count; i++)
+		if (items[i].counts)
+			item_begin(&items[i], NULL);
+	late_find(items, count);
+	rules_count(policy, items, count, false);
+	rules_count(policy, items, count, true);
 	for (size_t i = 0; i < count; i++) {
 		struct retention_item *item = &items[i];
 		if (!item->counts)
 			continue;
 		if (!furthest || position_before(furthest->snapshot, item->snapshot))
 			furthest = item;
-		if (!last || last->snapshot->number < item->snapshot->number)
+		if (!last)
 			last = item;
 	}
 	if (last) {
 		keep_always(furthest, "newest");
 		keep_always(last, "came last");
 	}
+	for (size_t i = 0; i < count; i++)
+		if (items[i].counts && !items[i].keep) {
+			items[i].counts = false;
+			gone++;
+		}
+	return gone;
+}
+
+/* Nothing is late any more when that has gone which it came behind: so until nothing changes. */
+void retention_plan_copy(const struct policy_info *policy, uint64_t now_wall_ns,
+			 struct retention_item *items, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		const struct snapshot_brief *s = items[i].snapshot;
+		const char *others = NULL;
+		if (s->policy == POLICY_CUT || !named_by_policy(s))
+			others = "no policy's";
+		else if (s->created_wall_ns > now_wall_ns + AHEAD_NS)
+			others = "of a date to come";
+		item_begin(&items[i], others);
+	}
+	while (plan_pass(policy, items, count))
+		;
 }
 
 bool retention_due(const struct policy_info *policy, uint64_t now_wall_ns,

@@ -8,8 +8,9 @@
  *
  * Of a copy of another host's volume the dates are that host's, and who took a snapshot is told by
  * its name alone. The newest is what came last, whatever its date. One that holds older writes than
- * another that is there came late, or its sender goes on from a backup: there the date decides.
- * What is of a date to come is neither removed nor counted.
+ * another that was there came late, or its sender goes on from a backup: the late ones are a series
+ * of their own, so that neither drives out the other. What is of a date to come is neither removed
+ * nor counted.
  */
 #ifndef STORAGE_DAEMON_RETENTION_H
 #define STORAGE_DAEMON_RETENTION_H
@@ -18,8 +19,8 @@
 
 struct retention_item {
 	const struct snapshot_brief *snapshot;
-	bool counts;	   /* for the rules: what does not is kept */
-	uint64_t order_ns; /* of a copy: by what it is put into order */
+	bool counts; /* for the rules */
+	bool late;   /* of a copy */
 	bool keep;
 	char rule[NAME_ROOM + 16]; /* which one keeps it; "": none does */
 };
@@ -29,10 +30,10 @@ struct retention_item {
  * and rules count them. */
 void retention_plan(const struct policy_info *policy, struct retention_item *items, size_t count);
 
-/* The same for a copy; the items are put into another order where some came late. Rules count
- * what some policy took, of whatever host: its name ends as policies' do (-YYYYMMDD-HHMMSSZ). All
- * else is kept: what somebody named, cuts, fenced-EPOCH. So are, whatever the rules, the one that
- * holds the latest writes, which the copy may be put back to, and the one that came last. */
+/* The same for a copy. Rules count what some policy took, of whatever host: its name ends as
+ * policies' do (-YYYYMMDD-HHMMSSZ), with the time when it was taken. All else is kept: what
+ * somebody named, cuts, fenced-EPOCH. So are, whatever the rules, the one that holds the latest
+ * writes, which the copy may be put back to, and the one that came last. */
 void retention_plan_copy(const struct policy_info *policy, uint64_t now_wall_ns,
 			 struct retention_item *items, size_t count);
 

@@ -168,7 +168,7 @@ void line_progress(struct sender *sender, const struct repl_state *state, uint64
 	send->found = sender->found + found;
 	send->chunks = max_u64(send->chunks,
 			       sender->fetched + sender->found + min_u64(state->chunks, most));
-	if (fetched + found && send->fetched + send->found < most)
+	if (fetched + found && sender->believed + fetched + found < most)
 		sender->vain_cuts = 0;
 }
 
@@ -204,7 +204,7 @@ static void full_again(struct sender *sender, const char *sentence)
 	if (!sender->full_pause_ns)
 		log_event(LOG_LEVEL_WARNING, "send.refused", "object=%s host=%s reason=\"%s\"",
 			  send->snapshot, send->host, sentence);
-	counts_keep(sender);
+	counts_keep(sender); /* not believed: what it says to have taken it did not keep */
 	sender->full_pause_ns =
 		min_u64(max_u64(2 * sender->full_pause_ns, FULL_PAUSE_NS_MIN), FULL_PAUSE_NS_MAX);
 	snprintf(send->waits, sizeof send->waits,
@@ -224,6 +224,7 @@ static bool cut_again(struct sender *sender, const char *sentence)
 		sender->cut_pause_ns = 0;
 	if (sender->vain_cuts > CUTS_MAX)
 		return false;
+	sender->believed += send->fetched + send->found - sender->fetched - sender->found;
 	counts_keep(sender);
 	sender->cut_pause_ns =
 		min_u64(max_u64(2 * sender->cut_pause_ns, CUT_PAUSE_NS_MIN), CUT_PAUSE_NS_MAX);

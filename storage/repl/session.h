@@ -63,6 +63,7 @@ struct sender {
 	 * and how many in a row brought nothing (line.c says what is believed of that). */
 	bool reached;
 	uint64_t fetched, found, sent_bytes;
+	uint64_t believed; /* chunks that those which were cut brought */
 	unsigned vain_cuts;
 	uint64_t cut_pause_ns;
 	/* The peer takes nothing: until the timer, others of the line go before it. */

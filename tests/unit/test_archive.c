@@ -7,6 +7,8 @@
 #include "tests/unit/skip.h"
 #include "tests/unit/store_pair.h"
 
+#include <time.h>
+
 #define TAKEN_BYTES (4 * MIB)
 #define DAY_NS (24 * 3600 * NSEC_PER_SEC)
 
@@ -24,29 +26,47 @@ static void run(struct fixture *f, const char *policy)
 	policies_free(policies);
 }
 
+/* VOLUME@daily-TIME, of that second of this test; good for the next three. */
+static const char *one(const char *volume, unsigned number)
+{
+	static char names[4][SNAP_NAME_ROOM];
+	static unsigned next;
+	static time_t began;
+	struct tm tm;
+	char *name = names[next++ % 4];
+	if (!began)
+		began = time(NULL);
+	time_t at = began + number;
+	size_t bytes = (size_t)snprintf(name, SNAP_NAME_ROOM, "%s@daily", volume);
+	strftime(name + bytes, SNAP_NAME_ROOM - bytes, "-%Y%m%d-%H%M%SZ", gmtime_r(&at, &tm));
+	return name;
+}
+
 /* One more of a's, as a policy over there would name it, in place of the last one's data; sent. */
 static void taken(struct pair *pair, unsigned number)
 {
-	char name[SNAP_NAME_ROOM];
-	snprintf(name, sizeof name, "a@daily-20261128-%06uZ", number);
+	const char *name = one("a", number);
 	write_random(pair->from, "a", 8 * MIB, TAKEN_BYTES);
 	assert_int_equal(snap(pair->from, name), 0);
 	assert_int_equal(send_snapshot(pair, name), 0);
 }
 
-/* The names of h1/a's, in the order in which they came; ret: with "," behind each. */
+/* h1/a's in the order in which they came, the policy's by their number, and "," behind each. */
 static void there(struct fixture *f, bool in_trash, char ret[512])
 {
 	struct snapshot_info *infos;
 	size_t count, bytes = 0;
 	ret[0] = 0;
 	assert_int_equal(store_snapshots(f->store, in_trash, &infos, &count), 0);
-	for (size_t i = 0; i < count; i++)
+	for (size_t i = 0; i < count; i++) {
+		char number[8] = "";
+		for (unsigned k = 1; k <= 6; k++)
+			if (strcmp(strchr(one("a", k), '@') + 1, infos[i].name) == 0)
+				snprintf(number, sizeof number, "#%u", k);
 		if (strcmp(infos[i].volume, "h1/a") == 0)
-			bytes += (size_t)snprintf(
-				ret + bytes, 512 - bytes, "%s,",
-				infos[i].name +
-					(strncmp(infos[i].name, "daily-20261128-", 15) ? 0 : 15));
+			bytes += (size_t)snprintf(ret + bytes, 512 - bytes, "%s,",
+						  number[0] ? number : infos[i].name);
+	}
 	free(infos);
 }
 #define THERE(f, in_trash, names)                                                                  \
@@ -99,21 +119,21 @@ static void archived(struct pair *pair, unsigned last, uint64_t every_ns)
 static void rules_let_go_of_what_was_received(void **state)
 {
 	struct pair *pair = *state;
-	archived(pair, 2, DAY_NS);
-	assert_int_equal(DO(pair->to, store_snap_hold, "h1/a@daily-20261128-000002Z", "audit"), 0);
+	archived(pair, 2, 0);
+	assert_int_equal(DO(pair->to, store_snap_hold, one("h1/a", 2), "audit"), 0);
 	assert_int_equal(DO(pair->to, store_policy_delete, "archive"), -EBUSY);
 	run(pair->to, "archive");
-	/* Nothing is taken, of whatever period. */
-	THERE(pair->to, false, "1,000002Z,000004Z,000005Z,");
-	THERE(pair->to, true, "000001Z,000003Z,");
+	/* And nothing is taken. */
+	THERE(pair->to, false, "1,#2,#4,#5,");
+	THERE(pair->to, true, "#1,#3,");
 	fixture_close(pair->to);
 	fixture_open(pair->to);
 	taken(pair, 6);
 	assert_int_equal(pair->receive.fetched,
 			 TAKEN_BYTES / CHUNK_BYTES); /* as if all was there */
 	run(pair->to, "archive");
-	THERE(pair->to, false, "1,000002Z,000005Z,000006Z,");
-	read_both(pair, "a@daily-20261128-000006Z", "h1/a");
+	THERE(pair->to, false, "1,#2,#5,#6,");
+	read_both(pair, one("a", 6), "h1/a");
 	read_both(pair, "a@1", "h1/a@1");
 	whole(pair->to);
 }
@@ -123,7 +143,20 @@ static void its_newest_stays_when_rules_keep_nothing(void **state)
 	struct pair *pair = *state;
 	archived(pair, 0, 0);
 	run(pair->to, "archive");
-	THERE(pair->to, false, "1,000005Z,");
+	THERE(pair->to, false, "1,#5,");
+}
+
+/* It does so of a copy as of any volume, and counts those: what was received is not its own. */
+static void a_policy_that_takes_lets_go_of_nothing_received(void **state)
+{
+	struct pair *pair = *state;
+	archived(pair, 1, DAY_NS);
+	run(pair->to, "archive");
+	assert_int_equal(volume_of(pair->to, "h1/a").snapshot_count, 6 + 1);
+	THERE(pair->to, true, "");
+	keeps(pair->to, 2, 0); /* its own has such a name, too */
+	run(pair->to, "archive");
+	THERE(pair->to, true, "#1,#2,#3,#4,");
 }
 
 /* The data of what was removed is not in the store any more. */
@@ -153,7 +186,7 @@ static void what_went_is_nobodys_base(void **state)
 	assert_int_equal(cut(pair->from, "a@cut-1"), 0);
 	assert_int_equal(send_snapshot(pair, "a@cut-1"), 0);
 	run(pair->to, "archive");
-	THERE(pair->to, false, "1,000005Z,cut-1,"); /* the cut is who follows's */
+	THERE(pair->to, false, "1,#5,cut-1,"); /* the cut is who follows's */
 	purge(pair->to);
 	write_random(pair->from, "a", 2 * MIB, MIB);
 	assert_int_equal(cut(pair->from, "a@cut-2"), 0);
@@ -162,20 +195,20 @@ static void what_went_is_nobodys_base(void **state)
 	read_both(pair, "a@cut-2", "h1/a");
 	/* Half of one that is older than the copy; the rules run amid that. */
 	pair->cut_after = 5;
-	assert_int_equal(send_snapshot(pair, "a@daily-20261128-000002Z"), -VS_ECANCELLED);
+	assert_int_equal(send_snapshot(pair, one("a", 2)), -VS_ECANCELLED);
 	pair->cut_after = 0;
 	run(pair->to, "archive");
-	assert_int_equal(send_snapshot(pair, "a@daily-20261128-000002Z"), 0);
-	read_both(pair, "a@daily-20261128-000002Z", "h1/a@daily-20261128-000002Z");
+	assert_int_equal(send_snapshot(pair, one("a", 2)), 0);
+	read_both(pair, one("a", 2), one("h1/a", 2));
 	read_both(pair, "a@cut-2", "h1/a");
 	/* It came last, and drove out nothing that is newer. */
 	run(pair->to, "archive");
-	THERE(pair->to, false, "1,000005Z,cut-2,000002Z,");
+	THERE(pair->to, false, "1,#5,cut-2,#2,");
 	read_both(pair, "a@cut-2", "h1/a");
 	taken(pair, 6);
 	run(pair->to, "archive");
-	THERE(pair->to, false, "1,cut-2,000006Z,");
-	read_both(pair, "a@daily-20261128-000006Z", "h1/a");
+	THERE(pair->to, false, "1,cut-2,#6,"); /* what it came behind has gone */
+	read_both(pair, one("a", 6), "h1/a");
 	whole(pair->to);
 }
 
@@ -188,16 +221,16 @@ static void the_head_of_a_copy_outlives_an_older_one(void **state)
 	run(pair->to, "archive");
 	purge(pair->to);
 	pair->cut_after = 5;
-	assert_int_equal(send_snapshot(pair, "a@daily-20261128-000003Z"), -VS_ECANCELLED);
+	assert_int_equal(send_snapshot(pair, one("a", 3)), -VS_ECANCELLED);
 	pair->cut_after = 0;
 	run(pair->to, "archive");
 	fixture_close(pair->to);
 	fixture_open(pair->to);
 	run(pair->to, "archive");
-	assert_int_equal(send_snapshot(pair, "a@daily-20261128-000003Z"), 0);
-	read_both(pair, "a@daily-20261128-000005Z", "h1/a");
+	assert_int_equal(send_snapshot(pair, one("a", 3)), 0);
+	read_both(pair, one("a", 5), "h1/a");
 	run(pair->to, "archive");
-	THERE(pair->to, false, "1,000005Z,000003Z,");
+	THERE(pair->to, false, "1,#5,#3,");
 	whole(pair->to);
 }
 
@@ -208,9 +241,8 @@ static void beside_a_copy_in_step_too(void **state)
 	pair->beside = true;
 	taken(pair, 6);
 	run(pair->to, "archive");
-	THERE(pair->to, false, "1,000005Z,000006Z,");
-	read_both(pair, "a@daily-20261128-000005Z",
-		  "h1/a"); /* the copy is where its stream left it */
+	THERE(pair->to, false, "1,#5,#6,");
+	read_both(pair, one("a", 5), "h1/a"); /* the copy is where its stream left it */
 	whole(pair->to);
 }
 
@@ -219,7 +251,7 @@ static void beside_a_copy_in_step_too(void **state)
 static void its_policy_when_it_becomes_the_volume(void **state)
 {
 	struct pair *pair = *state;
-	archived(pair, 1, DAY_NS);
+	archived(pair, 1, 0);
 	skip_ns(pair->to, MANDATES_NS);
 	assert_int_equal(DO(pair->to, store_replica_promote, "h1/a", "b", true), 0);
 	assert_int_equal(volume_of(pair->to, "b").policy, 0);
@@ -246,6 +278,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(rules_let_go_of_what_was_received),
 		TEST(its_newest_stays_when_rules_keep_nothing),
+		TEST(a_policy_that_takes_lets_go_of_nothing_received),
 		TEST(what_went_is_nobodys_base),
 		TEST(the_head_of_a_copy_outlives_an_older_one),
 		TEST(beside_a_copy_in_step_too),

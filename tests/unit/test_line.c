@@ -345,6 +345,33 @@ static void a_peer_that_takes_the_same_again_and_again_has_an_end(void **state)
 	}
 }
 
+static void begin_patient(struct trial *trial, const char *snapshot, const char *host)
+{
+	*trial = (struct trial){
+		.send = {.op.done = done, .snapshot = snapshot, .host = host, .goes_on = true}};
+	repl_send(&repl, &trial->send);
+}
+
+/* It says that it took some, each time, and then has no room: once it has, it may be cut as often.
+ */
+static void one_that_was_full_for_long_may_be_cut_as_often(void **state)
+{
+	struct trial trial;
+	begin_patient(&trial, "v@1", "b");
+	for (unsigned i = 0; i < 100; i++) {
+		struct repl_state there = {.chunks = 1000, .fetched = 100};
+		pass(now_ns + 60 * NSEC_PER_SEC);
+		line_progress(trial.send.state, &there, 100);
+		ends(&trial, -ENOSPC);
+	}
+	for (unsigned i = 0; i < 100; i++)
+		is_cut(&trial, 1000, 10);
+	assert_false(trial.done);
+	pass(now_ns + 60 * NSEC_PER_SEC);
+	ends(&trial, 0);
+	assert_int_equal(trial.send.op.res, 0);
+}
+
 /* Nobody is there at all, something is refused, or a program sends that looks itself. */
 static void other_ends_are_no_cuts(void **state)
 {
@@ -358,13 +385,6 @@ static void other_ends_are_no_cuts(void **state)
 		assert_true(trial.done);
 		assert_string_equal(trial.send.sentence, "words");
 	}
-}
-
-static void begin_patient(struct trial *trial, const char *snapshot, const char *host)
-{
-	*trial = (struct trial){
-		.send = {.op.done = done, .snapshot = snapshot, .host = host, .goes_on = true}};
-	repl_send(&repl, &trial->send);
 }
 
 /* For days, if need be: a person makes room there. */
@@ -517,6 +537,8 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(
 			a_peer_that_takes_the_same_again_and_again_has_an_end, setup, teardown),
+		cmocka_unit_test_setup_teardown(one_that_was_full_for_long_may_be_cut_as_often,
+						setup, teardown),
 		cmocka_unit_test_setup_teardown(other_ends_are_no_cuts, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_peer_that_is_full_is_asked_until_it_is_not, setup,
 						teardown),

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define HOUR_NS (3600 * NSEC_PER_SEC)
 #define DAY_NS (24 * HOUR_NS)
@@ -134,7 +135,6 @@ static void received(size_t count, uint64_t newest_ns, uint64_t step_ns)
 {
 	series(count, newest_ns, step_ns);
 	for (size_t i = 0; i < count; i++) {
-		snprintf(names[i], sizeof names[i], "daily-20241004-%06zuZ", count - i);
 		infos[i].policy = 0;
 		infos[i].name = names[i];
 		infos[i].epoch = UINT64_C(5) << 32;
@@ -152,6 +152,11 @@ static int by_number(const void *a, const void *b)
 static size_t kept_of_copy(size_t count, uint64_t now_ns)
 {
 	size_t n = 0;
+	for (size_t i = 0; i < count; i++) {
+		time_t at = (time_t)(infos[i].created_wall_ns / NSEC_PER_SEC) - 2;
+		struct tm tm;
+		strftime(names[i], sizeof names[i], "daily-%Y%m%d-%H%M%SZ", gmtime_r(&at, &tm));
+	}
 	qsort(items, count, sizeof *items, by_number);
 	retention_plan_copy(&policy, now_ns, items, count);
 	for (size_t i = 0; i < count; i++) {
@@ -183,11 +188,12 @@ static void rules_count_what_any_policy_took_of_a_copy(void **state)
 
 static void what_no_policy_took_stays_in_a_copy(void **state)
 {
-	static const char *const other[] = {"before-migration",	      "fenced-42",
-					    "cut-21474836480-7-kept", "lost-1",
-					    "-20241004-000001Z",      "daily-20241004-000001",
-					    "daily-2024100a-000001Z", "daily_20241004-000001Z",
-					    "daily-20241004-000001Zx"};
+	static const char *const other[] = {"before-migration",	       "fenced-42",
+					    "cut-21474836480-7-kept",  "lost-1",
+					    "-20241004-000001Z",       "daily-20241004-000001",
+					    "daily-2024100a-000001Z",  "daily_20241004-000001Z",
+					    "daily-20241004-000001Zx", "records-19991231-235959Z",
+					    "x-99999999-999999Z"};
 	size_t count = 3 + sizeof other / sizeof *other;
 	received(count, T0, DAY_NS);
 	policy.rules.keep[KEEP_LAST] = 1;
@@ -222,29 +228,36 @@ static void what_comes_late_takes_no_places_of_the_newest(void **state)
 	policy.rules.keep[KEEP_DAILY] = 4;
 	for (size_t i = 4; i < 9; i++)
 		infos[i].number += 1000; /* the oldest first, as before */
-	assert_int_equal(kept_of_copy(9, T0), 5);
-	for (size_t i = 0; i < 4; i++)
-		assert_non_null(strstr(rule_of(9, i), "daily"));
+	assert_int_equal(kept_of_copy(9, T0), 8);
+	assert_string_equal(rule_of(9, 3), "daily 4 of 4");
+	assert_string_equal(rule_of(9, 4), "late: daily 1 of 4");
+	assert_string_equal(rule_of(9, 8), "");
+	policy.rules.keep[KEEP_DAILY] = 0;
+	assert_int_equal(kept_of_copy(9, T0), 2);
+	assert_string_equal(rule_of(9, 0), "newest");
 	assert_string_equal(rule_of(9, 4), "came last");
-	policy.rules.keep[KEEP_DAILY] = 6; /* in their order */
-	assert_int_equal(kept_of_copy(9, T0), 6);
-	assert_string_equal(rule_of(9, 5), "daily 6 of 6");
 }
 
-/* Its host goes on from a backup: what it sends holds less than what was sent before, and is newer.
- */
-static void what_a_sender_from_a_backup_sends_is_new(void **state)
+/* Its host goes on from a backup: what it sends holds less than what was sent before. Neither
+ * drives out the other, whatever its clock says now. */
+static void what_a_sender_from_a_backup_sends_has_places_of_its_own(void **state)
 {
-	received(8, T0, DAY_NS);
-	policy.rules.keep[KEEP_DAILY] = 4;
-	for (size_t i = 0; i < 3; i++)
-		infos[i].epoch -= 7;
-	assert_int_equal(kept_of_copy(8, T0), 4);
-	for (size_t i = 0; i < 4; i++)
-		assert_non_null(strstr(rule_of(8, i), "daily"));
-	policy.rules.keep[KEEP_DAILY] = 2; /* the furthest is what a promotion would take */
-	assert_int_equal(kept_of_copy(8, T0), 3);
-	assert_string_equal(rule_of(8, 3), "newest");
+	for (unsigned behind = 0; behind < 2; behind++) {
+		received(8, T0, DAY_NS);
+		policy.rules.keep[KEEP_DAILY] = 4;
+		for (size_t i = 0; i < 3; i++) {
+			infos[i].epoch -= 7;
+			infos[i].created_wall_ns -= behind * 2000 * DAY_NS;
+		}
+		assert_int_equal(kept_of_copy(8, T0), 3 + 4);
+		assert_string_equal(rule_of(8, 0), "late: daily 1 of 4");
+		assert_string_equal(rule_of(8, 3), "daily 1 of 4");
+		assert_string_equal(rule_of(8, 7), "");
+		policy.rules.keep[KEEP_DAILY] = 2;
+		assert_int_equal(kept_of_copy(8, T0), 2 + 2);
+		assert_string_equal(rule_of(8, 2), "");
+		assert_string_equal(rule_of(8, 4), "daily 2 of 2");
+	}
 }
 
 static void a_senders_wrong_clock_removes_nothing_early(void **state)
@@ -296,6 +309,16 @@ static void no_dates_let_go_of_what_is_last(void **state)
 	}
 }
 
+/* What came behind one that goes is late no more, and the plan says so at once. */
+static void what_is_late_no_more_is_planned_at_once(void **state)
+{
+	received(9, T0, DAY_NS);
+	policy.rules.keep[KEEP_DAILY] = 2;
+	infos[3].vseq -= 100; /* it came behind 4 to 8, which go */
+	assert_int_equal(kept_of_copy(9, T0), 2);
+	assert_string_equal(rule_of(9, 3), "");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -309,9 +332,10 @@ int main(void)
 		cmocka_unit_test(what_no_policy_took_stays_in_a_copy),
 		cmocka_unit_test(a_copys_newest_stays_even_when_nothing_is_to),
 		cmocka_unit_test(what_comes_late_takes_no_places_of_the_newest),
-		cmocka_unit_test(what_a_sender_from_a_backup_sends_is_new),
+		cmocka_unit_test(what_a_sender_from_a_backup_sends_has_places_of_its_own),
 		cmocka_unit_test(a_senders_wrong_clock_removes_nothing_early),
 		cmocka_unit_test(no_dates_let_go_of_what_is_last),
+		cmocka_unit_test(what_is_late_no_more_is_planned_at_once),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
