@@ -87,7 +87,7 @@ copies | grep -qx "a/$(newest)" || fail "the newest went for one that came late:
 host a -q replica add v b --max-lag 2s
 near() { [ "$(field state)" = same ]; }
 for _ in 1 2 3; do take; done
-soon has_newest 3 || fail "beside a follower: $(copies)"
+soon has_newest 2 || fail "beside a follower: $(copies)"
 soon near || fail "the follower does not get near: $(host a -o json replica status)"
 same "$(newest)"
 a=$(export_of a v)
