@@ -5,7 +5,10 @@
  * It stands at a position {epoch, vseq, incarnation} of its original: all up to there is in it. A
  * batch is what one commit there had; its parts are written as a guest's would be, in their order,
  * and behind the last of them a record says the new position, in the same commit where it fits. So
- * after a crash the copy is where a crash there could have left it.
+ * after a crash the copy is where a crash there could have left it. Before the first of them a
+ * record says that a batch begins: an incarnation that is nobody's. A copy that a crash left in the
+ * middle of one may have some of it, which its original may have lost; so it stands nowhere, and
+ * gets a cut.
  *
  * Keeps true: a copy takes a batch only when it is whole (no transfer is half done), the batch
  * begins where the copy stands, in no lower epoch nor another opening of it, and the volume itself
@@ -16,6 +19,7 @@
 #include "storage/store/catalog.h"
 #include "storage/store/behind.h"
 #include "storage/store/lines.h"
+#include "storage/store/mutant.h"
 #include "storage/store/requests.h"
 #include "storage/store/store_int.h"
 
@@ -127,8 +131,8 @@ struct applying {
 	uint32_t pending;  /* parts that have not ended, and the position */
 	int res;
 	struct env_timer room_timer;
-	struct log_entry entry;
-	uint8_t record[FOLLOW_RECORD_BYTES];
+	struct log_entry entry, begin_entry;
+	uint8_t record[FOLLOW_RECORD_BYTES], begin_record[FOLLOW_RECORD_BYTES];
 	struct part_write writes[];
 };
 
@@ -200,6 +204,63 @@ static void part_done(struct io_op *op)
 	applying_end(container_of(op, struct part_write, request.op)->applying, (int)op->res);
 }
 
+/* Nothing ends before the loop's next pass: `applying` and the batch outlive the calls. */
+static void parts_submit(struct applying *applying)
+{
+	const struct store_copy_batch *batch = applying->batch;
+	for (uint32_t i = 0; i < batch->part_count; i++) {
+		const struct store_copy_part *part = &batch->parts[i];
+		applying->writes[i].applying = applying;
+		applying->writes[i].request =
+			(struct store_request){.op.done = part_done,
+					       .view = batch->view,
+					       .kind = part->data ? REQUEST_WRITE : REQUEST_ZERO,
+					       .offset_bytes = part->offset_bytes,
+					       .length_bytes = part->length_bytes,
+					       .data = (void *)part->data,
+					       .logged = part_logged};
+		applying->store->requests++;
+		write_submit(&applying->writes[i].request);
+	}
+}
+
+static void begin_logged(struct log_entry *entry, int res)
+{
+	struct applying *applying = container_of(entry, struct applying, begin_entry);
+	if (res == 0)
+		res = catalog_apply(applying->store, applying->begin_record, FOLLOW_RECORD_BYTES,
+				    NULL);
+	applying_end(applying, res);
+}
+
+static void begin_log(struct applying *applying);
+
+static void begin_again(struct env_timer *timer)
+{
+	begin_log(container_of(timer, struct applying, room_timer));
+}
+
+/* Before all parts, and in one commit with them where they fit: then nobody ever sees it. */
+static void begin_log(struct applying *applying)
+{
+	struct store *store = applying->store;
+	const struct volume *volume = applying->batch->view->volume;
+	struct store_position torn = {.epoch = volume->epoch, .vseq = volume->vseq};
+	if (!log_room(store->log, FOLLOW_RECORD_BYTES, 0, true)) {
+		applying->room_timer.fire = begin_again;
+		env_timer_start(store->env, &applying->room_timer, NSEC_PER_MSEC);
+		return;
+	}
+	memset(torn.incarnation, 0xff, sizeof torn.incarnation);
+	follow_encode(volume, &torn, volume->stepped ? FOLLOW_IN_STEP : FOLLOW_WHOLE, 0,
+		      applying->begin_record);
+	applying->begin_entry.done = begin_logged;
+	applying->pending++;
+	log_append(store->log, &applying->begin_entry, applying->begin_record, FOLLOW_RECORD_BYTES,
+		   NULL, 0, false);
+	parts_submit(applying);
+}
+
 static int batch_check(const struct store_copy_batch *batch)
 {
 	const struct volume *volume = batch->view->volume;
@@ -242,19 +303,8 @@ void store_copy_apply(struct store_copy_batch *batch)
 	store->requests++;
 	if (!batch->part_count)
 		position_log(applying);
-	/* Nothing ends before the loop's next pass: `applying` and the batch outlive the calls. */
-	for (uint32_t i = 0; i < batch->part_count; i++) {
-		const struct store_copy_part *part = &batch->parts[i];
-		applying->writes[i].applying = applying;
-		applying->writes[i].request =
-			(struct store_request){.op.done = part_done,
-					       .view = batch->view,
-					       .kind = part->data ? REQUEST_WRITE : REQUEST_ZERO,
-					       .offset_bytes = part->offset_bytes,
-					       .length_bytes = part->length_bytes,
-					       .data = (void *)part->data,
-					       .logged = part_logged};
-		store->requests++;
-		write_submit(&applying->writes[i].request);
-	}
+	else if (lines_find(&batch->view->volume->lines, batch->view->volume->epoch) && !MUTANT(84))
+		begin_log(applying);
+	else /* of a store that is older than lines */
+		parts_submit(applying);
 }

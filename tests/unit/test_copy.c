@@ -4,6 +4,10 @@
 #include "tests/unit/skip.h"
 #include "tests/unit/store_live.h"
 
+#ifdef VSTORE_MUTANTS
+int vstore_mutant;
+#endif
+
 static void a_copy_follows_write_by_write(void **state)
 {
 	struct pair *pair = *state;
@@ -426,12 +430,72 @@ static void a_change_that_no_stream_saw_is_behind_no_copy(void **state)
 	read_both(pair, "a", "h1/a");
 }
 
+/* Copied as it is at a moment when some of a batch is in, and opened: who stands there is told
+ * apart from who has nothing of it (test_stream.c: another incarnation gets a cut). */
+static void a_kill_amid_a_batch_leaves_a_copy_that_stands_nowhere(void **state)
+{
+	enum { PARTS = 24 };
+	struct pair *pair = *state;
+	struct live *live = live_new(pair);
+	struct store_copy_part parts[PARTS];
+	struct fixture *to = pair->to;
+	char command[256], path[128], sentence[SENTENCE_BYTES];
+	struct store *killed;
+	struct view *view;
+	struct store_position at;
+	uint8_t nobodys[16];
+	bool seen = false;
+	memset(nobodys, 0xff, sizeof nobodys);
+	prepare(pair);
+	live_begin(live);
+	write_wildly(pair, 8);
+	apply_all(live);
+	struct volume_info here = volume_named(pair->from, "a", false);
+	uint8_t *data = aligned_alloc(BLOCK_BYTES, MIB / 4);
+	memset(data, 3, MIB / 4);
+	for (unsigned i = 0; i < PARTS; i++) /* 1536 blocks: some commits */
+		parts[i] = (struct store_copy_part){.offset_bytes = i * MIB / 4 + BLOCK_BYTES,
+						    .length_bytes = MIB / 4 - 2 * BLOCK_BYTES,
+						    .data = data};
+	struct store_copy_batch batch = {.view = live->copy,
+					 .parts = parts,
+					 .part_count = PARTS,
+					 .from_vseq = live->at.vseq,
+					 .to = live->at};
+	batch.to.vseq += PARTS;
+	env_wait_prepare(&batch.op);
+	store_copy_apply(&batch);
+	const struct volume *copy = volume_by_name(to->store, "h1/a");
+	while (!seen && copy->vseq != batch.to.vseq) {
+		env_step(to->env, true);
+		seen = memcmp(copy->incarnation, nobodys, 16) == 0;
+	}
+	assert_true(seen);
+	snprintf(path, sizeof path, "%s.killed", to->path);
+	snprintf(command, sizeof command, "cp -r %s %s", to->path, path);
+	assert_int_equal(system(command), 0);
+	assert_int_equal(env_wait(to->env, &batch.op), 0);
+	assert_memory_equal(copy->incarnation, batch.to.incarnation, 16);
+	assert_int_equal(copy->vseq, batch.to.vseq);
+	assert_int_equal(store_open(to->env, path, &to->options, &killed, sentence), 0);
+	assert_int_equal(store_copy_open(killed, "h1/a", here.uuid, &view, &at), 0);
+	assert_int_equal(at.vseq, live->at.vseq);
+	assert_memory_equal(at.incarnation, nobodys, 16);
+	store_copy_close(view);
+	store_close(killed);
+	snprintf(command, sizeof command, "rm -r %s", path);
+	assert_int_equal(system(command), 0);
+	free(data);
+	live_end(live);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, pair_setup, pair_teardown)
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(a_copy_follows_write_by_write),
 		TEST(a_small_batch_is_one_commit),
+		TEST(a_kill_amid_a_batch_leaves_a_copy_that_stands_nowhere),
 		TEST(what_does_not_continue_is_refused),
 		TEST(what_a_copy_has_durable_its_original_may_lose),
 		TEST(a_transfer_takes_nothing_of_what_followed_away),
@@ -443,5 +507,8 @@ int main(void)
 		TEST(other_changes_end_the_tap),
 		TEST(a_change_that_no_stream_saw_is_behind_no_copy),
 	};
+#ifdef VSTORE_MUTANTS
+	vstore_mutant = argc > 1 ? atoi(argv[1]) : 0;
+#endif
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
