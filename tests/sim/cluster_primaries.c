@@ -111,7 +111,9 @@ const char *trash_purge(struct host *host)
 		return NULL;
 	for (size_t i = 0; i < count && res == 0; i++) {
 		res = HOST_DO(host, store_trash_purge, infos[i].number);
-		if (res == -EBUSY) /* a transfer that had begun still has it: the next time */
+		/* A transfer that had begun still has it: the next time; or has ended, and it went.
+		 */
+		if (res == -EBUSY || res == -ENOENT)
 			res = 0;
 	}
 	host_enter(host);
