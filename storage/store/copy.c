@@ -118,8 +118,13 @@ void store_copy_close(struct view *view)
 
 /* ---- a batch ---- */
 
-/* The position's record goes to the log right behind the last part's, so that one commit, and one
- * sync of the device, may have them all. */
+/* What the log says of a batch: before its first part that it begins, and right behind the last one
+ * the position, so that one commit, and one sync of the device, may have them all. */
+struct follow_log {
+	struct log_entry entry;
+	struct applying *applying;
+	uint8_t record[FOLLOW_RECORD_BYTES];
+};
 struct part_write {
 	struct store_request request;
 	struct applying *applying;
@@ -128,11 +133,10 @@ struct applying {
 	struct store_copy_batch *batch;
 	struct store *store;
 	uint32_t unlogged; /* parts that the log was not given yet */
-	uint32_t pending;  /* parts that have not ended, and the position */
+	uint32_t pending;  /* parts that have not ended, and the records */
 	int res;
 	struct env_timer room_timer;
-	struct log_entry entry, begin_entry;
-	uint8_t record[FOLLOW_RECORD_BYTES], begin_record[FOLLOW_RECORD_BYTES];
+	struct follow_log begin, end;
 	struct part_write writes[];
 };
 
@@ -150,44 +154,54 @@ static void applying_end(struct applying *applying, int res)
 	env_complete(store->env, &batch->op, res);
 }
 
-static void position_logged(struct log_entry *entry, int res)
+static void follow_logged(struct log_entry *entry, int res)
 {
-	struct applying *applying = container_of(entry, struct applying, entry);
+	struct follow_log *follow = container_of(entry, struct follow_log, entry);
+	struct store *store = follow->applying->store;
 	if (res == 0) {
-		res = catalog_apply(applying->store, applying->record, FOLLOW_RECORD_BYTES, NULL);
+		res = catalog_apply(store, follow->record, FOLLOW_RECORD_BYTES, NULL);
 		if (res < 0)
-			store_fail(applying->store, res, "a copy's position could not be applied");
+			store_fail(store, res, "a copy's position could not be applied");
 	}
-	applying_end(applying, res);
+	applying_end(follow->applying, res);
 }
 
-static void position_again(struct env_timer *timer);
-
-/* All parts are in the log, or in what it was given: replay finds no position without them. */
-static void position_log(struct applying *applying)
+/* False: the log has no room, and `again` looks soon. */
+static bool follow_append(struct applying *applying, struct follow_log *follow,
+			  const struct store_position *position, enum follow_what what,
+			  uint64_t durable_vseq, void (*again)(struct env_timer *timer))
 {
 	struct store *store = applying->store;
-	const struct store_copy_batch *batch = applying->batch;
-	if (applying->res < 0 || store->failed) {
-		applying_end(applying, -VS_EFAILSTOP);
-		return;
-	}
 	if (!log_room(store->log, FOLLOW_RECORD_BYTES, 0, true)) {
-		applying->room_timer.fire = position_again;
+		applying->room_timer.fire = again;
 		env_timer_start(store->env, &applying->room_timer, NSEC_PER_MSEC);
-		return;
+		return false;
 	}
-	follow_encode(batch->view->volume, &batch->to,
-		      store_has(store, FEATURE_RETURNS) ? FOLLOW_IN_STEP : FOLLOW_WHOLE,
-		      batch->durable_vseq, applying->record);
-	applying->entry.done = position_logged;
-	log_append(store->log, &applying->entry, applying->record, FOLLOW_RECORD_BYTES, NULL, 0,
-		   false);
+	follow->applying = applying;
+	follow->entry.done = follow_logged;
+	follow_encode(applying->batch->view->volume, position, what, durable_vseq, follow->record);
+	log_append(store->log, &follow->entry, follow->record, FOLLOW_RECORD_BYTES, NULL, 0, false);
+	return true;
 }
+
+static void position_log(struct applying *applying);
 
 static void position_again(struct env_timer *timer)
 {
 	position_log(container_of(timer, struct applying, room_timer));
+}
+
+/* All parts are in the log, or in what it was given: replay finds no position without them. */
+static void position_log(struct applying *applying)
+{
+	const struct store *store = applying->store;
+	const struct store_copy_batch *batch = applying->batch;
+	if (applying->res < 0 || store->failed)
+		applying_end(applying, -VS_EFAILSTOP);
+	else
+		follow_append(applying, &applying->end, &batch->to,
+			      store_has(store, FEATURE_RETURNS) ? FOLLOW_IN_STEP : FOLLOW_WHOLE,
+			      batch->durable_vseq, position_again);
 }
 
 static void part_logged(struct store_request *request)
@@ -224,15 +238,6 @@ static void parts_submit(struct applying *applying)
 	}
 }
 
-static void begin_logged(struct log_entry *entry, int res)
-{
-	struct applying *applying = container_of(entry, struct applying, begin_entry);
-	if (res == 0)
-		res = catalog_apply(applying->store, applying->begin_record, FOLLOW_RECORD_BYTES,
-				    NULL);
-	applying_end(applying, res);
-}
-
 static void begin_log(struct applying *applying);
 
 static void begin_again(struct env_timer *timer)
@@ -243,21 +248,13 @@ static void begin_again(struct env_timer *timer)
 /* Before all parts, and in one commit with them where they fit: then nobody ever sees it. */
 static void begin_log(struct applying *applying)
 {
-	struct store *store = applying->store;
 	const struct volume *volume = applying->batch->view->volume;
 	struct store_position torn = {.epoch = volume->epoch, .vseq = volume->vseq};
-	if (!log_room(store->log, FOLLOW_RECORD_BYTES, 0, true)) {
-		applying->room_timer.fire = begin_again;
-		env_timer_start(store->env, &applying->room_timer, NSEC_PER_MSEC);
-		return;
-	}
 	memset(torn.incarnation, 0xff, sizeof torn.incarnation);
-	follow_encode(volume, &torn, volume->stepped ? FOLLOW_IN_STEP : FOLLOW_WHOLE, 0,
-		      applying->begin_record);
-	applying->begin_entry.done = begin_logged;
+	if (!follow_append(applying, &applying->begin, &torn,
+			   volume->stepped ? FOLLOW_IN_STEP : FOLLOW_WHOLE, 0, begin_again))
+		return;
 	applying->pending++;
-	log_append(store->log, &applying->begin_entry, applying->begin_record, FOLLOW_RECORD_BYTES,
-		   NULL, 0, false);
 	parts_submit(applying);
 }
 
