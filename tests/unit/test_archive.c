@@ -76,19 +76,6 @@ static void there(struct fixture *f, bool in_trash, char ret[512])
 		assert_string_equal(is, names);                                                    \
 	} while (0)
 
-static struct volume_info volume_of(struct fixture *f, const char *name)
-{
-	struct volume_info *infos, found = {0};
-	size_t count;
-	assert_int_equal(store_volumes(f->store, false, &infos, &count), 0);
-	for (size_t i = 0; i < count; i++)
-		if (strcmp(infos[i].name, name) == 0)
-			found = infos[i];
-	free(infos);
-	assert_int_not_equal(found.number, 0);
-	return found;
-}
-
 static void keeps(struct fixture *f, unsigned last, uint64_t every_ns)
 {
 	struct policy_rules rules = {.every_ns = every_ns, .keep[KEEP_LAST] = last};
@@ -152,7 +139,7 @@ static void a_policy_that_takes_lets_go_of_nothing_received(void **state)
 	struct pair *pair = *state;
 	archived(pair, 1, DAY_NS);
 	run(pair->to, "archive");
-	assert_int_equal(volume_of(pair->to, "h1/a").snapshot_count, 6 + 1);
+	assert_int_equal(volume_named(pair->to, "h1/a", false).snapshot_count, 6 + 1);
 	THERE(pair->to, true, "");
 	keeps(pair->to, 2, 0); /* its own has such a name, too */
 	run(pair->to, "archive");
@@ -254,13 +241,13 @@ static void its_policy_when_it_becomes_the_volume(void **state)
 	archived(pair, 1, 0);
 	skip_ns(pair->to, MANDATES_NS);
 	assert_int_equal(DO(pair->to, store_replica_promote, "h1/a", "b", true), 0);
-	assert_int_equal(volume_of(pair->to, "b").policy, 0);
-	uint32_t policy = volume_of(pair->to, "h1/a").policy;
+	assert_int_equal(volume_named(pair->to, "b", false).policy, 0);
+	uint32_t policy = volume_named(pair->to, "h1/a", false).policy;
 	assert_int_not_equal(policy, 0);
 	assert_int_equal(DO(pair->to, store_volume_delete, "b"), 0);
 	assert_int_equal(DO(pair->to, store_replica_adopt, "h1/a", "h1-a"), 0);
 	for (unsigned opening = 0; opening < 2; opening++) {
-		struct volume_info volume = volume_of(pair->to, "h1-a");
+		struct volume_info volume = volume_named(pair->to, "h1-a", false);
 		assert_int_equal(volume.policy, policy);
 		assert_false(volume.replica);
 		fixture_close(pair->to);
@@ -268,7 +255,7 @@ static void its_policy_when_it_becomes_the_volume(void **state)
 	}
 	run(pair->to, "archive");
 	run(pair->to, "archive");
-	assert_int_equal(volume_of(pair->to, "h1-a").snapshot_count, 6 + 1);
+	assert_int_equal(volume_named(pair->to, "h1-a", false).snapshot_count, 6 + 1);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, pair_setup, pair_teardown)

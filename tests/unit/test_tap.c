@@ -64,56 +64,68 @@ static void write_begin(struct fixture *f, struct store_request *request, struct
 	store_submit(request);
 }
 
+/* Volume a, written to before, and tapped from now on. */
+struct tapped {
+	struct view *view;
+	uint8_t *data; /* a block */
+	struct order order;
+};
+
+static void tapped_begin(struct fixture *f, struct tapped *tapped)
+{
+	*tapped = (struct tapped){.data = aligned_alloc(BLOCK_BYTES, BLOCK_BYTES)};
+	memset(tapped->data, 5, BLOCK_BYTES);
+	assert_int_equal(make_volume(f, "a", MIB), 0);
+	tapped->view = open_view(f, "a");
+	assert_int_equal(
+		do_request(f, tapped->view, REQUEST_WRITE, 0, BLOCK_BYTES, tapped->data, 0), 0);
+	tap(f, &tapped->order, volume_by_name(f->store, "a"));
+}
+
+static void tapped_end(struct fixture *f, struct tapped *tapped)
+{
+	store_set_tap(f->store, NULL, NULL);
+	store_view_close(tapped->view);
+	free(tapped->data);
+}
+
 /* So that followers write it while we do. */
 static void a_record_leaves_before_it_has_taken_effect(void **state)
 {
 	struct fixture *f = *state;
 	struct store_request requests[4];
-	struct order order = {0};
-	uint8_t *data = aligned_alloc(BLOCK_BYTES, BLOCK_BYTES);
-	memset(data, 5, BLOCK_BYTES);
-	assert_int_equal(make_volume(f, "a", MIB), 0);
-	struct view *view = open_view(f, "a");
-	assert_int_equal(do_request(f, view, REQUEST_WRITE, 0, BLOCK_BYTES, data, 0), 0);
-	tap(f, &order, volume_by_name(f->store, "a"));
+	struct tapped t;
+	tapped_begin(f, &t);
 	for (unsigned i = 0; i < 4; i++)
-		write_begin(f, &requests[i], view, i, data);
+		write_begin(f, &requests[i], t.view, i, t.data);
 	for (unsigned i = 0; i < 4; i++)
 		assert_int_equal(env_wait(f->env, &requests[i].op), 0);
-	assert_int_equal(order.records, 4);
-	assert_int_equal(order.early, 4);
-	assert_int_equal(order.again, 4);
-	assert_int_equal(order.misplaced, 0);
-	store_set_tap(f->store, NULL, NULL);
-	store_view_close(view);
-	free(data);
+	assert_int_equal(t.order.records, 4);
+	assert_int_equal(t.order.early, 4);
+	assert_int_equal(t.order.again, 4);
+	assert_int_equal(t.order.misplaced, 0);
+	tapped_end(f, &t);
 }
 
 static void what_was_under_way_when_it_was_tapped_is_handed_out_too(void **state)
 {
 	struct fixture *f = *state;
 	struct store_request request, next;
-	struct order before = {0}, order = {0};
-	uint8_t *data = aligned_alloc(BLOCK_BYTES, BLOCK_BYTES);
-	memset(data, 6, BLOCK_BYTES);
-	assert_int_equal(make_volume(f, "a", MIB), 0);
-	struct view *view = open_view(f, "a");
-	assert_int_equal(do_request(f, view, REQUEST_WRITE, 0, BLOCK_BYTES, data, 0), 0);
-	tap(f, &before, volume_by_name(f->store, "a"));
-	write_begin(f, &request, view, 1, data);
-	while (!before.early)
+	struct order order = {0};
+	struct tapped t;
+	tapped_begin(f, &t);
+	write_begin(f, &request, t.view, 1, t.data);
+	while (!t.order.early)
 		env_step(f->env, false);
-	assert_int_equal(before.again, 0);
-	tap(f, &order, before.volume); /* another one comes now */
-	write_begin(f, &next, view, 2, data);
+	assert_int_equal(t.order.again, 0);
+	tap(f, &order, t.order.volume); /* another one comes now */
+	write_begin(f, &next, t.view, 2, t.data);
 	assert_int_equal(env_wait(f->env, &request.op), 0);
 	assert_int_equal(env_wait(f->env, &next.op), 0);
 	assert_int_equal(order.records, 2);
 	assert_int_equal(order.early, 1);
 	assert_int_equal(order.misplaced, 0);
-	store_set_tap(f->store, NULL, NULL);
-	store_view_close(view);
-	free(data);
+	tapped_end(f, &t);
 }
 
 /* It may come at any moment: each vseq is of one thing, and they are in the order of the log. */
@@ -168,16 +180,11 @@ static void a_volume_that_waits_to_grow_takes_no_vseq_yet(void **state)
 	struct log_entry fillers[FILLERS] = {{.done = NULL}};
 	struct store_request first, write;
 	struct admin_op grow = {0};
-	struct order order = {0};
+	struct tapped t;
 	uint8_t record[FILLER_BYTES];
-	uint8_t *data = aligned_alloc(BLOCK_BYTES, BLOCK_BYTES);
-	memset(data, 7, BLOCK_BYTES);
-	assert_int_equal(make_volume(f, "a", MIB), 0);
-	struct view *view = open_view(f, "a");
-	assert_int_equal(do_request(f, view, REQUEST_WRITE, 0, BLOCK_BYTES, data, 0), 0);
-	tap(f, &order, volume_by_name(f->store, "a"));
-	write_begin(f, &first, view, 1, data);
-	while (!order.early)
+	tapped_begin(f, &t);
+	write_begin(f, &first, t.view, 1, t.data);
+	while (!t.order.early)
 		env_step(f->env, false);
 	/* Behind the commit that is under way one gathers that is full. */
 	record_number(LOG_BARRIER, 0, record);
@@ -188,36 +195,29 @@ static void a_volume_that_waits_to_grow_takes_no_vseq_yet(void **state)
 	}
 	env_wait_prepare(&grow.op);
 	store_volume_grow(f->store, &grow, "a", 2 * MIB);
-	write_begin(f, &write, view, 2, data);
+	write_begin(f, &write, t.view, 2, t.data);
 	assert_int_equal(env_wait(f->env, &grow.op), 0);
 	assert_int_equal(env_wait(f->env, &first.op), 0);
 	assert_int_equal(env_wait(f->env, &write.op), 0);
-	assert_int_equal(order.misplaced, 0);
-	assert_int_equal(order.grown, 1);
-	assert_int_equal(order.records, 2);
-	store_set_tap(f->store, NULL, NULL);
-	store_view_close(view);
-	free(data);
+	assert_int_equal(t.order.misplaced, 0);
+	assert_int_equal(t.order.grown, 1);
+	assert_int_equal(t.order.records, 2);
+	tapped_end(f, &t);
 }
 
 /* It gave its volume up, was a copy, and is the volume again: what left before says nothing. */
 static void who_stands_further_back_than_before_leaves_early_all_the_same(void **state)
 {
 	struct fixture *f = *state;
-	struct order order = {0};
-	uint8_t *data = aligned_alloc(BLOCK_BYTES, BLOCK_BYTES);
-	memset(data, 8, BLOCK_BYTES);
-	assert_int_equal(make_volume(f, "a", MIB), 0);
-	struct view *view = open_view(f, "a");
-	assert_int_equal(do_request(f, view, REQUEST_WRITE, 0, BLOCK_BYTES, data, 0), 0);
-	volume_by_name(f->store, "a")->tapped_vseq = 100;
-	tap(f, &order, volume_by_name(f->store, "a"));
-	assert_int_equal(do_request(f, view, REQUEST_WRITE, 0, BLOCK_BYTES, data, 0), 0);
-	assert_int_equal(order.records, 1);
-	assert_int_equal(order.early, 1);
+	struct tapped t;
+	tapped_begin(f, &t);
 	store_set_tap(f->store, NULL, NULL);
-	store_view_close(view);
-	free(data);
+	volume_by_name(f->store, "a")->tapped_vseq = 100;
+	tap(f, &t.order, t.order.volume);
+	assert_int_equal(do_request(f, t.view, REQUEST_WRITE, 0, BLOCK_BYTES, t.data, 0), 0);
+	assert_int_equal(t.order.records, 1);
+	assert_int_equal(t.order.early, 1);
+	tapped_end(f, &t);
 }
 
 #define CASE(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
