@@ -335,9 +335,9 @@ const struct command commands[] = {
 	 "The volume has no policy any more. Its snapshots stay.",
 	 "vstorectl policy detach daily web1-disk0", CHANGE},
 	{"policy", "run", verb_policy_run, "p", "", "P",
-	 "Takes a snapshot of each of the policy's volumes now, copies left out, and moves those "
-	 "to the trash that no rule keeps. With --dry-run: the table of what would be kept, by "
-	 "which rule, and "
+	 "Takes a snapshot of each of the policy's volumes now (without --every, copies left out), "
+	 "and moves those to the trash that no rule keeps. With --dry-run: the table of what would "
+	 "be kept, by which rule, and "
 	 "removed.",
 	 "vstorectl policy run daily --dry-run", COMMAND_DRY_RUN | COMMAND_ASYNC},
 
