@@ -5,6 +5,8 @@
 
 #include "proto/node_delta.h"
 
+#include <stdio.h>
+
 int repl_decode_header(const void *bytes, struct repl_header *ret)
 {
 	struct cursor c = cursor_reading(bytes, REPL_HEADER_BYTES);
@@ -78,6 +80,12 @@ int repl_decode_error(const void *body, size_t bytes, struct repl_error *ret)
 			*at = '?';
 	*ret = error;
 	return 0;
+}
+
+void repl_quote(const char *peer, const struct repl_error *error, char ret_sentence[SENTENCE_BYTES])
+{
+	snprintf(ret_sentence, SENTENCE_BYTES, "%.63s says: %.*s", peer[0] ? peer : "The peer",
+		 SENTENCE_BYTES - 73, error->sentence);
 }
 
 uint32_t repl_encode_ok(uint64_t request, void *out)

@@ -196,6 +196,9 @@ uint32_t repl_encode_vote(uint64_t request, unsigned flags, const struct repl_vo
 int repl_decode_header(const void *bytes, struct repl_header *ret);
 int repl_decode_hello(const void *body, size_t bytes, struct repl_hello *ret);
 int repl_decode_error(const void *body, size_t bytes, struct repl_error *ret);
+/* For people on our side: its sentence may speak of "this host", and means the peer's own. */
+void repl_quote(const char *peer, const struct repl_error *error,
+		char ret_sentence[SENTENCE_BYTES]);
 int repl_decode_domain(const void *body, size_t bytes, struct repl_domain *ret);
 int repl_decode_offer(const void *body, size_t bytes, struct repl_offer *ret);
 int repl_decode_state(const void *body, size_t bytes, struct repl_state *ret);

@@ -301,10 +301,13 @@ static void error_received(struct channel *channel, const struct repl_header *he
 			   const uint8_t *body)
 {
 	struct repl_error error;
-	if (repl_decode_error(body, header->body_bytes, &error) < 0)
+	char sentence[SENTENCE_BYTES];
+	if (repl_decode_error(body, header->body_bytes, &error) < 0) {
 		channel_end(channel, -VS_EFORMAT, "The peer sent a message that makes no sense.");
-	else
-		channel_shut(channel, error.code, error.sentence);
+		return;
+	}
+	repl_quote(channel->peer, &error, sentence);
+	channel_shut(channel, error.code, sentence);
 }
 
 static void in_refused(struct channel *channel, unsigned type, int res)

@@ -365,6 +365,7 @@ int stream_message(struct session *session, const struct repl_header *header, co
 	struct repl_stream *stream = session->stream;
 	struct repl_position position;
 	struct repl_error error;
+	char sentence[SENTENCE_BYTES];
 	if (!(header->flags & REPL_REPLY) || header->request != stream->request ||
 	    stream->phase == STREAM_QUEUING)
 		return -VS_EFORMAT;
@@ -372,7 +373,8 @@ int stream_message(struct session *session, const struct repl_header *header, co
 		return 0;
 	if (header->type == REPL_ERROR &&
 	    repl_decode_error(body, header->body_bytes, &error) == 0) {
-		stream_break(stream, error.code, error.sentence);
+		repl_quote(session->host, &error, sentence);
+		stream_break(stream, error.code, sentence);
 		return 0;
 	}
 	if (header->type == REPL_POSITION &&

@@ -232,7 +232,7 @@ static void a_close_is_told_with_its_sentence(void **state)
 	channel_close(bed->ends[1].channel, -ENOSPC, "The disk is full.");
 	UNTIL(bed->ends[0].closed && bed->ends[1].closed);
 	assert_int_equal(bed->ends[0].res, -ENOSPC);
-	assert_string_equal(bed->ends[0].sentence, "The disk is full.");
+	assert_string_equal(bed->ends[0].sentence, "b says: The disk is full.");
 	bed_free(bed);
 }
 
