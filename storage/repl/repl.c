@@ -91,6 +91,13 @@ void session_end(struct session *session, int res, const char *sentence)
 		env_sock_shutdown(session->sock);
 }
 
+void session_refused(struct session *session, const struct repl_error *error)
+{
+	if (!session->sentence[0])
+		repl_quote(session->host, error, session->sentence);
+	session_end(session, error->code, "");
+}
+
 uint64_t session_request(struct session *session)
 {
 	return session->next_request++;

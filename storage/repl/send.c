@@ -95,7 +95,6 @@ static int send_state(struct session *session, const struct repl_header *header,
 int send_message(struct session *session, const struct repl_header *header, const uint8_t *body)
 {
 	struct repl_error error;
-	char sentence[SENTENCE_BYTES];
 	bool asks = header->type == REPL_GET || header->type == REPL_GET_DELTA;
 	if (asks && !(header->flags & REPL_REPLY)) {
 		if (session->state != SESSION_OFFER)
@@ -108,8 +107,7 @@ int send_message(struct session *session, const struct repl_header *header, cons
 	if (header->type == REPL_ERROR) {
 		if (repl_decode_error(body, header->body_bytes, &error) < 0)
 			return -VS_EFORMAT;
-		repl_quote(session->host, &error, sentence);
-		session_end(session, error.code, sentence);
+		session_refused(session, &error);
 		return 0;
 	}
 	if (header->type == REPL_OK && session->state == SESSION_DOMAIN) {

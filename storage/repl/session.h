@@ -213,6 +213,8 @@ struct session *session_new(struct repl *repl, bool incoming);
 int session_channel(struct session *session, struct env_sock *sock);
 /* Ends it soon, with what `closed` of its channel would have said. */
 void session_end(struct session *session, int res, const char *sentence);
+/* The same with what the peer answered, which is not said back to it. */
+void session_refused(struct session *session, const struct repl_error *error);
 /* Frees it when nothing is under way any more. */
 void session_look(struct session *session);
 uint64_t session_request(struct session *session);

@@ -365,7 +365,6 @@ int stream_message(struct session *session, const struct repl_header *header, co
 	struct repl_stream *stream = session->stream;
 	struct repl_position position;
 	struct repl_error error;
-	char sentence[SENTENCE_BYTES];
 	if (!(header->flags & REPL_REPLY) || header->request != stream->request ||
 	    stream->phase == STREAM_QUEUING)
 		return -VS_EFORMAT;
@@ -373,8 +372,8 @@ int stream_message(struct session *session, const struct repl_header *header, co
 		return 0;
 	if (header->type == REPL_ERROR &&
 	    repl_decode_error(body, header->body_bytes, &error) == 0) {
-		repl_quote(session->host, &error, sentence);
-		stream_break(stream, error.code, sentence);
+		session_refused(session, &error);
+		stream_break(stream, error.code, session->sentence);
 		return 0;
 	}
 	if (header->type == REPL_POSITION &&

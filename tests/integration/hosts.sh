@@ -60,7 +60,7 @@ host_uri() { echo "nbd+unix:///${2/\//%2F}?socket=$work/$1/run/nbd/${2/\//:}.soc
 qio() { qemu-io -f raw -c "$3" "$(host_uri "$1" "$2")" >/dev/null; }
 # field KEY [SIDE]: of the only replica that a, or the other side, has
 field() { host "${2:-a}" -o json replica status | python3 -c "import json,sys; print((json.load(sys.stdin)['replicas'] or [{}])[0].get('$1'))"; }
-fenced() { host "${1:-a}" -o json replica status | grep -q "serves that volume itself"; }
+fenced() { host "${1:-a}" -o json replica status | grep -q "[ab] says: .*serves that volume itself"; }
 # export_of SIDE NAME: the sha256 of its data
 export_of() {
 	host "$1" volume export "$2" out.img --yes >words 2>&1 || fail "export of $2: $(cat words)"

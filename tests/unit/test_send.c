@@ -57,6 +57,10 @@ void session_end(struct session *session, int res, const char *sentence)
 	ended_res = res;
 	snprintf(ended_sentence, sizeof ended_sentence, "%s", sentence);
 }
+void session_refused(struct session *session, const struct repl_error *error)
+{
+	session_end(session, error->code, error->sentence);
+}
 int serve_get(struct session *session, const struct repl_header *header, const uint8_t *body)
 {
 	gets++;

@@ -90,6 +90,10 @@ void session_end(struct session *of, int res, const char *sentence)
 {
 	of->ended = true;
 }
+void session_refused(struct session *of, const struct repl_error *error)
+{
+	session_end(of, error->code, error->sentence);
+}
 void session_look(struct session *of)
 {
 }
