@@ -393,7 +393,8 @@ const struct command commands[] = {
 	 "vstorectl replica remove web1-disk0 host2", CHANGE},
 	{"replica", "status", verb_replica_status, "", "", "",
 	 "What each replica has for certain, how far it is behind, and how much would be lost if "
-	 "this host died now; then the copies here of other hosts' volumes.",
+	 "this host died now; then the copies here of other hosts' volumes: each has at least what "
+	 "was written before AS_OF.",
 	 "vstorectl replica status -o wide", 0},
 	{"replica", "promote", verb_replica_promote, "v", "as= accept-loss",
 	 "HOST/VOL [--as NAME] [--accept-loss]",

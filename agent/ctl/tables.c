@@ -197,9 +197,10 @@ static const struct column shipped_columns[] = {
 const struct table table_shipped = {"shipped", shipped_columns};
 
 static const struct column received_columns[] = {
-	{"COPY", "volume", CELL_TEXT, false}, {"HOST", "host", CELL_TEXT, false},
-	{"STATE", "state", CELL_TEXT, false}, {"EPOCH", "epoch", CELL_NUMBER, false},
-	{"VSEQ", "vseq", CELL_NUMBER, false}, {NULL, NULL, CELL_TEXT, false},
+	{"COPY", "volume", CELL_TEXT, false},  {"HOST", "host", CELL_TEXT, false},
+	{"STATE", "state", CELL_TEXT, false},  {"AS_OF", "as_of", CELL_TIME, false},
+	{"EPOCH", "epoch", CELL_NUMBER, true}, {"VSEQ", "vseq", CELL_NUMBER, true},
+	{NULL, NULL, CELL_TEXT, false},
 };
 const struct table table_received = {"received", received_columns};
 

@@ -128,29 +128,64 @@ static json_t *state_json(const struct daemon *daemon, const struct follow_state
 			 state->info.rules.comes_in_step, "window", hours, "waits", waits);
 }
 
-/* Copies of other hosts' volumes, as far as this side knows. */
+static int by_number(const void *number, const void *info)
+{
+	uint32_t a = *(const uint32_t *)number, b = ((const struct volume_info *)info)->number;
+	return (a > b) - (a < b);
+}
+
+static bool is_later(const struct snapshot_brief *a, const struct snapshot_brief *b)
+{
+	return a->epoch > b->epoch || (a->epoch == b->epoch && a->vseq >= b->vseq);
+}
+
+/* Each one's newest snapshot, or NULL; to free, NULL: no memory. */
+static const struct snapshot_brief **newest_of(const struct volume_info *infos, size_t count,
+					       const struct snapshot_brief *briefs,
+					       size_t brief_count)
+{
+	const struct snapshot_brief **newest = calloc(count + 1, sizeof(*newest));
+	for (size_t i = 0; newest && i < brief_count; i++) {
+		const struct volume_info *info =
+			bsearch(&briefs[i].volume_number, infos, count, sizeof(*infos), by_number);
+		if (info && (!newest[info - infos] || is_later(&briefs[i], newest[info - infos])))
+			newest[info - infos] = &briefs[i];
+	}
+	return newest;
+}
+
+/* A copy of another host's volume, as far as this side knows: it has at least what was written
+ * there before its newest snapshot was taken. */
+static json_t *copy_json(const struct volume_info *copy, const struct snapshot_brief *newest)
+{
+	char host[NAME_ROOM], as_of[TIME_TEXT_BYTES] = "";
+	const char *word = !copy->whole && copy->taken	  ? "being received"
+			   : !copy->whole		  ? "half received"
+			   : copy->stepped && copy->taken ? "in step"
+							  : "whole";
+	snprintf(host, sizeof host, "%.*s", (int)strcspn(copy->name, "/"), copy->name);
+	if (newest)
+		text_time(newest->created_wall_ns, as_of);
+	return json_pack("{s:s, s:s, s:s, s:s, s:I, s:I}", "volume", copy->name, "host", host,
+			 "state", word, "as_of", as_of, "epoch", (json_int_t)copy->epoch, "vseq",
+			 (json_int_t)copy->vseq);
+}
+
 static json_t *received_json(const struct daemon *daemon)
 {
-	struct volume_info *infos;
-	size_t count;
-	char host[NAME_ROOM];
+	struct volume_info *infos = NULL;
+	struct snapshot_brief *briefs = NULL;
+	size_t count = 0, brief_count = 0;
+	const struct snapshot_brief **newest = NULL;
 	json_t *array = json_array();
-	if (store_volumes(daemon->store, false, &infos, &count) < 0)
-		return array;
-	for (size_t i = 0; i < count; i++) {
-		const struct volume_info *copy = &infos[i];
-		if (!copy->replica)
-			continue;
-		const char *word = !copy->whole && copy->taken	  ? "being received"
-				   : !copy->whole		  ? "half received"
-				   : copy->stepped && copy->taken ? "in step"
-								  : "whole";
-		snprintf(host, sizeof host, "%.*s", (int)strcspn(copy->name, "/"), copy->name);
-		json_array_append_new(array, json_pack("{s:s, s:s, s:s, s:I, s:I}", "volume",
-						       copy->name, "host", host, "state", word,
-						       "epoch", (json_int_t)copy->epoch, "vseq",
-						       (json_int_t)copy->vseq));
-	}
+	if (store_volumes(daemon->store, false, &infos, &count) == 0 &&
+	    store_snapshot_briefs(daemon->store, &briefs, &brief_count) == 0)
+		newest = newest_of(infos, count, briefs, brief_count);
+	for (size_t i = 0; newest && i < count; i++)
+		if (infos[i].replica)
+			json_array_append_new(array, copy_json(&infos[i], newest[i]));
+	free(newest);
+	free(briefs);
 	free(infos);
 	return array;
 }

@@ -68,6 +68,9 @@ good=$(export_of a v)
 fill 99 0 64k
 stop a -9
 refused 6 'not here.*--accept-loss' host b replica promote a/v --yes
+as_of=$(host b -o json replica status | python3 -c "import json,sys; print([r['as_of'] for r in json.load(sys.stdin)['received']])")
+[ "$as_of" = "['$(host b -o json snap list a/v | python3 -c "import json,sys; print(json.load(sys.stdin)['snapshots'][-1]['created'])")']" ] ||
+	fail "b says its copy is as of $as_of: $(host b snap list a/v)"
 host b -q replica promote a/v --yes --accept-loss
 [ "$(export_of b v)" = "$good" ] || fail "the promoted volume is not what b had"
 qio b v 'write -P 55 1M 1M'
@@ -122,3 +125,4 @@ soon near_b || fail "b does not follow by itself: $(host a -o json replica statu
 [ "$(export_of b a/v)" = "$(export_of a v)" ] || fail "b follows, and has something else"
 host b -o name snap list a/v | grep '@fenced-' && fail "b keeps a snapshot, though a had all of it"
 both_whole
+if grep "says: [ab] says" log; then fail "what a host said was said back to it"; fi
