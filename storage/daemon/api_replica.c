@@ -3,6 +3,7 @@
  * The API of other hosts: peers, snapshots that are sent to them, hosts that follow a volume, and
  * copies that become volumes.
  */
+#include "storage/daemon/copies.h"
 #include "storage/daemon/call.h"
 
 #include "storage/daemon/follow.h"
@@ -68,7 +69,7 @@ void snapshot_send(struct call *call)
 /* ---- followers ---- */
 
 /* Of a volume, this host's included, that are known to have what their rules say. */
-static unsigned copies(const struct follow_state *states, size_t count, const char *volume)
+static unsigned copies_of(const struct follow_state *states, size_t count, const char *volume)
 {
 	unsigned copies = 1;
 	for (size_t i = 0; i < count; i++)
@@ -128,65 +129,24 @@ static json_t *state_json(const struct daemon *daemon, const struct follow_state
 			 state->info.rules.comes_in_step, "window", hours, "waits", waits);
 }
 
-static int by_number(const void *number, const void *info)
-{
-	uint32_t a = *(const uint32_t *)number, b = ((const struct volume_info *)info)->number;
-	return (a > b) - (a < b);
-}
-
-static bool is_later(const struct snapshot_brief *a, const struct snapshot_brief *b)
-{
-	return a->epoch > b->epoch || (a->epoch == b->epoch && a->vseq >= b->vseq);
-}
-
-/* Each one's newest snapshot, or NULL; to free, NULL: no memory. */
-static const struct snapshot_brief **newest_of(const struct volume_info *infos, size_t count,
-					       const struct snapshot_brief *briefs,
-					       size_t brief_count)
-{
-	const struct snapshot_brief **newest = calloc(count + 1, sizeof(*newest));
-	for (size_t i = 0; newest && i < brief_count; i++) {
-		const struct volume_info *info =
-			bsearch(&briefs[i].volume_number, infos, count, sizeof(*infos), by_number);
-		if (info && (!newest[info - infos] || is_later(&briefs[i], newest[info - infos])))
-			newest[info - infos] = &briefs[i];
-	}
-	return newest;
-}
-
-/* A copy of another host's volume, as far as this side knows: it has at least what was written
- * there before its newest snapshot was taken. */
-static json_t *copy_json(const struct volume_info *copy, const struct snapshot_brief *newest)
-{
-	char host[NAME_ROOM], as_of[TIME_TEXT_BYTES] = "";
-	const char *word = !copy->whole && copy->taken	  ? "being received"
-			   : !copy->whole		  ? "half received"
-			   : copy->stepped && copy->taken ? "in step"
-							  : "whole";
-	snprintf(host, sizeof host, "%.*s", (int)strcspn(copy->name, "/"), copy->name);
-	if (newest)
-		text_time(newest->created_wall_ns, as_of);
-	return json_pack("{s:s, s:s, s:s, s:s, s:I, s:I}", "volume", copy->name, "host", host,
-			 "state", word, "as_of", as_of, "epoch", (json_int_t)copy->epoch, "vseq",
-			 (json_int_t)copy->vseq);
-}
-
 static json_t *received_json(const struct daemon *daemon)
 {
-	struct volume_info *infos = NULL;
-	struct snapshot_brief *briefs = NULL;
-	size_t count = 0, brief_count = 0;
-	const struct snapshot_brief **newest = NULL;
+	struct copy_state *copies;
+	size_t count;
 	json_t *array = json_array();
-	if (store_volumes(daemon->store, false, &infos, &count) == 0 &&
-	    store_snapshot_briefs(daemon->store, &briefs, &brief_count) == 0)
-		newest = newest_of(infos, count, briefs, brief_count);
-	for (size_t i = 0; newest && i < count; i++)
-		if (infos[i].replica)
-			json_array_append_new(array, copy_json(&infos[i], newest[i]));
-	free(newest);
-	free(briefs);
-	free(infos);
+	if (copies_states(daemon->store, env_wall_ns(daemon->env), &copies, &count) < 0)
+		return array;
+	for (size_t i = 0; i < count; i++) {
+		char as_of[TIME_TEXT_BYTES] = "";
+		if (copies[i].as_of_wall_ns)
+			text_time(copies[i].as_of_wall_ns, as_of);
+		json_array_append_new(array, json_pack("{s:s, s:s, s:s, s:s, s:I, s:I}", "volume",
+						       copies[i].name, "host", copies[i].host,
+						       "state", copies[i].word, "as_of", as_of,
+						       "epoch", (json_int_t)copies[i].epoch, "vseq",
+						       (json_int_t)copies[i].vseq));
+	}
+	free(copies);
 	return array;
 }
 
@@ -232,7 +192,7 @@ void replica_list(struct call *call)
 		for (size_t i = 0; i < count; i++)
 			json_array_append_new(
 				array, state_json(call->daemon, &states[i],
-						  copies(states, count, states[i].info.volume)));
+						  copies_of(states, count, states[i].info.volume)));
 		free(states);
 	}
 	call_reply(call, 200,

@@ -2,6 +2,7 @@
 /* What is known of copies on other hosts, for Prometheus and for `vstorectl status`: a replica that
  * has less than its rules say, and clocks that differ (no safety depends on them, dates and
  * policies do). */
+#include "storage/daemon/copies.h"
 #include "storage/daemon/daemon.h"
 #include "storage/daemon/follow.h"
 #include "storage/daemon/ship.h"
@@ -170,6 +171,24 @@ static void ships_problems(const struct daemon *daemon, json_t *problems)
 	free(states);
 }
 
+/* Time of day, and not an age: what is old is for who asks to say, by its own clock. */
+static void copies_print(const struct daemon *daemon, FILE *out)
+{
+	struct copy_state *copies;
+	size_t count;
+	if (copies_states(daemon->store, env_wall_ns(daemon->env), &copies, &count) < 0)
+		return;
+	if (count)
+		metric_head(out, "copy_as_of_seconds", "gauge",
+			    "What was durable at the original's host by then (since 1970) is in "
+			    "this copy of it.");
+	for (size_t i = 0; i < count; i++)
+		fprintf(out, "vstore_copy_as_of_seconds{volume=\"%s\",host=\"%s\"} %llu\n",
+			copies[i].name, copies[i].host,
+			(unsigned long long)(copies[i].as_of_wall_ns / NSEC_PER_SEC));
+	free(copies);
+}
+
 void replicas_print(const struct daemon *daemon, FILE *out)
 {
 	struct follow_state *states;
@@ -178,6 +197,7 @@ void replicas_print(const struct daemon *daemon, FILE *out)
 	counters_print(daemon, out);
 	voters_print(daemon, out);
 	ships_print(daemon, out);
+	copies_print(daemon, out);
 	if (follows_states(replicas_follows(daemon), &states, &count) == 0) {
 		for (unsigned f = 0; count && f < sizeof replica_figures / sizeof *replica_figures;
 		     f++) {

@@ -50,6 +50,15 @@ for volume in s f; do
 	[ "$(figure replica_sent_bytes_total $volume)" -ge 1000 ] || fail "$(figure replica_sent_bytes_total $volume) bytes were sent of $volume"
 done
 [ "$(figure replica_in_step s)$(figure replica_in_step f)" = 10 ] || fail "who is in step: $(cat metrics)"
+# as_of VOLUME: of b's copy, by b; what is in step is as of now, what follows as of its last cut
+as_of() {
+	curl -sS --unix-socket b/run/storage.sock http://vstore/metrics | sed -n "s/^vstore_copy_as_of_seconds{volume=\"a.$1\",host=\"a\"} //p"
+}
+[ "$(as_of f)" = "$(date -d "$(host b -o json snap list a/f | python3 -c "import json,sys; print(json.load(sys.stdin)['snapshots'][-1]['created'])")" +%s)" ] ||
+	fail "b's copy of f is as of $(as_of f): $(host b snap list a/f)"
+before=$(as_of s)
+later() { [ "$(as_of s)" -gt "$before" ]; }
+soon later || fail "b's copy of s is as of $before still"
 [ "$(counter repl_sends_total)" -ge 2 ] || fail "sends are not counted"
 [ "$(of s oldest_unreplicated)" = "" ] || fail "something is said to be lost of s"
 problem 'replica\|clock' && fail "a problem is seen where there is none: $(host a status)"
