@@ -156,7 +156,7 @@ static bool may_leave(const struct store *store, const struct ballot *ballot,
 static bool may_join(const struct store *store, const struct ballot *ballot,
 		     const struct follower *follower)
 {
-	return follower->joining && !member(ballot, follower->host) &&
+	return follower->joining && follower->live && !member(ballot, follower->host) &&
 	       word_place(&ballot->word, follower->host) >= 0 &&
 	       (follower->acked_vseq >= follower->join_vseq || MUTANT(72)) &&
 	       quorum_stands(store, ballot);
@@ -184,7 +184,15 @@ static int prepare_turn(struct command *command)
 static void turned(struct io_op *op)
 {
 	struct ballot *ballot = container_of(op, struct ballot, change.op);
+	struct store *store = ballot->store;
 	ballot->changing = false;
+	for (uint32_t i = 0; i < store->follower_count; i++) {
+		struct follower *follower = &store->followers[i];
+		const struct volume *volume = volume_by_number(store, follower->volume);
+		if (volume->ballot == ballot && !follower->live)
+			follower->joining = false; /* its stream ended meanwhile */
+	}
+	gate_look(store);
 	if (op->res < 0)
 		log_event(LOG_LEVEL_WARNING, "voters.unchanged", "error=\"%s\"",
 			  ballot->change.sentence);
@@ -199,6 +207,7 @@ static void turn(struct ballot *ballot, const struct volume *volume,
 	struct command *command =
 		command_new(ballot->store, &ballot->change, volume->name, prepare_turn);
 	ballot->changing = true;
+	snprintf(ballot->joins, sizeof ballot->joins, "%s", join ? follower->host : "");
 	if (!command)
 		return; /* done follows */
 	memcpy(command->other, follower->host, sizeof follower->host);
@@ -210,13 +219,16 @@ static void turn(struct ballot *ballot, const struct volume *volume,
 	command_start(command);
 }
 
+/* A word that names it may be in the log already: then flushes wait for it until that is here, also
+ * when its stream has ended, or that word would say that it has what it lacks. */
 static void join_look(struct store *store, struct volume *volume, struct follower *follower)
 {
 	struct ballot *ballot = volume->ballot;
 	bool out = word_place(&ballot->word, follower->host) >= 0 &&
 		   !member(ballot, follower->host) && quorum_owns(store, ballot);
+	bool named = ballot->changing && strcmp(ballot->joins, follower->host) == 0;
 	if (!out || !follower->live || !follower->rules.in_step) {
-		follower->joining = false;
+		follower->joining &= out && follower->rules.in_step && named;
 		return;
 	}
 	if (!follower->joining) {

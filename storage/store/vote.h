@@ -27,6 +27,7 @@ struct ballot {
 	} voters[VOTERS_MAX];
 	struct admin_op change; /* of who is in step */
 	bool changing;
+	char joins[NAME_ROOM]; /* while changing: who will be; "": somebody is left out */
 };
 struct ballot *ballot_of(const struct store *store, const uint8_t uuid[16]); /* NULL: no word */
 uint64_t ballot_promised(const struct store *store, const uint8_t uuid[16]); /* 0: nothing */

@@ -168,6 +168,41 @@ static void flushes_wait_for_who_is_in_step_and_for_the_word_that_says_so(void *
 	store_view_close(owner.view);
 }
 
+/* The stream of who joins ends in any pass of the word that says so: nothing is promised without it
+ * that a majority then says it has. */
+static void who_ceases_while_the_word_is_written_is_waited_for(void **state)
+{
+	struct owner owner;
+	bool stands;
+	owner_make(&owner, *state);
+	struct store *store = owner.f->store;
+	kept(&owner, "w");
+	stands_by(&owner, "w", 3600 * NSEC_PER_SEC);
+	for (unsigned passes = 0; passes < 12; passes++) {
+		write_one(&owner);
+		uint64_t joins_vseq = volume_named(owner.f, "a", false).vseq;
+		store_follower_live(store, owner.number, "h2", true);
+		flush_begin(&owner);
+		flush_waits(&owner);
+		store_follower_acked(store, owner.number, "h2", joins_vseq); /* it joins */
+		for (unsigned i = 0; i < passes; i++)
+			env_step(owner.f->env, false);
+		store_follower_live(store, owner.number, "h2", false);
+		for (unsigned i = 0; i < 30; i++)
+			assert_int_equal(DO(owner.f, store_volume_rename, "x", "y"), -ENOENT);
+		if (word_here(&owner, &stands).in_step == 3) {
+			assert_false(owner.ended);
+			kept(&owner, "w");
+			assert_false(owner.ended);
+			store_follower_missing(store, owner.number, "h2");
+			await_in_step(&owner, 1);
+			kept(&owner, "w");
+		}
+		flush_ends(&owner);
+	}
+	store_view_close(owner.view);
+}
+
 static void three_copies_vote_without_a_witness(void **state)
 {
 	struct fixture *f = *state;
@@ -427,6 +462,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		ONE(flushes_wait_for_who_is_in_step_and_for_the_word_that_says_so),
+		ONE(who_ceases_while_the_word_is_written_is_waited_for),
 		ONE(three_copies_vote_without_a_witness),
 		ONE(an_owner_asks_anew_and_another_one_ends_its_flushes),
 		ONE(a_voter_that_comes_back_is_told_again),
