@@ -56,6 +56,8 @@ int follow_apply(struct volume *volume, struct cursor *c)
 	uint64_t durable_vseq = cursor_left(c) ? get_u64(c) : 0; /* stores older than lines */
 	if (c->failed || !volume->replica || what > FOLLOW_IN_STEP || what == 2)
 		return -VS_EFORMAT;
+	if (what == FOLLOW_IN_STEP && !volume->whole)
+		return 0; /* what it was is kept already (replica_keep), without this batch */
 	const struct store_lines *lines = &volume->lines;
 	if (position.epoch > (lines->count ? lines->at[lines->count - 1].epoch : 0) &&
 	    memcmp(position.incarnation, none, sizeof none) != 0) {
@@ -162,16 +164,19 @@ static void follow_logged(struct log_entry *entry, int res)
 		res = catalog_apply(store, follow->record, FOLLOW_RECORD_BYTES, NULL);
 		if (res < 0)
 			store_fail(store, res, "a copy's position could not be applied");
+		else if (!follow->applying->batch->view->volume->whole)
+			res = -EAGAIN; /* it is being promoted, from what it was */
 	}
 	applying_end(follow->applying, res);
 }
 
 /* False: the log has no room, and `again` looks soon. */
 static bool follow_append(struct applying *applying, struct follow_log *follow,
-			  const struct store_position *position, enum follow_what what,
-			  uint64_t durable_vseq, void (*again)(struct env_timer *timer))
+			  const struct store_position *position, uint64_t durable_vseq,
+			  void (*again)(struct env_timer *timer))
 {
 	struct store *store = applying->store;
+	enum follow_what what = store_has(store, FEATURE_RETURNS) ? FOLLOW_IN_STEP : FOLLOW_WHOLE;
 	if (!log_room(store->log, FOLLOW_RECORD_BYTES, 0, true)) {
 		applying->room_timer.fire = again;
 		env_timer_start(store->env, &applying->room_timer, NSEC_PER_MSEC);
@@ -199,9 +204,8 @@ static void position_log(struct applying *applying)
 	if (applying->res < 0 || store->failed)
 		applying_end(applying, -VS_EFAILSTOP);
 	else
-		follow_append(applying, &applying->end, &batch->to,
-			      store_has(store, FEATURE_RETURNS) ? FOLLOW_IN_STEP : FOLLOW_WHOLE,
-			      batch->durable_vseq, position_again);
+		follow_append(applying, &applying->end, &batch->to, batch->durable_vseq,
+			      position_again);
 }
 
 static void part_logged(struct store_request *request)
@@ -251,8 +255,7 @@ static void begin_log(struct applying *applying)
 	const struct volume *volume = applying->batch->view->volume;
 	struct store_position torn = {.epoch = volume->epoch, .vseq = volume->vseq};
 	memset(torn.incarnation, 0xff, sizeof torn.incarnation);
-	if (!follow_append(applying, &applying->begin, &torn,
-			   volume->stepped ? FOLLOW_IN_STEP : FOLLOW_WHOLE, 0, begin_again))
+	if (!follow_append(applying, &applying->begin, &torn, 0, begin_again))
 		return;
 	applying->pending++;
 	parts_submit(applying);

@@ -489,6 +489,60 @@ static void a_kill_amid_a_batch_leaves_a_copy_that_stands_nowhere(void **state)
 	live_end(live);
 }
 
+/* In any pass of one: what is acknowledged is in the volume that the copy becomes. */
+static void a_promotion_amid_a_batch_has_what_was_acknowledged(void **state)
+{
+	enum { PARTS = 24, PASSES = 17 };
+	uint8_t *data = aligned_alloc(BLOCK_BYTES, MIB / 4);
+	unsigned acknowledged = 0, refused = 0;
+	memset(data, 3, MIB / 4);
+	for (unsigned passes = 0; passes < PASSES; passes++) {
+		struct pair *pair = *state;
+		struct live *live = live_new(pair);
+		struct store_copy_part parts[PARTS];
+		struct admin_op promotion = {0};
+		prepare(pair);
+		live_begin(live);
+		skip_ns(pair->to, MANDATES_NS);
+		for (unsigned i = 0; i < PARTS; i++)
+			parts[i] =
+				(struct store_copy_part){.offset_bytes = i * MIB / 4 + BLOCK_BYTES,
+							 .length_bytes = MIB / 4 - 2 * BLOCK_BYTES,
+							 .data = data};
+		struct store_copy_batch batch = {.view = live->copy,
+						 .parts = parts,
+						 .part_count = PARTS,
+						 .from_vseq = live->at.vseq,
+						 .to = live->at};
+		batch.to.vseq += PARTS;
+		env_wait_prepare(&batch.op);
+		env_wait_prepare(&promotion.op);
+		if (passes % 2 == 0)
+			store_copy_apply(&batch);
+		else
+			store_replica_promote(pair->to->store, &promotion, "h1/a", "a", true);
+		for (unsigned i = 0; i < passes / 2; i++)
+			env_step(pair->to->env, false);
+		while (passes == PASSES - 1 && live->copy->volume->vseq != batch.to.vseq)
+			env_step(pair->to->env, true);
+		if (passes % 2 == 0)
+			store_replica_promote(pair->to->store, &promotion, "h1/a", "a", true);
+		else
+			store_copy_apply(&batch);
+		int64_t res = env_wait(pair->to->env, &batch.op);
+		assert_int_equal(env_wait(pair->to->env, &promotion.op), 0);
+		uint64_t vseq = volume_named(pair->to, "a", false).vseq;
+		assert_int_equal(vseq, res == 0 ? batch.to.vseq : live->at.vseq);
+		acknowledged += res == 0;
+		refused += res < 0;
+		live_end(live);
+		assert_int_equal(pair_teardown(state), 0);
+		assert_int_equal(pair_setup(state), 0);
+	}
+	assert_true(acknowledged && refused);
+	free(data);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, pair_setup, pair_teardown)
 int main(int argc, char **argv)
 {
@@ -496,6 +550,7 @@ int main(int argc, char **argv)
 		TEST(a_copy_follows_write_by_write),
 		TEST(a_small_batch_is_one_commit),
 		TEST(a_kill_amid_a_batch_leaves_a_copy_that_stands_nowhere),
+		TEST(a_promotion_amid_a_batch_has_what_was_acknowledged),
 		TEST(what_does_not_continue_is_refused),
 		TEST(what_a_copy_has_durable_its_original_may_lose),
 		TEST(a_transfer_takes_nothing_of_what_followed_away),
