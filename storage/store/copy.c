@@ -254,7 +254,7 @@ static void begin_log(struct applying *applying)
 {
 	const struct volume *volume = applying->batch->view->volume;
 	struct store_position torn = {.epoch = volume->epoch, .vseq = volume->vseq};
-	memset(torn.incarnation, 0xff, sizeof torn.incarnation);
+	memset(torn.incarnation, NOBODYS, sizeof torn.incarnation);
 	if (!follow_append(applying, &applying->begin, &torn, 0, begin_again))
 		return;
 	applying->pending++;

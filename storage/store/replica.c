@@ -349,14 +349,14 @@ static bool kept_for_us(const struct store *store, const struct snapshot *snapsh
 	       !snapshot->busy && !snapshot_kept(store, snapshot);
 }
 
+/* It may have been taken here in the middle of a batch, and have some of what its original lost
+ * since: who follows in step gets a cut first. */
 static void put_head_back(struct command *command, const struct volume *volume,
 			  const struct snapshot *head)
 {
 	struct store_position position = {.epoch = head->epoch, .vseq = head->vseq};
-	const struct store_line *line = lines_find(&volume->lines, head->epoch);
 	struct volume changed = *volume;
-	if (line)
-		memcpy(position.incarnation, line->incarnation, 16);
+	memset(position.incarnation, NOBODYS, sizeof position.incarnation);
 	changed.top = head->top;
 	changed.mapped_chunks = head->mapped_chunks;
 	changed.size_bytes = head->size_bytes;

@@ -34,6 +34,7 @@ void put_start_foreign(struct put *put, const struct foreign_record *foreign);
 
 /* A copy's position as a record. Whole: it holds what its original was there, which has it durable
  * up to durable_vseq, or further as was said before; by the stream of who is in step, or not. */
+#define NOBODYS 0xff /* each byte of an incarnation that no volume's is: it stands nowhere */
 enum follow_what { FOLLOW_HALF = 0, FOLLOW_WHOLE = 1, FOLLOW_IN_STEP = 3 };
 uint32_t follow_encode(const struct volume *volume, const struct store_position *position,
 		       enum follow_what what, uint64_t durable_vseq, void *out);

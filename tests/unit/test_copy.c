@@ -482,6 +482,15 @@ static void a_kill_amid_a_batch_leaves_a_copy_that_stands_nowhere(void **state)
 	assert_int_equal(at.vseq, live->at.vseq);
 	assert_memory_equal(at.incarnation, nobodys, 16);
 	store_copy_close(view);
+	/* Nor does it after an older snapshot was received into it. */
+	struct store *own = to->store;
+	to->store = killed;
+	assert_int_equal(send_snapshot(pair, "a@1"), 0);
+	to->store = own;
+	assert_int_equal(store_copy_open(killed, "h1/a", here.uuid, &view, &at), 0);
+	assert_int_equal(at.vseq, live->at.vseq);
+	assert_memory_not_equal(at.incarnation, here.incarnation, 16);
+	store_copy_close(view);
 	store_close(killed);
 	snprintf(command, sizeof command, "rm -r %s", path);
 	assert_int_equal(system(command), 0);
