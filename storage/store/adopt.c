@@ -4,7 +4,8 @@
  * disks and was sent its volumes back by a peer.
  *
  * Keeps true: it is one commit, so there is the copy or the volume and nothing between; the volume
- * is what the newest snapshot is, whatever a transfer left in the copy; its epoch is higher than
+ * is what the copy is, which is kept first, for it may have followed since its newest snapshot, or
+ * what that one is, where a transfer left something else in the copy; its epoch is higher than
  * that of all that is known of it, so who follows it takes nothing of an older store any more; and
  * nobody answers as the volume by a mandate of this host.
  */
@@ -88,9 +89,18 @@ static int prepare_look(struct command *command)
 	return copy ? check_adopt(command, copy) : res;
 }
 
+static int prepare_keep(struct command *command)
+{
+	int res = 0;
+	struct volume *copy = command_volume(command, command->name, &res);
+	if (!copy || (res = check_adopt(command, copy)) < 0)
+		return res;
+	return replica_keep(command, copy);
+}
+
 void store_replica_adopt(struct store *store, struct admin_op *op, const char *name,
 			 const char *new_name)
 {
-	static command_prepare *const steps[] = {prepare_look, prepare_adopt, NULL};
+	static command_prepare *const steps[] = {prepare_look, prepare_keep, prepare_adopt, NULL};
 	takeover_start(store, op, name, new_name, steps, NULL, 0);
 }

@@ -224,6 +224,27 @@ static void a_promoted_copy_has_all_that_came(void **state)
 	live_end(live);
 }
 
+static void a_recovered_copy_has_all_that_came(void **state)
+{
+	struct pair *pair = *state;
+	struct live *live = live_new(pair);
+	struct snapshot_info *snapshots;
+	size_t count;
+	prepare(pair);
+	assert_int_equal(send_snapshot(pair, "a@1"), 0);
+	live_begin(live);
+	write_wildly(pair, 64);
+	apply_all(live);
+	live_end(live);
+	skip_ns(pair->to, MANDATES_NS);
+	assert_int_equal(DO(pair->to, store_replica_adopt, "h1/a", "a"), 0);
+	read_both(pair, "a", "a");
+	read_both(pair, "a@1", "a@1");
+	assert_int_equal(store_snapshots(pair->to->store, false, &snapshots, &count), 0);
+	assert_int_equal(count, 1);
+	free(snapshots);
+}
+
 /* ---- flushes ---- */
 
 struct waiting {
@@ -566,6 +587,7 @@ int main(int argc, char **argv)
 		TEST(what_followed_is_the_copy_again_behind_an_older_snapshot),
 		TEST(an_older_primarys_cut_takes_nothing_of_a_newer_epoch_away),
 		TEST(a_promoted_copy_has_all_that_came),
+		TEST(a_recovered_copy_has_all_that_came),
 		TEST(a_flush_waits_for_who_is_in_step),
 		TEST(a_flush_ends_badly_when_who_is_the_primary_is_removed),
 		TEST(other_changes_end_the_tap),
