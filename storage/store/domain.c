@@ -4,7 +4,8 @@
  *
  * Keeps true: a domain's UUID follows from its key, so one key is one domain on every host; a key
  * that came is never forgotten or changed, as records name it by number. The first domain is the
- * superblock's; others are handed over by peers.
+ * superblock's; others are handed over by peers. A name is for people: a host that was lost and
+ * has come back empty hands over another key under the name that the old one has here.
  */
 #include "storage/store/admin.h"
 
@@ -75,6 +76,21 @@ int domain_apply(struct store *store, uint32_t number, struct cursor *c)
 
 /* ---- commands and lists ---- */
 
+/* The name that was asked for, or that and the beginning of its UUID, where it is another one's. */
+static int domain_name(struct command *command, struct domain *domain)
+{
+	const uint8_t *uuid = domain->uuid;
+	snprintf(domain->name, NAME_ROOM, "%s", command->name);
+	if (domain_by_name(command->store, domain->name))
+		snprintf(domain->name, NAME_ROOM, "%.54s-%02x%02x%02x%02x", command->name, uuid[0],
+			 uuid[1], uuid[2], uuid[3]);
+	if (domain_by_name(command->store, domain->name))
+		return command_refuse(command, -EEXIST,
+				      "A domain '%s' with another key exists already.",
+				      domain->name);
+	return 0;
+}
+
 static int prepare_domain(struct command *command)
 {
 	struct store *store = command->store;
@@ -86,14 +102,12 @@ static int prepare_domain(struct command *command)
 	if (!text_name_ok(command->name, strlen(command->name)))
 		return command_refuse(command, -EINVAL, "'%s' cannot be a domain's name.",
 				      command->name);
-	if (domain_by_name(store, command->name))
-		return command_refuse(command, -EEXIST,
-				      "A domain '%s' with another key exists already.",
-				      command->name);
 	if (store->domain_count == DOMAINS_MAX)
 		return command_refuse(command, -ENOSPC,
 				      "The store has %u domains, which is the most.", DOMAINS_MAX);
-	memcpy(domain.name, command->name, strlen(command->name) + 1);
+	int res = domain_name(command, &domain);
+	if (res < 0)
+		return res;
 	command_add(command, domain_encode(&domain, command_record(command)));
 	return 0;
 }

@@ -155,8 +155,8 @@ const char *store_feature_name(unsigned bit);
 
 #define PEER_ADDRESS_ROOM 128u /* "ADDRESS:PORT" */
 
-/* A domain that a peer handed over: its key, under a name of ours. The same key again is no error;
- * -EEXIST: the name belongs to another key. */
+/* A domain that a peer handed over: its key, under a name of ours, or a longer one where that is
+ * another key's. The same key again is no error. */
 void store_domain_add(struct store *store, struct admin_op *op, const char *name,
 		      const uint8_t key[64]);
 /* To hand it to a peer. -ENOENT. */

@@ -84,6 +84,12 @@ done
 soon settled || fail "b does not follow the new a: $(host a -o json replica status)"
 qemu-io -f raw -t writeback -c 'write -P 9 40M 1M' -c flush "$(host_uri a web1)" >io || fail "a write to what came back: $(cat io)"
 reads "$(host_uri b a/web1)" 9 40M 1M || fail "what is flushed on the new a is not on b"
+# A volume that is made on the new a has a key that b has never seen, and the name that the old one's had.
+host a -q volume create fresh --size 8M
+qio a fresh 'write -P 3 0 1M'
+host a -q snap create fresh@1
+send fresh@1 b || fail "what is made on the new a does not get to b: $(cat words)"
+same fresh@1
 [ "$ran" -ge 25 ] || fail "the page has only $ran lines that could be run"
 
 # The old machine comes back, with its old certificate, and then with one that is good.

@@ -33,7 +33,6 @@ static void a_domain_is_kept_and_is_the_same_everywhere(void **state)
 	assert_string_equal(added.name, "hanoi.local");
 	assert_int_equal(DO(f, store_domain_add, "again", foreign_key), 0); /* no second one */
 	uint8_t other_key[64] = {4};
-	assert_int_equal(DO(f, store_domain_add, "hanoi.local", other_key), -EEXIST);
 	assert_int_equal(DO(f, store_domain_add, "no/name", other_key), -EINVAL);
 	reopen(f);
 	assert_memory_equal(domain_at(f, 1, 2).uuid, added.uuid, 16);
@@ -41,6 +40,30 @@ static void a_domain_is_kept_and_is_the_same_everywhere(void **state)
 	assert_memory_equal(key, foreign_key, 64);
 	memset(added.uuid, 0, 16);
 	assert_int_equal(store_domain_key(f->store, added.uuid, key), -ENOENT);
+}
+
+/* A host that was lost with its disks has another key when it comes back, and its old name. */
+static void a_host_that_comes_back_empty_hands_over_another_key(void **state)
+{
+	struct fixture *f = *state;
+	uint8_t new_key[64] = {4}, key[64];
+	assert_int_equal(DO(f, store_domain_add, "hanoi.local", foreign_key), 0);
+	assert_int_equal(DO(f, store_domain_add, "hanoi.local", new_key), 0);
+	assert_int_equal(DO(f, store_domain_add, "hanoi.local", new_key), 0);
+	struct domain_info old = domain_at(f, 1, 3), new = domain_at(f, 2, 3);
+	assert_string_equal(old.name, "hanoi.local");
+	assert_string_not_equal(new.name, old.name);
+	assert_int_equal(strncmp(new.name, "hanoi.local-", 12), 0);
+	assert_int_equal(store_domain_key(f->store, new.uuid, key), 0);
+	assert_memory_equal(key, new_key, 64);
+	/* The longest name that there is. */
+	char longest[NAME_ROOM] = {0};
+	memset(longest, 'x', NAME_ROOM - 1);
+	uint8_t third_key[64] = {5}, fourth_key[64] = {6};
+	assert_int_equal(DO(f, store_domain_add, longest, third_key), 0);
+	assert_int_equal(DO(f, store_domain_add, longest, fourth_key), 0);
+	reopen(f);
+	assert_string_equal(domain_at(f, 2, 5).name, new.name);
 }
 
 /* Writes the same 16 chunks into a volume and folds it. */
@@ -122,6 +145,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(a_domain_is_kept_and_is_the_same_everywhere),
+		TEST(a_host_that_comes_back_empty_hands_over_another_key),
 		TEST(equal_data_of_two_domains_shares_nothing),
 		TEST(peers_are_kept),
 	};
