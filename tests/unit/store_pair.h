@@ -6,6 +6,7 @@
 
 #include "tests/unit/store_fixture.h"
 
+#include "storage/store/record.h"
 #include "storage/store/store_transfer.h"
 
 #define VOLUME_BYTES (48 * MIB) /* three leaves */
@@ -20,6 +21,7 @@ struct pair {
 	unsigned collect_after; /* a collection runs in the receiver behind so many; 0: never */
 	unsigned cut_after;	/* the connection is cut behind so many records; 0: never */
 	unsigned damage;	/* one bit of this record; 0: none */
+	bool damage_hashes;	/* one bit of what each chunk's record says of its quarters */
 	bool lose;		/* the sender has nothing */
 	bool whole;		/* the sender knows no deltas */
 	bool other_base;	/* a delta is of another node than the one that was named */
@@ -85,6 +87,8 @@ static inline void serve_one(struct pair *pair)
 	pair->nodes += pair->types[at] == 2;
 	if (pair->damage && pair->records == pair->damage)
 		pair->buf[bytes - 1] ^= 4;
+	if (pair->damage_hashes && pair->types[at] == RECORD_CHUNK)
+		pair->buf[record_header_bytes(pair->buf[5]) + 40] ^= 4;
 	pair->sent_bytes += (uint64_t)bytes;
 	pair->deltas += read.delta;
 	pair->buf[bytes - 1] ^= read.delta && pair->bad_deltas;

@@ -208,6 +208,22 @@ static void a_record_that_is_not_what_it_says_ends_it(void **state)
 	read_both(pair, "a@1", "h1/a@1");
 }
 
+/* A record's frames are good, what it says of its quarters is rotten: that is not taken over, or
+ * each scrub here would find it, and ask whom it came from. */
+static void what_a_record_says_of_its_quarters_is_made_anew(void **state)
+{
+	struct pair *pair = *state;
+	struct store_work work;
+	prepare(pair);
+	pair->damage_hashes = true;
+	assert_int_equal(send_snapshot(pair, "a@1"), 0);
+	read_both(pair, "a@1", "h1/a@1");
+	assert_int_equal(WORK(pair->to, &work, store_scrub, false), 0);
+	assert_int_equal(work.damaged, 0);
+	assert_int_equal(WORK(pair->to, &work, store_verify, "h1/a@1"), 0);
+	assert_int_equal(work.damaged, 0);
+}
+
 /* All nodes that are stored, while the store is closed. */
 static unsigned spoil_nodes(struct fixture *f)
 {
@@ -354,6 +370,7 @@ int main(void)
 		TEST(a_cut_loses_nothing_that_arrived),
 		TEST(nodes_that_came_outlive_a_collection),
 		TEST(a_record_that_is_not_what_it_says_ends_it),
+		TEST(what_a_record_says_of_its_quarters_is_made_anew),
 		TEST(a_map_that_cannot_be_read_ends_it),
 		TEST(where_there_is_no_space_it_is_said),
 		TEST(what_the_sender_lacks_ends_it),
