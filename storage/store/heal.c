@@ -114,6 +114,17 @@ static void heal_question(struct heal *heal)
 	heals->want(heals->owner, &heal->wanted);
 }
 
+/* What came was not it: somebody else may have it. */
+static void heal_other(struct heal *heal, int res)
+{
+	free(heal->record);
+	heal->record = NULL;
+	if (++heal->wanted.attempt < ATTEMPTS_MAX && heal_may(heal->store))
+		heal_question(heal);
+	else
+		heal_end(heal, res);
+}
+
 /* ---- storing what came ---- */
 
 static void heal_store(struct wait *wait);
@@ -129,16 +140,10 @@ static void heal_stored(struct put *put, int res)
 		return;
 	}
 	/* It is not the id's in this domain. */
-	if (++heal->domain < store->domain_count) {
+	if (++heal->domain < store->domain_count)
 		heal_store(&heal->wait);
-		return;
-	}
-	free(heal->record);
-	heal->record = NULL;
-	if (++heal->wanted.attempt < ATTEMPTS_MAX && heal_may(store))
-		heal_question(heal);
 	else
-		heal_end(heal, -VS_ECHECKSUM);
+		heal_other(heal, -VS_ECHECKSUM);
 }
 
 static void heal_store(struct wait *wait)
@@ -178,8 +183,12 @@ void store_heal_answer(struct store *store, uint64_t number, const void *record,
 		res = foreign_record_decode(&heal->foreign, heal->wanted.type, heal->record,
 					    record_bytes);
 	}
-	if (res < 0) {
+	if (res == -ENOMEM) {
 		heal_end(heal, res);
+		return;
+	}
+	if (res < 0) {
+		heal_other(heal, res);
 		return;
 	}
 	heal->domain = 0;

@@ -17,6 +17,7 @@ struct pair {
 	struct fixture *here;
 	struct fixture there; /* the same env */
 	unsigned asked, answered, spoiled, refuse, silent;
+	unsigned senseless; /* so many answers of a question are no record at all */
 	uint8_t expected[VOLUME_BYTES];
 };
 
@@ -26,7 +27,7 @@ struct answer {
 	struct store_record_read read;
 	struct pair *pair;
 	uint64_t number;
-	bool spoil;
+	bool spoil, senseless;
 	uint8_t buf[STORE_RECORD_BYTES_MAX];
 };
 
@@ -37,6 +38,8 @@ static void answer_read(struct io_op *op)
 	answer->pair->answered++;
 	if (good && answer->spoil)
 		answer->buf[op->res - 1] ^= 4;
+	if (good && answer->senseless)
+		answer->buf[0] ^= 4;
 	store_heal_answer(answer->pair->here->store, answer->number, answer->buf,
 			  good ? (uint32_t)op->res : 0, good ? 0 : (int)op->res);
 	free(answer);
@@ -52,6 +55,7 @@ static void want(void *owner, const struct store_wanted *wanted)
 	answer->pair = pair;
 	answer->number = wanted->number;
 	answer->spoil = wanted->attempt < pair->spoiled;
+	answer->senseless = wanted->attempt < pair->senseless;
 	answer->read = (struct store_record_read){.op.done = answer_read,
 						  .store = pair->there.store,
 						  .type = wanted->type,
@@ -287,6 +291,17 @@ static void what_is_not_the_id_s_is_refused(void **state)
 	assert_int_equal(counters_of(pair).healed, 1);
 }
 
+static void who_sends_no_record_is_not_the_last_who_is_asked(void **state)
+{
+	struct pair *pair = *state;
+	damage(pair, CHUNKS, 1000000);
+	reopen(pair);
+	pair->senseless = 1;
+	assert_int_equal(read_all(pair), 0);
+	assert_int_equal(pair->asked, 2);
+	assert_int_equal(counters_of(pair).healed, 1);
+}
+
 static void who_has_nothing_but_rot_gets_an_error(void **state)
 {
 	struct pair *pair = *state;
@@ -444,6 +459,7 @@ int main(void)
 		TEST(a_check_mends_what_a_lost_footer_named),
 		TEST(a_fold_loses_nothing_that_somebody_has),
 		TEST(what_is_not_the_id_s_is_refused),
+		TEST(who_sends_no_record_is_not_the_last_who_is_asked),
 		TEST(who_has_nothing_but_rot_gets_an_error),
 		TEST(a_reader_waits_for_an_answer_and_no_longer),
 		TEST(a_second_question_has_its_time_as_well),
