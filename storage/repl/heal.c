@@ -3,25 +3,27 @@
  * Records that the store cannot read any more are asked of the peers, one after the other, until
  * one has it. The store proves what comes (store/heal.c); here is only who is asked.
  *
- * Keeps true: a question is answered once, from the loop; a peer that does not answer, or could not
- * be reached a moment ago, holds up nobody: the next one is asked; a connection for questions ends
- * when nobody asks any more.
+ * Keeps true: a question is answered once, from the loop; a peer that does not answer holds up
+ * nobody for more than a tick or two: the next one is asked; who failed a moment ago is asked
+ * behind all others, not never, as it may be the only one that has it; a connection for questions
+ * ends when nobody asks any more.
  */
 #include "storage/repl/session.h"
 
 #include <stdlib.h>
 
-#define TICK_NS (4 * NSEC_PER_SEC) /* a peer answers something in this time */
+/* A peer answers something in this time, and is connected in it: the store waits for 15 s. */
+#define TICK_NS (4 * NSEC_PER_SEC)
 #define IDLE_TICKS 8u
-#define DOWN_NS (5 * NSEC_PER_SEC) /* one that failed is left alone so long */
-#define PEERS_ASKED_MAX 64u
+#define DOWN_NS (60 * NSEC_PER_SEC) /* one that failed is the last so long */
+#define PEERS_ASKED_MAX 64u	    /* as many as a store knows */
 
 struct question {
 	struct question *next, *prev;
 	struct repl *repl;
 	struct store_wanted wanted;
 	struct session *session; /* that it was given to; NULL: its op is under way */
-	unsigned tried;		 /* peers */
+	uint64_t tried;		 /* peers, by place */
 	struct io_op op;
 };
 
@@ -90,11 +92,14 @@ static void down_note(struct repl *repl, const char *host)
 	down->until_ns = env_now_ns(repl->env) + DOWN_NS;
 }
 
+static bool is_down(struct repl *repl, const char *host)
+{
+	const struct heal_down *down = down_of(repl, host);
+	return down && down->until_ns > env_now_ns(repl->env);
+}
+
 static struct session *session_for(struct repl *repl, const struct peer_info *peer)
 {
-	const struct heal_down *down = down_of(repl, peer->host);
-	if (down && down->until_ns > env_now_ns(repl->env))
-		return NULL;
 	for (struct session *session = repl->sessions; session; session = session->next)
 		if (session->heals && !session->ended && session->res == 0 &&
 		    strcmp(session->host, peer->host) == 0)
@@ -103,8 +108,27 @@ static struct session *session_for(struct repl *repl, const struct peer_info *pe
 	if (!session)
 		return NULL;
 	session->heals = true;
+	session->patience_ns = TICK_NS;
 	memcpy(session->host, peer->host, NAME_ROOM);
 	return session;
+}
+
+/* First those that are not known to be down. NULL: all were asked. */
+static const struct peer_info *next_peer(struct question *question, const struct peer_info *peers,
+					 size_t count)
+{
+	count = min_u64(count, PEERS_ASKED_MAX);
+	for (unsigned down = 0; down < 2; down++)
+		for (size_t i = 0; i < count; i++) {
+			size_t at = (question->wanted.attempt + i) % count;
+			uint64_t bit = UINT64_C(1) << at;
+			if (question->tried & bit ||
+			    (!down && is_down(question->repl, peers[at].host)))
+				continue;
+			question->tried |= bit;
+			return &peers[at];
+		}
+	return NULL;
 }
 
 static bool any_question(const struct session *session)
@@ -130,9 +154,8 @@ static void question_step(struct io_op *op)
 		question_end(question, NULL, 0, res < 0 ? res : -ESHUTDOWN);
 		return;
 	}
-	while (question->tried < count && !session) {
-		const struct peer_info *peer =
-			&peers[(question->wanted.attempt + question->tried++) % count];
+	const struct peer_info *peer;
+	while (!session && (peer = next_peer(question, peers, count))) {
 		session = session_for(repl, peer);
 		memcpy(address, peer->address, PEER_ADDRESS_ROOM);
 	}

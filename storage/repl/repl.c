@@ -200,7 +200,7 @@ int session_channel(struct session *session, struct env_sock *sock)
 {
 	struct repl *repl = session->repl;
 	struct store_info info;
-	struct channel_options options = {.tls = repl->tls};
+	struct channel_options options = {.tls = repl->tls, .handshake_ns = session->patience_ns};
 	store_info(repl->store, &info);
 	memcpy(options.store_uuid, info.uuid, 16);
 	if (!session->incoming)
@@ -350,7 +350,8 @@ void session_connect(struct session *session, const char *address)
 	}
 	session->connecting = true;
 	session->timer.fire = connect_late;
-	env_timer_start(env, &session->timer, CONNECT_NS);
+	env_timer_start(env, &session->timer,
+			session->patience_ns ? session->patience_ns : CONNECT_NS);
 }
 
 void session_dial(struct session *session)

@@ -109,6 +109,7 @@ struct session {
 	struct io_op connect_op;
 	struct env_timer timer; /* connecting; the rate; progress */
 	bool connecting;
+	uint64_t patience_ns; /* for the connection, and again for TLS and HELLO; 0: 10 s */
 
 	/* serve.c */
 	struct serve_get *gets, **gets_tail;

@@ -78,5 +78,16 @@ host a volume export v out.img --yes >words 2>&1 && fail "rot was served while n
 rm -f out.img
 serve b 10.77.0.2
 soon eval '[ "$(export_of a v)" = "$good" ]' || fail "the peer came back, and nothing was healed"
+
+# Hosts that do not say a word are asked before it; c's and d's addresses are nobody's, and nothing says so.
+host a -q peer delete b --yes
+for dead in 66 67; do
+	ip -n "$net-a" neigh add 10.77.0.$dead lladdr 02:00:00:00:00:$dead dev veth0 nud permanent
+	host a -q peer add "h$dead" 10.77.0.$dead:7410
+done
+host a -q peer add b 10.77.0.2:7410
+again eval 'rot 30 0 0 5 >places'
+[ "$(export_of a v)" = "$good" ] || fail "two dead hosts keep the third from being asked"
+[ "$(metric healed_total)" -ge 1 ] || fail "nothing was bad, so nothing was shown"
 stop a -TERM
 stop b -TERM
