@@ -115,6 +115,7 @@ bool replicas_counters(const struct daemon *daemon, struct repl_counters *ret); 
 const struct follows *replicas_follows(const struct daemon *daemon);		/* NULL: none */
 const struct ships *replicas_ships(const struct daemon *daemon);		/* NULL: none */
 int replicas_clocks(const struct daemon *daemon, struct repl_clock **ret, size_t *ret_count);
+const struct tls_identity *replicas_identity(const struct daemon *daemon); /* NULL: none */
 bool replicas_idle(const struct daemon *daemon);
 
 /* ---- metrics_replica.c ---- */

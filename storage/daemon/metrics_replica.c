@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define CERTIFICATE_WARN_S (30 * 86400)
 #define CLOCK_WARN_NS (5ll * (int64_t)NSEC_PER_SEC)
 
 enum replica_figure {
@@ -99,6 +100,38 @@ static void counters_print(const struct daemon *daemon, FILE *out)
 	metric_print(out, "volumes_yielded_total", "counter",
 		     "Volumes of this host that became copies: another one was promoted.",
 		     store.volumes_yielded);
+}
+
+static void certificate_print(const struct daemon *daemon, FILE *out)
+{
+	const struct tls_identity *identity = replicas_identity(daemon);
+	if (identity)
+		metric_print(out, "certificate_expires_timestamp_seconds", "gauge",
+			     "When this host's certificate expires, in seconds since 1970.",
+			     (uint64_t)identity->not_after_s);
+}
+
+static void certificate_problem(const struct daemon *daemon, json_t *problems)
+{
+	const struct tls_identity *identity = replicas_identity(daemon);
+	int64_t now_s = (int64_t)(env_wall_ns(daemon->env) / NSEC_PER_SEC);
+	char sentence[SENTENCE_BYTES], hint[SENTENCE_BYTES];
+	if (!identity || identity->not_after_s - now_s > CERTIFICATE_WARN_S)
+		return;
+	if (identity->not_after_s < now_s)
+		snprintf(sentence, sizeof sentence,
+			 "The certificate of this host has expired: no peer connects any more.");
+	else
+		snprintf(
+			sentence, sizeof sentence,
+			"The certificate of this host expires in %lld days: no peer connects then.",
+			(long long)((identity->not_after_s - now_s) / 86400));
+	snprintf(
+		hint, sizeof hint,
+		"Where the site's CA is: vstorectl pki rotate CADIR %.63s OUTDIR; then copy OUTDIR "
+		"into the folder that vstored has as --tls.",
+		identity->host);
+	problem_add(problems, sentence, hint);
 }
 
 static void voters_print(const struct daemon *daemon, FILE *out)
@@ -195,6 +228,7 @@ void replicas_print(const struct daemon *daemon, FILE *out)
 	struct repl_clock *clocks;
 	size_t count;
 	counters_print(daemon, out);
+	certificate_print(daemon, out);
 	voters_print(daemon, out);
 	ships_print(daemon, out);
 	copies_print(daemon, out);
@@ -230,6 +264,7 @@ void replicas_problems(const struct daemon *daemon, json_t *problems)
 	struct repl_clock *clocks;
 	size_t count;
 	char sentence[SENTENCE_BYTES];
+	certificate_problem(daemon, problems);
 	ships_problems(daemon, problems);
 	if (follows_states(replicas_follows(daemon), &states, &count) == 0) {
 		for (size_t i = 0; i < count; i++) {

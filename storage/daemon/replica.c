@@ -24,7 +24,8 @@ struct replicas {
 	struct follows *follows;
 	struct ships *ships;
 	char tls_folder[512];
-	struct timespec seen[2]; /* of host.crt and ca.crl */
+	struct timespec seen[4]; /* of its files */
+	struct tls_identity identity;
 	struct env_timer timer;
 	uint64_t receives;	      /* when sockets were made for copies */
 	uint64_t superseded, yielded; /* when their clients were looked after */
@@ -43,21 +44,69 @@ struct sending {
 
 /* ---- certificates ---- */
 
+/* Any of them, and who may read it, too: what could not be used as a whole, as half of it was
+ * there, is looked at again when the rest has come. */
 static bool files_changed(struct replicas *replicas)
 {
-	static const char *const names[2] = {"host.crt", "ca.crl"};
+	static const char *const names[] = {"ca.crt", "ca.crl", "host.crt", "host.key"};
 	bool changed = false;
-	for (unsigned i = 0; i < 2; i++) {
+	for (unsigned i = 0; i < sizeof names / sizeof names[0]; i++) {
 		char path[560];
 		struct stat status = {0};
 		snprintf(path, sizeof path, "%s/%s", replicas->tls_folder, names[i]);
 		if (stat(path, &status) < 0)
 			continue;
-		changed |= status.st_mtim.tv_sec != replicas->seen[i].tv_sec ||
-			   status.st_mtim.tv_nsec != replicas->seen[i].tv_nsec;
-		replicas->seen[i] = status.st_mtim;
+		changed |= status.st_ctim.tv_sec != replicas->seen[i].tv_sec ||
+			   status.st_ctim.tv_nsec != replicas->seen[i].tv_nsec;
+		replicas->seen[i] = status.st_ctim;
 	}
 	return changed;
+}
+
+static bool expired(const struct daemon *daemon, const struct tls_identity *identity)
+{
+	return identity->not_after_s < (int64_t)(env_wall_ns(daemon->env) / NSEC_PER_SEC);
+}
+
+/* Another certificate of this host, and no other host's: copies are known by its name. */
+static bool may_follow(const struct replicas *replicas, const struct tls_identity *newer,
+		       char sentence[SENTENCE_BYTES])
+{
+	const struct tls_identity *own = &replicas->identity;
+	if (strcmp(newer->host, own->host) != 0 || strcmp(newer->cluster, own->cluster) != 0) {
+		snprintf(sentence, SENTENCE_BYTES,
+			 "host.crt is of %.63s in %.63s, and this is %.63s in %.63s: give it its "
+			 "own.",
+			 newer->host, newer->cluster, own->host, own->cluster);
+		return false;
+	}
+	if (expired(replicas->daemon, newer)) {
+		snprintf(sentence, SENTENCE_BYTES, "host.crt has expired.");
+		return false;
+	}
+	return true;
+}
+
+static void certificates_look(struct replicas *replicas)
+{
+	char sentence[SENTENCE_BYTES];
+	struct tls_context *tls;
+	if (!files_changed(replicas))
+		return;
+	bool good = tls_context_new(replicas->tls_folder, &tls, sentence) == 0;
+	if (good && !may_follow(replicas, tls_context_identity(tls), sentence)) {
+		tls_context_free(tls);
+		good = false;
+	}
+	if (!good) {
+		log_event(LOG_LEVEL_ERROR, "tls.kept",
+			  "reason=\"%s\" effect=\"the certificate from before goes on\"", sentence);
+		return;
+	}
+	replicas->identity = *tls_context_identity(tls);
+	repl_set_tls(replicas->repl, tls);
+	log_event(LOG_LEVEL_INFO, "tls.changed", "host=%s effect=\"for new connections\"",
+		  replicas->identity.host);
 }
 
 /* A volume of ours that another host was promoted for is given up when nobody uses it any more
@@ -87,8 +136,6 @@ static void yields_look(struct replicas *replicas)
 static void look(struct env_timer *timer)
 {
 	struct replicas *replicas = container_of(timer, struct replicas, timer);
-	char sentence[SENTENCE_BYTES];
-	struct tls_context *tls;
 	struct repl_counters counters;
 	env_timer_start(replicas->daemon->env, timer, LOOK_NS);
 	repl_counters(replicas->repl, &counters);
@@ -97,16 +144,7 @@ static void look(struct env_timer *timer)
 		exports_sync(replicas->daemon);
 	}
 	yields_look(replicas);
-	if (!files_changed(replicas))
-		return;
-	if (tls_context_new(replicas->tls_folder, &tls, sentence) < 0) {
-		log_event(LOG_LEVEL_ERROR, "tls.kept",
-			  "reason=\"%s\" effect=\"the certificate from before goes on\"", sentence);
-		return;
-	}
-	repl_set_tls(replicas->repl, tls);
-	log_event(LOG_LEVEL_INFO, "tls.changed", "host=%s effect=\"for new connections\"",
-		  tls_context_identity(tls)->host);
+	certificates_look(replicas);
 }
 
 /* ---- life ---- */
@@ -137,6 +175,14 @@ int replicas_new(struct daemon *daemon, const char *listen, const char *tls_fold
 	snprintf(replicas->tls_folder, sizeof replicas->tls_folder, "%s", tls_folder);
 	files_changed(replicas);
 	int res = security_of(tls_folder, &options, sentence);
+	if (res == 0 && options.tls) { /* repl_new has it from there on */
+		replicas->identity = *tls_context_identity(options.tls);
+		if (expired(daemon, &replicas->identity))
+			log_event(
+				LOG_LEVEL_ERROR, "tls.expired",
+				"host=%s effect=\"no peer connects\" hint=\"vstorectl pki rotate\"",
+				replicas->identity.host);
+	}
 	if (res == 0)
 		res = repl_new(daemon->env, daemon->store, &options, &replicas->repl, sentence);
 	if (res < 0) {
@@ -319,6 +365,12 @@ bool replicas_counters(const struct daemon *daemon, struct repl_counters *ret)
 		return false;
 	repl_counters(daemon->replicas->repl, ret);
 	return true;
+}
+
+const struct tls_identity *replicas_identity(const struct daemon *daemon)
+{
+	return daemon->replicas && daemon->replicas->identity.host[0] ? &daemon->replicas->identity
+								      : NULL;
 }
 
 int replicas_clocks(const struct daemon *daemon, struct repl_clock **ret, size_t *ret_count)

@@ -122,6 +122,8 @@ static int load(struct tls_context *context, const char *folder, char *sentence)
 			return refuse(sentence, -errno, needed[i], "cannot be read");
 	if (!SSL_CTX_load_verify_file(ssl, ca))
 		return refuse(sentence, -EINVAL, ca, "holds no certificate of a CA");
+	/* Whom ca.crt holds is trusted, be it a CA below another one's. */
+	X509_STORE_set_flags(SSL_CTX_get_cert_store(ssl), X509_V_FLAG_PARTIAL_CHAIN);
 	if (SSL_CTX_use_certificate_chain_file(ssl, certificate) != 1)
 		return refuse(sentence, -EINVAL, certificate, "holds no certificate");
 	if (SSL_CTX_use_PrivateKey_file(ssl, key, SSL_FILETYPE_PEM) != 1 ||
@@ -131,8 +133,6 @@ static int load(struct tls_context *context, const char *folder, char *sentence)
 	if (identity_of(own, &context->identity) < 0)
 		return refuse(sentence, -EINVAL, certificate,
 			      "names no host (a SAN vstore://CLUSTER/HOST)");
-	if (X509_cmp_current_time(X509_get0_notAfter(own)) < 0)
-		return refuse(sentence, -EINVAL, certificate, "has expired");
 	return load_revoked(ssl, revoked, sentence);
 }
 

@@ -31,8 +31,9 @@ struct tls_identity {
 struct tls_context;
 struct tls_session;
 
-/* Reads and checks the folder's files. -ENOENT, -EACCES, -EINVAL (expired, no SAN, key of another
- * certificate ...), and one sentence. Sessions keep their context alive, so that a newer one may
+/* Reads and checks the folder's files. -ENOENT, -EACCES, -EINVAL (no SAN, key of another
+ * certificate ...), and one sentence. One that has expired is no error here: its peers refuse it,
+ * and what needs no peer goes on. Sessions keep their context alive, so that a newer one may
  * replace it while they go on. */
 int tls_context_new(const char *folder, struct tls_context **ret_context,
 		    char ret_sentence[SENTENCE_BYTES]);
