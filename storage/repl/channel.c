@@ -22,6 +22,7 @@
 #define WIRE_BYTES (256u * 1024)
 #define IN_BYTES (2 * (REPL_HEADER_BYTES + REPL_BODY_MAX))
 #define QUEUE_MANY (2 * MIB)	   /* queued bytes from which channel_room says no */
+#define QUEUE_MOST (16 * MIB)	   /* more is no owner's: the peer asks, and reads no answer */
 #define GATHER_MANY 65536u	   /* plain bytes that are encrypted without waiting for more */
 #define IN_ROOM_MIN (IN_BYTES / 2) /* to receive into; a message is never longer */
 #define HANDSHAKE_NS (10 * NSEC_PER_SEC)
@@ -173,10 +174,20 @@ static int gather_encrypt(struct channel *channel, bool all)
 	return res;
 }
 
+static size_t queued(const struct channel *channel)
+{
+	size_t encrypted = channel->tls ? tls_out_bytes(channel->tls) : 0;
+	return channel->gather_bytes + encrypted + (channel->sending ? channel->out_bytes : 0);
+}
+
 void channel_send(struct channel *channel, const void *bytes, size_t byte_count)
 {
 	if (channel->state >= CHANNEL_CLOSING)
 		return;
+	if (queued(channel) + byte_count > QUEUE_MOST) {
+		channel_shut(channel, -ENOBUFS, "The peer does not read what it is answered.");
+		return;
+	}
 	if (!gather_room(channel, byte_count)) {
 		channel_shut(channel, -ENOMEM, "There is no memory for what the peer is to get.");
 		return;
@@ -194,9 +205,7 @@ void channel_send(struct channel *channel, const void *bytes, size_t byte_count)
 
 static bool has_room(const struct channel *channel)
 {
-	size_t encrypted = channel->tls ? tls_out_bytes(channel->tls) : 0;
-	return channel->gather_bytes + encrypted + (channel->sending ? channel->out_bytes : 0) <
-	       QUEUE_MANY;
+	return queued(channel) < QUEUE_MANY;
 }
 
 /* A send may end before the next step looks: what counts is what was said. */

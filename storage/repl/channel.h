@@ -4,7 +4,7 @@
  *
  * Keeps true: nothing of the peer is handed on before TLS has proved who it is and both HELLOs
  * agree; a message is whole; what is queued for a slow peer is bounded by its sender, who asks
- * channel_room; a silent peer is dropped.
+ * channel_room, and a peer that asks on and on and reads no answer is dropped; so is a silent one.
  *
  * Reactor thread only. No callback runs inside a call of the owner. After `closed` nothing is
  * called any more, and the owner frees.

@@ -194,6 +194,23 @@ static void a_slow_receiver_holds_the_sender_back(void **state)
 	bed_free(bed);
 }
 
+/* What a peer asks is answered whether there is room or not; one that never reads is left. */
+static void who_reads_no_answer_is_left(void **state)
+{
+	struct bed *bed = bed_new();
+	uint64_t number = 0;
+	bed_connect(bed);
+	UNTIL(bed->ends[0].opened && bed->ends[1].opened);
+	channel_pause(bed->ends[0].channel, true);
+	while (!bed->ends[1].closed && number < 4000) {
+		send_message(&bed->ends[1], number++, 65536);
+		env_step(env, false);
+	}
+	assert_true(bed->ends[1].closed);
+	assert_int_equal(bed->ends[1].res, -ENOBUFS);
+	bed_free(bed);
+}
+
 struct burst {
 	struct io_op op;
 	struct end *end;
@@ -400,6 +417,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(both_ends_know_each_other),
 		cmocka_unit_test(a_slow_receiver_holds_the_sender_back),
+		cmocka_unit_test(who_reads_no_answer_is_left),
 		cmocka_unit_test(who_was_told_no_is_told_when_there_is_room),
 		cmocka_unit_test(a_close_is_told_with_its_sentence),
 		cmocka_unit_test(an_owner_may_refuse_a_message),
