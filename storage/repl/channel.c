@@ -496,12 +496,14 @@ void channel_pause(struct channel *channel, bool paused)
 		channel_kick(channel);
 }
 
-void channel_recheck(struct channel *channel, struct tls_context *newer)
+bool channel_recheck(struct channel *channel, struct tls_context *newer)
 {
 	char sentence[SENTENCE_BYTES];
-	if (newer && channel->tls && tls_peer(channel->tls) &&
-	    tls_peer_still_good(channel->tls, newer, sentence) < 0)
-		channel_end(channel, -EACCES, sentence);
+	if (!newer || !channel->tls || !tls_peer(channel->tls) ||
+	    tls_peer_still_good(channel->tls, newer, sentence) == 0)
+		return true;
+	channel_end(channel, -EACCES, sentence);
+	return false;
 }
 
 /* ---- life ---- */

@@ -57,8 +57,8 @@ bool channel_room(struct channel *channel);
 /* Hands on no further message until told otherwise. */
 void channel_pause(struct channel *channel, bool paused);
 
-/* Ends it when the peer's certificate is not good by a newer context. */
-void channel_recheck(struct channel *channel, struct tls_context *newer);
+/* False, and it ends: the peer is known, and its certificate is not good by a newer context. */
+bool channel_recheck(struct channel *channel, struct tls_context *newer);
 
 /* From `opened` on. */
 const char *channel_peer(const struct channel *channel);

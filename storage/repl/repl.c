@@ -121,6 +121,10 @@ static void opened(void *owner)
 {
 	struct session *session = owner;
 	const struct repl_hello *hello = channel_hello(session->channel);
+	/* Others came while TLS was agreed on by the old ones, however long the peer made that. */
+	if (session->tls_number != session->repl->tls_number &&
+	    !channel_recheck(session->channel, session->repl->tls))
+		return;
 	snprintf(session->host, sizeof session->host, "%s", channel_peer(session->channel));
 	session->clock_ahead_ns = (int64_t)(hello->wall_ns - env_wall_ns(session->repl->env));
 	clock_note(session->repl, session->host, session->clock_ahead_ns);
@@ -202,6 +206,7 @@ int session_channel(struct session *session, struct env_sock *sock)
 	struct store_info info;
 	struct channel_options options = {.tls = repl->tls, .handshake_ns = session->patience_ns};
 	store_info(repl->store, &info);
+	session->tls_number = repl->tls_number;
 	memcpy(options.store_uuid, info.uuid, 16);
 	if (!session->incoming)
 		options.plain_peer = options.expected_host = session->host;
@@ -415,10 +420,9 @@ void repl_set_tls(struct repl *repl, struct tls_context *tls)
 {
 	tls_context_free(repl->tls);
 	repl->tls = tls;
+	repl->tls_number++;
 	for (struct session *session = repl->sessions; session; session = session->next)
-		if (session->incoming && !session->host[0]) /* it is being let in by the old ones */
-			session_end(session, -EAGAIN, "The certificates changed: connect again.");
-		else if (session->channel)
+		if (session->channel)
 			channel_recheck(session->channel, tls);
 }
 

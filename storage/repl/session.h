@@ -95,6 +95,7 @@ struct session {
 	struct repl *repl;
 	struct session *next, *prev;
 	struct channel *channel; /* NULL until it is connected, and after its end */
+	unsigned tls_number;	 /* of the certificates that it was begun with */
 	enum session_state state;
 	bool incoming, ended;
 	char host[NAME_ROOM], object[SNAP_NAME_ROOM];
@@ -158,6 +159,7 @@ struct repl {
 	struct env *env;
 	struct store *store;
 	struct tls_context *tls;
+	unsigned tls_number; /* how often they were replaced */
 	char plain_host[NAME_ROOM];
 	const char *(*plain_peer)(const struct env_sock *sock);
 	struct env_listener *listener;

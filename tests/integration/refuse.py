@@ -8,6 +8,7 @@ Usage: refuse.py knock TARGET CA CERTIFICATE KEY [tls1.2]
        refuse.py crowd TARGET COUNT           until its input ends
        refuse.py record LISTEN TARGET FILE    until its input ends
        refuse.py replay TARGET FILE
+       refuse.py late LISTEN CA CERTIFICATE KEY   handshakes with who connects, when a line comes on its input
        refuse.py foreign TARGET CA CERTIFICATE KEY UUID"""
 import os
 import socket
@@ -209,6 +210,22 @@ def replay(target, path):
     except OSError:
         pass
     ended(sock)
+
+
+def late(listen, ca, certificate, key):
+    """Takes a connection, and lets it wait for its handshake; then all is as it should be."""
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    made.load_cert_chain(certificate, key)
+    made.load_verify_locations(ca)
+    made.verify_mode = ssl.CERT_REQUIRED
+    listener = socket.create_server(address(listen))
+    print("listens", flush=True)
+    one, _ = listener.accept()
+    print("there", flush=True)
+    sys.stdin.readline()
+    with made.wrap_socket(one, server_side=True) as sock:
+        sock.sendall(hello())
+        print(ended(sock), flush=True)
 
 
 def offer(volume, domain, volume_uuid, epoch):

@@ -98,6 +98,26 @@ grep -q "'c/v' cannot follow now: it is not here yet" foreign.words || fail "c i
 [ "$(host b -o name snap list a/v | sort | tr '\n' ' ')" = 'a/v@1 a/v@2 ' ] || fail "c changed a's snapshots on b"
 for snap in v@1 v@2; do same $snap; done
 
+# One that is revoked while it lets us wait for its handshake has no connection by the certificates from before.
+"$VSTORECTL" pki issue ca l l 2>/dev/null
+mkfifo late.go
+ip netns exec "$net-b" python3 "$here/refuse.py" late 10.77.0.2:7444 ca/ca.crt l/host.crt l/host.key <late.go >late.words 2>&1 &
+late=$!
+exec 8>late.go
+soon grep -q listens late.words || fail "nobody listens: $(cat late.words)"
+host a -q peer add l 10.77.0.2:7444
+waiting=$(later v@1 l)
+soon grep -q there late.words || fail "a does not connect: $(cat late.words)"
+"$VSTORECTL" pki revoke ca l --yes 2>/dev/null
+changed=$(grep -c tls.changed log)
+cp ca/ca.crl a/tls/ca.crl
+taken() { [ "$(grep -c tls.changed log)" -gt "$changed" ]; }
+soon taken || fail "a does not take the list of who is revoked"
+echo >&8
+wait $late || fail "the late one: $(cat late.words)"
+grep -q 'certificate of l is not good any more: certificate revoked' late.words || fail "who was revoked meanwhile is taken: $(cat late.words) $(job_of "$waiting" state)"
+exec 8>&-
+
 wait $drip || fail "who sends byte by byte: $(cat drip.words)"
 wait $mute || fail "who says no HELLO: $(cat mute.words)"
 soon said 'let us wait too long for its TLS handshake' || fail "b waited for a ClientHello"
