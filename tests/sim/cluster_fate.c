@@ -172,10 +172,7 @@ const char *fate(struct cluster *cluster)
 		totals.ill++;
 		host->ill = true;
 		host->back_ns = now + 1 + pick(cluster, 3 * NSEC_PER_SEC);
-		sim_faults_set(host->sim, &(struct sim_faults){.read_error = 20,
-							       .write_error = 100,
-							       .sync_error = 100,
-							       .slow = 50});
+		host_disk_ill(host, true);
 		return NULL;
 	case 8:
 		return snapshot_send(cluster);

@@ -69,6 +69,14 @@ int host_read(struct host *host, const char *name, uint8_t *to)
 	return res;
 }
 
+void host_disk_ill(struct host *host, bool reads)
+{
+	sim_faults_set(host->sim, &(struct sim_faults){.read_error = reads ? 20 : 0,
+						       .write_error = 100,
+						       .sync_error = 100,
+						       .slow = 50});
+}
+
 static const char *volumes_look(struct host *host, bool check)
 {
 	for (unsigned v = 0; v < VOLUMES; v++) {
