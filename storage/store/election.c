@@ -16,6 +16,39 @@
 
 #include <stdio.h>
 
+static bool copy_behind(const struct store *store, const struct volume *copy,
+			const struct volume *than)
+{
+	struct store_position at[2] = {{0}};
+	for (unsigned i = 0; i < 2; i++) {
+		const struct volume *of = i ? than : copy;
+		const struct snapshot *newest = replica_newest(store, of);
+		if (of->whole)
+			at[i] = (struct store_position){.epoch = of->epoch, .vseq = of->vseq};
+		else if (newest)
+			at[i] = (struct store_position){.epoch = newest->epoch,
+							.vseq = newest->vseq};
+	}
+	return at[0].epoch < at[1].epoch || (at[0].epoch == at[1].epoch && at[0].vseq < at[1].vseq);
+}
+
+/* A copy of before the owner's volume was renamed, or of an earlier reign: the word that says that
+ * this host has all does not mean that one. NULL: it is the furthest of this owner's. */
+static const struct volume *copy_outdated(const struct store *store, const struct volume *copy)
+{
+	size_t host_bytes = strcspn(copy->name, "/") + 1;
+	for (uint32_t i = 0; i < store->volume_count; i++) {
+		const struct volume *at = store->volumes[i];
+		if (at->replica && at->state == OBJECT_LIVE &&
+		    memcmp(at->uuid, copy->uuid, 16) == 0 &&
+		    strncmp(at->name, copy->name, host_bytes) == 0 && copy_behind(store, copy, at))
+			return at;
+	}
+	return NULL;
+}
+
+#define OUTDATED "'%.63s' is an older copy of the volume, which has no promise: promote '%.63s'."
+
 int store_word_plan(const struct store *store, const char *name, struct store_word *ret,
 		    uint64_t *ret_base_term, char ret_sentence[SENTENCE_BYTES])
 {
@@ -36,6 +69,11 @@ int store_word_plan(const struct store *store, const char *name, struct store_wo
 		snprintf(ret_sentence, SENTENCE_BYTES,
 			 "The voters wrote down that this copy was left out: it lacks what was "
 			 "promised since. Promote another one, or say --accept-loss.");
+		return -VS_ERETAINED;
+	}
+	const struct volume *newer = copy_outdated(store, copy);
+	if (newer) {
+		snprintf(ret_sentence, SENTENCE_BYTES, OUTDATED, name, newer->name);
 		return -VS_ERETAINED;
 	}
 	*ret = word_next(ballot);
@@ -129,7 +167,11 @@ int word_takes_over(struct command *command, const uint8_t uuid[16], uint32_t nu
 	if (!ballot || !store->host[0])
 		return 0; /* it has no voters, or this host cannot be one */
 	if (command->word) {
-		int res = word_voted(command, ballot);
+		const struct volume *copy = volume_by_name(store, command->name);
+		const struct volume *newer = copy ? copy_outdated(store, copy) : NULL;
+		int res = newer ? command_refuse(command, -VS_ERETAINED, OUTDATED, copy->name,
+						 newer->name)
+				: word_voted(command, ballot);
 		if (res < 0)
 			return res;
 		word = *command->word;

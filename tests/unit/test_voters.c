@@ -239,6 +239,33 @@ static void a_copy_becomes_the_volume_by_a_majority(void **state)
 	read_both(pair, "a@1", "a");
 }
 
+/* A volume that was renamed, or an owner that came back, leaves a copy of before. */
+static void an_older_copy_of_the_owner_is_no_candidate(void **state)
+{
+	struct pair *pair = *state;
+	copied(pair, 3);
+	struct store_word plan;
+	uint64_t base_term;
+	char sentence[SENTENCE_BYTES] = "";
+	assert_int_equal(DO(pair->from, store_volume_rename, "a", "b"), 0);
+	write_random(pair->from, "b", 0, BLOCK_BYTES);
+	assert_int_equal(store_word_plan(pair->to->store, "h1/a", &plan, &base_term, sentence), 0);
+	const struct store_word before = plan;
+	assert_int_equal(snap(pair->from, "b@2"), 0);
+	assert_int_equal(send_snapshot(pair, "b@2"), 0);
+	assert_int_equal(store_word_plan(pair->to->store, "h1/a", &plan, &base_term, sentence),
+			 -VS_ERETAINED);
+	assert_non_null(strstr(sentence, "h1/b"));
+	/* Nor when it has come since the voters were asked. */
+	skip_ns(pair->to, MANDATES_NS);
+	assert_int_equal(DO(pair->to, store_replica_promote_voted, "h1/a", "a", &before, base_term),
+			 -VS_ERETAINED);
+	assert_int_equal(store_word_plan(pair->to->store, "h1/b", &plan, &base_term, sentence), 0);
+	assert_int_equal(DO(pair->to, store_replica_promote_voted, "h1/b", "b", &plan, base_term),
+			 0);
+	read_both(pair, "b", "b");
+}
+
 /* What is here of a host that owns it no more may be as old as can be. */
 static void a_copy_of_another_host_than_the_owner_is_no_candidate(void **state)
 {
@@ -290,6 +317,7 @@ int main(int argc, char **argv)
 		ONE(a_promise_gives_way_to_a_higher_term_alone),
 		TWO(a_copy_becomes_the_volume_by_a_majority),
 		TWO(a_copy_of_another_host_than_the_owner_is_no_candidate),
+		TWO(an_older_copy_of_the_owner_is_no_candidate),
 		TWO(who_was_left_out_is_promoted_with_its_loss_alone),
 	};
 	words_argument(argc, argv);
