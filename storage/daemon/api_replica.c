@@ -89,6 +89,12 @@ static void hours_text(const struct window *window, bool held, char hours[WINDOW
 		snprintf(waits, WAITS_BYTES, "It waits for its hours, %s.", hours);
 }
 
+/* Nothing is lost and nothing is known are not the same. */
+static json_t *if_known(const struct follow_state *state, uint64_t figure)
+{
+	return state->verified ? json_integer((json_int_t)figure) : json_null();
+}
+
 static json_t *state_json(const struct daemon *daemon, const struct follow_state *state,
 			  unsigned copy_count)
 {
@@ -112,14 +118,14 @@ static json_t *state_json(const struct daemon *daemon, const struct follow_state
 			   : state->in_step	? "in step"
 			   : state->behind	? "behind"
 						: "same";
-	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:b, s:I, s:I, s:I, "
+	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:o, s:o, s:b, s:I, s:I, s:I, "
 			 "s:I, s:I, s:s, s:i, s:s, s:s, s:b, s:s, s:s}",
 			 "volume", state->info.volume, "host", state->info.host, "mode",
 			 state->info.rules.in_step ? "sync" : "async", "state", word, "verified",
 			 taken, "verified_root", root, "verified_epoch", (json_int_t)state->epoch,
 			 "verified_vseq", (json_int_t)state->vseq, "lag_seconds",
-			 (json_int_t)(state->lag_ns / NSEC_PER_SEC), "lag_bytes",
-			 (json_int_t)state->lag_bytes, "sending", state->sending, "cuts",
+			 if_known(state, state->lag_ns / NSEC_PER_SEC), "lag_bytes",
+			 if_known(state, state->lag_bytes), "sending", state->sending, "cuts",
 			 (json_int_t)state->cuts, "sent_bytes", (json_int_t)state->sent_bytes,
 			 "max_lag_seconds", (json_int_t)(state->info.rules.lag_ns / NSEC_PER_SEC),
 			 "max_lag_bytes", (json_int_t)state->info.rules.lag_bytes, "rate_bytes",

@@ -7,6 +7,7 @@
 #include "storage/daemon/follow.h"
 #include "storage/daemon/ship.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -39,8 +40,9 @@ static const struct {
 			  "1: something is to be sent to it, and its hours are not now."},
 	[REPLICA_LAG_SECONDS] = {"replica_lag_seconds", "gauge",
 				 "Age of the oldest write that it may not have."},
-	[REPLICA_LAG_BYTES] = {"replica_lag_bytes", "gauge",
-			       "Written, and lost if this host died now and it went on."},
+	[REPLICA_LAG_BYTES] =
+		{"replica_lag_bytes", "gauge",
+		 "Written, and lost if this host died now and it went on; NaN: it is not known."},
 	[REPLICA_SENT_BYTES] = {"replica_sent_bytes_total", "counter", "Sent to it, on the wire."},
 	[REPLICA_CUTS] = {"replica_cuts_total", "counter", "Cuts that it has published."},
 };
@@ -59,15 +61,27 @@ static double figure_of(const struct follow_state *state, enum replica_figure fi
 	case REPLICA_HELD:
 		return state->held && state->behind;
 	case REPLICA_LAG_SECONDS:
-		return (double)state->lag_ns / (double)NSEC_PER_SEC;
+		return state->verified ? (double)state->lag_ns / (double)NSEC_PER_SEC : NAN;
 	case REPLICA_LAG_BYTES:
-		return (double)state->lag_bytes;
+		return state->verified ? (double)state->lag_bytes : NAN;
 	case REPLICA_SENT_BYTES:
 		return (double)state->sent_bytes;
 	case REPLICA_CUTS:
 		return (double)state->cuts;
 	}
 	return 0;
+}
+
+static void figure_print(const struct follow_state *state, enum replica_figure figure, FILE *out)
+{
+	double value = figure_of(state, figure);
+	fprintf(out, "vstore_%s{volume=\"%s\",host=\"%s\",mode=\"%s\"} ",
+		replica_figures[figure].name, state->info.volume, state->info.host,
+		state->info.rules.in_step ? "sync" : "async");
+	if (isnan(value))
+		fputs("NaN\n", out); /* as Prometheus writes it, and printf may not */
+	else
+		fprintf(out, "%.15g\n", value);
 }
 
 static void counters_print(const struct daemon *daemon, FILE *out)
@@ -238,12 +252,7 @@ void replicas_print(const struct daemon *daemon, FILE *out)
 			metric_head(out, replica_figures[f].name, replica_figures[f].type,
 				    replica_figures[f].help);
 			for (size_t i = 0; i < count; i++)
-				fprintf(out,
-					"vstore_%s{volume=\"%s\",host=\"%s\",mode=\"%s\"} %.15g\n",
-					replica_figures[f].name, states[i].info.volume,
-					states[i].info.host,
-					states[i].info.rules.in_step ? "sync" : "async",
-					figure_of(&states[i], (enum replica_figure)f));
+				figure_print(&states[i], (enum replica_figure)f, out);
 		}
 		free(states);
 	}

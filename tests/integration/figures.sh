@@ -116,6 +116,10 @@ host a -q policy set p --keep-last 9 --send-to b --window "$closed"
 stop a -TERM
 serve_ahead 7200 a 10.77.0.1
 soon is policy_unsent_snapshots p 2 || fail "after a restart two wait: $(cat metrics)"
+# What b has of f nobody has asked since: that is not nothing that would be lost.
+[ "$(of f state) $(of f lag_bytes) $(of f lag_seconds)" = 'unknown None None' ] || fail "what is not known is told as a figure: $(host a -o json replica status)"
+[ -z "$(host a -o csv --no-header -c LOST_NOW --filter VOLUME=f replica status)" ] || fail "what is not known is shown as a figure: $(host a replica status)"
+is replica_lag_bytes f NaN || fail "what is not known is a figure: $(cat metrics)"
 seconds=$(figure policy_unsent_seconds p)
 ((seconds >= 7200 && seconds < 7800)) || fail "they wait for two hours, not $seconds s"
 [ "$(figure policy_late p)" = 0 ] || fail "it has hours, and is late after two of them: $(cat metrics)"
