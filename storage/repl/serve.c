@@ -3,7 +3,9 @@
  * Answers a peer's GETs: records as they are stored.
  *
  * Keeps true: an answer is read only when the connection has room for it, so a slow peer holds back
- * its own reads and nothing else; a record that is damaged here is MISSING, never sent.
+ * its own reads and nothing else; a record that is damaged here is MISSING, never sent. Of what
+ * this host sends it is asked for elsewhere first; who asks because it lacks a record is told at
+ * once.
  */
 #include "storage/repl/session.h"
 
@@ -142,6 +144,7 @@ void serve_kick(struct session *session)
 		session->reads_busy++;
 		read->request = get->request;
 		read->read.type = get->type;
+		read->read.heals = !session->incoming;
 		memcpy(read->read.id, get->ids[get->at], ID_BYTES);
 		memcpy(read->read.base, get->bases[get->at], ID_BYTES);
 		read->read.op = (struct io_op){.done = serve_read_done};

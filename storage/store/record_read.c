@@ -3,8 +3,9 @@
  * Reads one record for a peer: as it is stored, its frames' checksums looked at, nothing decoded.
  * Or, of a map node of which the peer has another one, what differs between the two.
  *
- * Keeps true: only what is stored here is looked at, no other host is asked; a base that is not
- * here, or cannot be read, costs the peer nothing but the bytes of a whole record.
+ * Keeps true: only what is stored here is looked at, and no other host is asked unless the read
+ * says so; a base that is not here, or cannot be read, costs the peer nothing but the bytes of a
+ * whole record.
  */
 #include "storage/store/store_transfer.h"
 
@@ -85,7 +86,7 @@ static void record_read_start(struct wait *wait)
 	fetch->type = read->type == RECORD_NODE ? RECORD_NODE : RECORD_CHUNK;
 	fetch->whole = reading->step == READ_RECORD;
 	fetch->no_cache = true;
-	fetch->no_heal = true;
+	fetch->no_heal = !read->heals || reading->step != READ_RECORD;
 	fetch->block_first = 0;
 	fetch->block_count = CHUNK_BLOCKS;
 	fetch->raw = reading->step == READ_RECORD ? NULL

@@ -39,6 +39,9 @@ struct store_record_read {
 	 * is shorter, `buf` has what differs (proto/node_delta.h), and `delta` is set. */
 	uint8_t base[ID_BYTES];
 	bool delta;
+	/* One that is damaged here is asked for elsewhere, and stored anew. Not where it is read
+	 * for who asks us so: two that lack it would ask each other. */
+	bool heals;
 	uint8_t *buf;	 /* STORE_RECORD_BYTES_MAX, the caller's */
 	void *state[24]; /* the store's own */
 };

@@ -302,6 +302,37 @@ static void who_sends_no_record_is_not_the_last_who_is_asked(void **state)
 	assert_int_equal(counters_of(pair).healed, 1);
 }
 
+static int64_t read_for_peer(struct pair *pair, const uint8_t id[ID_BYTES], bool heals)
+{
+	struct store_record_read read = {
+		.store = pair->here->store, .type = RECORD_NODE, .heals = heals};
+	read.buf = malloc(STORE_RECORD_BYTES_MAX);
+	memcpy(read.id, id, ID_BYTES);
+	env_wait_prepare(&read.op);
+	store_record_read(&read);
+	int64_t res = env_wait(pair->here->env, &read.op);
+	free(read.buf);
+	return res;
+}
+
+/* Who asks for what it lacks is told that it is not here; what we send is mended first. */
+static void what_is_sent_is_healed_and_what_others_ask_for_is_not(void **state)
+{
+	struct pair *pair = *state;
+	struct store_offer offer;
+	reopen(pair);
+	assert_int_equal(snap(pair->here, "a@1"), 0);
+	assert_int_equal(store_offer(pair->here->store, "a@1", &offer), 0);
+	fixture_close(pair->here);
+	assert_true(damage(pair, NODES, 1) > 0);
+	reopen(pair);
+	assert_true(read_for_peer(pair, offer.top, false) < 0);
+	assert_int_equal(pair->asked, 0);
+	assert_true(read_for_peer(pair, offer.top, true) > 0);
+	assert_int_equal(pair->asked, 1);
+	assert_true(read_for_peer(pair, offer.top, false) > 0);
+}
+
 static void who_has_nothing_but_rot_gets_an_error(void **state)
 {
 	struct pair *pair = *state;
@@ -460,6 +491,7 @@ int main(void)
 		TEST(a_fold_loses_nothing_that_somebody_has),
 		TEST(what_is_not_the_id_s_is_refused),
 		TEST(who_sends_no_record_is_not_the_last_who_is_asked),
+		TEST(what_is_sent_is_healed_and_what_others_ask_for_is_not),
 		TEST(who_has_nothing_but_rot_gets_an_error),
 		TEST(a_reader_waits_for_an_answer_and_no_longer),
 		TEST(a_second_question_has_its_time_as_well),
