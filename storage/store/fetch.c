@@ -267,8 +267,9 @@ static void fetch_read(struct fetch *fetch, struct segment *segment, const struc
 {
 	const struct frame_entry *frames = &segment_records(segment)->frames[entry->frame_first];
 	uint32_t expect = fetch->type == RECORD_CHUNK ? CHUNK_BYTES : NODE_BYTES;
-	if (entry->type != fetch->type) { /* whoever names it errs (a peer may), not the record */
-		fetch_damaged(fetch, -VS_EFORMAT);
+	/* Whoever names it errs (a peer may), not the record; and nobody else has another one. */
+	if (entry->type != fetch->type) {
+		fetch_fail(fetch, -VS_EFORMAT);
 		return;
 	}
 	if (entry->raw_bytes != expect) {

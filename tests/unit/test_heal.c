@@ -302,10 +302,10 @@ static void who_sends_no_record_is_not_the_last_who_is_asked(void **state)
 	assert_int_equal(counters_of(pair).healed, 1);
 }
 
-static int64_t read_for_peer(struct pair *pair, const uint8_t id[ID_BYTES], bool heals)
+static int64_t read_for_peer(struct pair *pair, const uint8_t id[ID_BYTES], uint8_t type,
+			     bool heals)
 {
-	struct store_record_read read = {
-		.store = pair->here->store, .type = RECORD_NODE, .heals = heals};
+	struct store_record_read read = {.store = pair->here->store, .type = type, .heals = heals};
 	read.buf = malloc(STORE_RECORD_BYTES_MAX);
 	memcpy(read.id, id, ID_BYTES);
 	env_wait_prepare(&read.op);
@@ -326,11 +326,14 @@ static void what_is_sent_is_healed_and_what_others_ask_for_is_not(void **state)
 	fixture_close(pair->here);
 	assert_true(damage(pair, NODES, 1) > 0);
 	reopen(pair);
-	assert_true(read_for_peer(pair, offer.top, false) < 0);
+	assert_true(read_for_peer(pair, offer.top, RECORD_NODE, false) < 0);
 	assert_int_equal(pair->asked, 0);
-	assert_true(read_for_peer(pair, offer.top, true) > 0);
+	assert_true(read_for_peer(pair, offer.top, RECORD_NODE, true) > 0);
 	assert_int_equal(pair->asked, 1);
-	assert_true(read_for_peer(pair, offer.top, false) > 0);
+	assert_true(read_for_peer(pair, offer.top, RECORD_NODE, false) > 0);
+	/* Whoever takes it for a chunk errs, and nobody has one. */
+	assert_int_equal(read_for_peer(pair, offer.top, RECORD_CHUNK, true), -VS_EFORMAT);
+	assert_int_equal(pair->asked, 1);
 }
 
 static void who_has_nothing_but_rot_gets_an_error(void **state)
