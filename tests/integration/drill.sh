@@ -21,7 +21,7 @@ page() {
 	while read -r at command; do
 		ran=$((ran + 1))
 		if [ "$command" = "systemctl start vstored" ]; then
-			serve "${at%#}" 10.77.0.1
+			serve "${at%#}" "${address[${at%#}]}"
 			continue
 		fi
 		env PATH="$work/bin:$PATH" CA="$work/ca" TLS="$work/${at%#}/tls" STORE="$work/${at%#}/store" A=10.77.0.1:7410 B=10.77.0.2:7410 \
@@ -115,4 +115,23 @@ reads "$(host_uri b a/web1)" 9 40M 1M || fail "the old host changed b's copy"
 [ "$(export_of b a/web1@monday)" = "$serves" ] || fail "the old host changed b's snapshot"
 serve a 10.77.0.1
 soon settled || fail "the new a is not in step after all that: $(host a -o json replica status)"
+
+# The host with the copies is lost: what a policy sent is sent again as well.
+qio a files 'write -P 5 2M 1M'
+host a -q policy set off --keep-last 9 --send-to b
+host a -q policy attach off files
+host a -q policy run off
+taken=$(host a -o name snap list files | grep files@off-) || fail "the policy takes nothing"
+has() { host b -o name snap list a/files 2>/dev/null | grep -qx "a/$1"; }
+soon has "$taken" || fail "what the policy took does not get to b"
+for name in web1 files web1@monday files@monday; do good[$name]=$(export_of a $name); done
+stop b -9
+rm -rf b ca/b
+mkdir -p b/store
+page 'b is lost'
+soon settled || fail "the new b does not get what it is to have: $(host a -o json replica status)"
+soon has "$taken" || fail "what a policy had sent is not sent again"
+for name in web1 files web1@monday files@monday; do
+	[ "$(export_of b "a/$name")" = "${good[$name]}" ] || fail "$name is not on the new b"
+done
 both_whole
