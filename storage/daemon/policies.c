@@ -3,12 +3,16 @@
  * Running policies, see policies.h.
  *
  * At each tick, and after each step, one thing is done: a step of snapshots that are due (volumes
- * of one policy, up to a group, at one moment), else one snapshot that no rule keeps goes to the
- * trash, else nothing. Nothing is remembered that the store does not have, so a crash at any point
- * only means that the next look finds the same work again.
+ * of one policy, up to a group, at one moment), else a group of what no rule keeps of one volume
+ * goes to the trash, the oldest first, else nothing. Nothing is remembered that the store does not
+ * have, so a crash at any point only means that the next look finds the same work again.
+ *
+ * What a look finds to go only says of which volume something may go. Which ones do is planned when
+ * the store removes them, and nothing can come between: whatever was held, deleted or received
+ * meanwhile, or said of rules, counts. So one plan serves a group, and is never an old one.
  *
  * What the store refuses is passed over for a minute and stops nothing else: when it refuses a
- * group, its volumes are tried one by one.
+ * group, its members are tried one by one.
  */
 #include "storage/daemon/policies.h"
 
@@ -42,6 +46,9 @@ struct policies {
 	char what[SNAP_NAME_ROOM];
 	const char *step;
 	uint32_t target; /* the step's volume or snapshot; 0: several */
+	uint32_t volume; /* whose snapshots a removal is of (0: it is none) ... */
+	char gone[SNAP_GROUP_MAX][SNAP_NAME_ROOM]; /* ... and which */
+	unsigned gone_count;
 
 	uint32_t refused[REFUSED_MAX]; /* volumes and snapshots, by their number */
 	unsigned refused_count;	       /* all of them: the store takes nothing, nothing is tried */
@@ -153,15 +160,21 @@ static void refused_try_again(struct policies *policies)
 	policies->prune = true;
 }
 
+static void step_log(const struct policies *policies, const char *object)
+{
+	log_event(LOG_LEVEL_INFO, "policy.step", "step=%s object=%s", policies->step, object);
+}
+
 static void step_done(struct io_op *op)
 {
 	struct policies *policies = container_of(op, struct policies, op.op);
 	policies->busy = false;
 	if (op->res < 0)
 		step_refused(policies, (int)op->res);
-	else
-		log_event(LOG_LEVEL_INFO, "policy.step", "step=%s object=%s", policies->step,
-			  policies->what);
+	else if (!policies->volume)
+		step_log(policies, policies->what);
+	for (unsigned i = 0; i < policies->gone_count && op->res >= 0; i++)
+		step_log(policies, policies->gone[i]);
 	policies_look(policies);
 }
 
@@ -171,6 +184,7 @@ static struct admin_op *step_begin(struct policies *policies, const char *step, 
 	policies->busy = true;
 	policies->step = step;
 	policies->target = target;
+	policies->volume = policies->gone_count = 0;
 	snprintf(policies->what, sizeof policies->what, "%s", what);
 	env_timer_stop(policies->env, &policies->timer);
 	policies->op = (struct admin_op){.op.done = step_done};
@@ -218,6 +232,74 @@ static void look_received(struct policies *policies, const struct retention_item
 	policies->prune = true;
 }
 
+/* ---- removals ---- */
+
+/* What goes of the volume by these rules now, the oldest first, at most so many. */
+static unsigned removable(struct policies *policies, const struct policy_info *policy,
+			  const struct volume_info *volume, struct retention_item *items,
+			  size_t count, uint32_t *ret_numbers, unsigned max)
+{
+	unsigned found = 0;
+	policies_plan(policies->env, policy, volume, items, count);
+	for (size_t k = count; k-- > 0 && found < max;) {
+		const struct snapshot_brief *snapshot = items[k].snapshot;
+		if (items[k].keep || is_refused(policies, snapshot->number))
+			continue;
+		snprintf(policies->gone[found], SNAP_NAME_ROOM, "%s@%s", volume->name,
+			 snapshot->name);
+		ret_numbers[found++] = snapshot->number;
+	}
+	return found;
+}
+
+/* Of one volume that has a policy. */
+static int volume_removable(struct policies *policies, const struct policy_info *policy,
+			    const struct volume_info *volume, uint32_t *ret_numbers, unsigned max)
+{
+	struct snapshot_brief *list;
+	size_t list_count, count;
+	int res = policies_list(policies->store, &list, &list_count);
+	if (res < 0)
+		return res;
+	struct retention_item *items = policies_items(list, list_count, volume->number, &count);
+	res = items ? (int)removable(policies, policy, volume, items, count, ret_numbers, max)
+		    : -ENOMEM;
+	free(items);
+	free(list);
+	return res;
+}
+
+/* As all is at the moment of the removal, whatever was planned before. */
+static int removal_choose(struct admin_op *op, uint32_t ret_numbers[SNAP_GROUP_MAX])
+{
+	struct policies *policies = container_of(op, struct policies, op);
+	struct volume_info volume;
+	struct policy_info *list;
+	size_t count;
+	int res = store_policies(policies->store, &list, &count);
+	if (res < 0)
+		return res;
+	if (store_volume_info(policies->store, policies->volume, &volume) == 0)
+		for (size_t i = 0; i < count && res == 0; i++)
+			if (list[i].number == volume.policy)
+				res = volume_removable(policies, &list[i], &volume, ret_numbers,
+						       policies->one_by_one ? 1 : SNAP_GROUP_MAX);
+	free(list);
+	policies->gone_count = res < 0 ? 0 : (unsigned)res;
+	policies->target = res == 1 ? ret_numbers[0] : policies->target;
+	return res;
+}
+
+static void removal_begin(struct policies *policies, const char *what, uint32_t volume,
+			  uint32_t target)
+{
+	struct admin_op *op = step_begin(policies, "remove", what, target);
+	policies->volume = volume;
+	store_snap_delete_chosen(policies->store, op, removal_choose);
+}
+
+/* ---- what is next ---- */
+
 /* One policy's next step. True: one was begun. */
 static bool policy_step(struct policies *policies, const struct policy_info *policy,
 			const struct volume_info *volumes, size_t volume_count,
@@ -226,7 +308,8 @@ static bool policy_step(struct policies *policies, const struct policy_info *pol
 	static char names[SNAP_GROUP_MAX][SNAP_NAME_ROOM]; /* the reactor's thread only */
 	const char *group[SNAP_GROUP_MAX];
 	char remove[SNAP_NAME_ROOM];
-	uint32_t taken = 0, removed = 0; /* numbers of the last one due, of the one to remove */
+	uint32_t taken = 0;		      /* number of the last one due */
+	uint32_t removed = 0, removed_of = 0; /* of one to remove, of its volume */
 	size_t due = 0, due_max = policies->one_by_one ? 1 : SNAP_GROUP_MAX, count;
 	uint64_t now = env_wall_ns(policies->env);
 	for (size_t i = 0; i < volume_count && due < due_max; i++) {
@@ -245,14 +328,11 @@ static bool policy_step(struct policies *policies, const struct policy_info *pol
 		}
 		if (policies_received(policy, &volumes[i]))
 			look_received(policies, items, count);
-		if (policies->prune && !removed)
-			policies_plan(policies->env, policy, &volumes[i], items, count);
-		for (size_t k = count; k-- > 0 && policies->prune && !removed;)
-			if (!items[k].keep && !is_refused(policies, items[k].snapshot->number)) {
-				removed = items[k].snapshot->number;
-				snprintf(remove, sizeof remove, "%s@%s", volumes[i].name,
-					 items[k].snapshot->name);
-			}
+		if (policies->prune && !removed &&
+		    removable(policies, policy, &volumes[i], items, count, &removed, 1)) {
+			removed_of = volumes[i].number;
+			memcpy(remove, policies->gone[0], sizeof remove);
+		}
 		free(items);
 	}
 	if (due) {
@@ -263,8 +343,7 @@ static bool policy_step(struct policies *policies, const struct policy_info *pol
 		return true;
 	}
 	if (removed)
-		store_snap_delete(policies->store, step_begin(policies, "remove", remove, removed),
-				  remove);
+		removal_begin(policies, remove, removed_of, policies->one_by_one ? removed : 0);
 	return removed;
 }
 

@@ -123,13 +123,16 @@ static void command_busy(struct command *command, bool busy)
 {
 	struct volume *volume = volume_by_number(command->store, command->busy_volume);
 	struct volume *still = volume_by_number(command->store, command->still_volume);
-	struct snapshot *snapshot = snapshot_by_number(command->store, command->busy_snapshot);
 	if (volume)
 		volume->busy = busy;
 	if (still)
 		still->still = busy;
-	if (snapshot)
-		snapshot->busy = busy;
+	for (uint32_t i = 0; i < command->busy_snapshot_count; i++) {
+		struct snapshot *snapshot =
+			snapshot_by_number(command->store, command->busy_snapshots[i]);
+		if (snapshot)
+			snapshot->busy = busy;
+	}
 }
 
 static void command_end(struct command *command, int res)
@@ -207,7 +210,7 @@ static bool command_run(struct command *command)
 	struct store *store = command->store;
 	command->record_count = 0;
 	command->record_bytes = 0;
-	command->busy_volume = command->busy_snapshot = command->still_volume = 0;
+	command->busy_volume = command->busy_snapshot_count = command->still_volume = 0;
 	int res = command_check(command);
 	if (res == 0)
 		res = command->prepare(command);

@@ -31,10 +31,12 @@ struct command {
 	uint64_t base_term;
 	uint64_t number;
 	uint32_t volume_number; /* for who does not go by a name */
+	int (*choose)(struct admin_op *op, uint32_t ret_numbers[SNAP_GROUP_MAX]);
 	bool wants_gc;
 
 	/* From prepare: whom no view and no fold may meet meanwhile; numbers, 0: none. */
-	uint32_t busy_volume, busy_snapshot;
+	uint32_t busy_volume;
+	uint32_t busy_snapshots[SNAP_GROUP_MAX], busy_snapshot_count;
 	uint32_t still_volume; /* whom no fold may meet; it may be read */
 	uint8_t records[28 * 1024];
 	uint32_t record_bytes, record_count;

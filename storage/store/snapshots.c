@@ -154,24 +154,29 @@ static void put_changed(struct command *command, const struct snapshot *changed)
 	command_add(command, snapshot_encode_flags(changed, PUT_ADMIN, command_record(command)));
 }
 
-static int prepare_delete(struct command *command)
+static int delete_one(struct command *command, const struct snapshot *snapshot)
 {
-	int res = 0;
-	struct snapshot *snapshot = command_snapshot(command, command->name, &res);
-	if (!snapshot || (res = command_retained(command, snapshot)) < 0)
+	int res = command_retained(command, snapshot);
+	if (res < 0)
 		return res;
 	if (snapshot->views)
-		return command_refuse(command, -EBUSY,
-				      "'%s' is attached: disconnect its NBD "
-				      "clients first.",
-				      command->name);
+		return command_refuse(
+			command, -EBUSY, "'%s@%s' is attached: disconnect its NBD clients first.",
+			volume_by_number(command->store, snapshot->volume)->name, snapshot->name);
 	struct snapshot changed = *snapshot;
 	changed.state = OBJECT_TRASH;
 	changed.deleted_wall_ns = env_wall_ns(command->store->env);
 	changed.age_ns = store_age_ns(command->store);
-	command->busy_snapshot = snapshot->number;
+	command->busy_snapshots[command->busy_snapshot_count++] = snapshot->number;
 	put_changed(command, &changed);
 	return 0;
+}
+
+static int prepare_delete(struct command *command)
+{
+	int res = 0;
+	struct snapshot *snapshot = command_snapshot(command, command->name, &res);
+	return snapshot ? delete_one(command, snapshot) : res;
 }
 
 void store_snap_delete(struct store *store, struct admin_op *op, const char *name)
@@ -179,6 +184,36 @@ void store_snap_delete(struct store *store, struct admin_op *op, const char *nam
 	struct command *command = command_new(store, op, name, prepare_delete);
 	if (command)
 		command_start(command);
+}
+
+static int prepare_delete_chosen(struct command *command)
+{
+	uint32_t numbers[SNAP_GROUP_MAX];
+	/* Behind a wait: to choose costs more than to see that there is still no room. */
+	if (command->number && !log_room(command->store->log, (uint32_t)command->number, 0, true))
+		return WAITING;
+	int count = command->choose(command->op, numbers), res = count;
+	assert(count <= (int)SNAP_GROUP_MAX);
+	for (int i = 0; i < count && res >= 0; i++) {
+		struct snapshot *snapshot = snapshot_by_number(command->store, numbers[i]);
+		if (!snapshot || snapshot->state != OBJECT_LIVE)
+			return command_refuse(command, -ENOENT, "There is no snapshot %u.",
+					      numbers[i]);
+		res = delete_one(command, snapshot);
+	}
+	command->number = command->record_bytes;
+	return res < 0 ? res : 0;
+}
+
+void store_snap_delete_chosen(struct store *store, struct admin_op *op,
+			      int (*choose)(struct admin_op *op,
+					    uint32_t ret_numbers[SNAP_GROUP_MAX]))
+{
+	struct command *command = command_new(store, op, "", prepare_delete_chosen);
+	if (!command)
+		return;
+	command->choose = choose;
+	command_start(command);
 }
 
 static int prepare_restore(struct command *command)

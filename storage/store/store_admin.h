@@ -74,6 +74,13 @@ void store_snap_create(struct store *store, struct admin_op *op, const char *con
 		       size_t count);
 void store_snap_delete(struct store *store, struct admin_op *op,
 		       const char *name); /* to the trash */
+/* The same of all that `choose` names, by their numbers, in one step. It is asked when nothing can
+ * come between its answer and the step any more, whatever was begun before this; again, if there is
+ * a wait after all. Returns how many (0: none, which is no error), or a negative code. One that may
+ * not go refuses all of them. */
+void store_snap_delete_chosen(struct store *store, struct admin_op *op,
+			      int (*choose)(struct admin_op *op,
+					    uint32_t ret_numbers[SNAP_GROUP_MAX]));
 /* The volume becomes the snapshot again (what it held is lost unless snapshotted). -EBUSY:
  * attached. */
 void store_snap_restore(struct store *store, struct admin_op *op, const char *name);

@@ -419,7 +419,7 @@ static int prepare_purge(struct command *command)
 	if (snapshot && snapshot->state == OBJECT_TRASH) {
 		if (snapshot->views)
 			return command_refuse(command, -EBUSY, "The snapshot is attached.");
-		command->busy_snapshot = number;
+		command->busy_snapshots[command->busy_snapshot_count++] = number;
 		command_add(command,
 			    record_number(LOG_DEL_SNAPSHOT, number, command_record(command)));
 		return 0;

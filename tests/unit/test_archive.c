@@ -12,18 +12,38 @@
 #define TAKEN_BYTES (4 * MIB)
 #define DAY_NS (24 * 3600 * NSEC_PER_SEC)
 
-/* The policy runs once, and all that it may let go is gone. */
-static void run(struct fixture *f, const char *policy)
+static unsigned plans;
+void __real_retention_plan_copy(const struct policy_info *policy, uint64_t now_wall_ns,
+				struct retention_item *items, size_t count);
+void __wrap_retention_plan_copy(const struct policy_info *policy, uint64_t now_wall_ns,
+				struct retention_item *items, size_t count);
+void __wrap_retention_plan_copy(const struct policy_info *policy, uint64_t now_wall_ns,
+				struct retention_item *items, size_t count)
+{
+	plans++;
+	__real_retention_plan_copy(policy, now_wall_ns, items, count);
+}
+
+/* The policy runs once, and all that it may let go is gone. A change that was begun before (or
+ * NULL) is done first. */
+static void run_behind(struct fixture *f, const char *policy, struct admin_op *before)
 {
 	struct policies *policies;
 	struct admin_op op = {0};
 	assert_int_equal(policies_new(f->env, f->store, &policies), 0);
 	env_wait_prepare(&op.op);
 	policies_run(policies, &op, policy);
+	if (before)
+		assert_int_equal(env_wait(f->env, &before->op), 0);
 	assert_int_equal(env_wait(f->env, &op.op), 0);
 	policies_stop(policies);
 	assert_true(policies_idle(policies));
 	policies_free(policies);
+}
+
+static void run(struct fixture *f, const char *policy)
+{
+	run_behind(f, policy, NULL);
 }
 
 /* VOLUME@daily-TIME, of that second of this test; good for the next three. */
@@ -146,6 +166,50 @@ static void a_policy_that_takes_lets_go_of_nothing_received(void **state)
 	THERE(pair->to, true, "#1,#2,#3,#4,");
 }
 
+/* A hundred go in four groups, each by a plan of its own and the look before it. */
+static void a_plan_serves_a_group(void **state)
+{
+	struct pair *pair = *state;
+	static char names[SNAP_GROUP_MAX][SNAP_NAME_ROOM];
+	const char *group[SNAP_GROUP_MAX];
+	archived(pair, 1, 0);
+	for (unsigned i = 0; i < 3 * SNAP_GROUP_MAX; i++) {
+		time_t at = time(NULL) - 1000 + i;
+		struct tm tm;
+		group[i % SNAP_GROUP_MAX] = names[i % SNAP_GROUP_MAX];
+		strftime(names[i % SNAP_GROUP_MAX], SNAP_NAME_ROOM, "h1/a@daily-%Y%m%d-%H%M%SZ",
+			 gmtime_r(&at, &tm));
+		if (i % SNAP_GROUP_MAX == SNAP_GROUP_MAX - 1)
+			assert_int_equal(DO(pair->to, store_snap_create, group, SNAP_GROUP_MAX), 0);
+	}
+	plans = 0;
+	run(pair->to, "archive");
+	/* a@1, and what came last. */
+	assert_int_equal(volume_named(pair->to, "h1/a", false).snapshot_count, 2);
+	assert_int_equal(plans, 2 * 4 + 1);
+	whole(pair->to);
+}
+
+/* What is begun before a removal, and done by then, counts. */
+static void what_changes_before_a_removal_counts(void **state)
+{
+	struct pair *pair = *state;
+	struct admin_op before = {0};
+	archived(pair, 2, 0);
+	env_wait_prepare(&before.op);
+	store_policy_attach(pair->to->store, &before, "h1/a", "");
+	run_behind(pair->to, "archive", &before);
+	THERE(pair->to, false, "1,#1,#2,#3,#4,#5,");
+	assert_int_equal(DO(pair->to, store_policy_attach, "h1/a", "archive"), 0);
+	run(pair->to, "archive");
+	THERE(pair->to, false, "1,#4,#5,");
+	keeps(pair->to, 0, 0);
+	env_wait_prepare(&before.op);
+	store_snap_delete(pair->to->store, &before, one("h1/a", 5)); /* the newest then is #4 */
+	run_behind(pair->to, "archive", &before);
+	THERE(pair->to, false, "1,#4,");
+}
+
 /* The data of what was removed is not in the store any more. */
 static void purge(struct fixture *f)
 {
@@ -266,6 +330,8 @@ int main(void)
 		TEST(rules_let_go_of_what_was_received),
 		TEST(its_newest_stays_when_rules_keep_nothing),
 		TEST(a_policy_that_takes_lets_go_of_nothing_received),
+		TEST(a_plan_serves_a_group),
+		TEST(what_changes_before_a_removal_counts),
 		TEST(what_went_is_nobodys_base),
 		TEST(the_head_of_a_copy_outlives_an_older_one),
 		TEST(beside_a_copy_in_step_too),
