@@ -93,6 +93,11 @@ void sim_process_memory_free(void *at)
 	free(memory->raw);
 }
 
+void sim_process_stays(struct sim *sim)
+{
+	sim->memory_stays = true;
+}
+
 void sim_process_end(struct sim *sim)
 {
 	while (sim->process_memory) {
@@ -132,7 +137,7 @@ void sim_crash(struct sim *sim, bool power_cut)
 	for (size_t i = 0; i < sim->event_count; i++)
 		if (sim->events[i].kind == EVENT_WRITE)
 			write_interrupted(sim, &sim->events[i], power_cut);
-	if (!sim->net)
+	if (!sim->net && !sim->memory_stays)
 		sim_process_end(sim);
 	sim->event_count = sim->timer_count = 0;
 	for (unsigned i = 0; i < FILES_MAX; i++) {

@@ -41,8 +41,11 @@ void sim_process_memory_free(void *at);
 /* The same without zeros, aligned; and how much was asked for. */
 void *sim_process_memory_raw(struct sim *sim, size_t bytes, size_t align);
 size_t sim_process_memory_bytes(void *at);
-/* Of one of several hosts (simnet.h) a crash leaves the memory, until here. */
+/* Of one of several hosts (simnet.h), or of one that says so, a crash leaves the memory, until
+ * here.
+ */
 void sim_process_end(struct sim *sim);
+void sim_process_stays(struct sim *sim);
 void sim_faults_set(struct sim *sim, const struct sim_faults *faults);
 /* What is free on the disk from now on; UINT64_MAX: plenty. */
 void sim_disk_room_set(struct sim *sim, uint64_t bytes);

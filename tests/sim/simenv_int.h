@@ -108,6 +108,7 @@ struct sim {
 	void *before_change_arg;
 	const struct sim_crash_plan *plan; /* while a planned crash is made */
 	uint32_t doubts;
+	bool memory_stays;  /* of the process, behind a crash: sim_process_end */
 	struct simnet *net; /* NULL: a world of one host */
 	bool (*net_step)(struct simnet *net);
 };
