@@ -2,6 +2,7 @@
 /* Which snapshots a policy keeps, see retention.h. */
 #include "storage/daemon/retention.h"
 
+#include "storage/store/mutant.h"
 #include "storage/store/store_follow.h"
 
 #include <stdio.h>
@@ -112,6 +113,8 @@ static bool named_by_policy(const struct snapshot_brief *s)
 	if (!strptime(at, "-%Y%m%d-%H%M%SZ", &tm))
 		return false;
 	int64_t named_s = timegm(&tm), taken_s = (int64_t)(s->created_wall_ns / NSEC_PER_SEC);
+	if (MUTANT(86))
+		return true;
 	return taken_s >= named_s - 60 && taken_s < named_s + NAMED_SECONDS;
 }
 
@@ -129,7 +132,8 @@ static void late_find(struct retention_item *items, size_t count)
 	for (size_t i = count; i-- > 0;) {
 		if (!items[i].counts)
 			continue;
-		items[i].late = furthest && position_before(items[i].snapshot, furthest);
+		items[i].late =
+			furthest && position_before(items[i].snapshot, furthest) && !MUTANT(87);
 		if (!items[i].late)
 			furthest = items[i].snapshot;
 	}
@@ -164,7 +168,8 @@ static size_t plan_pass(const struct policy_info *policy, struct retention_item 
 			last = item;
 	}
 	if (last) {
-		keep_always(furthest, "newest");
+		if (!MUTANT(85))
+			keep_always(furthest, "newest");
 		keep_always(last, "came last");
 	}
 	for (size_t i = 0; i < count; i++)
