@@ -125,7 +125,8 @@ static void ship_sent(struct io_op *op)
 	retry_worked(&ship->retry);
 	ship->phase = SHIP_MARK;
 	ship->op = (struct admin_op){.op.done = ship_marked};
-	store_shipped(ship->ships->store, &ship->op, ship->volume_number, ship->host, ship->number);
+	store_shipped(ship->ships->store, &ship->op, ship->volume_number, ship->host, ship->number,
+		      repl_store_tag(ship->ships->repl, ship->host));
 }
 
 /* What is sealed by name may be another volume's by now: this one was renamed. */
@@ -247,7 +248,8 @@ static struct ship *ship_of(struct ships *ships, uint32_t volume, const char *ho
 static void ship_waits(struct ship *ship, const struct policy_info *policy,
 		       const struct retention_item *items, size_t count)
 {
-	uint32_t there = store_shipped_until(ship->ships->store, ship->volume_number, ship->host);
+	uint32_t there = store_shipped_until(ship->ships->store, ship->volume_number, ship->host,
+					     repl_store_tag(ship->ships->repl, ship->host));
 	ship->waiting = 0;
 	for (size_t i = 0; i < count && items[i].snapshot->number > there; i++) {
 		const struct snapshot_brief *snapshot = items[i].snapshot;

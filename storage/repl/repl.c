@@ -105,7 +105,8 @@ uint64_t session_request(struct session *session)
 
 /* ---- what the channel says ---- */
 
-static void clock_note(struct repl *repl, const char *host, int64_t ahead_ns)
+static void hello_note(struct repl *repl, const char *host, int64_t ahead_ns,
+		       const uint8_t store_uuid[16])
 {
 	unsigned at = 0;
 	while (at < repl->clock_count && strcmp(repl->clocks[at].host, host) != 0)
@@ -115,6 +116,8 @@ static void clock_note(struct repl *repl, const char *host, int64_t ahead_ns)
 	if (at == repl->clock_count)
 		snprintf(repl->clocks[repl->clock_count++].host, NAME_ROOM, "%s", host);
 	repl->clocks[at].ahead_ns = ahead_ns;
+	memcpy(&repl->clocks[at].store_tag, store_uuid, sizeof repl->clocks[at].store_tag);
+	repl->clocks[at].store_tag |= !repl->clocks[at].store_tag;
 }
 
 static void opened(void *owner)
@@ -127,7 +130,7 @@ static void opened(void *owner)
 		return;
 	snprintf(session->host, sizeof session->host, "%s", channel_peer(session->channel));
 	session->clock_ahead_ns = (int64_t)(hello->wall_ns - env_wall_ns(session->repl->env));
-	clock_note(session->repl, session->host, session->clock_ahead_ns);
+	hello_note(session->repl, session->host, session->clock_ahead_ns, hello->store_uuid);
 	log_event(LOG_LEVEL_INFO, "peer.connected", "host=%s direction=%s", session->host,
 		  session->incoming ? "in" : "out");
 	if (session->heals)
@@ -485,6 +488,14 @@ int repl_clocks(const struct repl *repl, struct repl_clock **ret, size_t *ret_co
 		return -ENOMEM;
 	memcpy(*ret, repl->clocks, repl->clock_count * sizeof(**ret));
 	*ret_count = repl->clock_count;
+	return 0;
+}
+
+uint32_t repl_store_tag(const struct repl *repl, const char *host)
+{
+	for (unsigned i = 0; i < repl->clock_count; i++)
+		if (strcmp(repl->clocks[i].host, host) == 0)
+			return repl->clocks[i].store_tag;
 	return 0;
 }
 

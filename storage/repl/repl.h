@@ -127,8 +127,12 @@ void repl_counters(const struct repl *repl, struct repl_counters *ret);
 struct repl_clock {
 	char host[NAME_ROOM];
 	int64_t ahead_ns;
+	uint32_t store_tag;
 };
 /* An array for the caller to free; -ENOMEM. */
 int repl_clocks(const struct repl *repl, struct repl_clock **ret, size_t *ret_count);
+/* Which store was there when the host connected last: the first bytes of its UUID, as a number that
+ * is not 0. 0: it has not connected since this began. */
+uint32_t repl_store_tag(const struct repl *repl, const char *host);
 
 #endif

@@ -82,6 +82,7 @@ struct volume {
 	struct shipped {
 		char host[NAME_ROOM]; /* "": none */
 		uint32_t snapshot;    /* all of its policy's up to this one went there */
+		uint32_t store_tag;   /* ... into this store; 0: not known */
 	} shipped[POLICY_HOSTS_MAX];
 	uint64_t mandate_ns;	      /* in step, or with voters: it is answered until then */
 	uint32_t left_primaries;      /* followers that had become the primary, and were removed */

@@ -6,8 +6,8 @@
  * It is kept here, not asked of the host: what was deleted there is not to come back. Numbers of
  * snapshots only rise, so one number says it for all that were taken before.
  *
- * Keeps true: a number never goes back, but to none with its host; a host that the policy does not
- * send to may lose its place to one that it does.
+ * Keeps true: a number never goes back, but to none with its host, or when what is there is another
+ * store; a host that the policy does not send to may lose its place to one that it does.
  */
 #include "storage/store/admin.h"
 
@@ -39,7 +39,7 @@ uint32_t shipped_encode(const struct volume *volume, void *out)
 	for (unsigned i = 0; i < POLICY_HOSTS_MAX; i++) {
 		put_bytes(&c, volume->shipped[i].host, NAME_ROOM);
 		put_u32(&c, volume->shipped[i].snapshot);
-		put_u32(&c, 0);
+		put_u32(&c, volume->shipped[i].store_tag);
 	}
 	assert(!c.failed && cursor_left(&c) == 0);
 	return SHIPPED_RECORD_BYTES;
@@ -51,7 +51,7 @@ int shipped_apply(struct volume *volume, struct cursor *c)
 	for (unsigned i = 0; i < POLICY_HOSTS_MAX; i++) {
 		get_bytes(c, from[i].host, NAME_ROOM);
 		from[i].snapshot = get_u32(c);
-		get_u32(c);
+		from[i].store_tag = get_u32(c);
 		if (c->failed || !memchr(from[i].host, 0, NAME_ROOM) ||
 		    (from[i].host[0] && !text_name_ok(from[i].host, strlen(from[i].host))))
 			return -VS_EFORMAT;
@@ -98,18 +98,18 @@ static int prepare_shipped(struct command *command)
 	const struct policy *policy = volume ? policy_by_number(store, volume->policy) : NULL;
 	uint32_t snapshot = (uint32_t)command->number;
 	if (!store_has(store, FEATURE_SHIPPING) || !sends_to(policy, command->other) ||
-	    store_shipped_until(store, volume->number, command->other) >= snapshot)
+	    store_shipped_until(store, volume->number, command->other, command->tag) >= snapshot)
 		return 0;
 	struct volume changed = *volume;
 	struct shipped *place = shipped_place(&changed, policy, command->other);
-	*place = (struct shipped){.snapshot = snapshot};
+	*place = (struct shipped){.snapshot = snapshot, .store_tag = command->tag};
 	memcpy(place->host, command->other, strlen(command->other));
 	command_add(command, shipped_encode(&changed, command_record(command)));
 	return 0;
 }
 
 void store_shipped(struct store *store, struct admin_op *op, uint32_t volume, const char *host,
-		   uint32_t snapshot)
+		   uint32_t snapshot, uint32_t store_tag)
 {
 	struct command *command = command_new(store, op, "", prepare_shipped);
 	if (!command)
@@ -117,14 +117,20 @@ void store_shipped(struct store *store, struct admin_op *op, uint32_t volume, co
 	command->volume_number = volume;
 	snprintf(command->other, sizeof command->other, "%.63s", host);
 	command->number = snapshot;
+	command->tag = store_tag;
 	command_start(command);
 }
 
-uint32_t store_shipped_until(const struct store *store, uint32_t volume, const char *host)
+uint32_t store_shipped_until(const struct store *store, uint32_t volume, const char *host,
+			     uint32_t store_tag)
 {
 	const struct volume *of = volume_by_number(store, volume);
-	for (unsigned i = 0; of && i < POLICY_HOSTS_MAX; i++)
-		if (strcmp(of->shipped[i].host, host) == 0)
-			return of->shipped[i].snapshot;
+	for (unsigned i = 0; of && i < POLICY_HOSTS_MAX; i++) {
+		const struct shipped *at = &of->shipped[i];
+		if (strcmp(at->host, host) == 0)
+			return store_tag && at->store_tag && at->store_tag != store_tag
+				       ? 0
+				       : at->snapshot;
+	}
 	return 0;
 }

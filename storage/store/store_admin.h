@@ -138,11 +138,15 @@ void store_policy_snap(struct store *store, struct admin_op *op, const char *con
 /* Of what the volume's policy takes, all up to the snapshot of that number is at that host, or is
  * not to go there any more: remembered as long as volume and peer are there, so that nothing is
  * sent again that was deleted there. By the volume's number, for it may have been renamed since it
- * was sent. Nothing, where it is gone, or its policy does not send to that host now. */
+ * was sent. Nothing, where it is gone, or its policy does not send to that host now. store_tag: of
+ * the store that it is in there (repl_store_tag), as a host that lost its disks comes back with
+ * another one; 0: not known. */
 void store_shipped(struct store *store, struct admin_op *op, uint32_t volume, const char *host,
-		   uint32_t snapshot);
-/* That number; 0: nothing went there, or there is no such volume. */
-uint32_t store_shipped_until(const struct store *store, uint32_t volume, const char *host);
+		   uint32_t snapshot, uint32_t store_tag);
+/* That number; 0: nothing went there, or into another store than this one, or there is no such
+ * volume. */
+uint32_t store_shipped_until(const struct store *store, uint32_t volume, const char *host,
+			     uint32_t store_tag);
 /* An array for the caller to free; -ENOMEM. */
 int store_policies(const struct store *store, struct policy_info **ret, size_t *ret_count);
 

@@ -266,8 +266,8 @@ static void sends_make(struct env *env, struct store *store, bool again)
 		CHANGE(store, store_policy_attach, "a", "daily");
 		CHANGE(store, store_follower_set, "a", "host2", &follower);
 	}
-	CHANGE(store, store_shipped, number, "host2", again ? 9 : 7);
-	CHANGE(store, store_shipped, number, "h3", again ? 8 : 3);
+	CHANGE(store, store_shipped, number, "host2", again ? 9 : 7, 1);
+	CHANGE(store, store_shipped, number, "h3", again ? 8 : 3, 0);
 }
 
 static void whole_make(void)
@@ -337,7 +337,7 @@ static void lists_look(struct store *store)
 		for (size_t i = 0; i < count; i++) {
 			assert(window_good(&followers[i].rules.window));
 			(void)store_shipped_until(store, followers[i].volume_number,
-						  followers[i].host);
+						  followers[i].host, 1);
 		}
 		free(followers);
 	}

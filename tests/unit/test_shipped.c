@@ -83,23 +83,23 @@ static void what_was_sent_is_remembered(void **state)
 	struct policy_rules rules = {.keep = {1}, TO("h2", "h3")};
 	uint32_t a = number_of(f, "a"), b = number_of(f, "b");
 	assert_int_equal(DO(f, store_policy_set, "p", &rules), 0);
-	assert_int_equal(DO(f, store_shipped, a, "h2", 5), 0); /* it has no policy: nothing */
-	assert_int_equal(store_shipped_until(f->store, a, "h2"), 0);
+	assert_int_equal(DO(f, store_shipped, a, "h2", 5, 0), 0); /* it has no policy: nothing */
+	assert_int_equal(store_shipped_until(f->store, a, "h2", 0), 0);
 	assert_int_equal(DO(f, store_policy_attach, "a", "p"), 0);
 	assert_int_equal(DO(f, store_policy_attach, "b", "p"), 0);
-	assert_int_equal(DO(f, store_shipped, a, "h2", 5), 0);
-	assert_int_equal(DO(f, store_shipped, a, "h3", 3), 0);
-	assert_int_equal(DO(f, store_shipped, b, "h2", 9), 0);
-	assert_int_equal(DO(f, store_shipped, a, "h4", 5), 0);	 /* not one of its hosts */
-	assert_int_equal(DO(f, store_shipped, a, "h2", 4), 0);	 /* it never goes back */
-	assert_int_equal(DO(f, store_shipped, 999, "h2", 4), 0); /* it is gone */
+	assert_int_equal(DO(f, store_shipped, a, "h2", 5, 0), 0);
+	assert_int_equal(DO(f, store_shipped, a, "h3", 3, 0), 0);
+	assert_int_equal(DO(f, store_shipped, b, "h2", 9, 0), 0);
+	assert_int_equal(DO(f, store_shipped, a, "h4", 5, 0), 0);   /* not one of its hosts */
+	assert_int_equal(DO(f, store_shipped, a, "h2", 4, 0), 0);   /* it never goes back */
+	assert_int_equal(DO(f, store_shipped, 999, "h2", 4, 0), 0); /* it is gone */
 	for (unsigned i = 0; i < 3; i++) {
-		assert_int_equal(store_shipped_until(f->store, a, "h2"), 5);
-		assert_int_equal(store_shipped_until(f->store, a, "h3"), 3);
-		assert_int_equal(store_shipped_until(f->store, a, "h4"), 0);
-		assert_int_equal(store_shipped_until(f->store, b, "h2"), 9);
-		assert_int_equal(store_shipped_until(f->store, b, "h3"), 0);
-		assert_int_equal(store_shipped_until(f->store, 999, "h2"), 0);
+		assert_int_equal(store_shipped_until(f->store, a, "h2", 0), 5);
+		assert_int_equal(store_shipped_until(f->store, a, "h3", 0), 3);
+		assert_int_equal(store_shipped_until(f->store, a, "h4", 0), 0);
+		assert_int_equal(store_shipped_until(f->store, b, "h2", 0), 9);
+		assert_int_equal(store_shipped_until(f->store, b, "h3", 0), 0);
+		assert_int_equal(store_shipped_until(f->store, 999, "h2", 0), 0);
 		again(f);
 	}
 }
@@ -113,17 +113,41 @@ static void a_mark_is_the_volumes_not_the_names(void **state)
 	assert_int_equal(DO(f, store_policy_set, "p", &rules), 0);
 	assert_int_equal(DO(f, store_policy_attach, "a", "p"), 0);
 	assert_int_equal(DO(f, store_policy_attach, "b", "p"), 0);
-	assert_int_equal(DO(f, store_shipped, a, "h2", 5), 0);
+	assert_int_equal(DO(f, store_shipped, a, "h2", 5, 0), 0);
 	assert_int_equal(DO(f, store_volume_rename, "a", "c"), 0);
 	assert_int_equal(DO(f, store_volume_rename, "b", "a"), 0);
-	assert_int_equal(DO(f, store_shipped, a, "h2", 7), 0);
+	assert_int_equal(DO(f, store_shipped, a, "h2", 7, 0), 0);
 	assert_int_equal(DO(f, store_volume_delete, "c"), 0);
-	assert_int_equal(DO(f, store_shipped, a, "h2", 8), 0); /* it may come back */
+	assert_int_equal(DO(f, store_shipped, a, "h2", 8, 0), 0); /* it may come back */
 	for (unsigned i = 0; i < 3; i++) {
-		assert_int_equal(store_shipped_until(f->store, a, "h2"), 8);
-		assert_int_equal(store_shipped_until(f->store, b, "h2"), 0);
+		assert_int_equal(store_shipped_until(f->store, a, "h2", 0), 8);
+		assert_int_equal(store_shipped_until(f->store, b, "h2", 0), 0);
 		again(f);
 	}
+}
+
+/* It lost its disks: what went into the store from before is not in this one. */
+static void a_host_with_another_store_has_nothing(void **state)
+{
+	struct fixture *f = *state;
+	struct policy_rules rules = {.keep = {1}, TO("h2", "h3")};
+	uint32_t a = number_of(f, "a");
+	assert_int_equal(DO(f, store_policy_set, "p", &rules), 0);
+	assert_int_equal(DO(f, store_policy_attach, "a", "p"), 0);
+	assert_int_equal(DO(f, store_shipped, a, "h2", 9, 77), 0);
+	assert_int_equal(DO(f, store_shipped, a, "h3", 9, 0), 0); /* as older programs wrote it */
+	for (unsigned i = 0; i < 3; i++) {
+		assert_int_equal(store_shipped_until(f->store, a, "h2", 77), 9);
+		assert_int_equal(store_shipped_until(f->store, a, "h2", 0), 9); /* not heard yet */
+		assert_int_equal(store_shipped_until(f->store, a, "h2", 78), 0);
+		assert_int_equal(store_shipped_until(f->store, a, "h3", 78), 9);
+		again(f);
+	}
+	assert_int_equal(DO(f, store_shipped, a, "h2", 4, 78), 0);
+	again(f);
+	assert_int_equal(store_shipped_until(f->store, a, "h2", 78), 4);
+	assert_int_equal(store_shipped_until(f->store, a, "h2", 77), 0);
+	assert_int_equal(store_shipped_until(f->store, a, "h3", 0), 9);
 }
 
 static void a_host_that_left_leaves_its_place(void **state)
@@ -133,21 +157,21 @@ static void a_host_that_left_leaves_its_place(void **state)
 	uint32_t a = number_of(f, "a");
 	assert_int_equal(DO(f, store_policy_set, "p", &rules), 0);
 	assert_int_equal(DO(f, store_policy_attach, "a", "p"), 0);
-	assert_int_equal(DO(f, store_shipped, a, "h2", 2), 0);
-	assert_int_equal(DO(f, store_shipped, a, "h3", 3), 0);
-	assert_int_equal(DO(f, store_shipped, a, "h4", 4), 0);
+	assert_int_equal(DO(f, store_shipped, a, "h2", 2, 0), 0);
+	assert_int_equal(DO(f, store_shipped, a, "h3", 3, 0), 0);
+	assert_int_equal(DO(f, store_shipped, a, "h4", 4, 0), 0);
 	struct policy_rules others = {.keep = {1}, TO("h2", "h5", "h4")};
 	assert_int_equal(DO(f, store_policy_set, "p", &others), 0);
-	assert_int_equal(store_shipped_until(f->store, a, "h3"), 3); /* it may come back */
-	assert_int_equal(DO(f, store_shipped, a, "h5", 5), 0);
+	assert_int_equal(store_shipped_until(f->store, a, "h3", 0), 3); /* it may come back */
+	assert_int_equal(DO(f, store_shipped, a, "h5", 5, 0), 0);
 	/* One that is no peer any more, and comes back with empty disks. */
 	assert_int_equal(DO(f, store_peer_delete, "h2"), 0);
 	assert_int_equal(DO(f, store_peer_add, "h2", "10.0.0.2:1"), 0);
 	for (unsigned i = 0; i < 3; i++) {
-		assert_int_equal(store_shipped_until(f->store, a, "h2"), 0);
-		assert_int_equal(store_shipped_until(f->store, a, "h3"), 0);
-		assert_int_equal(store_shipped_until(f->store, a, "h4"), 4);
-		assert_int_equal(store_shipped_until(f->store, a, "h5"), 5);
+		assert_int_equal(store_shipped_until(f->store, a, "h2", 0), 0);
+		assert_int_equal(store_shipped_until(f->store, a, "h3", 0), 0);
+		assert_int_equal(store_shipped_until(f->store, a, "h4", 0), 4);
+		assert_int_equal(store_shipped_until(f->store, a, "h5", 0), 5);
 		again(f);
 	}
 }
@@ -265,10 +289,15 @@ static void records_are_foreign_bytes(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		CASE(policies_that_send_are_kept),	   CASE(what_was_sent_is_remembered),
-		CASE(a_mark_is_the_volumes_not_the_names), CASE(a_host_that_left_leaves_its_place),
-		CASE(limit_and_hours_change_alone),	   CASE(who_is_in_step_has_no_hours),
-		CASE(older_stores_keep_none_of_it),	   CASE(records_are_foreign_bytes),
+		CASE(policies_that_send_are_kept),
+		CASE(what_was_sent_is_remembered),
+		CASE(a_mark_is_the_volumes_not_the_names),
+		CASE(a_host_with_another_store_has_nothing),
+		CASE(a_host_that_left_leaves_its_place),
+		CASE(limit_and_hours_change_alone),
+		CASE(who_is_in_step_has_no_hours),
+		CASE(older_stores_keep_none_of_it),
+		CASE(records_are_foreign_bytes),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
