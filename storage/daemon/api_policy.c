@@ -128,7 +128,7 @@ void policy_set(struct call *call)
 		rules.keep[i] = (uint32_t)min_u64(keep, UINT32_MAX);
 		all += rules.keep[i];
 	}
-	if (seconds > 366ull * 24 * 3600) {
+	if (seconds > POLICY_EVERY_NS_MAX / NSEC_PER_SEC) {
 		call_refuse(call, -EINVAL, "'every_seconds' must be at most a year.");
 		return;
 	}

@@ -72,6 +72,8 @@ int command_layer_room(struct command *command, struct volume *volume, uint32_t 
  * order, and none is left out. 0 or WAITING. */
 int command_position(struct command *command, struct volume *volume, struct volume *changed);
 
+int policy_room(struct command *command); /* for one more */
+
 /* Of volumes.c: the sentences that both need. NULL: refused, *ret_res says how. */
 struct volume *command_volume(struct command *command, const char *name, int *ret_res);
 /* -EROFS: a copy follows its original, in name and size as in data. */

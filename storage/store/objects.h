@@ -179,7 +179,8 @@ bool volume_superseded(const struct store *store, const struct volume *volume);
 
 /* ---- policies.c ---- */
 
-struct policy *policy_by_number(struct store *store, uint32_t number);
+const struct policy *policy_by_number(const struct store *store, uint32_t number);
+const struct policy *policy_by_name(const struct store *store, const char *name);
 
 /* ---- shipped.c ---- */
 

@@ -6,17 +6,13 @@
  */
 #include "storage/store/admin.h"
 
-#include "proto/text.h"
 #include "storage/store/behind.h"
 #include "storage/store/store_int.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
-#define POLICY_RECORD_BYTES 112u
-#define POLICY_SENDS_BYTES (8u + POLICY_HOSTS_MAX * NAME_ROOM) /* more, where it sends */
-
-struct policy *policy_by_number(struct store *store, uint32_t number)
+const struct policy *policy_by_number(const struct store *store, uint32_t number)
 {
 	for (uint32_t i = 0; i < store->policy_count; i++)
 		if (store->policies[i].number == number)
@@ -24,7 +20,7 @@ struct policy *policy_by_number(struct store *store, uint32_t number)
 	return NULL;
 }
 
-static struct policy *policy_by_name(struct store *store, const char *name)
+const struct policy *policy_by_name(const struct store *store, const char *name)
 {
 	for (uint32_t i = 0; i < store->policy_count; i++)
 		if (strcmp(store->policies[i].name, name) == 0)
@@ -34,79 +30,44 @@ static struct policy *policy_by_name(struct store *store, const char *name)
 
 uint32_t policy_encode(const struct policy *policy, void *out)
 {
-	const struct policy_rules *rules = &policy->rules;
-	uint32_t sends = rules->send_to[0][0] ? POLICY_SENDS_BYTES : 0;
-	struct cursor c = cursor_over(out, POLICY_RECORD_BYTES + sends);
+	uint32_t bytes = 8 + policy_bytes(&policy->rules);
+	struct cursor c = cursor_over(out, bytes);
 	put_u8(&c, LOG_PUT_POLICY);
 	put_u8(&c, PUT_FULL);
-	put_u16(&c, (uint16_t)(POLICY_RECORD_BYTES + sends));
+	put_u16(&c, (uint16_t)bytes);
 	put_u32(&c, policy->number);
-	put_bytes(&c, policy->name, NAME_ROOM);
-	put_u64(&c, rules->every_ns);
-	for (unsigned i = 0; i < POLICY_KEEPS; i++)
-		put_u32(&c, rules->keep[i]);
-	put_u64(&c, rules->rate_bytes);
-	if (sends) {
-		put_u16(&c, rules->window.from);
-		put_u16(&c, rules->window.until);
-		put_u32(&c, 0);
-		put_bytes(&c, rules->send_to, sizeof rules->send_to);
-	}
+	policy_put(&c, policy->name, &policy->rules);
 	assert(!c.failed && cursor_left(&c) == 0);
-	return POLICY_RECORD_BYTES + sends;
-}
-
-/* Names, each once, the empty ones last. */
-static bool hosts_good(char hosts[POLICY_HOSTS_MAX][NAME_ROOM])
-{
-	for (unsigned i = 0; i < POLICY_HOSTS_MAX; i++) {
-		if (!memchr(hosts[i], 0, NAME_ROOM) ||
-		    (hosts[i][0] && !text_name_ok(hosts[i], strlen(hosts[i]))))
-			return false;
-		for (unsigned k = 0; k < i; k++)
-			if (hosts[i][0] && (!hosts[k][0] || strcmp(hosts[i], hosts[k]) == 0))
-				return false;
-	}
-	return true;
+	return bytes;
 }
 
 int policy_apply(struct store *store, enum log_op op, uint32_t number, struct cursor *c)
 {
-	struct policy *at = policy_by_number(store, number), policy = {.number = number};
+	struct policy *at = store->policies, *end = at + store->policy_count;
+	struct named_policy said;
+	while (at < end && at->number != number)
+		at++;
 	if (op == LOG_DEL_POLICY) {
-		if (!at)
+		if (at == end)
 			return -VS_EFORMAT;
 		*at = store->policies[--store->policy_count];
 		return 0;
 	}
-	get_bytes(c, policy.name, NAME_ROOM);
-	policy.rules.every_ns = get_u64(c);
-	for (unsigned i = 0; i < POLICY_KEEPS; i++)
-		policy.rules.keep[i] = get_u32(c);
-	policy.rules.rate_bytes = get_u64(c);
-	if (cursor_left(c)) {
-		policy.rules.window.from = get_u16(c);
-		policy.rules.window.until = get_u16(c);
-		get_u32(c);
-		get_bytes(c, policy.rules.send_to, sizeof policy.rules.send_to);
-	}
-	if (c->failed || !window_good(&policy.rules.window) || !hosts_good(policy.rules.send_to) ||
-	    number == 0 || !memchr(policy.name, 0, NAME_ROOM) ||
-	    !text_name_ok(policy.name, strlen(policy.name)) ||
-	    (!at && store->policy_count == POLICIES_MAX))
+	if (number == 0 || (at == end && store->policy_count == POLICIES_MAX) ||
+	    !policy_get(c, &said))
 		return -VS_EFORMAT;
-	if (!at)
-		at = &store->policies[store->policy_count++];
-	*at = policy;
+	store->policy_count += at == end;
+	*at = (struct policy){.number = number, .rules = said.rules};
+	memcpy(at->name, said.name, NAME_ROOM);
 	store->next_number = (uint32_t)max_u64(store->next_number, number + 1ull);
 	return 0;
 }
 
 /* ---- commands ---- */
 
-static struct policy *command_policy(struct command *command, const char *name, int *ret_res)
+static const struct policy *command_policy(struct command *command, const char *name, int *ret_res)
 {
-	struct policy *policy = policy_by_name(command->store, name);
+	const struct policy *policy = policy_by_name(command->store, name);
 	if (!policy)
 		*ret_res = command_refuse(command, -ENOENT,
 					  "There is no policy named '%s'; vstorectl policy list "
@@ -115,21 +76,11 @@ static struct policy *command_policy(struct command *command, const char *name, 
 	return policy;
 }
 
-static int check_sends(struct command *command, struct policy_rules *rules)
+static int check_sends(struct command *command, const struct policy_rules *rules)
 {
 	const struct store *store = command->store;
-	if (!hosts_good(rules->send_to) || !window_good(&rules->window))
-		return command_refuse(command, -EINVAL,
-				      "A policy sends to at most %u hosts, each named once.",
-				      POLICY_HOSTS_MAX);
-	if (!rules->send_to[0][0]) {
-		if (rules->rate_bytes || !window_always(&rules->window))
-			return command_refuse(
-				command, -EINVAL,
-				"A limit or hours (--limit, --window) are for what is "
-				"sent: say where to with --send-to.");
+	if (!rules->send_to[0][0])
 		return 0;
-	}
 	if (!store_has(store, FEATURE_SHIPPING))
 		return command_refuse(command, -EOPNOTSUPP, FEATURE_MISSING, "policies that send");
 	for (unsigned i = 0; i < POLICY_HOSTS_MAX && rules->send_to[i][0]; i++) {
@@ -145,33 +96,32 @@ static int check_sends(struct command *command, struct policy_rules *rules)
 	return 0;
 }
 
+int policy_room(struct command *command)
+{
+	if (command->store->policy_count < POLICIES_MAX)
+		return 0;
+	return command_refuse(command, -ENOSPC,
+			      "The store has %u policies, which is the most; delete some.",
+			      POLICIES_MAX);
+}
+
 static int prepare_set(struct command *command)
 {
 	struct store *store = command->store;
-	struct policy *old = policy_by_name(store, command->name);
+	const struct policy *old = policy_by_name(store, command->name);
+	struct named_policy said = {.rules = command->rules};
 	struct policy policy = {.rules = command->rules};
-	if (!text_name_ok(command->name, strlen(command->name)) ||
-	    strlen(command->name) > POLICY_NAME_BYTES_MAX)
-		return command_refuse(command, -EINVAL,
-				      "'%s' cannot be a policy's name: use letters, digits, dots, "
-				      "dashes and underscores, at most 40.",
-				      command->name);
-	if (!store_has(store, FEATURE_POLICIES))
-		return command_refuse(command, -EOPNOTSUPP, FEATURE_MISSING, "policies");
-	if (!old && store->policy_count == POLICIES_MAX)
-		return command_refuse(command, -ENOSPC,
-				      "The store has %u policies, which is the most; delete some.",
-				      POLICIES_MAX);
-	if (policy.rules.every_ns && policy.rules.every_ns < 60 * NSEC_PER_SEC)
-		return command_refuse(command, -EINVAL,
-				      "Snapshots every %llu seconds are too many: give at least a "
-				      "minute.",
-				      (unsigned long long)(policy.rules.every_ns / NSEC_PER_SEC));
-	int res = check_sends(command, &policy.rules);
+	snprintf(said.name, sizeof said.name, "%.63s", command->name);
+	int res = policy_check(&said, command->op->sentence);
 	if (res < 0)
 		return res;
+	if (!store_has(store, FEATURE_POLICIES))
+		return command_refuse(command, -EOPNOTSUPP, FEATURE_MISSING, "policies");
+	if ((!old && (res = policy_room(command)) < 0) ||
+	    (res = check_sends(command, &policy.rules)) < 0)
+		return res;
 	policy.number = old ? old->number : store->next_number++;
-	memcpy(policy.name, command->name, strlen(command->name) + 1);
+	memcpy(policy.name, said.name, NAME_ROOM);
 	command_add(command, policy_encode(&policy, command_record(command)));
 	return 0;
 }
@@ -190,7 +140,7 @@ static int prepare_delete(struct command *command)
 {
 	struct store *store = command->store;
 	int res = 0;
-	struct policy *policy = command_policy(command, command->name, &res);
+	const struct policy *policy = command_policy(command, command->name, &res);
 	if (!policy)
 		return res;
 	for (uint32_t i = 0; i < store->volume_count; i++)
@@ -218,7 +168,7 @@ static int prepare_attach(struct command *command)
 {
 	int res = 0;
 	struct volume *volume = command_volume(command, command->name, &res);
-	struct policy *policy = NULL;
+	const struct policy *policy = NULL;
 	if (volume && command->other[0])
 		policy = command_policy(command, command->other, &res);
 	if (res < 0)

@@ -6,7 +6,7 @@
 #ifndef STORAGE_STORE_STORE_ADMIN_H
 #define STORAGE_STORE_STORE_ADMIN_H
 
-#include "proto/window.h"
+#include "proto/policy.h"
 #include "storage/store/store.h"
 
 #define NAME_ROOM (NAME_BYTES_MAX + 1)
@@ -96,27 +96,6 @@ void store_snap_seal(struct store *store, struct admin_op *op, const char *name)
  */
 
 #define POLICIES_MAX 64u
-#define POLICY_NAME_BYTES_MAX 40u /* its snapshots are named POLICY-YYYYMMDD-HHMMSSZ */
-enum policy_keep {
-	KEEP_LAST,
-	KEEP_HOURLY,
-	KEEP_DAILY,
-	KEEP_WEEKLY,
-	KEEP_MONTHLY,
-	KEEP_YEARLY,
-	POLICY_KEEPS,
-};
-#define POLICY_HOSTS_MAX 3u
-struct policy_rules {
-	uint64_t every_ns;	     /* a snapshot of each of its volumes; 0: only when asked */
-	uint32_t keep[POLICY_KEEPS]; /* how many; the newest of each hour, day ... count */
-	/* What it takes is sent to these peers, each once, "" for none, the empty ones last; so
-	 * fast (bytes a second; 0: no limit), and in these hours. Where one of them follows the
-	 * volume by cuts (store_follower_set), that follower's limit and hours count instead. */
-	char send_to[POLICY_HOSTS_MAX][NAME_ROOM];
-	uint64_t rate_bytes;
-	struct window window;
-};
 struct policy_info {
 	char name[NAME_ROOM];
 	uint32_t number;
