@@ -25,6 +25,7 @@ struct command {
 	struct volume_options options;
 	const struct store_offer *offer; /* of a receive: its owner's */
 	struct policy_rules rules;
+	struct told_policy told;
 	struct follower_rules follow;
 	struct follower_pace pace;
 	const struct store_word *word; /* the voters agreed to it; NULL: nobody was asked */
@@ -73,6 +74,13 @@ int command_layer_room(struct command *command, struct volume *volume, uint32_t 
 int command_position(struct command *command, struct volume *volume, struct volume *changed);
 
 int policy_room(struct command *command); /* for one more */
+/* Of home.c: the policy that a copy's original has, if that is said and is not what is known: a
+ * record for that. */
+void home_told(struct command *command, const struct volume *copy, const struct told_policy *told);
+/* The copy can become a volume that has its original's policy: 0, or refused; and it does, by a
+ * record for that policy, where it is to be made. */
+int home_room(struct command *command, const struct volume *copy);
+void home_comes_true(struct command *command, const struct volume *copy, struct volume *changed);
 
 /* Of volumes.c: the sentences that both need. NULL: refused, *ret_res says how. */
 struct volume *command_volume(struct command *command, const char *name, int *ret_res);

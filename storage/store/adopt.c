@@ -3,6 +3,8 @@
  * A copy becomes a volume of this host, with all its snapshots: what a host does that lost its
  * disks and was sent its volumes back by a peer.
  *
+ * It has the policy that it had at home (home.c), by the same commit.
+ *
  * Keeps true: it is one commit, so there is the copy or the volume and nothing between; the volume
  * is what the copy is, which is kept first, for it may have followed since its newest snapshot, or
  * what that one is, where a transfer left something else in the copy; its epoch is higher than
@@ -38,7 +40,8 @@ static int check_adopt(struct command *command, const struct volume *copy)
 			command, -EBUSY,
 			"'%s' is attached %u times: disconnect its NBD clients first.", copy->name,
 			copy->views);
-	return command_new_name(command, command->other);
+	int res = command_new_name(command, command->other);
+	return res < 0 ? res : home_room(command, copy);
 }
 
 static int prepare_adopt(struct command *command)
@@ -67,6 +70,7 @@ static int prepare_adopt(struct command *command)
 	changed.size_bytes = newest->size_bytes;
 	changed.top = newest->top;
 	changed.mapped_chunks = newest->mapped_chunks;
+	home_comes_true(command, copy, &changed);
 	env_random(store->env, incarnation, sizeof incarnation);
 	command->busy_volume = copy->number;
 	command_add(command, volume_encode_flags(&changed, PUT_ADMIN, command_record(command)));

@@ -64,6 +64,9 @@ static int prepare_make(struct command *command)
 	if (!copy) {
 		struct volume made = replica_volume(command);
 		command_add(command, volume_encode(&made, command_record(command)));
+		home_told(command, &made, &offer->policy);
+	} else {
+		home_told(command, copy, &offer->policy);
 	}
 	if (left && left->size_bytes == offer->size_bytes)
 		return 0;

@@ -382,6 +382,8 @@ static int apply_put_volume(struct store *store, unsigned flags, const struct vo
 	volume->state = from->state;
 	volume->replica &= from->replica; /* a copy may become a volume (adopt.c) ... */
 	volume->whole &= volume->replica; /* ... and then follows nobody */
+	if (!volume->replica)
+		volume->home = (struct named_policy){0};
 	volume->size_bytes = from->size_bytes;
 	volume->quota_bytes = from->quota_bytes;
 	volume->deleted_wall_ns = from->deleted_wall_ns;
@@ -573,6 +575,8 @@ int catalog_apply(struct store *store, const void *record, uint32_t bytes,
 		return volume ? lines_apply(volume, &c) : -VS_EFORMAT;
 	case LOG_SHIPPED:
 		return volume ? shipped_apply(volume, &c) : -VS_EFORMAT;
+	case LOG_HOME_POLICY:
+		return volume ? home_apply(volume, &c) : -VS_EFORMAT;
 	case LOG_PUT_FOLLOWER:
 	case LOG_DEL_FOLLOWER:
 		return follower_apply(store, op, number, &c);

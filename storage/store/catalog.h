@@ -35,6 +35,7 @@ enum log_op {
 	LOG_PUT_WORD = 22,
 	LOG_PUT_PROMISE = 23,
 	LOG_SHIPPED = 24,
+	LOG_HOME_POLICY = 25,
 };
 #define LOG_RECORD_BYTES_MAX 1024u
 
@@ -85,6 +86,9 @@ uint32_t promise_encode(const uint8_t uuid[16], uint64_t term, void *out);
 int promise_apply(struct store *store, struct cursor *c);
 uint32_t shipped_encode(const struct volume *volume, void *out); /* a LOG_SHIPPED */
 int shipped_apply(struct volume *volume, struct cursor *c);
+/* A LOG_HOME_POLICY; with no name: that it has none. */
+uint32_t home_encode(uint32_t volume, const struct named_policy *home, void *out);
+int home_apply(struct volume *volume, struct cursor *c);
 uint32_t policy_encode(const struct policy *policy, void *out); /* a LOG_PUT_POLICY */
 /* The cursor stands behind the number. -VS_EFORMAT. */
 int policy_apply(struct store *store, enum log_op op, uint32_t number, struct cursor *c);

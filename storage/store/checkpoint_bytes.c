@@ -9,6 +9,7 @@
 #include "proto/crc32c.h"
 #include "storage/store/catalog.h"
 #include "storage/store/lines.h"
+#include "storage/store/mutant.h"
 #include "storage/store/segments.h"
 #include "storage/store/store_int.h"
 #include "storage/store/vote.h"
@@ -76,12 +77,17 @@ size_t checkpoint_body_bytes(const struct store *store)
 		store->snapshot_count * (size_t)LOG_RECORD_BYTES_MAX +
 		segments_slot_count(store) * 24ull +
 		(store->domain_count + store->peer_count + store->policy_count +
-		 store->follower_count + 2ull * store->volume_count + 2ull * store->ballot_count +
+		 store->follower_count + 3ull * store->volume_count + 2ull * store->ballot_count +
 		 1) * LOG_RECORD_BYTES_MAX;
 	for (uint32_t i = 0; i < store->volume_count; i++)
 		for (uint32_t k = 0; k < store->volumes[i]->layer_count; k++)
 			bytes += layer_encoded_bytes(store->volumes[i]->layers[k]);
 	return bytes;
+}
+
+static bool volume_has_home(const struct volume *volume)
+{
+	return volume->home.name[0] && !MUTANT(88);
 }
 
 static bool volume_has_lines(const struct store *store, const struct volume *volume)
@@ -92,7 +98,7 @@ static bool volume_has_lines(const struct store *store, const struct volume *vol
 void checkpoint_body_encode(const struct store *store, struct cursor *c)
 {
 	uint8_t record[LOG_RECORD_BYTES_MAX];
-	uint32_t segments = 0, lines = 0, shipped = 0, words = 0;
+	uint32_t segments = 0, lines = 0, shipped = 0, homes = 0, words = 0;
 	put_u32(c, store->next_number);
 	put_u32(c, store->volume_count);
 	put_u64(c, store->next_segment_id);
@@ -123,9 +129,11 @@ void checkpoint_body_encode(const struct store *store, struct cursor *c)
 		lines += volume_has_lines(store, store->volumes[i]);
 	for (uint32_t i = 0; i < store->volume_count; i++)
 		shipped += volume_has_shipped(store->volumes[i]);
+	for (uint32_t i = 0; i < store->volume_count; i++)
+		homes += volume_has_home(store->volumes[i]);
 	for (uint32_t i = 0; i < store->ballot_count; i++)
 		words += (store->ballots[i]->word.term > 0) + (store->ballots[i]->promised > 0);
-	put_u64(c, store->policy_count + store->follower_count + lines + shipped + words);
+	put_u64(c, store->policy_count + store->follower_count + lines + shipped + homes + words);
 	for (uint32_t i = 0; i < store->policy_count; i++)
 		put_bytes(c, record, policy_encode(&store->policies[i], record));
 	for (uint32_t i = 0; i < store->follower_count; i++)
@@ -141,6 +149,11 @@ void checkpoint_body_encode(const struct store *store, struct cursor *c)
 	for (uint32_t i = 0; i < store->volume_count; i++)
 		if (volume_has_shipped(store->volumes[i]))
 			put_bytes(c, record, shipped_encode(store->volumes[i], record));
+	for (uint32_t i = 0; i < store->volume_count; i++)
+		if (volume_has_home(store->volumes[i]))
+			put_bytes(c, record,
+				  home_encode(store->volumes[i]->number, &store->volumes[i]->home,
+					      record));
 	for (uint32_t i = 0; i < store->ballot_count; i++) {
 		const struct ballot *ballot = store->ballots[i];
 		if (ballot->word.term)
@@ -162,9 +175,10 @@ static int body_apply(struct store *store, struct cursor *c, enum log_op want)
 	const uint8_t *record = cursor_take(c, le16toh(bytes));
 	if (!record || le16toh(bytes) < 8 || record[1] != PUT_FULL ||
 	    (record[0] != want && !(want == LOG_PUT_DOMAIN && record[0] == LOG_PUT_PEER) &&
-	     !(want == LOG_PUT_POLICY && (record[0] == LOG_PUT_FOLLOWER || record[0] == LOG_LINES ||
-					  record[0] == LOG_SHIPPED || record[0] == LOG_PUT_WORD ||
-					  record[0] == LOG_PUT_PROMISE))))
+	     !(want == LOG_PUT_POLICY &&
+	       (record[0] == LOG_PUT_FOLLOWER || record[0] == LOG_LINES ||
+		record[0] == LOG_SHIPPED || record[0] == LOG_HOME_POLICY ||
+		record[0] == LOG_PUT_WORD || record[0] == LOG_PUT_PROMISE))))
 		return -VS_EFORMAT;
 	return catalog_apply(store, record, le16toh(bytes), NULL);
 }

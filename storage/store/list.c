@@ -172,6 +172,7 @@ static void volume_fill(const struct store *store, const struct volume *volume,
 	memcpy(info->root, root.bytes, ID_BYTES);
 	memcpy(info->name, volume->name, NAME_ROOM);
 	memcpy(info->uuid, volume->uuid, 16);
+	memcpy(info->home_policy, volume->home.name, NAME_ROOM);
 	memcpy(info->incarnation, volume->incarnation, 16);
 	memcpy(info->domain, domain_by_number(store, volume->domain)->uuid, 16);
 	memcpy(info->origin, volume->origin, SNAP_NAME_ROOM);

@@ -84,6 +84,7 @@ struct volume {
 		uint32_t snapshot;    /* all of its policy's up to this one went there */
 		uint32_t store_tag;   /* ... into this store; 0: not known */
 	} shipped[POLICY_HOSTS_MAX];
+	struct named_policy home;     /* of a copy: its original's policy, kept for it (home.c) */
 	uint64_t mandate_ns;	      /* in step, or with voters: it is answered until then */
 	uint32_t left_primaries;      /* followers that had become the primary, and were removed */
 	uint64_t superseded_until_ns; /* see volume_superseded */

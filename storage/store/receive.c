@@ -233,6 +233,11 @@ static bool admin_run(struct receiving *receiving, receive_command *command)
 	return false;
 }
 
+static bool admin_begun(const struct receiving *receiving)
+{
+	return receiving->admin_busy || receiving->admin_done;
+}
+
 /* Only what is in a map is found by its id: true: all that the copy had at the beginning is, or
  * cannot be. */
 static bool copy_folded(struct receiving *receiving)
@@ -280,9 +285,9 @@ static int yield_step(struct receiving *receiving)
 {
 	const struct store_receive *public = receiving->public;
 	const struct store_offer *offer = &public->offer;
-	bool begun = receiving->admin_busy || receiving->admin_done;
-	if (begun || (!offer->beside && store_yields(receiving->work.store, public->host,
-						     offer->volume_uuid, offer->epoch))) {
+	if (admin_begun(receiving) ||
+	    (!offer->beside &&
+	     store_yields(receiving->work.store, public->host, offer->volume_uuid, offer->epoch))) {
 		if (!admin_run(receiving, replica_yield))
 			return WAITING;
 		if (receiving->error)
@@ -292,20 +297,30 @@ static int yield_step(struct receiving *receiving)
 	return WALK_MORE;
 }
 
+/* The snapshot is here already; what is told of its volume may be new. */
+static int published_step(struct receiving *receiving)
+{
+	if (!admin_begun(receiving) &&
+	    !store_copy_policy_news(receiving->work.store, receiving->name,
+				    &receiving->public->offer.policy))
+		return 0;
+	return admin_run(receiving, replica_home) ? receiving->error : WAITING;
+}
+
 static int make_step(struct receiving *receiving)
 {
 	struct store *store = receiving->work.store;
 	const struct store_offer *offer = &receiving->public->offer;
 	int res = replica_published(store, receiving->name, offer);
 	if (res == 1)
-		return 0;
+		return published_step(receiving);
 	if (res == -EEXIST)
 		return work_refuse(&receiving->work, res,
 				   "'%s@%s' is here already, and is not the same.", receiving->name,
 				   offer->snapshot);
 	if (res < 0)
 		return res;
-	bool begun = receiving->admin_busy || receiving->admin_done;
+	bool begun = admin_begun(receiving);
 	if (offer->beside && !begun && !copy_folded(receiving))
 		return WAITING;
 	if (!admin_run(receiving, offer->beside ? beside_make : replica_make))

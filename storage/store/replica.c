@@ -49,6 +49,7 @@ int store_offer(const struct store *store, const char *name, struct store_offer 
 	snprintf(ret->volume, sizeof ret->volume, "%s", slash ? slash + 1 : volume->name);
 	memcpy(ret->snapshot, snapshot->name, NAME_ROOM);
 	lines_until(&volume->lines, snapshot->epoch, &ret->lines);
+	store_policy_told(store, volume->number, &ret->policy);
 	return 0;
 }
 
@@ -259,8 +260,11 @@ static int prepare_make(struct command *command)
 	if (there) {
 		if ((res = replica_same(command, there)) < 0)
 			return res;
-		if ((res = replica_keep(command, there)) || there->size_bytes == offer->size_bytes)
+		if ((res = replica_keep(command, there)))
 			return res;
+		home_told(command, there, &offer->policy);
+		if (there->size_bytes == offer->size_bytes)
+			return 0;
 		volume = *there;
 		volume.size_bytes = offer->size_bytes;
 		command_add(command,
@@ -271,6 +275,7 @@ static int prepare_make(struct command *command)
 		return res;
 	volume = replica_volume(command);
 	command_add(command, volume_encode(&volume, command_record(command)));
+	home_told(command, &volume, &offer->policy);
 	return 0;
 }
 

@@ -45,7 +45,7 @@ const struct volume *served_here(const struct store *store, const uint8_t uuid[1
 /* The commands of a receive, on the copy `name`. `offer` is the caller's until the op is done. */
 typedef void receive_command(struct store *store, struct admin_op *op, const char *name,
 			     const struct store_offer *offer);
-receive_command replica_make, replica_publish;
+receive_command replica_make, replica_publish, replica_home;
 /* beside.c: what a snapshot is received into that leaves the copy as it is. */
 receive_command beside_make, beside_publish, beside_drop;
 bool beside_is(const struct volume *volume);

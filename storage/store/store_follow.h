@@ -159,6 +159,18 @@ struct store_copy_batch {
 };
 void store_copy_apply(struct store_copy_batch *batch);
 
+/* ---- the policy that it has at home ---- */
+
+/* What is told of the volume's policy: its own, or, of a copy, what its original told. */
+void store_policy_told(const struct store *store, uint32_t volume, struct told_policy *ret);
+/* The original of the copy of that name told so. It is kept with the copy, which has it when it is
+ * recovered (store_replica_adopt); nothing else goes by it. Nothing, where it is known, or the copy
+ * gone. */
+bool store_copy_policy_news(const struct store *store, const char *name,
+			    const struct told_policy *told); /* it would be kept */
+void store_copy_policy(struct store *store, struct admin_op *op, const char *name,
+		       const struct told_policy *told);
+
 /* ---- cuts ---- */
 
 /* Snapshots with this policy (store_policy_snap) are cuts: taken to be sent to a follower, which

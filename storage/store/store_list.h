@@ -52,6 +52,7 @@ struct volume_info {
 	char origin[SNAP_NAME_ROOM]; /* cloned from, or "" */
 	bool answers;		     /* store_view_answers of a view of it, now */
 	uint32_t policy;	     /* number; 0: none */
+	char home_policy[NAME_ROOM]; /* of a copy: its original's; "": none, or not told */
 	struct volume_limits limits;
 	struct volume_lease lease;
 	bool in_trash;

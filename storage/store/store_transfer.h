@@ -21,7 +21,8 @@ struct store_offer {
 	bool beside;
 	uint8_t top[ID_BYTES], root[ID_BYTES];
 	char volume[NAME_ROOM], snapshot[NAME_ROOM];
-	struct store_lines lines; /* up to its epoch */
+	struct store_lines lines;  /* up to its epoch */
+	struct told_policy policy; /* of the volume at home: a copy that is sent on tells it on */
 };
 /* "VOL@SNAP": -ENOENT; -EAGAIN: it has no root yet (store_snap_seal). */
 int store_offer(const struct store *store, const char *name, struct store_offer *ret);

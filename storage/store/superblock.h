@@ -23,7 +23,8 @@ enum feature {
 	FEATURE_RETURNS = 64, /* volumes that become copies; copies and followers that are, or come,
 				 in step */
 	FEATURE_SHIPPING = 128, /* records SHIPPED; followers with hours, policies that send */
-	FEATURES_ALL = 255,
+	FEATURE_HOME = 256,	/* records HOME_POLICY */
+	FEATURES_ALL = 511,
 };
 
 struct superblock {

@@ -27,8 +27,9 @@ struct upgrade {
 	struct io_op io;
 };
 
-static const char *const feature_names[] = {"policies", "recompression", "followers", "lines",
-					    "voters",	"promises",	 "returns",   "shipping"};
+static const char *const feature_names[] = {"policies", "recompression", "followers",
+					    "lines",	"voters",	 "promises",
+					    "returns",	"shipping",	 "home"};
 static_assert(FEATURES_ALL == (1u << (sizeof feature_names / sizeof *feature_names)) - 1,
 	      "each feature has its name");
 

@@ -78,7 +78,7 @@ class Store:
                     best = copy
         if best is None:
             die("no copy of the superblock is valid")
-        if u("I", best, 8) != 4 or u("Q", best, 32) & ~255:
+        if u("I", best, 8) != 4 or u("Q", best, 32) & ~511:
             die("the store has a version or features that this reader does not know")
         self.uuid, self.secret = best[48:64], best[64:80]
         self.ring = u("Q", best, 88) // BLOCK
@@ -222,7 +222,7 @@ class Store:
             self.segments[number] = u("Q", record, 8)
         elif kind == 10:
             del self.segments[number]
-        elif kind not in (11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24):
+        elif kind not in (11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25):
             die(f"the log has a record of the unknown kind {kind}")
         return 0
 

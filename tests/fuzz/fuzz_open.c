@@ -12,6 +12,7 @@
 #include "storage/store/codec.h"
 #include "storage/store/index_file.h"
 #include "storage/store/log.h"
+#include "storage/store/replica.h"
 #include "storage/store/store_follow.h"
 #include "storage/store/store_list.h"
 #include "storage/store/store_work.h"
@@ -251,7 +252,7 @@ static void sends_make(struct env *env, struct store *store, bool again)
 	const struct follower_pace pace = {.has_rate = true, .rate_bytes = 2 * MIB};
 	struct volume_info *volumes;
 	size_t count;
-	if (store_volumes(store, false, &volumes, &count) < 0 || count != 1)
+	if (store_volumes(store, false, &volumes, &count) < 0 || count != 1u + again)
 		abort();
 	uint32_t number = volumes[0].number;
 	free(volumes);
@@ -268,6 +269,29 @@ static void sends_make(struct env *env, struct store *store, bool again)
 	}
 	CHANGE(store, store_shipped, number, "host2", again ? 9 : 7, 1);
 	CHANGE(store, store_shipped, number, "h3", again ? 8 : 3, 0);
+}
+
+/* A copy, empty, that knows its original's policy: `again` another one. */
+static void copy_make(struct env *env, struct store *store, bool again)
+{
+	struct store_offer offer = {
+		.volume_uuid = {9},
+		.size_bytes = 64 * MIB,
+		.frame_bytes = 16384,
+		.level = 1,
+		.policy = {.told = true,
+			   .policy = {.name = "home",
+				      .rules = {.keep = {again ? 3 : 2}, .send_to = {"h3"}}}}};
+	struct domain_info *domains;
+	size_t count;
+	if (store_domains(store, &domains, &count) < 0)
+		abort();
+	memcpy(offer.domain, domains[0].uuid, 16);
+	free(domains);
+	if (again)
+		CHANGE(store, store_copy_policy, "host2/c", &offer.policy);
+	else
+		CHANGE(store, replica_make, "host2/c", &offer);
 }
 
 static void whole_make(void)
@@ -298,6 +322,7 @@ static void whole_make(void)
 	wait_for(env, &work.op);
 	store_view_close(view);
 	sends_make(env, store, false);
+	copy_make(env, store, false);
 	if (store_close(store) < 0 || store_open(env, "store", &options, &store, sentence) < 0 ||
 	    store_view_open(store, "a", &view) < 0)
 		abort();
@@ -309,6 +334,7 @@ static void whole_make(void)
 	request(env, view, REQUEST_ZERO, 2 * BLOCK_BYTES, NULL);
 	request(env, view, REQUEST_FLUSH, 0, NULL);
 	sends_make(env, store, true);
+	copy_make(env, store, true);
 	store_view_close(view);
 	sim_crash(sim, false);
 	store_abandon(store);
@@ -326,7 +352,16 @@ static void lists_look(struct store *store)
 {
 	struct policy_info *policies;
 	struct follower_info *followers;
+	struct volume_info *volumes;
 	size_t count;
+	if (store_volumes(store, false, &volumes, &count) == 0) {
+		for (size_t i = 0; i < count; i++) {
+			struct told_policy told;
+			assert(memchr(volumes[i].home_policy, 0, NAME_ROOM));
+			store_policy_told(store, volumes[i].number, &told);
+		}
+		free(volumes);
+	}
 	if (store_policies(store, &policies, &count) == 0) {
 		for (size_t i = 0; i < count; i++)
 			for (unsigned k = 0; k < POLICY_HOSTS_MAX; k++)
@@ -463,6 +498,10 @@ static int corpus_write_sends(const char *folder)
 		{"checkpoint_follower_hours", 1 + second, LOG_PUT_FOLLOWER, 112, 104, 5},
 		{"log_shipped_host", 3, LOG_SHIPPED, 224, 80, 'x'},
 		{"log_policy_host", 3, LOG_PUT_POLICY, 312, 120, 'x'},
+		{"checkpoint_home_name", 1 + second, LOG_HOME_POLICY, 312, 8, '/'},
+		{"checkpoint_home_host", 1 + second, LOG_HOME_POLICY, 312, 184, 'h'},
+		{"log_home_name", 3, LOG_HOME_POLICY, 312, 70, 'x'},
+		{"log_home_hours", 3, LOG_HOME_POLICY, 312, 112, 255},
 		{"log_follower_limit", 3, LOG_PUT_FOLLOWER, 112, 88, 255},
 	};
 	int res = 0;

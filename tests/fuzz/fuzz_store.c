@@ -25,6 +25,7 @@ enum decoder {
 	DECODE_SHIPPED,
 	DECODE_POLICY,
 	DECODE_FOLLOWER,
+	DECODE_HOME,
 	DECODER_COUNT,
 };
 
@@ -128,6 +129,21 @@ static void fuzz_shipped(const uint8_t *data, size_t bytes)
 	       memcmp(second.shipped, volume->shipped, sizeof second.shipped) == 0);
 }
 
+static void fuzz_home(const uint8_t *data, size_t bytes)
+{
+	struct volume *copy = one_volume()->volumes[0], second = {.number = 5, .replica = true};
+	uint8_t again[LOG_RECORD_BYTES_MAX];
+	struct cursor c = behind_number(data, bytes);
+	copy->replica = true;
+	copy->home = (struct named_policy){.name = "before"};
+	if (home_apply(copy, &c) < 0) {
+		assert(strcmp(copy->home.name, "before") == 0);
+		return;
+	}
+	c = behind_number(again, home_encode(5, &copy->home, again));
+	assert(home_apply(&second, &c) == 0 && policy_same(&second.home, &copy->home));
+}
+
 static bool windows_equal(const struct window *a, const struct window *b)
 {
 	return a->from == b->from && a->until == b->until;
@@ -222,6 +238,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 	case DECODE_POLICY:
 		fuzz_policy(data, bytes);
 		break;
+	case DECODE_HOME:
+		fuzz_home(data, bytes);
+		break;
 	case DECODE_FOLLOWER:
 		fuzz_follower(data, bytes);
 		break;
@@ -249,6 +268,10 @@ static void corpus_write_sends(const char *folder)
 	policy.rules.rate_bytes = MIB;
 	policy.rules.window = nights;
 	corpus_put(folder, "policy_sends", DECODE_POLICY, buf, policy_encode(&policy, buf));
+	struct named_policy home = {.name = "daily", .rules = policy.rules};
+	corpus_put(folder, "home", DECODE_HOME, buf, home_encode(5, &home, buf));
+	corpus_put(folder, "home_none", DECODE_HOME, buf,
+		   home_encode(5, &(struct named_policy){0}, buf));
 	corpus_put(folder, "follower", DECODE_FOLLOWER, buf,
 		   follower_encode(LOG_PUT_FOLLOWER, &follower, buf));
 	follower.rules = (struct follower_rules){

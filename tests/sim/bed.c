@@ -4,6 +4,7 @@
  * model first and again when it is answered.
  */
 #include "storage/store/replica.h"
+#include "storage/store/store_vote.h"
 #include "tests/sim/points.h"
 
 #include <stdio.h>
@@ -434,6 +435,21 @@ void bed_followed(struct bed *bed, unsigned volume, const char *host)
 	change_end(bed, &change);
 }
 
+/* Its snapshots are named after it. */
+static void volume_becomes(struct bed *bed, unsigned volume, const char *name)
+{
+	const char *was = bed->now.volumes[volume].name;
+	size_t was_bytes = strlen(was);
+	for (unsigned k = 0; k < SNAPSHOTS_IN_SCRIPT; k++) {
+		char full[SNAP_NAME_ROOM], *of = bed->next.snapshots[k].name;
+		if (strncmp(of, was, was_bytes) != 0 || of[was_bytes] != '@')
+			continue;
+		snprintf(full, sizeof full, "%.62s%.32s", name, of + was_bytes);
+		name_set(of, full);
+	}
+	name_set(bed->next.volumes[volume].name, name);
+}
+
 void bed_yield(struct bed *bed, unsigned slot, unsigned volume, const char *host)
 {
 	struct change change;
@@ -449,17 +465,30 @@ void bed_yield(struct bed *bed, unsigned slot, unsigned volume, const char *host
 	bed_wait(bed);
 	views_close(bed);
 	change_begin(bed, &change);
-	size_t was_bytes = strlen(here->name);
-	for (unsigned k = 0; k < SNAPSHOTS_IN_SCRIPT; k++) {
-		char full[SNAP_NAME_ROOM], *of = bed->next.snapshots[k].name;
-		if (strncmp(of, here->name, was_bytes) != 0 || of[was_bytes] != '@')
-			continue;
-		snprintf(full, sizeof full, "%.62s%.32s", name, of + was_bytes);
-		name_set(of, full);
-	}
-	name_set(bed->next.volumes[volume].name, name);
+	volume_becomes(bed, volume, name);
 	snapshot_expect(bed, slot, volume, kept);
 	replica_yield(bed->store, &change.admin, name, &offer);
+	change_end(bed, &change);
+}
+
+void bed_told(struct bed *bed, unsigned volume, const char *policy)
+{
+	struct told_policy told = {.told = true, .policy.rules = {.keep = {3}, .send_to = {"h1"}}};
+	struct change change;
+	name_set(told.policy.name, policy);
+	change_begin(bed, &change);
+	store_copy_policy(bed->store, &change.admin, bed->now.volumes[volume].name, &told);
+	change_end(bed, &change);
+}
+
+void bed_recover(struct bed *bed, unsigned volume, const char *name)
+{
+	struct change change;
+	bed_wait(bed);
+	views_close(bed);
+	change_begin(bed, &change);
+	volume_becomes(bed, volume, name);
+	store_replica_adopt(bed->store, &change.admin, bed->now.volumes[volume].name, name);
 	change_end(bed, &change);
 }
 

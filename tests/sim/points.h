@@ -96,6 +96,9 @@ void bed_rename(struct bed *bed, unsigned volume, const char *name);
  * it was a snapshot. */
 void bed_followed(struct bed *bed, unsigned volume, const char *host);
 void bed_yield(struct bed *bed, unsigned slot, unsigned volume, const char *host);
+/* The copy's original told of a policy; and the copy becomes the volume of that name, with it. */
+void bed_told(struct bed *bed, unsigned volume, const char *policy);
+void bed_recover(struct bed *bed, unsigned volume, const char *name);
 void bed_work(struct bed *bed, void (*start)(struct bed *bed, struct store_work *work));
 void bed_fold(struct bed *bed);
 void bed_gc(struct bed *bed);

@@ -559,6 +559,44 @@ static void yields(struct bed *bed)
 	bed_open(bed);
 }
 
+/* A copy that knows its original's policy is there. */
+static void copy_told(struct bed *bed)
+{
+	two_volumes_followed(bed);
+	bed_write(bed, 0, 3, 2, 20, 0);
+	bed_wait(bed);
+	bed_yield(bed, 1, 0, "h1");
+}
+
+/* There is the copy, which knows what was told and answered, and no policy; or the volume, with
+ * one; and nothing between. */
+static bool told_before;
+static void policy_is_there(struct bed *bed)
+{
+	const struct volume *volume = volume_by_name(bed->store, "a");
+	const struct volume *copy = volume_by_name(bed->store, "h1/a");
+	uint32_t count = bed->store->policy_count;
+	if (volume ? count != 1 || volume->policy != bed->store->policies[0].number ||
+			     strcmp(bed->store->policies[0].name, "daily") != 0
+		   : count != 0 || !copy || (told_before && strcmp(copy->home.name, "daily") != 0))
+		bed_fail("of a copy that is recovered the policy is not there, or nothing but it");
+}
+
+static void recovers(struct bed *bed)
+{
+	bed->opened = policy_is_there;
+	told_before = false;
+	bed_told(bed, 0, "daily");
+	told_before = true;
+	bed_close(bed);
+	bed_open(bed);
+	bed_recover(bed, 0, "a");
+	policy_is_there(bed);
+	bed_write(bed, 0, 4, 2, 40, 0);
+	bed_close(bed);
+	bed_open(bed);
+}
+
 const struct script scripts[] = {
 	{"make", NULL, make, true, NULL},
 	{"write", one_volume, write, false, NULL},
@@ -579,6 +617,7 @@ const struct script scripts[] = {
 	{"wrap", fill_log, wrap, false, NULL},
 	{"full", fill_disk, full, false, NULL},
 	{"yield", two_volumes_followed, yields, false, NULL},
+	{"recover", copy_told, recovers, false, NULL},
 	{"found", fill_garbage, NULL, false, found},
 	{"collected", fill_garbage, NULL, false, collected},
 	{"moved", fill_garbage, NULL, false, moved},

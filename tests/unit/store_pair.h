@@ -27,6 +27,7 @@ struct pair {
 	bool other_base;	/* a delta is of another node than the one that was named */
 	bool bad_deltas;	/* one bit of each */
 	bool beside;		/* the copy stays as it is */
+	bool untold;		/* the sender is older than what is told of policies */
 	void (*between)(struct pair *pair); /* behind each record */
 	void (*each)(struct pair *pair);    /* in each step of the receiver */
 	uint8_t buf[STORE_RECORD_BYTES_MAX];
@@ -141,6 +142,8 @@ static inline int send_snapshot(struct pair *pair, const char *name)
 	pair->receive = (struct store_receive){.op.done = receive_done, .want = want, .host = "h1"};
 	seal_and_offer(pair, name, &pair->receive.offer);
 	pair->receive.offer.beside = pair->beside;
+	if (pair->untold)
+		pair->receive.offer.policy = (struct told_policy){0};
 	pair->head = pair->tail = 0;
 	pair->sent_bytes = pair->records = pair->nodes = pair->deltas = 0;
 	ended = false;
