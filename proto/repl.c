@@ -100,7 +100,7 @@ uint32_t repl_encode_alive(void *out)
 	return message_end(&c, out);
 }
 
-/* ---- DOMAIN, OFFER, STATE ---- */
+/* ---- DOMAIN ---- */
 
 uint32_t repl_encode_domain(uint64_t request, const struct repl_domain *domain, void *out)
 {
@@ -124,6 +124,59 @@ int repl_decode_domain(const void *body, size_t bytes, struct repl_domain *ret)
 	return 0;
 }
 
+/* ---- what is told of a policy, at the end of a body; POLICY ---- */
+
+static uint32_t told_bytes(const struct told_policy *told)
+{
+	if (!told->told)
+		return 0;
+	return 8 + (told->policy.name[0] ? policy_bytes(&told->policy.rules) : 0);
+}
+
+static void put_told(struct cursor *c, const struct told_policy *told)
+{
+	if (!told->told)
+		return;
+	put_u8(c, told->policy.name[0] != 0);
+	put_zeros(c, 7);
+	if (told->policy.name[0])
+		policy_put(c, told->policy.name, &told->policy.rules);
+}
+
+/* It is one that a person could have set, or none. */
+static bool get_told(struct cursor *c, struct told_policy *ret)
+{
+	char sentence[SENTENCE_BYTES];
+	if (!cursor_left(c))
+		return true;
+	ret->told = true;
+	uint8_t has = get_u8(c);
+	if (!get_zeros(c, 7) || has > 1)
+		return false;
+	return !has || (policy_get(c, &ret->policy) && policy_check(&ret->policy, sentence) == 0);
+}
+
+uint32_t repl_encode_policy(const struct told_policy *told, void *out)
+{
+	assert(told->told);
+	struct cursor c = message_begin(out, REPL_POLICY, 0, 0, told_bytes(told));
+	put_told(&c, told);
+	return message_end(&c, out);
+}
+
+int repl_decode_policy(const void *body, size_t bytes, struct told_policy *ret)
+{
+	struct cursor c = cursor_reading(body, bytes);
+	struct told_policy told = {0};
+	bool good = get_told(&c, &told) && told.told;
+	if (message_whole(&c, good) < 0)
+		return -VS_EFORMAT;
+	*ret = told;
+	return 0;
+}
+
+/* ---- OFFER ---- */
+
 #define OFFER_BYTES (3 * 16u + 5 * 8 + 8 + 2 * ID_BYTES + 2 * REPL_NAME_ROOM + 8)
 #define LINE_BYTES 32u
 enum offer_kind { OFFER_CUT = 1, OFFER_BESIDE = 2 };
@@ -132,7 +185,8 @@ uint32_t repl_encode_offer(uint64_t request, const struct repl_offer *offer, voi
 {
 	assert(offer->line_count <= REPL_LINES_MAX);
 	struct cursor c = message_begin(out, REPL_OFFER, 0, request,
-					OFFER_BYTES + offer->line_count * LINE_BYTES);
+					OFFER_BYTES + offer->line_count * LINE_BYTES +
+						told_bytes(&offer->policy));
 	put_bytes(&c, offer->transfer, 16);
 	put_bytes(&c, offer->domain, 16);
 	put_bytes(&c, offer->volume_uuid, 16);
@@ -156,6 +210,7 @@ uint32_t repl_encode_offer(uint64_t request, const struct repl_offer *offer, voi
 		put_u64(&c, offer->lines[i].begin_vseq);
 		put_bytes(&c, offer->lines[i].incarnation, 16);
 	}
+	put_told(&c, &offer->policy);
 	return message_end(&c, out);
 }
 
@@ -201,6 +256,7 @@ int repl_decode_offer(const void *body, size_t bytes, struct repl_offer *ret)
 	good = get_name(&c, offer.volume) && good;
 	good = get_name(&c, offer.snapshot) && good;
 	good = get_lines(&c, &offer) && good;
+	good = good && get_told(&c, &offer.policy);
 	good = good && offer.size_bytes > 0 && offer.size_bytes % BLOCK_BYTES == 0 &&
 	       offer.size_bytes <= VOLUME_BYTES_MAX && offer.epoch <= REPL_EPOCH_MAX &&
 	       offer.vseq <= REPL_VSEQ_MAX;
@@ -209,6 +265,8 @@ int repl_decode_offer(const void *body, size_t bytes, struct repl_offer *ret)
 	*ret = offer;
 	return 0;
 }
+
+/* ---- STATE ---- */
 
 #define STATE_BYTES (8u + 4 * 8 + ID_BYTES)
 

@@ -6,6 +6,7 @@
 
 #include "proto/cursor.h"
 #include "proto/err.h"
+#include "proto/policy.h"
 #include "proto/units.h"
 
 #define REPL_VERSION_MIN 2u
@@ -37,6 +38,7 @@ enum repl_type {
 	REPL_GET_DELTA = 11,
 	REPL_DELTA = 12,
 	REPL_JOIN = 13,
+	REPL_POLICY = 14,
 	REPL_FOLLOW = 16,
 	REPL_POSITION = 17,
 	REPL_WRITE = 18,
@@ -48,9 +50,10 @@ enum repl_type {
 };
 enum repl_flags { REPL_REPLY = 1 };
 /* Bits of HELLO's features that may be known. */
-#define REPL_FEATURE_DELTA 1u /* answers GET_DELTA */
-#define REPL_FEATURE_LANES 2u /* takes JOIN */
-#define REPL_FEATURES_KNOWN (REPL_FEATURE_DELTA | REPL_FEATURE_LANES)
+#define REPL_FEATURE_DELTA 1u	 /* answers GET_DELTA */
+#define REPL_FEATURE_LANES 2u	 /* takes JOIN */
+#define REPL_FEATURE_POLICIES 4u /* takes what is told of policies: in OFFER, and POLICY */
+#define REPL_FEATURES_KNOWN (REPL_FEATURE_DELTA | REPL_FEATURE_LANES | REPL_FEATURE_POLICIES)
 
 struct repl_header {
 	uint32_t body_bytes;
@@ -90,6 +93,7 @@ struct repl_offer {
 	char volume[REPL_NAME_ROOM], snapshot[REPL_NAME_ROOM];
 	uint32_t line_count;
 	struct repl_line lines[REPL_LINES_MAX]; /* oldest first; none above `epoch` */
+	struct told_policy policy;		/* never told to who is older than that */
 };
 
 enum repl_transfer_state { REPL_RECEIVING = 1, REPL_PUBLISHED = 2 };
@@ -172,6 +176,8 @@ uint32_t repl_encode_ok(uint64_t request, void *out);
 uint32_t repl_encode_alive(void *out);
 uint32_t repl_encode_domain(uint64_t request, const struct repl_domain *domain, void *out);
 uint32_t repl_encode_offer(uint64_t request, const struct repl_offer *offer, void *out);
+/* What is told of the policy of the volume that is followed. */
+uint32_t repl_encode_policy(const struct told_policy *told, void *out);
 uint32_t repl_encode_state(uint64_t request, const struct repl_state *state, void *out);
 uint32_t repl_encode_get(uint64_t request, const struct repl_get *get, void *out);
 uint32_t repl_encode_get_delta(uint64_t request, const struct repl_get_delta *get, void *out);
@@ -201,6 +207,7 @@ void repl_quote(const char *peer, const struct repl_error *error,
 		char ret_sentence[SENTENCE_BYTES]);
 int repl_decode_domain(const void *body, size_t bytes, struct repl_domain *ret);
 int repl_decode_offer(const void *body, size_t bytes, struct repl_offer *ret);
+int repl_decode_policy(const void *body, size_t bytes, struct told_policy *ret);
 int repl_decode_state(const void *body, size_t bytes, struct repl_state *ret);
 int repl_decode_get(const void *body, size_t bytes, struct repl_get *ret);
 int repl_decode_get_delta(const void *body, size_t bytes, struct repl_get_delta *ret);

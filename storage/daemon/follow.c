@@ -347,6 +347,14 @@ static void stream_look(struct chase *chase, const struct volume_info *volume)
 
 /* ---- which one is due ---- */
 
+/* What is told of the volume's policy is not what went there with the last cut. */
+static bool policy_changed(const struct chase *chase)
+{
+	struct told_policy now;
+	store_policy_told(chase->follows->store, chase->info.volume_number, &now);
+	return now.told && !policy_same(&now.policy, &chase->there.policy.policy);
+}
+
 static bool chase_behind(const struct chase *chase, const struct volume_info *volume)
 {
 	/* The root differs where a snapshot was restored; and may where a fold is to come, which a
@@ -360,7 +368,8 @@ static bool chase_due(const struct chase *chase, const struct volume_info *volum
 {
 	const struct follower_rules *rules = &chase->info.rules;
 	uint64_t now = env_now_ns(chase->follows->env);
-	if (now < chase->retry.at_ns || !chase_behind(chase, volume) || chase_held(chase))
+	if (now < chase->retry.at_ns || chase_held(chase) ||
+	    (!chase_behind(chase, volume) && !policy_changed(chase)))
 		return false;
 	if (!chase->verified || now - chase->there_ns >= rules->lag_ns / 2)
 		return true;

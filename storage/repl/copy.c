@@ -11,6 +11,8 @@
  */
 #include "storage/repl/session.h"
 
+#include "storage/rt/log_event.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -26,6 +28,14 @@ struct batch {
 	struct store_position to;
 };
 
+/* What the original told of its policy, on its way into the store. It lives until that has ended,
+ * whatever becomes of the connection, which lets go of the copy at once. */
+struct telling_policy {
+	struct admin_op op;
+	struct copying *copying; /* NULL: it is gone */
+	char name[NAME_ROOM];
+};
+
 struct copying {
 	struct session *session;
 	struct view *view;
@@ -38,6 +48,8 @@ struct copying {
 	bool applying, flushing, paused;
 	struct store_position applied, flushed; /* flushed: what the flush under way stands for */
 	bool fresh;				/* applied goes beyond flushed */
+	struct told_policy told;		/* last, of its policy */
+	struct telling_policy *telling;
 };
 
 /* Bytes came to what is not applied, or left it. */
@@ -89,6 +101,8 @@ void copy_ended(struct session *session)
 	if (!copying)
 		return;
 	session->copying = NULL;
+	if (copying->telling)
+		copying->telling->copying = NULL;
 	queued(copying, 0, copying->queued_bytes);
 	batch_free(copying->filling);
 	while (copying->batches) {
@@ -261,6 +275,49 @@ static int take_commit(struct copying *copying, const struct repl_header *header
 	return 0;
 }
 
+/* ---- its policy ---- */
+
+static void policy_kick(struct copying *copying);
+
+static void policy_kept(struct io_op *op)
+{
+	struct telling_policy *telling = container_of(op, struct telling_policy, op.op);
+	struct copying *copying = telling->copying;
+	if (op->res < 0)
+		log_event(LOG_LEVEL_WARNING, "replica.policy_unknown", "copy=%s error=\"%s\"",
+			  telling->name, telling->op.sentence);
+	bool kept = op->res == 0;
+	free(telling);
+	if (!copying)
+		return;
+	copying->telling = NULL;
+	if (kept)
+		policy_kick(copying); /* something else was told meanwhile */
+}
+
+static void policy_kick(struct copying *copying)
+{
+	struct store *store = copying->session->repl->store;
+	if (copying->telling || !store_copy_policy_news(store, copying->name, &copying->told))
+		return;
+	struct telling_policy *telling = copying->telling = calloc(1, sizeof(*telling));
+	if (!telling)
+		return; /* it is told again */
+	telling->copying = copying;
+	telling->op.op.done = policy_kept;
+	memcpy(telling->name, copying->name, sizeof telling->name);
+	store_copy_policy(store, &telling->op, copying->name, &copying->told);
+}
+
+static int take_policy(struct copying *copying, const struct repl_header *header,
+		       const uint8_t *body)
+{
+	if (repl_decode_policy(body, header->body_bytes, &copying->told) < 0)
+		return -VS_EFORMAT;
+	policy_kick(copying);
+	return 0;
+}
+
 /* ---- the beginning ---- */
 
 void copy_take_over(struct session *session, const char *name)
@@ -324,6 +381,8 @@ int copy_message(struct session *session, const struct repl_header *header, cons
 		return take_follow(session, header, body);
 	if (!session->copying)
 		return -VS_EFORMAT;
+	if (header->type == REPL_POLICY)
+		return take_policy(session->copying, header, body);
 	return header->type == REPL_WRITE ? take_write(session->copying, header, body)
 					  : take_commit(session->copying, header, body);
 }

@@ -224,7 +224,8 @@ static int take_offer(struct session *session, const struct repl_header *header,
 				   .frame_bytes = offer.frame_bytes,
 				   .level = offer.level,
 				   .cut = offer.cut,
-				   .beside = offer.beside};
+				   .beside = offer.beside,
+				   .policy = offer.policy};
 	memcpy(to->domain, offer.domain, 16);
 	memcpy(to->volume_uuid, offer.volume_uuid, 16);
 	memcpy(to->top, offer.top, ID_BYTES);
@@ -302,6 +303,7 @@ int receive_message(struct session *session, const struct repl_header *header, c
 	case REPL_FOLLOW:
 	case REPL_WRITE:
 	case REPL_COMMIT:
+	case REPL_POLICY:
 		return copy_message(session, header, body);
 	case REPL_MANDATE:
 		return mandate_take(session, header, body);

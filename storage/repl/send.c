@@ -57,6 +57,8 @@ static void send_offer(struct session *session)
 		*to = (struct repl_line){.epoch = line->epoch, .begin_vseq = line->begin_vseq};
 		memcpy(to->incarnation, line->incarnation, 16);
 	}
+	if (channel_hello(session->channel)->features_known & REPL_FEATURE_POLICIES)
+		offer.policy = from->policy;
 	session->state = SESSION_OFFER;
 	channel_send(session->channel, message,
 		     repl_encode_offer(session_request(session), &offer, message));

@@ -244,6 +244,19 @@ void stream_room(struct session *session)
 	stream_kick(session->stream);
 }
 
+/* Again and again: nobody says what it has kept. */
+static void tell_policy(struct repl_stream *stream)
+{
+	uint8_t message[REPL_HEADER_BYTES + 8 + POLICY_BYTES_MAX];
+	struct channel *channel = stream->session->channel;
+	struct told_policy now;
+	if (!(channel_hello(channel)->features_known & REPL_FEATURE_POLICIES))
+		return;
+	store_policy_told(stream->repl->store, stream->volume, &now);
+	if (now.told)
+		channel_send(channel, message, repl_encode_policy(&now, message));
+}
+
 /* Alive? Acknowledged in time? */
 static void tick(struct env_timer *timer)
 {
@@ -258,6 +271,8 @@ static void tick(struct env_timer *timer)
 	}
 	if (stream->phase == STREAM_LIVE && !stream->flying && !stream->items)
 		commit_send(stream, &stream->sent, now);
+	if (stream->phase == STREAM_LIVE)
+		tell_policy(stream);
 	env_timer_start(session->repl->env, timer, TICK_NS);
 }
 
@@ -354,6 +369,7 @@ static int take_position(struct repl_stream *stream, const struct repl_position 
 		commit_send(stream, &stream->begin, env_now_ns(stream->repl->env));
 	if (stream->phase != STREAM_LIVE)
 		return 0;
+	tell_policy(stream);
 	stream->session->timer.fire = tick;
 	env_timer_start(stream->repl->env, &stream->session->timer, TICK_NS);
 	stream_kick(stream);

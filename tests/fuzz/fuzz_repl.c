@@ -2,10 +2,10 @@
 /*
  * Every message of replication, fed with anything: a header of 16 bytes, then its body, as a
  * channel takes them apart. What a decoder accepts is encoded again, and comes out the same where
- * it has one form; DOMAIN, OFFER and FOLLOW have several (what lies behind a name's end is not
- * kept): their encoded form is decoded and encoded once more, and that is the same. Of the rest: a
- * HELLO of a newer version may be longer, an ERROR's text is made printable, RECORD and WRITE point
- * into their body and not behind it.
+ * it has one form; DOMAIN, OFFER, POLICY and FOLLOW have several (what lies behind a name's end is
+ * not kept): their encoded form is decoded and encoded once more, and that is the same. Of the
+ * rest: a HELLO of a newer version may be longer, an ERROR's text is made printable, RECORD and
+ * WRITE point into their body and not behind it.
  */
 #include "proto/node_delta.h"
 #include "proto/repl.h"
@@ -59,6 +59,18 @@ static void fuzz_offer(uint64_t request, const uint8_t *body, size_t bytes)
 	body = encoded_body(bytes, repl_encode_offer(request, &offer, out));
 	assert(repl_decode_offer(body, bytes, &offer) == 0);
 	same(body, bytes, repl_encode_offer(request, &offer, out));
+}
+
+static void fuzz_policy(const uint8_t *body, size_t bytes)
+{
+	struct told_policy told;
+	char sentence[SENTENCE_BYTES];
+	if (repl_decode_policy(body, bytes, &told) < 0)
+		return;
+	assert(!told.policy.name[0] || policy_check(&told.policy, sentence) == 0);
+	body = encoded_body(bytes, repl_encode_policy(&told, out));
+	assert(repl_decode_policy(body, bytes, &told) == 0);
+	same(body, bytes, repl_encode_policy(&told, out));
 }
 
 static void fuzz_follow(uint64_t request, const uint8_t *body, size_t bytes)
@@ -125,6 +137,9 @@ static void fuzz_body(const struct repl_header *header, const uint8_t *body, siz
 		break;
 	case REPL_OFFER:
 		fuzz_offer(header->request, body, bytes);
+		break;
+	case REPL_POLICY:
+		fuzz_policy(body, bytes);
 		break;
 	case REPL_STATE:
 		if (repl_decode_state(body, bytes, &state) == 0)
@@ -206,12 +221,12 @@ static int corpus_write(const char *folder)
 	const struct repl_hello hello = {
 		.version_min = 1, .version_max = 1, .store_uuid = {1}, .features_known = 7};
 	const struct repl_domain domain = {.uuid = {1}, .key = {2}, .name = "default"};
-	const struct repl_offer offer = {.transfer = {1},
-					 .size_bytes = GIB,
-					 .frame_bytes = 16384,
-					 .level = 1,
-					 .volume = "web1",
-					 .snapshot = "monday"};
+	struct repl_offer offer = {.transfer = {1},
+				   .size_bytes = GIB,
+				   .frame_bytes = 16384,
+				   .level = 1,
+				   .volume = "web1",
+				   .snapshot = "monday"};
 	const struct repl_state state = {.state = REPL_PUBLISHED, .chunks = 3};
 	const struct repl_get get = {.type = 1, .count = 2, .ids = ids};
 	put(folder, "hello", repl_encode_hello(&hello, out));
@@ -219,6 +234,16 @@ static int corpus_write(const char *folder)
 	put(folder, "ok", repl_encode_ok(5, out));
 	put(folder, "domain", repl_encode_domain(6, &domain, out));
 	put(folder, "offer", repl_encode_offer(7, &offer, out));
+	offer.policy.told = true;
+	put(folder, "offer_no_policy", repl_encode_offer(7, &offer, out));
+	offer.policy.policy = (struct named_policy){.name = "daily",
+						    .rules = {.every_ns = 3600 * NSEC_PER_SEC,
+							      .keep = {1, 0, 7},
+							      .send_to = {"host2", "h3"},
+							      .rate_bytes = MIB,
+							      .window = {1320, 360}}};
+	put(folder, "offer_policy", repl_encode_offer(7, &offer, out));
+	put(folder, "policy", repl_encode_policy(&offer.policy, out));
 	put(folder, "state", repl_encode_state(7, &state, out));
 	put(folder, "get", repl_encode_get(8, &get, out));
 	const struct repl_get_delta get_delta = {.count = 1, .pairs = ids};

@@ -107,6 +107,8 @@ void store_domain_add(struct store *store, struct admin_op *op, const char *name
 }
 void store_receive(struct store *store, struct store_receive *receive)
 {
+	assert_true(receive->offer.policy.told);
+	assert_string_equal(receive->offer.policy.policy.name, "p");
 }
 void store_receive_kick(struct store_receive *receive)
 {
@@ -143,7 +145,8 @@ static int setup(void **state)
 					 .frame_bytes = 16384,
 					 .level = 1,
 					 .volume = "v",
-					 .snapshot = "s"};
+					 .snapshot = "s",
+					 .policy = {.told = true, .policy = {.name = "p"}}};
 	repl = (struct repl){.env = &env};
 	first = lane = (struct session){
 		.repl = &repl, .incoming = true, .channel = (void *)&told, .host = "a"};

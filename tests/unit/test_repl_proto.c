@@ -60,6 +60,104 @@ static void offers_come_back_as_they_were(void **state)
 	}
 }
 
+static struct told_policy a_policy(void)
+{
+	struct told_policy told = {.told = true,
+				   .policy = {.name = "daily",
+					      .rules = {.every_ns = 3600 * NSEC_PER_SEC,
+							.keep = {1, 2, 3, 4, 5, 6},
+							.send_to = {"b", "c"},
+							.rate_bytes = MIB,
+							.window = {1320, 360}}}};
+	return told;
+}
+
+/* An older host's offer ends where it did, and tells nothing; another one tells of a policy, or
+ * that there is none. */
+static void an_offer_tells_of_the_policy_to_who_understands_it(void **state)
+{
+	struct repl_offer offer = an_offer(), got;
+	uint32_t count, before;
+	const uint8_t *body = body_of(repl_encode_offer(8, &offer, bytes), &before, REPL_OFFER);
+	assert_int_equal(repl_decode_offer(body, before, &got), 0);
+	assert_false(got.policy.told);
+	for (unsigned kind = 0; kind < 3; kind++) { /* it sends, it does not, there is none */
+		offer.policy = a_policy();
+		if (kind == 1)
+			offer.policy.policy.rules = (struct policy_rules){.keep = {7}};
+		if (kind == 2)
+			offer.policy = (struct told_policy){.told = true};
+		body = body_of(repl_encode_offer(8, &offer, bytes), &count, REPL_OFFER);
+		assert_int_equal(count, before + (kind == 0 ? 312 : kind == 1 ? 112 : 8));
+		assert_int_equal(repl_decode_offer(body, count, &got), 0);
+		assert_true(got.policy.told);
+		assert_true(policy_same(&got.policy.policy, &offer.policy.policy));
+		assert_memory_equal(got.lines, offer.lines, sizeof got.lines);
+		for (uint32_t cut = before + 1; cut < count;
+		     cut++) /* where one may end, not this one */
+			assert_int_equal(repl_decode_offer(body, cut, &got), -VS_EFORMAT);
+		assert_int_equal(repl_decode_offer(body, before, &got), 0);
+		assert_int_equal(repl_decode_offer(body, count + 1, &got), -VS_EFORMAT);
+		body = body_of(repl_encode_policy(&offer.policy, bytes), &count, REPL_POLICY);
+		struct told_policy told;
+		assert_int_equal(repl_decode_policy(body, count, &told), 0);
+		assert_true(told.told && policy_same(&told.policy, &offer.policy.policy));
+		for (uint32_t cut = 0; cut < count; cut++)
+			assert_int_equal(repl_decode_policy(body, cut, &told), -VS_EFORMAT);
+		assert_int_equal(repl_decode_policy(body, count + 1, &told), -VS_EFORMAT);
+	}
+}
+
+/* What no person could set, nobody else can either. */
+static void a_policy_that_cannot_be_is_refused(void **state)
+{
+	for (unsigned wrong = 0; wrong <= 13; wrong++) {
+		struct told_policy told = a_policy(), got;
+		struct policy_rules *rules = &told.policy.rules;
+		char *name = told.policy.name, (*hosts)[REPL_NAME_ROOM] = rules->send_to;
+		uint32_t count;
+		if (wrong == 1)
+			rules->every_ns = 59 * NSEC_PER_SEC;
+		if (wrong == 2)
+			rules->every_ns = POLICY_EVERY_NS_MAX + 1;
+		if (wrong == 3)
+			memset(name, 'x', POLICY_NAME_BYTES_MAX + 1);
+		if (wrong == 4)
+			memcpy(name, "../x", 5);
+		if (wrong == 5)
+			memcpy(hosts[1], "b", 2); /* twice */
+		if (wrong == 6)
+			memcpy(hosts[1], "a b", 4);
+		if (wrong == 7) {
+			memset(hosts[1], 0, REPL_NAME_ROOM);
+			memcpy(hosts[2], "c", 2);
+		}
+		if (wrong == 8)
+			rules->window.until = 1440;
+		if (wrong == 9)
+			rules->window = (struct window){60, 60};
+		if (wrong == 10) /* fast, and nowhere to */
+			memset(hosts, 0, sizeof rules->send_to);
+		uint8_t *body =
+			(uint8_t *)body_of(repl_encode_policy(&told, bytes), &count, REPL_POLICY);
+		if (wrong == 11)
+			body[0] = 2;
+		if (wrong == 12)
+			body[7] = 1;
+		if (wrong == 13)
+			memset(body + 8 + 112, 'x', REPL_NAME_ROOM); /* a host without an end */
+		assert_int_equal(repl_decode_policy(body, count, &got), wrong ? -VS_EFORMAT : 0);
+	}
+	/* The longer form, without a host, is nobody's. */
+	struct told_policy told = a_policy(), got;
+	uint32_t count;
+	told.policy.rules.rate_bytes = 0;
+	told.policy.rules.window = (struct window){0};
+	uint8_t *body = (uint8_t *)body_of(repl_encode_policy(&told, bytes), &count, REPL_POLICY);
+	memset(body + count - 3 * REPL_NAME_ROOM, 0, 3 * REPL_NAME_ROOM);
+	assert_int_equal(repl_decode_policy(body, count, &got), -VS_EFORMAT);
+}
+
 static void lines_that_cannot_be_are_refused(void **state)
 {
 	struct repl_offer offer = an_offer(), got;
@@ -403,6 +501,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(offers_come_back_as_they_were),
+		cmocka_unit_test(an_offer_tells_of_the_policy_to_who_understands_it),
+		cmocka_unit_test(a_policy_that_cannot_be_is_refused),
 		cmocka_unit_test(an_offer_of_no_name_or_size_is_refused),
 		cmocka_unit_test(lines_that_cannot_be_are_refused),
 		cmocka_unit_test(a_get_has_1_to_64_ids_and_nothing_else),

@@ -13,6 +13,7 @@ static unsigned said_count, gets, looks, progressed;
 static int ended_res;
 static bool ended;
 static char ended_sentence[SENTENCE_BYTES];
+static struct repl_offer offered;
 
 static void no_random(struct env *env, void *bytes, size_t count)
 {
@@ -27,12 +28,21 @@ void channel_send(struct channel *channel, const void *bytes, size_t byte_count)
 	assert_true(said_count < 4);
 	assert_int_equal(repl_decode_header(bytes, &said[said_count]), 0);
 	assert_int_equal(byte_count, REPL_HEADER_BYTES + said[said_count].body_bytes);
+	if (said[said_count].type == REPL_OFFER)
+		assert_int_equal(repl_decode_offer((const uint8_t *)bytes + REPL_HEADER_BYTES,
+						   said[said_count].body_bytes, &offered),
+				 0);
 	said_count++;
 }
 static bool no_room;
 bool channel_room(struct channel *channel)
 {
 	return !no_room;
+}
+static struct repl_hello hello; /* of the peer */
+const struct repl_hello *channel_hello(const struct channel *channel)
+{
+	return &hello;
 }
 uint64_t channel_sent_bytes(const struct channel *channel)
 {
@@ -137,6 +147,24 @@ static void the_domain_goes_first_then_the_offer(void **state)
 	assert_int_equal(a_sender.transfer[3], 5); /* what a lane says */
 }
 
+/* To an older one the offer is what it was. */
+static void a_policy_is_told_to_who_understands_it(void **state)
+{
+	a_sender.offer.policy =
+		(struct told_policy){.told = true, .policy = {.name = "p", .rules = {.keep = {7}}}};
+	hello.features_known = REPL_FEATURES_KNOWN & ~(uint64_t)REPL_FEATURE_POLICIES;
+	offers();
+	assert_false(offered.policy.told);
+	setup(NULL);
+	a_sender.offer.policy =
+		(struct told_policy){.told = true, .policy = {.name = "p", .rules = {.keep = {7}}}};
+	hello.features_known = REPL_FEATURES_KNOWN;
+	offers();
+	assert_true(offered.policy.told);
+	assert_true(policy_same(&offered.policy.policy, &a_sender.offer.policy.policy));
+	hello.features_known = 0;
+}
+
 static void who_asks_for_nothing_hears_that_we_live(void **state)
 {
 	offers();
@@ -192,6 +220,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		SEND_TEST(the_domain_goes_first_then_the_offer),
+		SEND_TEST(a_policy_is_told_to_who_understands_it),
 		SEND_TEST(who_asks_for_nothing_hears_that_we_live),
 		SEND_TEST(it_is_published_when_the_root_is_ours),
 		SEND_TEST(another_root_is_not_believed),

@@ -70,6 +70,32 @@ bool store_yields(const struct store *store, const char *host, const uint8_t uui
 void store_copy_close(struct view *copy)
 {
 }
+static struct told_policy policy_here; /* what is told of ours */
+void store_policy_told(const struct store *store, uint32_t volume, struct told_policy *ret)
+{
+	*ret = policy_here;
+}
+static struct admin_op *keeping; /* what came of a copy's, while it is being kept */
+static struct told_policy kept;
+static unsigned kept_count;
+void store_copy_policy(struct store *store, struct admin_op *op, const char *name,
+		       const struct told_policy *told)
+{
+	assert_null(keeping);
+	keeping = op;
+	kept = *told;
+	kept_count++;
+}
+bool store_copy_policy_news(const struct store *store, const char *name,
+			    const struct told_policy *told)
+{
+	return !policy_same(&told->policy, &kept.policy);
+}
+static struct repl_hello hello; /* of the peer */
+const struct repl_hello *channel_hello(const struct channel *channel)
+{
+	return &hello;
+}
 void store_copy_apply(struct store_copy_batch *batch)
 {
 	applying = batch;
@@ -292,6 +318,36 @@ static void all_streams_together_are_bounded(void **state)
 	repl.stream_bytes = 0;
 }
 
+/* When it is in step, and again and again; to who is older never. */
+static void the_policy_is_told_to_who_is_in_step(void **state)
+{
+	for (unsigned knows = 0; knows < 2; knows++) {
+		struct repl_stream *stream = stream_made();
+		policy_here = (struct told_policy){.told = true};
+		hello.features_known = knows ? REPL_FEATURE_POLICIES : 0;
+		messages = 0;
+		stands_at(stream, &here);
+		assert_int_equal(messages, 2 + knows); /* FOLLOW, COMMIT */
+		const struct repl_position at = position_out(&here);
+		for (unsigned i = 0; i < 4; i++) {
+			position_came(&at);
+			policy_here.policy.name[0] = 'p';
+			messages = 0;
+			session.timer.fire(&session.timer);
+			assert_int_equal(messages, 1 + knows); /* are you there? */
+		}
+		position_came(&at);
+		policy_here.told = false; /* nobody knows any more */
+		messages = 0;
+		session.timer.fire(&session.timer);
+		assert_int_equal(messages, 1);
+		assert_int_equal(state_of(stream).phase, STREAM_LIVE);
+		repl_stream_free(stream);
+	}
+	hello = (struct repl_hello){0};
+	policy_here = (struct told_policy){0};
+}
+
 /* ---- the incoming side ---- */
 
 static void came(uint32_t (*encode)(void *message), void *message)
@@ -373,6 +429,66 @@ static void all_copies_together_are_bounded(void **state)
 	repl.copy_bytes = 0;
 }
 
+static void kept_now(int res)
+{
+	struct admin_op *op = keeping;
+	keeping = NULL;
+	op->op.res = res;
+	op->op.done(&op->op);
+}
+
+static uint32_t policy(void *message)
+{
+	return repl_encode_policy(&policy_here, message);
+}
+
+/* One after the other, the last of those that came meanwhile; the connection waits for none. */
+static void what_is_told_of_a_policy_is_kept(void **state)
+{
+	uint8_t message[REPL_HEADER_BYTES + 512];
+	session_new(&repl, true);
+	policy_here = (struct told_policy){.told = true, .policy = {.name = "a"}};
+	kept_count = 0;
+	came(follow, message);
+	for (char name = 'a'; name <= 'e'; name++) {
+		policy_here.policy.name[0] = name;
+		came(policy, message);
+	}
+	assert_int_equal(kept_count, 1);
+	assert_string_equal(kept.policy.name, "a");
+	kept_now(0);
+	assert_int_equal(kept_count, 2);
+	assert_string_equal(kept.policy.name, "e");
+	kept_now(0);
+	came(policy, message); /* it is known */
+	assert_int_equal(kept_count, 2);
+	policy_here.policy.name[0] = 'f';
+	came(policy, message);
+	kept.policy.name[0] = 'e'; /* it was not kept: again when it is told again */
+	kept_now(-ENOSPC);
+	assert_int_equal(kept_count, 3);
+	came(policy, message);
+	assert_int_equal(kept_count, 4);
+	session.ended = true;
+	copy_ended(&session);
+	kept_now(0);
+	assert_null(keeping);
+	assert_int_equal(kept_count, 4);
+	/* Of no copy, or nonsense: the connection goes. */
+	struct repl_header header;
+	policy(message);
+	assert_int_equal(repl_decode_header(message, &header), 0);
+	session_new(&repl, true);
+	assert_int_equal(copy_message(&session, &header, message + REPL_HEADER_BYTES), -VS_EFORMAT);
+	came(follow, message);
+	policy(message);
+	message[REPL_HEADER_BYTES + 8] = '/';
+	assert_int_equal(copy_message(&session, &header, message + REPL_HEADER_BYTES), -VS_EFORMAT);
+	session.ended = true;
+	copy_ended(&session);
+	policy_here = (struct told_policy){0};
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -384,6 +500,8 @@ int main(void)
 		cmocka_unit_test(all_streams_together_are_bounded),
 		cmocka_unit_test(nothing_of_a_peer_is_queued_without_a_bound),
 		cmocka_unit_test(all_copies_together_are_bounded),
+		cmocka_unit_test(the_policy_is_told_to_who_is_in_step),
+		cmocka_unit_test(what_is_told_of_a_policy_is_kept),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
