@@ -407,7 +407,9 @@ const struct command commands[] = {
 	 "vstorectl replica promote host1/web1-disk0 --accept-loss", ASKS},
 	{"replica", "recover", verb_replica_recover, "v", "as=", "HOST/VOL [--as NAME]",
 	 "Makes a copy that HOST sent back a volume of this host again, with all its snapshots, as "
-	 "the newest of them has it: for a host that lost its disks. Nothing of the store that was "
+	 "the newest of them has it, and the policy that it had: for a host that lost its disks. A "
+	 "policy of that name that is here already is taken as it is. Nothing of the store that "
+	 "was "
 	 "lost is taken for it any more.",
 	 "vstorectl replica recover host2/web1-disk0", CHANGE},
 	{"replica witness", "add", verb_witness_add, "vw", "", "VOL HOST",

@@ -12,6 +12,7 @@ static const struct column volume_columns[] = {
 	{"ATTACHED", "attachments", CELL_NUMBER, false},
 	{"CREATED", "created", CELL_TIME, false},
 	{"POLICY", "policy", CELL_TEXT, true},
+	{"HOME_POLICY", "home_policy", CELL_TEXT, true}, /* of a copy: its original's */
 	{"UUID", "uuid", CELL_TEXT, true},
 	{"QUOTA", "quota_bytes", CELL_SIZE, true},
 	{"LEVEL", "level", CELL_NUMBER, true},

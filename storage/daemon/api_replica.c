@@ -279,6 +279,7 @@ void replica_recover(struct call *call)
 {
 	const char *name = volume_name(call);
 	call->status = 201;
+	call->rules = true; /* it may have a policy now */
 	store_replica_adopt(call->daemon->store, change_begin(call, name), call->args[0], name);
 }
 

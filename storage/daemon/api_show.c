@@ -68,6 +68,7 @@ static json_t *volume_json(const struct daemon *daemon, const struct volume_info
 		"attachments", (json_int_t)v->attachments, "snapshot_count",
 		(json_int_t)v->snapshot_count, "root", root, "origin", v->origin, "domain", domain,
 		"replica", v->replica, "serving", v->answers);
+	json_object_set_new(out, "home_policy", json_string(v->home_policy));
 	lease_add(out, v);
 	freed_add(daemon, out, &v->freed);
 	if (v->freed_own.known)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# A host is lost with its disks, and an empty one takes its name: the lines of deploy/drill.md, as they stand there, with a kill -9 in the
-# middle of the way back; the old host returns, with its old certificate and with a good one. About 12 s.
+# A host is lost with its disks, and an empty one takes its name: the lines of deploy/drill.md, as they stand there, volumes, snapshots and policies come back, with a kill -9 in the
+# middle of the way back; the old host returns, with its old certificate and with a good one. Under a minute.
 # Usage: drill.sh VSTORED VSTORECTL DRILL.MD
 VSTORED=$1 VSTORECTL=$(realpath "$2") page=$(realpath "$3") here=$(dirname "$(realpath "$0")")
 # shellcheck source=tests/integration/lib.sh
@@ -34,6 +34,14 @@ state_is() {
 }
 settled() { state_is web1 'in step' && state_is files same; }
 
+policy_is() { # HOST COPY NAME: what the copy's original has
+	host "$1" -o json volume show "$2" | grep -q "\"home_policy\": *\"$3\""
+}
+rules_of() { # HOST POLICY: all of it but its number there
+	host "$1" -o json policy show "$2" | python3 -c 'import json,sys; r = json.load(sys.stdin); del r["number"]; print(r)'
+}
+sent_daily() { [ "$(host b -o name snap list a/web1 | grep -c '^a/web1@daily-')" -ge "$1" ]; }
+
 two_hosts
 for volume in web1 files; do
 	host a -q volume create $volume --size 64M
@@ -47,6 +55,17 @@ soon settled || fail "b does not get near: $(host a -o json replica status)"
 qemu-io -f raw -t writeback -c 'write -P 7 20M 1M' -c flush "$(host_uri a web1)" >io || fail "a write: $(cat io)"
 qio a files 'write -P 8 30M 1M'
 soon settled || fail "b does not get near after writes"
+# The policies are known there: as they are now, also where nothing is written and no snapshot goes over.
+soon policy_is b a/web1 daily || fail "b does not know web1's policy: $(host b -o json volume show a/web1)"
+soon sent_daily 1 || fail "what the policy takes is not sent: $(host a -o json replica status)"
+policy_is b a/files '' || fail "files has a policy that nobody gave it"
+host a -q policy set quiet --keep-last 3
+for volume in web1 files; do host a -q policy attach quiet $volume; done
+for volume in web1 files; do soon policy_is b a/$volume quiet || fail "b does not hear of a new policy of $volume"; done
+host a -q policy attach daily web1
+soon policy_is b a/web1 daily || fail "b does not hear that web1 has its old policy again"
+soon settled || fail "b does not get near after policies"
+was=$(rules_of a daily; rules_of a quiet)
 declare -A good=()
 for name in web1 files web1@monday files@monday; do good[$name]=$(export_of a $name); done
 
@@ -81,6 +100,8 @@ for name in "${!good[@]}"; do
 	[ "$(export_of a "$name")" = "${good[$name]}" ] || fail "$name is not what it was"
 done
 [ "$(host a -o name snap list web1 | grep -c '^web1@\(monday\|rescued\)$')" = 2 ] || fail "snapshots of web1 are missing: $(host a -o name snap list)"
+[ "$(rules_of a daily; rules_of a quiet)" = "$was" ] || fail "the policies are not what they were: $(rules_of a daily; rules_of a quiet); they were $was"
+soon sent_daily 2 || fail "what the policy takes now is not sent: $(host a -o json replica status)"
 soon settled || fail "b does not follow the new a: $(host a -o json replica status)"
 qemu-io -f raw -t writeback -c 'write -P 9 40M 1M' -c flush "$(host_uri a web1)" >io || fail "a write to what came back: $(cat io)"
 reads "$(host_uri b a/web1)" 9 40M 1M || fail "what is flushed on the new a is not on b"
