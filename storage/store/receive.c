@@ -311,6 +311,8 @@ static int make_step(struct receiving *receiving)
 {
 	struct store *store = receiving->work.store;
 	const struct store_offer *offer = &receiving->public->offer;
+	if (receiving->admin_busy) /* whatever is here by now: it ends before this does */
+		return WAITING;
 	int res = replica_published(store, receiving->name, offer);
 	if (res == 1)
 		return published_step(receiving);

@@ -285,6 +285,28 @@ static void the_head_of_a_copy_outlives_an_older_one(void **state)
 	whole(pair->to);
 }
 
+/* The snapshot is restored from the trash while it begins to be received: nothing is left to do,
+ * and what was begun of that ends before it is freed. */
+static void restored_while_it_is_sent_again(void **state)
+{
+	struct pair *pair = *state;
+	struct admin_op before = {0};
+	struct snapshot_info *infos;
+	size_t count;
+	archived(pair, 2, 0);
+	run(pair->to, "archive");
+	THERE(pair->to, true, "#1,#2,#3,");
+	assert_int_equal(store_snapshots(pair->to->store, true, &infos, &count), 0);
+	env_wait_prepare(&before.op);
+	store_trash_restore(pair->to->store, &before, infos[0].number, NULL);
+	assert_int_equal(send_snapshot(pair, one("a", 1)), 0);
+	assert_int_equal(env_wait(pair->to->env, &before.op), 0);
+	free(infos);
+	THERE(pair->to, false, "1,#1,#4,#5,");
+	read_both(pair, one("a", 1), one("h1/a", 1));
+	whole(pair->to);
+}
+
 static void beside_a_copy_in_step_too(void **state)
 {
 	struct pair *pair = *state;
@@ -334,6 +356,7 @@ int main(void)
 		TEST(what_changes_before_a_removal_counts),
 		TEST(what_went_is_nobodys_base),
 		TEST(the_head_of_a_copy_outlives_an_older_one),
+		TEST(restored_while_it_is_sent_again),
 		TEST(beside_a_copy_in_step_too),
 		TEST(its_policy_when_it_becomes_the_volume),
 	};
