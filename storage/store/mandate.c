@@ -222,6 +222,7 @@ static void withheld_look(struct env_timer *timer)
 	uint64_t now = env_now_ns(store->env);
 	uint64_t until = max_u64(given_of(mandates, withholding->uuid)->until_ns,
 				 mandates->opened_ns + surely_ns(MANDATE_NS));
+	until = max_u64(until, withholding->not_before_ns);
 	if (now < until && !store->closing) {
 		env_timer_start(store->env, timer, min_u64(until - now, LOOK_NS));
 		return;

@@ -21,9 +21,10 @@
 /* ---- the epoch ---- */
 
 /* A term for every four seconds since 2023; what is left above is for promotions that count on from
- * one that a clock of long after put at the end. */
+ * one that a clock of long after put at the end. A decision waits for the next four seconds: one
+ * that was made before it, on a host of which nothing is heard here, is in these at the latest, and
+ * the same term for both is what neither would give way to. */
 #define DECISIONS_FROM_NS (UINT64_C(1672531200) * NSEC_PER_SEC)
-#define DECISION_NS (4 * NSEC_PER_SEC)
 #define DECISION_TERM_MAX (EPOCH_MAX / EPOCH_TERM - (UINT64_C(1) << 24))
 
 uint64_t replica_epoch_next(const struct store *store, const uint8_t uuid[16])
@@ -41,6 +42,14 @@ uint64_t replica_epoch_decided(const struct store *store, const uint8_t uuid[16]
 	if (wall_ns > DECISIONS_FROM_NS)
 		term = min_u64((wall_ns - DECISIONS_FROM_NS) / DECISION_NS, DECISION_TERM_MAX);
 	return max_u64(replica_epoch_next(store, uuid), term * EPOCH_TERM);
+}
+
+uint64_t replica_decides_ns(const struct store *store)
+{
+	uint64_t wall_ns = env_wall_ns(store->env), now_ns = env_now_ns(store->env);
+	if (wall_ns < DECISIONS_FROM_NS) /* the time of day is of no help */
+		return now_ns;
+	return now_ns + DECISION_NS - (wall_ns - DECISIONS_FROM_NS) % DECISION_NS;
 }
 
 /* ---- the volume ---- */

@@ -89,6 +89,8 @@ uint64_t replica_epoch_next(const struct store *store, const uint8_t uuid[16]);
 /* Of one that a person decided on, whatever is lost: above that too, and above all that was decided
  * before it anywhere, as far as the time of day tells: what is here may be of long ago. */
 uint64_t replica_epoch_decided(const struct store *store, const uint8_t uuid[16]);
+/* It is above those that were decided before it began, however shortly, from this moment on. */
+uint64_t replica_decides_ns(const struct store *store);
 /* Adds records that take its cuts away, but for those that somebody uses or keeps. */
 void replica_drop_cuts(struct command *command, const struct volume *volume);
 /* 0: there is none of that name; 1: it is here, with the offer's root; -EEXIST: with another. */

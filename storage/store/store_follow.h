@@ -63,6 +63,8 @@ static inline uint64_t epoch_next_term(uint64_t epoch)
 {
 	return (epoch / EPOCH_TERM + 1) * EPOCH_TERM;
 }
+/* So long is a promotion's term that a person decides on, by the time of day. */
+#define DECISION_NS (4 * NSEC_PER_SEC)
 /* Where a volume comes from: each opening that wrote, and behind which write it began; those of the
  * last promotion's and before it, as many as there is room for. Oldest first. */
 #define STORE_LINES_MAX 24u

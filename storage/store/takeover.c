@@ -4,7 +4,9 @@
  * the other, of which the first only looks, so that what cannot be is told at once.
  *
  * Keeps true: behind the first one nobody answers as the volume by a mandate of this host, until
- * the last has ended. What was acknowledged until then is in the copy, and so in the volume.
+ * the last has ended. What was acknowledged until then is in the copy, and so in the volume. One
+ * that a person decided on is of a higher epoch than those that ended before it began, on whatever
+ * host, as far as the hosts' time of day is right.
  */
 #include "storage/store/replica.h"
 
@@ -80,6 +82,8 @@ static void stepped(struct io_op *op)
 	} else {
 		takeover->withholding =
 			(struct withholding){.store = takeover->store, .then = alone};
+		if (!takeover->voted)
+			takeover->withholding.not_before_ns = replica_decides_ns(takeover->store);
 		memcpy(takeover->withholding.uuid, copy->uuid, 16);
 		mandate_withhold(&takeover->withholding);
 	}

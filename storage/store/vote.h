@@ -67,10 +67,12 @@ bool mandate_stands(const struct store *store, const struct volume *volume);
  * tells it now. */
 bool mandate_listens(const struct store *store);
 /* Nobody is given one of this volume from here on; `then`, also at once, when all that were given
- * have passed, until mandate_release. Else -EBUSY, -ENOMEM, -ESHUTDOWN: nothing is withheld. */
+ * have passed, and not_before_ns has, until mandate_release. Else -EBUSY, -ENOMEM, -ESHUTDOWN:
+ * nothing is withheld. */
 struct withholding {
 	struct store *store;
 	uint8_t uuid[16];
+	uint64_t not_before_ns;
 	struct env_timer timer;
 	void (*then)(struct withholding *withholding, int res);
 };

@@ -325,7 +325,7 @@ static void its_policy_when_it_becomes_the_volume(void **state)
 {
 	struct pair *pair = *state;
 	archived(pair, 1, 0);
-	skip_ns(pair->to, MANDATES_NS);
+	skip_to_promotion(pair->to);
 	assert_int_equal(DO(pair->to, store_replica_promote, "h1/a", "b", true), 0);
 	assert_int_equal(volume_named(pair->to, "b", false).policy, 0);
 	uint32_t policy = volume_named(pair->to, "h1/a", false).policy;

@@ -138,7 +138,7 @@ static void a_transfer_takes_nothing_of_what_followed_away(void **state)
 	struct store_position at;
 	assert_int_equal(store_copy_open(pair->to->store, "h1/a", here.uuid, &view, &at), -EAGAIN);
 	/* ... but what was there is kept, and is what a promotion begins with. */
-	skip_ns(pair->to, MANDATES_NS);
+	skip_to_promotion(pair->to);
 	assert_int_equal(DO(pair->to, store_replica_promote, "h1/a", "a", true), 0);
 	assert_int_equal(volume_named(pair->to, "a", false).vseq, promised);
 	read_both(pair, "a@promised", "a");
@@ -202,7 +202,7 @@ static void an_older_primarys_cut_takes_nothing_of_a_newer_epoch_away(void **sta
 	snprintf(kept, sizeof kept, "h1/a@cut-%llu-%llu-kept", (unsigned long long)newer.to.epoch,
 		 (unsigned long long)newer.to.vseq);
 	assert_int_equal(DO(pair->to, store_snap_delete, kept), 0);
-	skip_ns(pair->to, MANDATES_NS);
+	skip_to_promotion(pair->to);
 	assert_int_equal(DO(pair->to, store_replica_promote, "h1/a", "a", true), 0);
 	assert_int_equal(volume_named(pair->to, "a", false).epoch, epoch_next_term(newer.to.epoch));
 }
@@ -216,7 +216,7 @@ static void a_promoted_copy_has_all_that_came(void **state)
 	write_wildly(pair, 64);
 	apply_all(live);
 	assert_int_equal(DO(pair->to, store_replica_promote, "h1/a", "a", false), -VS_ERETAINED);
-	skip_ns(pair->to, MANDATES_NS);
+	skip_to_promotion(pair->to);
 	assert_int_equal(DO(pair->to, store_replica_promote, "h1/a", "a", true), 0);
 	read_both(pair, "a", "a");
 	write_wildly(pair, 8); /* the old primary goes on, and nothing of it is taken */
@@ -236,7 +236,7 @@ static void a_recovered_copy_has_all_that_came(void **state)
 	write_wildly(pair, 64);
 	apply_all(live);
 	live_end(live);
-	skip_ns(pair->to, MANDATES_NS);
+	skip_to_promotion(pair->to);
 	assert_int_equal(DO(pair->to, store_replica_adopt, "h1/a", "a"), 0);
 	read_both(pair, "a", "a");
 	read_both(pair, "a@1", "a@1");
@@ -534,6 +534,7 @@ static void a_promotion_amid_a_batch_has_what_was_acknowledged(void **state)
 		prepare(pair);
 		live_begin(live);
 		skip_ns(pair->to, MANDATES_NS);
+		skip_wall_unknown(pair->to);
 		for (unsigned i = 0; i < PARTS; i++)
 			parts[i] =
 				(struct store_copy_part){.offset_bytes = i * MIB / 4 + BLOCK_BYTES,

@@ -107,7 +107,7 @@ static void a_promoted_copy_is_the_volume(void **state)
 	assert_int_equal(cut(pair->from, "a@cut-1"), 0);
 	assert_int_equal(send_snapshot(pair, "a@cut-1"), 0);
 	assert_int_equal(DO(pair->to, store_replica_promote, "h1/a", "a", false), -VS_ERETAINED);
-	skip_ns(pair->to, MANDATES_NS);
+	skip_to_promotion(pair->to);
 	assert_int_equal(DO(pair->to, store_replica_promote, "h1/a", "a", true), 0);
 	assert_int_equal(DO(pair->to, store_replica_promote, "a", "b", true), -EINVAL);
 	read_both(pair, "a", "a");
@@ -162,7 +162,7 @@ static void an_adopted_copy_is_the_volume_with_its_snapshots(void **state)
 	assert_int_equal(store_volumes(pair->to->store, false, &infos, &count), 0);
 	uint64_t epoch = infos[0].epoch;
 	free(infos);
-	skip_ns(pair->to, MANDATES_NS);
+	skip_to_promotion(pair->to);
 	assert_int_equal(DO(pair->to, store_replica_adopt, "h1/a", "a"), 0);
 	for (unsigned opening = 0; opening < 2; opening++) {
 		read_both(pair, "a@1", "a@1");

@@ -36,7 +36,7 @@ static void follows(struct fixture *f, bool in_step)
 
 static void promote(struct fixture *f)
 {
-	skip_ns(f, MANDATES_NS);
+	skip_to_promotion(f);
 	assert_int_equal(DO(f, store_replica_promote, "h1/a", "a", true), 0);
 }
 
@@ -288,6 +288,32 @@ static void a_copy_of_long_ago_wins_when_it_is_promoted_last(void **state)
 	whole(old(pair));
 }
 
+/* Also in the same four seconds: half a second before the next ones begin, and where the first
+ * promotion has ended in these already, not before half a second of them is left. */
+static void of_two_promotions_in_a_row_the_later_one_wins(void **state)
+{
+	struct pair *pair = *state;
+	promoted(pair, false);
+	struct volume_info first = volume_named(pair->from, "a", false);
+	assert_int_equal(send_snapshot(pair, "a@new-1"), 0);
+	assert_int_equal(DO(pair->from, store_volume_delete, "a"), 0);
+	assert_int_equal(DO(pair->from, store_trash_purge, first.number), 0);
+	skip_ns(old(pair), MANDATES_NS);
+	skip_to_decision(old(pair), NSEC_PER_SEC / 2);
+	assert_int_equal(DO(old(pair), store_replica_promote, "h1/a", "a", true), 0);
+	skip_to_decision(pair->from, NSEC_PER_SEC / 2);
+	assert_int_equal(DO(pair->from, store_replica_promote, "h1/a", "a", true), 0);
+	struct volume_info was = volume_named(old(pair), "a", false),
+			   last = volume_named(pair->from, "a", false);
+	assert_true(last.epoch / EPOCH_TERM > was.epoch / EPOCH_TERM);
+	follows(old(pair), false);
+	write_random(pair->from, "a", NEWER, BLOCK_BYTES);
+	assert_int_equal(cut(pair->from, "a@new-2"), 0);
+	assert_int_equal(send_snapshot(pair, "a@new-2"), 0);
+	read_both(pair, "a@new-2", "h1/a");
+	whole(old(pair));
+}
+
 static void an_older_copy_with_nothing_of_a_person_goes_to_the_trash(void **state)
 {
 	struct pair *pair = *state;
@@ -515,6 +541,7 @@ int main(int argc, char **argv)
 		TEST(an_opening_that_wrote_nothing_is_nothing_more),
 		TEST(only_to_who_had_a_copy_and_was_promoted_since),
 		TEST(a_copy_of_long_ago_wins_when_it_is_promoted_last),
+		TEST(of_two_promotions_in_a_row_the_later_one_wins),
 		TEST(an_older_copy_with_nothing_of_a_person_goes_to_the_trash),
 		TEST(a_copy_of_another_volume_stands_in_the_way),
 		TEST(who_is_answered_is_not_cut_off),
