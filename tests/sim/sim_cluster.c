@@ -162,7 +162,7 @@ int main(int argc, char **argv)
 				    .totals_bytes = sizeof totals,
 				    .tell = totals_tell,
 				    .mutant = &vstore_mutant,
-				    .mutant_seeds = 300};
+				    .mutant_seeds = 600};
 	mallopt(M_MMAP_THRESHOLD, 32 << 20);
 	mallopt(M_TRIM_THRESHOLD, 256 << 20);
 	log_level_set(0);
