@@ -2,6 +2,8 @@
 /* Copies of other hosts' volumes (copies.h): volumes and snapshots are gone through once. */
 #include "storage/daemon/copies.h"
 
+#include "storage/store/store_follow.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,20 +15,18 @@ static int by_number(const void *number, const void *info)
 	return (a > b) - (a < b);
 }
 
-static bool is_later(const struct snapshot_brief *a, const struct snapshot_brief *b)
-{
-	return a->epoch > b->epoch || (a->epoch == b->epoch && a->vseq >= b->vseq);
-}
-
 static void newest_find(const struct volume_info *infos, size_t count,
 			const struct snapshot_brief *briefs, size_t brief_count,
 			const struct snapshot_brief **newest)
 {
 	for (size_t i = 0; i < brief_count; i++) {
+		const struct snapshot_brief *brief = &briefs[i];
 		const struct volume_info *info =
-			bsearch(&briefs[i].volume_number, infos, count, sizeof(*infos), by_number);
-		if (info && (!newest[info - infos] || is_later(&briefs[i], newest[info - infos])))
-			newest[info - infos] = &briefs[i];
+			bsearch(&brief->volume_number, infos, count, sizeof(*infos), by_number);
+		const struct snapshot_brief **best = info ? &newest[info - infos] : NULL;
+		if (best && (!*best || !position_before(brief->epoch, brief->vseq, (*best)->epoch,
+							(*best)->vseq)))
+			*best = brief;
 	}
 }
 

@@ -118,10 +118,9 @@ static bool named_by_policy(const struct snapshot_brief *s)
 	return taken_s >= named_s - 60 && taken_s < named_s + NAMED_SECONDS;
 }
 
-static bool position_before(const struct snapshot_brief *left, const struct snapshot_brief *right)
+static bool snapshot_before(const struct snapshot_brief *left, const struct snapshot_brief *right)
 {
-	return left->epoch < right->epoch ||
-	       (left->epoch == right->epoch && left->vseq < right->vseq);
+	return position_before(left->epoch, left->vseq, right->epoch, right->vseq);
 }
 
 /* Of older writes than another one that came before it, and is here: a history that is sent once
@@ -133,7 +132,7 @@ static void late_find(struct retention_item *items, size_t count)
 		if (!items[i].counts)
 			continue;
 		items[i].late =
-			furthest && position_before(items[i].snapshot, furthest) && !MUTANT(87);
+			furthest && snapshot_before(items[i].snapshot, furthest) && !MUTANT(87);
 		if (!items[i].late)
 			furthest = items[i].snapshot;
 	}
@@ -162,7 +161,7 @@ static size_t plan_pass(const struct policy_info *policy, struct retention_item 
 		struct retention_item *item = &items[i];
 		if (!item->counts)
 			continue;
-		if (!furthest || position_before(furthest->snapshot, item->snapshot))
+		if (!furthest || snapshot_before(furthest->snapshot, item->snapshot))
 			furthest = item;
 		if (!last)
 			last = item;

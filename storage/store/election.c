@@ -19,17 +19,8 @@
 static bool copy_behind(const struct store *store, const struct volume *copy,
 			const struct volume *than)
 {
-	struct store_position at[2] = {{0}};
-	for (unsigned i = 0; i < 2; i++) {
-		const struct volume *of = i ? than : copy;
-		const struct snapshot *newest = replica_newest(store, of);
-		if (of->whole)
-			at[i] = (struct store_position){.epoch = of->epoch, .vseq = of->vseq};
-		else if (newest)
-			at[i] = (struct store_position){.epoch = newest->epoch,
-							.vseq = newest->vseq};
-	}
-	return at[0].epoch < at[1].epoch || (at[0].epoch == at[1].epoch && at[0].vseq < at[1].vseq);
+	struct store_position a = replica_stands(store, copy), b = replica_stands(store, than);
+	return position_before(a.epoch, a.vseq, b.epoch, b.vseq);
 }
 
 /* A copy of before the owner's volume was renamed, or of an earlier reign: the word that says that

@@ -80,21 +80,17 @@ static int prepare_stand(struct command *command)
 	if (!command->number) {
 		char when[TIME_TEXT_BYTES] = "what is here";
 		const struct snapshot *newest = replica_newest(command->store, copy);
-		uint64_t epoch = copy->epoch, vseq = copy->vseq;
+		struct store_position at = replica_stands(command->store, copy);
 		if (newest)
 			text_time(newest->created_wall_ns, when);
-		if (newest && !copy->whole) {
-			epoch = newest->epoch;
-			vseq = newest->vseq;
-		}
 		return command_refuse(
 			command, -VS_ERETAINED,
 			"What %.*s wrote to it after %s%s (epoch %llu, write %llu) is not "
 			"here. Make sure that it is stopped there, then say "
 			"--accept-loss.",
 			(int)strcspn(copy->name, "/"), copy->name, when,
-			copy->whole ? ", or later still," : "", (unsigned long long)epoch,
-			(unsigned long long)vseq);
+			copy->whole ? ", or later still," : "", (unsigned long long)at.epoch,
+			(unsigned long long)at.vseq);
 	}
 	return replica_keep(command, copy);
 }

@@ -317,11 +317,20 @@ struct snapshot *replica_newest(const struct store *store, const struct volume *
 		struct snapshot *at = store->snapshots[i];
 		if (at->volume != copy->number || at->state != OBJECT_LIVE)
 			continue;
-		if (!best || at->epoch > best->epoch ||
-		    (at->epoch == best->epoch && at->vseq >= best->vseq))
+		if (!best || !position_before(at->epoch, at->vseq, best->epoch, best->vseq))
 			best = at;
 	}
 	return best;
+}
+
+struct store_position replica_stands(const struct store *store, const struct volume *copy)
+{
+	const struct snapshot *newest = copy->whole ? NULL : replica_newest(store, copy);
+	if (copy->whole)
+		return (struct store_position){.epoch = copy->epoch, .vseq = copy->vseq};
+	if (newest)
+		return (struct store_position){.epoch = newest->epoch, .vseq = newest->vseq};
+	return (struct store_position){0};
 }
 
 /* What the copy was before an older snapshot was received into it; NULL: that is not older. */
@@ -329,8 +338,8 @@ static struct snapshot *head_before(const struct store *store, const struct volu
 				    const struct store_offer *offer)
 {
 	struct snapshot *newest = offer->cut ? NULL : replica_newest(store, copy);
-	bool older = newest && (offer->epoch < newest->epoch ||
-				(offer->epoch == newest->epoch && offer->vseq < newest->vseq));
+	bool older =
+		newest && position_before(offer->epoch, offer->vseq, newest->epoch, newest->vseq);
 	return older ? newest : NULL;
 }
 

@@ -82,6 +82,9 @@ void takeover_start(struct store *store, struct admin_op *op, const char *name,
 		    const struct store_word *word, uint64_t base_term);
 /* The newest snapshot of a copy, by its position; NULL: it has none. */
 struct snapshot *replica_newest(const struct store *store, const struct volume *copy);
+/* Of what a promotion of it has: the copy, or where that is half of a transfer its newest snapshot.
+ * Zeros: it has neither, and cannot be promoted. */
+struct store_position replica_stands(const struct store *store, const struct volume *copy);
 /* The highest that is known of a copy: who stands in an older one is an older store. */
 uint64_t replica_epoch(const struct store *store, const struct volume *copy);
 /* Of a promotion: above all that is known here of the volume, as whoever's copy. */

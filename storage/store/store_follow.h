@@ -82,6 +82,11 @@ struct store_position {
 	uint64_t epoch, vseq;
 	uint8_t incarnation[16]; /* of the epoch; zeros: not known */
 };
+static inline bool position_before(uint64_t epoch, uint64_t vseq, uint64_t than_epoch,
+				   uint64_t than_vseq)
+{
+	return epoch < than_epoch || (epoch == than_epoch && vseq < than_vseq);
+}
 /* Both are known, and are not the same. */
 static inline bool incarnations_differ(const uint8_t a[16], const uint8_t b[16])
 {
