@@ -59,8 +59,8 @@ bool policy_same(const struct named_policy *a, const struct named_policy *b)
 	uint8_t bytes[2][POLICY_BYTES_MAX] = {0};
 	struct cursor ca = cursor_over(bytes[0], sizeof bytes[0]);
 	struct cursor cb = cursor_over(bytes[1], sizeof bytes[1]);
-	policy_put(&ca, a->name, &a->rules);
-	policy_put(&cb, b->name, &b->rules);
+	policy_put(&ca, a);
+	policy_put(&cb, b);
 	return memcmp(bytes[0], bytes[1], sizeof bytes[0]) == 0;
 }
 
@@ -78,9 +78,10 @@ static void name_put(struct cursor *c, const char *name)
 	put_zeros(c, NAME_ROOM_BYTES - bytes);
 }
 
-void policy_put(struct cursor *c, const char *name, const struct policy_rules *rules)
+void policy_put(struct cursor *c, const struct named_policy *policy)
 {
-	name_put(c, name);
+	const struct policy_rules *rules = &policy->rules;
+	name_put(c, policy->name);
 	put_u64(c, rules->every_ns);
 	for (unsigned i = 0; i < POLICY_KEEPS; i++)
 		put_u32(c, rules->keep[i]);

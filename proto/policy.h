@@ -51,7 +51,7 @@ bool policy_same(const struct named_policy *a, const struct named_policy *b);
 /* All that is behind the number in PUT_POLICY (storage/FORMAT.md). */
 #define POLICY_BYTES_MAX 304u
 uint32_t policy_bytes(const struct policy_rules *rules);
-void policy_put(struct cursor *c, const char *name, const struct policy_rules *rules);
+void policy_put(struct cursor *c, const struct named_policy *policy);
 /* Foreign bytes, up to the cursor's end; false: they are no policy. Names are zeros behind their
  * end. */
 bool policy_get(struct cursor *c, struct named_policy *ret);

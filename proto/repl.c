@@ -140,7 +140,7 @@ static void put_told(struct cursor *c, const struct told_policy *told)
 	put_u8(c, told->policy.name[0] != 0);
 	put_zeros(c, 7);
 	if (told->policy.name[0])
-		policy_put(c, told->policy.name, &told->policy.rules);
+		policy_put(c, &told->policy);
 }
 
 /* It is one that a person could have set, or none. */

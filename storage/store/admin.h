@@ -32,7 +32,7 @@ struct command {
 	uint64_t base_term;
 	uint64_t number;
 	uint32_t volume_number; /* for who does not go by a name */
-	uint32_t tag;
+	uint32_t store_tag;	/* of a host that something went to */
 	int (*choose)(struct admin_op *op, uint32_t ret_numbers[SNAP_GROUP_MAX]);
 	bool wants_gc;
 

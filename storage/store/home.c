@@ -23,7 +23,7 @@ uint32_t home_encode(uint32_t volume, const struct named_policy *home, void *out
 	put_u16(&c, (uint16_t)bytes);
 	put_u32(&c, volume);
 	if (home->name[0])
-		policy_put(&c, home->name, &home->rules);
+		policy_put(&c, home);
 	assert(!c.failed && cursor_left(&c) == 0);
 	return bytes;
 }
@@ -95,12 +95,10 @@ void store_policy_told(const struct store *store, uint32_t number, struct told_p
 	if (!volume || (volume->replica && !store_has(store, FEATURE_HOME)))
 		return; /* nobody knows */
 	ret->told = true;
-	if (volume->replica) {
+	if (volume->replica)
 		ret->policy = volume->home;
-	} else if (policy) {
-		ret->policy.rules = policy->rules;
-		memcpy(ret->policy.name, policy->name, NAME_ROOM);
-	}
+	else if (policy)
+		ret->policy = policy->is;
 	if (ret->policy.name[0] && policy_check(&ret->policy, sentence) < 0)
 		*ret = (struct told_policy){0}; /* nobody would take it, nor what comes with it */
 }
@@ -133,15 +131,14 @@ void home_comes_true(struct command *command, const struct volume *copy, struct 
 {
 	struct store *store = command->store;
 	const struct policy *here = policy_by_name(store, copy->home.name);
-	struct policy policy = {.rules = copy->home.rules};
+	struct policy policy = {.is = copy->home};
 	if (!copy->home.name[0])
 		return;
 	if (here) {
 		changed->policy = here->number;
 		return;
 	}
-	send_to_others(&policy.rules, store->host);
-	memcpy(policy.name, copy->home.name, NAME_ROOM);
+	send_to_others(&policy.is.rules, store->host);
 	policy.number = changed->policy = store->next_number++;
 	command_add(command, policy_encode(&policy, command_record(command)));
 }

@@ -110,8 +110,7 @@ struct snapshot {
 };
 struct policy {
 	uint32_t number;
-	char name[NAME_ROOM];
-	struct policy_rules rules;
+	struct named_policy is;
 };
 struct view {
 	struct store *store;

@@ -23,20 +23,20 @@ const struct policy *policy_by_number(const struct store *store, uint32_t number
 const struct policy *policy_by_name(const struct store *store, const char *name)
 {
 	for (uint32_t i = 0; i < store->policy_count; i++)
-		if (strcmp(store->policies[i].name, name) == 0)
+		if (strcmp(store->policies[i].is.name, name) == 0)
 			return &store->policies[i];
 	return NULL;
 }
 
 uint32_t policy_encode(const struct policy *policy, void *out)
 {
-	uint32_t bytes = 8 + policy_bytes(&policy->rules);
+	uint32_t bytes = 8 + policy_bytes(&policy->is.rules);
 	struct cursor c = cursor_over(out, bytes);
 	put_u8(&c, LOG_PUT_POLICY);
 	put_u8(&c, PUT_FULL);
 	put_u16(&c, (uint16_t)bytes);
 	put_u32(&c, policy->number);
-	policy_put(&c, policy->name, &policy->rules);
+	policy_put(&c, &policy->is);
 	assert(!c.failed && cursor_left(&c) == 0);
 	return bytes;
 }
@@ -57,8 +57,7 @@ int policy_apply(struct store *store, enum log_op op, uint32_t number, struct cu
 	    !policy_get(c, &said))
 		return -VS_EFORMAT;
 	store->policy_count += at == end;
-	*at = (struct policy){.number = number, .rules = said.rules};
-	memcpy(at->name, said.name, NAME_ROOM);
+	*at = (struct policy){.number = number, .is = said};
 	store->next_number = (uint32_t)max_u64(store->next_number, number + 1ull);
 	return 0;
 }
@@ -109,19 +108,17 @@ static int prepare_set(struct command *command)
 {
 	struct store *store = command->store;
 	const struct policy *old = policy_by_name(store, command->name);
-	struct named_policy said = {.rules = command->rules};
-	struct policy policy = {.rules = command->rules};
-	snprintf(said.name, sizeof said.name, "%.63s", command->name);
-	int res = policy_check(&said, command->op->sentence);
+	struct policy policy = {.is.rules = command->rules};
+	snprintf(policy.is.name, NAME_ROOM, "%.63s", command->name);
+	int res = policy_check(&policy.is, command->op->sentence);
 	if (res < 0)
 		return res;
 	if (!store_has(store, FEATURE_POLICIES))
 		return command_refuse(command, -EOPNOTSUPP, FEATURE_MISSING, "policies");
 	if ((!old && (res = policy_room(command)) < 0) ||
-	    (res = check_sends(command, &policy.rules)) < 0)
+	    (res = check_sends(command, &policy.is.rules)) < 0)
 		return res;
 	policy.number = old ? old->number : store->next_number++;
-	memcpy(policy.name, said.name, NAME_ROOM);
 	command_add(command, policy_encode(&policy, command_record(command)));
 	return 0;
 }
@@ -196,8 +193,9 @@ int store_policies(const struct store *store, struct policy_info **ret, size_t *
 		return -ENOMEM;
 	for (uint32_t i = 0; i < store->policy_count; i++) {
 		const struct policy *policy = &store->policies[i];
-		infos[i] = (struct policy_info){.number = policy->number, .rules = policy->rules};
-		memcpy(infos[i].name, policy->name, NAME_ROOM);
+		infos[i] =
+			(struct policy_info){.number = policy->number, .rules = policy->is.rules};
+		memcpy(infos[i].name, policy->is.name, NAME_ROOM);
 		for (uint32_t k = 0; k < store->volume_count; k++)
 			infos[i].volume_count += store->volumes[k]->policy == policy->number &&
 						 store->volumes[k]->state == OBJECT_LIVE;

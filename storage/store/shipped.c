@@ -71,7 +71,7 @@ void shipped_forget(struct store *store, const char *host)
 static bool sends_to(const struct policy *policy, const char *host)
 {
 	for (unsigned i = 0; policy && i < POLICY_HOSTS_MAX; i++)
-		if (host[0] && strcmp(policy->rules.send_to[i], host) == 0)
+		if (host[0] && strcmp(policy->is.rules.send_to[i], host) == 0)
 			return true;
 	return false;
 }
@@ -98,11 +98,12 @@ static int prepare_shipped(struct command *command)
 	const struct policy *policy = volume ? policy_by_number(store, volume->policy) : NULL;
 	uint32_t snapshot = (uint32_t)command->number;
 	if (!store_has(store, FEATURE_SHIPPING) || !sends_to(policy, command->other) ||
-	    store_shipped_until(store, volume->number, command->other, command->tag) >= snapshot)
+	    store_shipped_until(store, volume->number, command->other, command->store_tag) >=
+		    snapshot)
 		return 0;
 	struct volume changed = *volume;
 	struct shipped *place = shipped_place(&changed, policy, command->other);
-	*place = (struct shipped){.snapshot = snapshot, .store_tag = command->tag};
+	*place = (struct shipped){.snapshot = snapshot, .store_tag = command->store_tag};
 	memcpy(place->host, command->other, strlen(command->other));
 	command_add(command, shipped_encode(&changed, command_record(command)));
 	return 0;
@@ -117,7 +118,7 @@ void store_shipped(struct store *store, struct admin_op *op, uint32_t volume, co
 	command->volume_number = volume;
 	snprintf(command->other, sizeof command->other, "%.63s", host);
 	command->number = snapshot;
-	command->tag = store_tag;
+	command->store_tag = store_tag;
 	command_start(command);
 }
 

@@ -161,15 +161,16 @@ static void fuzz_policy(const uint8_t *data, size_t bytes)
 	}
 	c = behind_number(again, policy_encode(policy, again));
 	assert(policy_apply(store, LOG_PUT_POLICY, 6, &c) == 0 && store->policy_count == 2);
-	assert(strcmp(second->name, policy->name) == 0 &&
-	       memcmp(second->rules.keep, policy->rules.keep, sizeof policy->rules.keep) == 0 &&
-	       second->rules.every_ns == policy->rules.every_ns &&
-	       second->rules.rate_bytes == policy->rules.rate_bytes);
+	assert(strcmp(second->is.name, policy->is.name) == 0 &&
+	       memcmp(second->is.rules.keep, policy->is.rules.keep, sizeof policy->is.rules.keep) ==
+		       0 &&
+	       second->is.rules.every_ns == policy->is.rules.every_ns &&
+	       second->is.rules.rate_bytes == policy->is.rules.rate_bytes);
 	for (unsigned i = 0; i < POLICY_HOSTS_MAX; i++)
-		assert(strcmp(second->rules.send_to[i], policy->rules.send_to[i]) == 0);
+		assert(strcmp(second->is.rules.send_to[i], policy->is.rules.send_to[i]) == 0);
 	/* Hours of one that sends nothing are nobody's. */
-	assert(!policy->rules.send_to[0][0] ||
-	       windows_equal(&second->rules.window, &policy->rules.window));
+	assert(!policy->is.rules.send_to[0][0] ||
+	       windows_equal(&second->is.rules.window, &policy->is.rules.window));
 }
 
 static void fuzz_follower(const uint8_t *data, size_t bytes)
@@ -255,20 +256,21 @@ static void corpus_write_sends(const char *folder)
 	uint8_t buf[LOG_RECORD_BYTES_MAX];
 	const struct volume volume = {.number = 5, .shipped = {{"host2", 7}, {"", 0}, {"h3", 9}}};
 	const struct window nights = {.from = 22 * 60, .until = 6 * 60};
-	struct policy policy = {.number = 5,
-				.name = "daily",
-				.rules = {.every_ns = 24 * 3600 * NSEC_PER_SEC, .keep = {1, 0, 7}}};
+	struct policy policy = {
+		.number = 5,
+		.is.name = "daily",
+		.is.rules = {.every_ns = 24 * 3600 * NSEC_PER_SEC, .keep = {1, 0, 7}}};
 	struct follower follower = {.volume = 5,
 				    .host = "host2",
 				    .rules = {.lag_ns = 30 * NSEC_PER_SEC, .in_step = true}};
 	corpus_put(folder, "shipped", DECODE_SHIPPED, buf, shipped_encode(&volume, buf));
 	corpus_put(folder, "policy", DECODE_POLICY, buf, policy_encode(&policy, buf));
-	memcpy(policy.rules.send_to[0], "host2", 6);
-	memcpy(policy.rules.send_to[1], "h3", 3);
-	policy.rules.rate_bytes = MIB;
-	policy.rules.window = nights;
+	memcpy(policy.is.rules.send_to[0], "host2", 6);
+	memcpy(policy.is.rules.send_to[1], "h3", 3);
+	policy.is.rules.rate_bytes = MIB;
+	policy.is.rules.window = nights;
 	corpus_put(folder, "policy_sends", DECODE_POLICY, buf, policy_encode(&policy, buf));
-	struct named_policy home = {.name = "daily", .rules = policy.rules};
+	struct named_policy home = policy.is;
 	corpus_put(folder, "home", DECODE_HOME, buf, home_encode(5, &home, buf));
 	corpus_put(folder, "home_none", DECODE_HOME, buf,
 		   home_encode(5, &(struct named_policy){0}, buf));

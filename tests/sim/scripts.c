@@ -577,7 +577,7 @@ static void policy_is_there(struct bed *bed)
 	const struct volume *copy = volume_by_name(bed->store, "h1/a");
 	uint32_t count = bed->store->policy_count;
 	if (volume ? count != 1 || volume->policy != bed->store->policies[0].number ||
-			     strcmp(bed->store->policies[0].name, "daily") != 0
+			     strcmp(bed->store->policies[0].is.name, "daily") != 0
 		   : count != 0 || !copy || (told_before && strcmp(copy->home.name, "daily") != 0))
 		bed_fail("of a copy that is recovered the policy is not there, or nothing but it");
 }

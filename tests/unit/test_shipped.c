@@ -253,7 +253,8 @@ static void records_are_foreign_bytes(void **state)
 	struct volume volume = {.number = number_of(f, "a"),
 				.shipped = {{"h2", 7}, {"", 0}, {"h3", 9}}};
 	struct policy policy = {
-		.number = 77, .name = "p", .rules = {TO("h2", "h3"), .window = {1320, 360}}};
+		.number = 77,
+		.is = {.name = "p", .rules = {TO("h2", "h3"), .window = {1320, 360}}}};
 	struct follower follower = {.volume = volume.number,
 				    .host = "h2",
 				    .rules = {.lag_ns = DAY_NS, .window = {1320, 360}}};
@@ -280,7 +281,7 @@ static void records_are_foreign_bytes(void **state)
 	record[bytes - 8] = record[bytes - 6]; /* from 0x0568 until 0x0168: to the same */
 	record[bytes - 7] = record[bytes - 5];
 	assert_int_equal(catalog_apply(f->store, record, bytes, NULL), -VS_EFORMAT);
-	policy.rules.window = (struct window){1440, 0};
+	policy.is.rules.window = (struct window){1440, 0};
 	bytes = policy_encode(&policy, record);
 	assert_int_equal(catalog_apply(f->store, record, bytes, NULL), -VS_EFORMAT);
 }
