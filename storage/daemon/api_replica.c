@@ -3,9 +3,9 @@
  * The API of other hosts: peers, snapshots that are sent to them, hosts that follow a volume, and
  * copies that become volumes.
  */
-#include "storage/daemon/copies.h"
 #include "storage/daemon/call.h"
 
+#include "storage/daemon/copies.h"
 #include "storage/daemon/follow.h"
 #include "storage/daemon/ship.h"
 

@@ -105,12 +105,19 @@ uint64_t session_request(struct session *session)
 
 /* ---- what the channel says ---- */
 
-static void hello_note(struct repl *repl, const char *host, int64_t ahead_ns,
-		       const uint8_t store_uuid[16])
+/* Its place, or clock_count. */
+static unsigned clock_of(const struct repl *repl, const char *host)
 {
 	unsigned at = 0;
 	while (at < repl->clock_count && strcmp(repl->clocks[at].host, host) != 0)
 		at++;
+	return at;
+}
+
+static void hello_note(struct repl *repl, const char *host, int64_t ahead_ns,
+		       const uint8_t store_uuid[16])
+{
+	unsigned at = clock_of(repl, host);
 	if (at == CLOCKS_MAX)
 		return;
 	if (at == repl->clock_count)
@@ -493,10 +500,8 @@ int repl_clocks(const struct repl *repl, struct repl_clock **ret, size_t *ret_co
 
 uint32_t repl_store_tag(const struct repl *repl, const char *host)
 {
-	for (unsigned i = 0; i < repl->clock_count; i++)
-		if (strcmp(repl->clocks[i].host, host) == 0)
-			return repl->clocks[i].store_tag;
-	return 0;
+	unsigned at = clock_of(repl, host);
+	return at < repl->clock_count ? repl->clocks[at].store_tag : 0;
 }
 
 void repl_counters(const struct repl *repl, struct repl_counters *ret)

@@ -127,7 +127,7 @@ void repl_counters(const struct repl *repl, struct repl_counters *ret);
 struct repl_clock {
 	char host[NAME_ROOM];
 	int64_t ahead_ns;
-	uint32_t store_tag;
+	uint32_t store_tag; /* of the store that was there then */
 };
 /* An array for the caller to free; -ENOMEM. */
 int repl_clocks(const struct repl *repl, struct repl_clock **ret, size_t *ret_count);

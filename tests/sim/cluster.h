@@ -142,6 +142,8 @@ int host_volume(struct host *host, const char *name, struct volume_info *ret);
 int host_read(struct host *host, const char *name, uint8_t *image);
 /* Its writes and syncs fail at times, and its reads, if they are to. */
 void host_disk_ill(struct host *host, bool reads);
+/* host_read, of the store: an ill disk fails no read meanwhile. */
+int host_read_well(struct host *host, const char *name, uint8_t *image);
 /* Others follow the volume from now on. */
 const char *volume_follow(struct cluster *cluster, unsigned volume);
 const char *cluster_pass(struct cluster *cluster, uint64_t ns);

@@ -80,13 +80,9 @@ static const char *primary_becomes(struct cluster *cluster, unsigned v, unsigned
 	struct host *host = &cluster->hosts[to];
 	for (unsigned steps = 0; volume->under_way[to] && steps < 20000; steps++)
 		simnet_step(cluster->net); /* what was asked before it could answer */
-	if (host->ill) /* whether all is there is asked of the store, and not of its disk */
-		host_disk_ill(host, false);
-	if (host_read(host, cluster_volumes[v], image) < 0)
+	if (host_read_well(host, cluster_volumes[v], image) < 0)
 		FAIL("%s cannot be read on %s, which was elected", cluster_volumes[v],
 		     cluster_hosts[to]);
-	if (host->ill)
-		host_disk_ill(host, true);
 	const char *failed = cluster_check(&volume->model, image, FLOOR_FLUSHED);
 	if (failed)
 		FAIL("%s on %s, which was elected: %s", cluster_volumes[v], cluster_hosts[to],

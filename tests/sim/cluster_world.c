@@ -77,6 +77,16 @@ void host_disk_ill(struct host *host, bool reads)
 						       .slow = 50});
 }
 
+int host_read_well(struct host *host, const char *name, uint8_t *to)
+{
+	if (host->ill)
+		host_disk_ill(host, false);
+	int res = host_read(host, name, to);
+	if (host->ill)
+		host_disk_ill(host, true);
+	return res;
+}
+
 static bool another_was_elected(const struct volume *volume, unsigned than)
 {
 	for (unsigned h = 0; h < HOSTS; h++)

@@ -451,11 +451,29 @@ static void a_change_that_no_stream_saw_is_behind_no_copy(void **state)
 	read_both(pair, "a", "h1/a");
 }
 
+/* 1536 blocks of `data`, a quarter of a MiB of it for each part: some commits. Waited for by the
+ * caller. */
+enum { PARTS = 24 };
+static struct store_copy_batch large_batch(struct live *live, struct store_copy_part parts[PARTS],
+					   const uint8_t *data)
+{
+	for (unsigned i = 0; i < PARTS; i++)
+		parts[i] = (struct store_copy_part){.offset_bytes = i * MIB / 4 + BLOCK_BYTES,
+						    .length_bytes = MIB / 4 - 2 * BLOCK_BYTES,
+						    .data = data};
+	struct store_copy_batch batch = {.view = live->copy,
+					 .parts = parts,
+					 .part_count = PARTS,
+					 .from_vseq = live->at.vseq,
+					 .to = live->at};
+	batch.to.vseq += PARTS;
+	return batch;
+}
+
 /* Copied as it is at a moment when some of a batch is in, and opened: who stands there is told
  * apart from who has nothing of it (test_stream.c: another incarnation gets a cut). */
 static void a_kill_amid_a_batch_leaves_a_copy_that_stands_nowhere(void **state)
 {
-	enum { PARTS = 24 };
 	struct pair *pair = *state;
 	struct live *live = live_new(pair);
 	struct store_copy_part parts[PARTS];
@@ -474,16 +492,7 @@ static void a_kill_amid_a_batch_leaves_a_copy_that_stands_nowhere(void **state)
 	struct volume_info here = volume_named(pair->from, "a", false);
 	uint8_t *data = aligned_alloc(BLOCK_BYTES, MIB / 4);
 	memset(data, 3, MIB / 4);
-	for (unsigned i = 0; i < PARTS; i++) /* 1536 blocks: some commits */
-		parts[i] = (struct store_copy_part){.offset_bytes = i * MIB / 4 + BLOCK_BYTES,
-						    .length_bytes = MIB / 4 - 2 * BLOCK_BYTES,
-						    .data = data};
-	struct store_copy_batch batch = {.view = live->copy,
-					 .parts = parts,
-					 .part_count = PARTS,
-					 .from_vseq = live->at.vseq,
-					 .to = live->at};
-	batch.to.vseq += PARTS;
+	struct store_copy_batch batch = large_batch(live, parts, data);
 	env_wait_prepare(&batch.op);
 	store_copy_apply(&batch);
 	const struct volume *copy = volume_by_name(to->store, "h1/a");
@@ -522,7 +531,7 @@ static void a_kill_amid_a_batch_leaves_a_copy_that_stands_nowhere(void **state)
 /* In any pass of one: what is acknowledged is in the volume that the copy becomes. */
 static void a_promotion_amid_a_batch_has_what_was_acknowledged(void **state)
 {
-	enum { PARTS = 24, PASSES = 17 };
+	enum { PASSES = 17 };
 	uint8_t *data = aligned_alloc(BLOCK_BYTES, MIB / 4);
 	unsigned acknowledged = 0, refused = 0;
 	memset(data, 3, MIB / 4);
@@ -535,17 +544,7 @@ static void a_promotion_amid_a_batch_has_what_was_acknowledged(void **state)
 		live_begin(live);
 		skip_ns(pair->to, MANDATES_NS);
 		skip_wall_unknown(pair->to);
-		for (unsigned i = 0; i < PARTS; i++)
-			parts[i] =
-				(struct store_copy_part){.offset_bytes = i * MIB / 4 + BLOCK_BYTES,
-							 .length_bytes = MIB / 4 - 2 * BLOCK_BYTES,
-							 .data = data};
-		struct store_copy_batch batch = {.view = live->copy,
-						 .parts = parts,
-						 .part_count = PARTS,
-						 .from_vseq = live->at.vseq,
-						 .to = live->at};
-		batch.to.vseq += PARTS;
+		struct store_copy_batch batch = large_batch(live, parts, data);
 		env_wait_prepare(&batch.op);
 		env_wait_prepare(&promotion.op);
 		if (passes % 2 == 0)
